@@ -1,0 +1,90 @@
+"""Holds a server directory to the one database that belongs to it."""
+
+import json
+import os
+import uuid
+from datetime import datetime
+from typing import Final
+
+from flood import layout, models
+from flood.errors import SpoolError
+from flood.spool import Spool
+
+_CARD: Final = f"{layout.PRIVATE}/spool"
+
+
+def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
+    """Compare the ids of both sides, and return the spool's id; raise SpoolError if they differ.
+
+    With `create` (flood-watch) two new sides get an id, and a new database gets that of its spool,
+    whose own was lost. The models must be bound to `database`.
+    """
+    server_directory = spool.root
+    card = _read(server_directory)
+    row = models.execute("SELECT spool_id FROM spool WHERE id = 1").fetchone()
+    recorded = str(row[0]) if row else None
+    if card is None and recorded is None and not create:
+        raise SpoolError(
+            f"{server_directory} is no spool yet: start flood-watch on it first, "
+            "or set --server-directory (FLOOD_SERVER_DIRECTORY) to the one that flood-watch uses"
+        )
+    if card is None and recorded is not None:
+        # An unmounted disk looks like this, and must not become a second, empty spool.
+        text = json.dumps({"id": recorded, "database": database})
+        raise SpoolError(
+            f"{server_directory} is not the spool of the database {database}: is its disk mounted? "
+            f"If it is, and only {_CARD} was deleted, write it again: mkdir -p "
+            f"{server_directory}/{layout.PRIVATE} && echo '{text}' > {server_directory}/{_CARD}"
+        )
+    if card is not None and recorded is not None and card["id"] != recorded:
+        raise SpoolError(
+            f"the spool {server_directory} does not belong to the database {database}: "
+            f"it was set up with {card['database']}; correct --server-directory or --database"
+        )
+    if recorded is None and not create:
+        raise SpoolError(
+            f"the database {database} is empty, it belongs to no spool yet: start flood-watch first"
+        )
+    # A second database for a spool that has one would make two records of the same files.
+    if recorded is None and card is not None and _other_exists(card["database"], database):
+        raise SpoolError(
+            f"the spool {server_directory} belongs to the database {card['database']}, "
+            f"not to {database}: correct --database, or remove {server_directory}/{_CARD} "
+            "if the spool is to start with a new one"
+        )
+    spool_id = recorded or (card["id"] if card else uuid.uuid4().hex)
+    if recorded is None:
+        with models.write():
+            models.execute(
+                "INSERT INTO spool (id, spool_id, created_at) VALUES (1, ?, ?) "
+                "ON CONFLICT (id) DO NOTHING",
+                (spool_id, models.utc_text(now)),
+            )
+    if create and (card is None or card["database"] != database):
+        spool.keep(_CARD, json.dumps({"id": spool_id, "database": database}) + "\n")
+    return spool_id
+
+
+def _other_exists(other: str, database: str) -> bool:
+    return other != database and os.path.exists(other)
+
+
+def database_of(server_directory: str) -> str | None:
+    """The database that this spool was set up with; None if it never was."""
+    card = _read(server_directory)
+    return card["database"] if card else None
+
+
+def _read(server_directory: str) -> dict[str, str] | None:
+    path = f"{server_directory}/{_CARD}"
+    try:
+        with open(path, encoding="utf-8") as file:
+            card = json.load(file)
+        return {"id": str(card["id"]), "database": str(card["database"])}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SpoolError(
+            f"cannot read {path} ({error}): remove it and start flood-watch, "
+            "it writes a new one for the database that it is given"
+        ) from error

@@ -1,0 +1,140 @@
+"""The right to work on a record while its owner lives."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from flood import models
+from flood.models import name_value, utc_text
+from flood.record_values import (
+    CLAIM_COLUMNS,
+    TASK_BYTES,
+    TASK_FILES,
+    Claimed,
+    chunks,
+    claimed_from,
+)
+
+#: The fence: it holds only while this very claim stands.
+MINE: Final = "id = ? AND current_state = 'processing' AND owner = ? AND claim_number = ?"
+
+_DUE: Final = (
+    "current_state = 'processing' AND owner IS NULL AND profile = ? AND bucket = ? "
+    "AND next_attempt_at <= ?"
+)
+_SIZE: Final = 1
+_ALONE: Final = 2
+
+
+def claim(
+    ids: Sequence[int], profile: str, bucket: str, *, owner: str, large: int, now: datetime
+) -> list[Claimed]:
+    """Claim what is due of `ids`, topped up with the oldest due records of the same profile and
+    bucket.
+
+    At most TASK_FILES records of TASK_BYTES in all; a file of `large` bytes or more, and one that
+    a lost attempt made suspect, is claimed alone.
+    """
+    where = (name_value(profile), name_value(bucket), utc_text(now))
+    with models.write():
+        chosen = _choose(_due(ids, where) or _oldest(where, 1, None), large)
+        if chosen and not _solitary(chosen[0], large) and len(chosen) < TASK_FILES:
+            seen = {row[0] for row in chosen}
+            more = [row for row in _oldest(where, TASK_FILES, large) if row[0] not in seen]
+            chosen = _choose([*chosen, *more], large)
+        models.database.connection().executemany(
+            "UPDATE file_records SET owner = ?, claim_number = claim_number + 1, claimed_at = ?, "
+            "claim_size = ?, last_updated = ? "
+            "WHERE id = ? AND current_state = 'processing' AND owner IS NULL",
+            [(owner, utc_text(now), len(chosen), utc_text(now), row[0]) for row in chosen],
+        )
+        taken = [row[0] for row in chosen]
+        claims: list[Claimed] = []
+        for part, marks in chunks(taken):
+            rows = models.execute(
+                f"SELECT {CLAIM_COLUMNS} FROM file_records WHERE id IN ({marks}) AND owner = ?",
+                (*part, owner),
+            ).fetchall()
+            claims += [claimed_from(row) for row in rows]
+    return sorted(claims, key=lambda one: taken.index(one.id))
+
+
+def _due(ids: Sequence[int], where: tuple[Any, ...]) -> list[Any]:
+    rows: list[Any] = []
+    for part, marks in chunks(ids):
+        rows += models.execute(
+            f"SELECT id, size, alone FROM file_records WHERE id IN ({marks}) AND {_DUE} "
+            "ORDER BY next_attempt_at, id",
+            (*part, *where),
+        ).fetchall()
+    return rows
+
+
+def _oldest(where: tuple[Any, ...], limit: int, large: int | None) -> list[Any]:
+    """The records that have been due longest; with `large` only those that may have company."""
+    company = "" if large is None else f"AND alone = 0 AND size < {large:d} "
+    rows: list[Any] = models.execute(
+        f"SELECT id, size, alone FROM file_records WHERE {_DUE} {company}"
+        "ORDER BY next_attempt_at, id LIMIT ?",
+        (*where, limit),
+    ).fetchall()
+    return rows
+
+
+def _choose(rows: Sequence[Any], large: int) -> list[Any]:
+    """As many small files as one task carries; where there is none, the first of the others."""
+    small = [row for row in rows if not _solitary(row, large)]
+    return list(_fitting(small)) if small else list(rows[:1])
+
+
+def _fitting(rows: Sequence[Any]) -> Iterator[Any]:
+    total = 0
+    for count, row in enumerate(rows[:TASK_FILES]):
+        total += row[_SIZE]
+        if count and total > TASK_BYTES:
+            return
+        yield row
+
+
+def _solitary(row: Any, large: int) -> bool:
+    return bool(row[_ALONE]) or row[_SIZE] >= large
+
+
+def still_mine(claims: Iterable[Claimed]) -> list[Claimed]:
+    """Those whose claim still stands. Inside `models.write()` the answer holds until the commit."""
+    return [
+        one
+        for one in claims
+        if models.execute(
+            f"SELECT 1 FROM file_records WHERE {MINE}", (one.id, one.owner, one.number)
+        ).fetchone()
+    ]
+
+
+def of_owner(owner: str) -> list[Claimed]:
+    """Everything that this owner has claimed."""
+    rows = models.execute(
+        f"SELECT {CLAIM_COLUMNS} FROM file_records "
+        "WHERE current_state = 'processing' AND owner = ? ORDER BY claimed_at, id",
+        (owner,),
+    ).fetchall()
+    return [claimed_from(row) for row in rows]
+
+
+def owners() -> list[str]:
+    """Everybody who has claimed records."""
+    rows = models.execute(
+        "SELECT DISTINCT owner FROM file_records "
+        "WHERE current_state = 'processing' AND owner IS NOT NULL"
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def remember_multipart(one: Claimed, upload_id: str | None) -> bool:
+    """Note the multipart upload that this claim has begun, or with None that none is left."""
+    with models.write():
+        cursor = models.execute(
+            f"UPDATE file_records SET multipart_upload_id = ? WHERE {MINE}",
+            (upload_id, one.id, one.owner, one.number),
+        )
+    return bool(cursor.rowcount)

@@ -1,0 +1,108 @@
+"""The argument parser that every command of flood starts from."""
+
+import argparse
+import sys
+from typing import Any, Final, NoReturn
+
+import configargparse
+
+from flood.config_files import FileSyntax
+from flood.errors import ConfigError
+from flood.kinds import YES_OR_NO
+from flood.options import OPTIONS, Option
+from flood.states import EXIT_OK, EXIT_USAGE
+
+_EPILOG: Final = """\
+Each setting is taken from the first of these that has it: the command line, the
+environment, the file of --config, ./flood.conf, $XDG_CONFIG_HOME/flood/flood.conf
+(~/.config without it), /etc/flood/flood.conf. In files write "retry-max = 5".
+Durations take ms, s, m, h, d (1h30m); sizes take KiB, MiB, GiB or KB, MB, GB.
+
+Exit status: 0 done; 1 something that was asked for failed; 2 wrong usage,
+configuration or credentials; 75 try again later; 130 interrupted."""
+
+
+class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
+    """A command's argument parser, which has flood's shared options already.
+
+    Options that a command adds itself can be given as flags only. `problems` collects what is
+    wrong with configuration files or variables while they are read.
+    """
+
+    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
+        self.shared: Final = tuple(
+            option for option in OPTIONS.values() if not option.commands or prog in option.commands
+        )
+        self.problems: Final[list[str]] = []
+        # configargparse keeps this very list, so it can be filled when the environment, which has
+        # a say in where files are, is known.
+        self.files: Final[list[str]] = []
+        syntax = FileSyntax(self.problems, {option.key for option in self.shared})
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=f"{epilog}\n\n{_EPILOG}" if epilog else _EPILOG,
+            formatter_class=_Help,
+            add_help=False,
+            allow_abbrev=False,
+            default_config_files=self.files,
+            config_file_parser_class=syntax,
+            config_file_open_func=syntax.open,
+            add_config_file_help=False,
+            add_env_var_help=False,
+        )
+        self.add_argument("-h", "--help", action=_ShowHelp, nargs=0, help="show this, then exit")
+        group = self.add_argument_group("settings")
+        for option in self.shared:
+            group.add_argument(
+                option.flag,
+                dest=option.name,
+                env_var=option.variable,
+                help=_help(option),
+                **_form(option),
+            )
+
+    def refuse(self, problems: str) -> NoReturn:
+        """End the process with exit status 2, each line of `problems` on a line of its own."""
+        for line in problems.splitlines():
+            sys.stderr.write(f"{self.prog}: error: {line}\n")
+        raise SystemExit(EXIT_USAGE)
+
+
+class EmbeddedParser(Parser):
+    """A parser for a process whose command line is not flood's: it raises ConfigError."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+class _ShowHelp(argparse.Action):
+    """As argparse's own, at whose sight configargparse reads no files.
+
+    Its sight is bad: it would take a file for it that is named "-h".
+    """
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        parser.print_help()
+        raise SystemExit(EXIT_OK)
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Leaves the shared settings out of the usage line, where they would hide the rest."""
+
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
+        own = [action for action in actions if action.dest not in OPTIONS]
+        super().add_usage(usage, own, groups, prefix)
+
+
+def _help(option: Option) -> str:
+    default = option.unset if option.default is None else option.default
+    return f"{option.help} [{option.variable}; default: {default}]".replace("%", "%%")
+
+
+def _form(option: Option) -> dict[str, Any]:
+    if option.name == "config":
+        return {"metavar": option.metavar, "is_config_file_arg": True}
+    if option.kind is YES_OR_NO:
+        return {"action": argparse.BooleanOptionalAction}
+    return {"metavar": option.metavar, "action": "append" if option.repeatable else "store"}

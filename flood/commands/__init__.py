@@ -1,0 +1,1 @@
+"""flood's commands, one module each."""

@@ -1,0 +1,130 @@
+"""flood-watch: takes files from a directory tree into the spool."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from functools import partial
+from logging import INFO, getLogger
+
+from systemd_watchdog.systemd_watchdog import WatchDog
+
+from flood import binding, config, log, models, startup
+from flood.config import Settings
+from flood.consumers import Consumers
+from flood.errors import FloodError, SpoolError, SpoolLockedError
+from flood.intake import Intake
+from flood.locks import WATCH_LOCK, FileLock
+from flood.purge import purge
+from flood.server import Server
+from flood.spool import Spool
+from flood.states import EXIT_OK
+from flood.stop import Stop
+from flood.tasks import enqueue
+from flood.text import printable
+from huey_config import huey
+
+logger = getLogger("flood.watch")
+
+_DESCRIPTION = """\
+Watches SERVER_DIRECTORY/incoming/PROFILE/BUCKET/ and takes every file that is put there: it is
+moved to processing, recorded in the database and enqueued for the consumers, which upload it to
+BUCKET under the rest of its path.
+"""
+_EPILOG = """\
+With --consumers N everything that flood needs runs under this one command; otherwise start
+consumers yourself: huey_consumer flood.tasks.huey. SIGTERM or SIGINT ends flood-watch in order.
+Exit status: 0 ended by a signal, 2 wrong usage, configuration or credentials, 75 another
+flood-watch has this server directory.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run flood-watch; return its exit status."""
+    parser = config.build_parser("flood-watch", _DESCRIPTION, epilog=_EPILOG)
+    _, settings = config.load(parser, argv, os.environ)
+    log.configure(settings.log_level, settings.log_format)
+    stop = Stop()
+    stop.install()
+    try:
+        _watch(settings, stop)
+    except FloodError as error:
+        for line in str(error).splitlines():
+            print(f"flood-watch: {printable(line)}", file=sys.stderr)
+        return error.exit_status
+    return EXIT_OK
+
+
+def _watch(settings: Settings, stop: Stop) -> None:
+    startup.announce(settings)
+    profiles = set(startup.read_credentials(settings, os.environ).profiles)
+    now = partial(datetime.now, timezone.utc)
+    spool = Spool(settings.server_directory)
+    lock = _lock(spool)
+    try:
+        models.migrate(settings.database, create=True)
+        binding.bind(spool, settings.database, create=True, now=now())
+        huey.storage.initialize_schema()
+        spool.prepare()
+        purge(spool, now())
+        consumers = Consumers(
+            settings.consumers,
+            {**os.environ, **config.environment(settings)},
+            clock=time.monotonic,
+        )
+        intake = Intake(
+            spool,
+            profiles=lambda: profiles,
+            ignore=settings.ignore,
+            large=settings.multipart_threshold,
+            enqueue=enqueue,
+            now=now,
+        )
+        server = Server(
+            spool,
+            intake,
+            profiles=lambda: profiles,
+            rescan_interval=settings.rescan_interval,
+            clock=time.monotonic,
+            stop=stop,
+            tick=consumers.tick,
+        )
+        server.prepare()
+        try:
+            consumers.start()
+            _tell_systemd()
+            log.event(logger, INFO, "ready", path=spool.root, consumers=settings.consumers)
+            server.run()
+            log.event(logger, INFO, "stopping")
+        finally:
+            consumers.stop()
+    finally:
+        lock.release()
+
+
+def _lock(spool: Spool) -> FileLock:
+    try:
+        os.makedirs(os.path.dirname(spool.absolute(WATCH_LOCK)), exist_ok=True)
+        lock = FileLock(spool.absolute(WATCH_LOCK))
+        free = lock.try_exclusive()
+    except OSError as error:
+        raise SpoolError(
+            f"cannot use the server directory {spool.root}: {error.strerror}; "
+            "give this user write access to it, or set --server-directory to another"
+        ) from error
+    if not free:
+        raise SpoolLockedError(
+            f"another flood-watch is at work on {spool.root}: one is enough, stop it first"
+        )
+    return lock
+
+
+def _tell_systemd() -> None:
+    service = WatchDog()
+    if service.is_enabled or "NOTIFY_SOCKET" in os.environ:
+        service.ready()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Consumer processes as children of flood-watch."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from logging import INFO, WARNING, getLogger
+from typing import Final
+
+from flood import log
+
+#: Worker threads of each consumer: while one is at a large file, the other takes small ones.
+WORKERS: Final = 2
+
+#: A child that lived so long, in seconds, is started again at once.
+STEADY: Final = 60.0
+_LONGEST_PAUSE: Final = 60.0
+
+#: What is sent to end a consumer, with how long it has for it, in seconds.
+_STOPPING: Final = ((signal.SIGINT, 30.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0))
+
+logger = getLogger(__name__)
+
+
+@dataclass
+class _Child:
+    process: "subprocess.Popen[bytes] | None"
+    started: float
+    pause: float
+
+
+class Consumers:
+    """`count` consumers with the environment `environ`; `clock` is monotonic seconds."""
+
+    def __init__(
+        self, count: int, environ: Mapping[str, str], *, clock: Callable[[], float]
+    ) -> None:
+        self._environ = dict(environ)
+        self._clock = clock
+        self._children = [_Child(None, 0.0, 0.0) for _ in range(count)]
+
+    def start(self) -> None:
+        """Start every consumer."""
+        for child in self._children:
+            self._start(child)
+
+    def tick(self) -> None:
+        """Start again what has died, after a pause that doubles while it keeps dying."""
+        now = self._clock()
+        for child in self._children:
+            if child.process is not None and child.process.poll() is not None:
+                lived = now - child.started
+                child.pause = (
+                    0.0 if lived >= STEADY else min(max(1.0, child.pause * 2), _LONGEST_PAUSE)
+                )
+                log.event(
+                    logger,
+                    WARNING,
+                    "consumer died",
+                    pid=child.process.pid,
+                    status=child.process.returncode,
+                    again_in=child.pause,
+                )
+                child.process = None
+                child.started = now + child.pause
+            if child.process is None and now >= child.started:
+                self._start(child)
+
+    def stop(self) -> None:
+        """End every consumer, in order if it can be."""
+        running = [child.process for child in self._children if child.process is not None]
+        for number, seconds in _STOPPING:
+            running = [process for process in running if process.poll() is None]
+            for process in running:
+                process.send_signal(number)
+            deadline = self._clock() + seconds
+            for process in running:
+                try:
+                    process.wait(max(0.0, deadline - self._clock()))
+                except subprocess.TimeoutExpired:
+                    log.event(
+                        logger, WARNING, "consumer does not end", pid=process.pid, signal=number
+                    )
+        for child in self._children:
+            child.process = None
+
+    def _start(self, child: _Child) -> None:
+        command = [
+            *(sys.executable, "-m", "huey.bin.huey_consumer", "flood.tasks.huey"),
+            *("--workers", str(WORKERS)),
+        ]
+        # A session of its own, so that Ctrl-C reaches a consumer only through flood-watch.
+        child.process = subprocess.Popen(
+            command,
+            env={**self._environ, "FLOOD_PARENT_PID": str(os.getpid())},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        child.started = self._clock()
+        log.event(logger, INFO, "consumer started", pid=child.process.pid)

@@ -1,0 +1,141 @@
+"""Finds the credentials file, then reads all its profiles."""
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from flood import ini
+from flood.errors import CredentialsError
+from flood.expand import expand_user, expand_variables
+from flood.profiles import Profile, names_provider, read_profile
+from flood.text import printable
+
+_SIZE_MAX: Final = 1024**2  # bytes; no credentials file is larger
+_VARIABLE: Final = "AWS_SHARED_CREDENTIALS_FILE"
+_USUAL: Final = "~/.aws/credentials"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The profiles of the file that was taken, by name.
+
+    `why` tells why it was this file, `warnings` what is odd about it; both can be printed as they
+    are, no secret is in them.
+    """
+
+    path: str
+    why: str
+    profiles: Mapping[str, Profile]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    path: str
+    why: str
+    is_argument: bool
+
+
+@dataclass(frozen=True, repr=False)
+class _File:
+    content: ini.Ini
+    mode: int
+
+    @property
+    def names_provider(self) -> bool:
+        return any(map(names_provider, self.content.sections.values()))
+
+
+def load(argument: str | None, argument_first: bool, environ: Mapping[str, str]) -> Credentials:
+    """Find the credentials file, then read every profile in it.
+
+    The AWS CLI's own search comes first (AWS_SHARED_CREDENTIALS_FILE, else ~/.aws/credentials, as
+    the AWS SDKs Reference Guide has it), then `argument`; with `argument_first` the other way
+    round. A file that was searched for, in which no profile names a provider, is an ordinary AWS
+    file: it is passed over where an argument is still to come.
+
+    Raises CredentialsError, its message one line for each problem of each profile.
+    """
+    searched = _searched(environ)
+    given = [_Candidate(argument, "--credentials names it", True)] if argument else []
+    order = [*given, searched] if argument_first else [searched, *given]
+    passed_over: list[str] = []
+    warnings: list[str] = []
+    for candidate in order:
+        path = printable(candidate.path)
+        try:
+            file = _read(candidate.path)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            passed_over.append(f"{path or _VARIABLE}: {reason}")
+            if candidate.is_argument or not isinstance(error, FileNotFoundError):
+                warnings.append(passed_over[-1])
+            continue
+        if not file.names_provider and not candidate.is_argument and candidate is not order[-1]:
+            passed_over.append(
+                f"{path}: is an ordinary AWS file, as no profile in it names a provider"
+            )
+            warnings.append(passed_over[-1])
+            continue
+        profiles = _profiles(path, file, warnings)
+        unused = [f"before --credentials {printable(other.path)}" for other in given] * (
+            candidate is searched and not argument_first
+        )
+        why = "; ".join([candidate.why, *unused, *passed_over])
+        return Credentials(candidate.path, why, profiles, tuple(warnings))
+    advice = "write one, then name it with --credentials or FLOOD_CREDENTIALS"
+    raise CredentialsError("\n".join([*passed_over, f"no credentials file was found: {advice}"]))
+
+
+def _searched(environ: Mapping[str, str]) -> _Candidate:
+    # Set but empty, the variable leads to no file: so does the AWS CLI.
+    name = environ.get(_VARIABLE, _USUAL)
+    path = expand_user(expand_variables(name, environ), environ)
+    why = f"{_VARIABLE} names it" if _VARIABLE in environ else "the AWS CLI's search finds it"
+    return _Candidate(path, why, False)
+
+
+def _read(path: str) -> _File:
+    # O_NONBLOCK: opening a FIFO would wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is no regular file")
+        data = stream.read(_SIZE_MAX + 1)
+    if len(data) > _SIZE_MAX:
+        raise ValueError("is too large for a credentials file")
+    # utf-8-sig because some editors write a BOM. Bytes that are no UTF-8 do not matter in comments;
+    # elsewhere they are refused as characters that do not print.
+    return _File(ini.read(data.decode("utf-8-sig", "surrogateescape")), status.st_mode)
+
+
+def _profiles(path: str, file: _File, warnings: list[str]) -> dict[str, Profile]:
+    """Return the profiles by name; raise CredentialsError for all that is wrong with them."""
+    problems = [f"{path}: {problem}" for problem in file.content.problems]
+    if file.mode & (stat.S_IRWXG | stat.S_IRWXO):
+        warnings.append(
+            f"{path}: is open to other users (mode {stat.S_IMODE(file.mode):04o}); run chmod 600"
+        )
+    profiles = {}
+    for name, section in file.content.sections.items():
+        label = f"{path}: profile {printable(name) or '[]'}"
+        profile = read_profile(
+            section,
+            problem=partial(_note, problems, label),
+            warning=partial(_note, warnings, label),
+        )
+        if profile:
+            profiles[name] = profile
+    if not file.content.sections:
+        problems.append(f"{path}: holds no profile; write [name] with its keys below")
+    if problems:
+        raise CredentialsError("\n".join(problems))
+    return profiles
+
+
+def _note(notes: list[str], label: str, text: str) -> None:
+    notes.append(f"{label}: {text}")

@@ -1,0 +1,320 @@
+"""Takes files into processing, each with its row."""
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from enum import Enum
+from fnmatch import translate
+from logging import INFO, WARNING, getLogger
+from re import compile as compile_pattern
+from typing import Final
+
+from flood import layout, log, models, queries, records, syscalls
+from flood.layout import Place
+from flood.record_values import TASK_BYTES, TASK_FILES, Arrival
+from flood.spool import Found, Identity, NotRegular, Occupied, Spool, Vanished, identity_of
+from flood.states import INCOMING, PROCESSING
+
+#: How long a file that cannot be probed must stand still before it counts as closed, in seconds.
+STANDSTILL: Final = 2.0
+
+#: How many files one transaction admits; other writers wait meanwhile.
+BATCH: Final = 500
+
+logger = getLogger(__name__)
+
+#: Enqueues one task: a profile, a bucket of it, ids of records there.
+Enqueue = Callable[[str, str, list[int]], None]
+
+
+class Why(Enum):
+    """Why a file in incoming is not taken now."""
+
+    WRITING = "somebody has it open for writing"
+    STANDSTILL = "it must stand still, as nobody can tell whether it is open for writing"
+    OCCUPIED = "an earlier file of this key, or of a part of its path, is still being worked on"
+    ERROR = "it cannot be moved"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file in incoming that may be taken; `closed` if an event said that its writer closed it."""
+
+    path: str
+    closed: bool = False
+
+
+@dataclass
+class Result:
+    """What became of a batch: how many were admitted, which are to be looked at again."""
+
+    admitted: int = 0
+    later: list[tuple[Candidate, Why, Identity | None]] = field(default_factory=list)
+
+
+class Intake:
+    """The way from incoming to processing of one spool.
+
+    `profiles` answers which profiles the credentials have now; `large` is the size in bytes from
+    which on a file gets a task of its own; `now` answers aware times.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        profiles: Callable[[], Collection[str]],
+        ignore: Sequence[str],
+        large: int,
+        enqueue: Enqueue,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._spool = spool
+        self._profiles = profiles
+        patterns = "|".join(translate(pattern) for pattern in ignore)
+        self._ignored = compile_pattern(patterns or r"(?!)")
+        self._large = large
+        self._enqueue = enqueue
+        self._now = now
+        self._warned: set[tuple[str, str]] = set()
+        #: Files that a failed transaction left in processing without rows.
+        self.stranded: list[str] = []
+
+    def ignores(self, path: str) -> bool:
+        """Whether the last component is a name that some program uses while it writes."""
+        return self._ignored.match(path.rpartition("/")[2]) is not None
+
+    def look(
+        self, candidate: Candidate, still: Identity | None
+    ) -> tuple[Place, Why | None, Identity | None] | None:
+        """Whether the file can be taken: its place, why not yet, its identity; None if it is not
+        flood's to take.
+
+        `still` is the identity that it had STANDSTILL seconds ago, where that is known.
+        """
+        path = candidate.path
+        if self.ignores(path):
+            return None
+        place = layout.parse(path)
+        if place is None:
+            self.leave(path, "it must lie below incoming/PROFILE/BUCKET/: move it there")
+            return None
+        if place.profile not in self._profiles():
+            self.leave(
+                path,
+                f"the credentials have no profile {log.printable(place.profile)!r}: "
+                "add it, then restart flood-watch",
+            )
+            return None
+        if self._spool.exists(place.moved(PROCESSING).path):
+            return place, Why.OCCUPIED, None
+        try:
+            descriptor, identity = self._spool.open(path)
+        except Vanished:
+            return None
+        except NotRegular:
+            self.leave(path, "it is no regular file")
+            return None
+        except OSError:
+            # Unreadable: it is taken all the same, so that its failure is recorded.
+            known = self._spool.identify(path)
+            writing, identity = None, known or Identity(0, 0, 0, 0)
+            if known is None:
+                return None
+        else:
+            try:
+                writing = syscalls.open_for_writing(descriptor)
+                identity = identity_of(os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
+        if writing:
+            return place, Why.WRITING, identity
+        if writing is None and not candidate.closed and identity != still:
+            return place, Why.STANDSTILL, identity
+        return place, None, identity
+
+    def leave(self, path: str, reason: str) -> None:
+        """Say once why a file stays where it is."""
+        if (path, reason) in self._warned:
+            return
+        if len(self._warned) > 10_000:
+            self._warned.clear()
+        self._warned.add((path, reason))
+        log.event(logger, WARNING, "left alone", path=path, reason=reason)
+
+    def admit(
+        self,
+        candidates: Sequence[tuple[Candidate, Identity | None]],
+        *,
+        starting: bool = False,
+    ) -> Result:
+        """Take what can be taken, at most BATCH files a transaction.
+
+        Each candidate comes with the identity that it had STANDSTILL seconds ago, or None. At
+        start-up (`starting`) a settled row of the very same file goes back with it.
+        """
+        result = Result()
+        for start in range(0, len(candidates), BATCH):
+            ready: list[tuple[Candidate, Place]] = []
+            for candidate, still in candidates[start : start + BATCH]:
+                looked = self.look(candidate, still)
+                if looked is None:
+                    continue
+                place, why, identity = looked
+                if why is None:
+                    ready.append((candidate, place))
+                else:
+                    result.later.append((candidate, why, identity))
+            if ready:
+                self._transaction(ready, result, starting)
+        return result
+
+    def _transaction(
+        self, ready: Sequence[tuple[Candidate, Place]], result: Result, starting: bool
+    ) -> None:
+        births = [syscalls.birth_time(self._spool.absolute(place.path)) for _, place in ready]
+        moved: list[Arrival] = []
+        try:
+            with models.write():
+                for (candidate, place), birth in zip(ready, births, strict=True):
+                    arrival = self._move(candidate, place, birth, result)
+                    if arrival is not None:
+                        moved.append(arrival)
+                ids = self._record(moved, starting=starting)
+        except BaseException:
+            # The files are ahead of their rows now; the second try brings the rows forward.
+            self.stranded += [arrival.path for arrival in moved]
+            raise
+        for arrival, record_id in zip(moved, ids, strict=True):
+            _log_admitted(arrival, record_id, INCOMING)
+        result.admitted += len(moved)
+
+    def _move(
+        self, candidate: Candidate, place: Place, birth: float | None, result: Result
+    ) -> Arrival | None:
+        target = place.moved(PROCESSING)
+        try:
+            self._spool.move(place.path, target.path)
+        except Vanished:
+            return None
+        except Occupied:
+            result.later.append((candidate, Why.OCCUPIED, None))
+            return None
+        except OSError as error:
+            self.leave(place.path, f"it cannot be moved to processing: {error.strerror}")
+            result.later.append((candidate, Why.ERROR, None))
+            return None
+        identity = self._spool.identify(target.path)
+        if identity is None:
+            # It changed into something else between the look and the rename.
+            self.leave(target.path, "it is no regular file")
+            return None
+        return _arrival(target, identity, birth)
+
+    def _record(self, moved: Sequence[Arrival], *, starting: bool) -> list[int]:
+        """Rows for files in processing, tasks for the rows; inside a transaction."""
+        now = self._now()
+        ids = [self._back(arrival, now) if starting else None for arrival in moved]
+        fresh = records.admit(
+            [arrival for arrival, back in zip(moved, ids, strict=True) if back is None], now
+        )
+        remaining = iter(fresh)
+        every = [next(remaining) if back is None else back for back in ids]
+        for profile, bucket, group in _tasks(moved, every, self._large):
+            self._enqueue(profile, bucket, group)
+        return every
+
+    def _back(self, arrival: Arrival, now: datetime) -> int | None:
+        row = queries.settled(arrival.profile, arrival.bucket, arrival.key, arrival.identity)
+        if row is None or queries.at_paths([arrival.path], PROCESSING):
+            return None
+        return row.id if records.put_back(row.id, arrival.path, now) else None
+
+    def take_up(self, found: Sequence[Found]) -> int:
+        """Give rows to files in processing that have none, or whose row ran ahead; how many."""
+        taken = 0
+        for start in range(0, len(found), BATCH):
+            part = found[start : start + BATCH]
+            births = {one.path: syscalls.birth_time(self._spool.absolute(one.path)) for one in part}
+            with models.write():
+                rows = queries.at_paths([one.path for one in part], PROCESSING)
+                without: list[Arrival] = []
+                for one in part:
+                    row = rows.get(one.path)
+                    if row is not None and _same_file(row.identity, one.identity):
+                        continue
+                    # Inside the transaction no worker is half-way through a move; what was listed
+                    # before it may have been settled since.
+                    place = layout.parse(one.path)
+                    if place is None or self._spool.identify(one.path) != one.identity:
+                        continue
+                    without.append(_arrival(place, one.identity, births[one.path]))
+                ids = self._record(without, starting=True)
+            for arrival, record_id in zip(without, ids, strict=True):
+                _log_admitted(arrival, record_id, PROCESSING)
+            taken += len(without)
+        return taken
+
+    def take_up_stranded(self) -> None:
+        """Second try for the files that a failed transaction left in processing."""
+        if not self.stranded:
+            return
+        found = []
+        for path in self.stranded:
+            identity = self._spool.identify(path)
+            if identity is not None:
+                found.append(Found(path, identity, 0))
+        self.take_up(found)
+        self.stranded.clear()
+
+
+def _same_file(recorded: Identity, found: Identity) -> bool:
+    """Whether it is the recorded file, even if somebody changed its content in place; the attempt
+    takes note of that."""
+    return (recorded.device, recorded.inode) == (found.device, found.inode)
+
+
+def _arrival(place: Place, identity: Identity, birth: float | None) -> Arrival:
+    seconds = identity.mtime_ns / 1e9 if birth is None else birth
+    try:
+        created = datetime.fromtimestamp(seconds, timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        created = datetime.fromtimestamp(0, timezone.utc)  # a time that no calendar has
+    return Arrival(place.profile, place.bucket, place.key, place.path, identity, created)
+
+
+def _tasks(
+    arrivals: Sequence[Arrival], ids: Sequence[int], large: int
+) -> Iterator[tuple[str, str, list[int]]]:
+    """The tasks for these records: small files of one bucket together, large ones by themselves."""
+    groups: dict[tuple[str, str], tuple[list[int], int]] = {}
+    for arrival, record_id in zip(arrivals, ids, strict=True):
+        size = arrival.identity.size
+        destination = (arrival.profile, arrival.bucket)
+        if size >= large:
+            yield *destination, [record_id]
+            continue
+        group, total = groups.get(destination, ([], 0))
+        if group and (len(group) >= TASK_FILES or total + size > TASK_BYTES):
+            yield *destination, group
+            group, total = [], 0
+        group.append(record_id)
+        groups[destination] = (group, total + size)
+    for destination, (group, _) in groups.items():
+        yield *destination, group
+
+
+def _log_admitted(arrival: Arrival, record_id: int, came_from: str) -> None:
+    log.event(
+        logger,
+        INFO,
+        "admitted",
+        record=record_id,
+        profile=arrival.profile,
+        bucket=arrival.bucket,
+        key=arrival.key,
+        from_=came_from,
+        to=PROCESSING,
+        size=arrival.identity.size,
+    )

@@ -1,0 +1,129 @@
+"""The kinds of value that a setting can have, each with its way in from text, its way back."""
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flood.expand import expand_user
+from flood.units import duration, duration_text, size, size_text
+
+TRUE: Final = ("true", "yes", "on", "1")
+FALSE: Final = ("false", "no", "off", "0")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`read` takes a text with the environment, `write` gives a text that `read` takes.
+
+    `read` raises ValueError with what is wrong, then what is allowed, to be put after the value.
+    """
+
+    read: Callable[[str, Mapping[str, str]], Any]
+    write: Callable[[Any], str] = str
+
+
+def durations(low: float, high: float) -> Kind:
+    """Seconds as a float, from `low` to `high`."""
+    allowed = f"allowed: {duration_text(low)} to {duration_text(high)}"
+
+    def read(text: str, _environ: Mapping[str, str]) -> float:
+        try:
+            seconds = duration(text)
+        except ValueError:
+            raise ValueError(
+                f"is no duration; write 30, 0.5, 30s, 5m or 1h30m; {allowed}"
+            ) from None
+        if not low <= seconds <= high:
+            raise ValueError(f"is out of range; {allowed}")
+        return seconds
+
+    return Kind(read, duration_text)
+
+
+def sizes(low: int, high: int) -> Kind:
+    """Bytes as an int, from `low` to `high`."""
+    allowed = f"allowed: {size_text(low)} to {size_text(high)}"
+
+    def read(text: str, _environ: Mapping[str, str]) -> int:
+        try:
+            count = size(text)
+        except ValueError:
+            raise ValueError(f"is no size; write 16777216, 16MiB or 16MB; {allowed}") from None
+        if not low <= count <= high:
+            raise ValueError(f"is out of range; {allowed}")
+        return count
+
+    return Kind(read, size_text)
+
+
+def counts(low: int, high: int) -> Kind:
+    """A whole number from `low` to `high`."""
+    allowed = f"allowed: {low} to {high}"
+
+    def read(text: str, _environ: Mapping[str, str]) -> int:
+        if not re.fullmatch("[0-9]{1,9}", text.strip()):
+            raise ValueError(f"is no whole number; {allowed}")
+        if not low <= int(text) <= high:
+            raise ValueError(f"is out of range; {allowed}")
+        return int(text)
+
+    return Kind(read)
+
+
+def choices(words: Sequence[str]) -> Kind:
+    """One of `words`, in any case."""
+
+    def read(text: str, _environ: Mapping[str, str]) -> str:
+        if text.strip().lower() not in words:
+            raise ValueError(f"is not known; allowed: {', '.join(words)}")
+        return text.strip().lower()
+
+    return Kind(read)
+
+
+def _read_path(text: str, environ: Mapping[str, str]) -> str:
+    if not text or "\0" in text:
+        raise ValueError("is no path; allowed: such as /srv/flood or ~/flood")
+    try:
+        return os.path.abspath(expand_user(text, environ))
+    except OSError as error:
+        raise ValueError(
+            "is relative to the current directory, which cannot be found out "
+            f"({error.strerror}); allowed: an absolute path"
+        ) from None
+
+
+def _read_fraction(text: str, _environ: Mapping[str, str]) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:  # also false for NaN
+        raise ValueError("is out of range; allowed: 0 to 1, such as 0.25")
+    return abs(number)  # "-0" counts as 0
+
+
+def _read_yes_or_no(text: str, _environ: Mapping[str, str]) -> bool:
+    word = text.strip().lower()
+    if word not in TRUE + FALSE:
+        raise ValueError("is neither true nor false; allowed: true, false")
+    return word in TRUE
+
+
+def _read_pattern(text: str, _environ: Mapping[str, str]) -> str:
+    if text in ("", "!"):
+        raise ValueError("is no pattern; allowed: such as *.bak, or !*.tmp to take one back")
+    if "/" in text or "\0" in text:
+        raise ValueError("can match no file's name; allowed: such as *.bak, without a '/'")
+    return text
+
+
+#: An absolute path; relative ones start from the current directory, `~` is a home directory.
+PATH: Final = Kind(_read_path)
+FRACTION: Final = Kind(_read_fraction, repr)
+YES_OR_NO: Final = Kind(_read_yes_or_no, lambda value: "true" if value else "false")
+#: A shell pattern (Python's fnmatch) of file names, or one after `!`.
+PATTERN: Final = Kind(_read_pattern)

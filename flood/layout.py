@@ -1,0 +1,112 @@
+"""Where each state's files lie below the server directory, by name alone."""
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from flood.states import STATES
+
+#: Everything flood keeps for itself below the server directory.
+PRIVATE: Final = ".flood"
+
+#: Amazon S3, Cloudflare R2 and Backblaze B2 alike: 1024 bytes of UTF-8.
+MAX_KEY_BYTES: Final = 1024
+
+#: Linux' limit for one component of a path, in bytes (NAME_MAX).
+MAX_NAME_BYTES: Final = 255
+
+
+def text(name: str) -> str:
+    """A file name as tables and logs hold it: bytes that are no UTF-8 become \\xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file's place in the spool: its state, its destination and its key.
+
+    All four are file names as Python has them: bytes that are no UTF-8 are surrogates.
+    """
+
+    state: str
+    profile: str
+    bucket: str
+    key: str
+
+    @property
+    def path(self) -> str:
+        """The path relative to the server directory."""
+        return f"{self.state}/{self.profile}/{self.bucket}/{self.key}"
+
+    def moved(self, state: str) -> "Place":
+        """The same file's place in another state."""
+        return Place(state, self.profile, self.bucket, self.key)
+
+
+def parse(path: str) -> Place | None:
+    """The place that a path relative to the server directory names; None if it is none, as it is
+    outside the five state directories or not below a bucket."""
+    parts = path.split("/", 3)
+    if len(parts) != 4 or parts[0] not in STATES or not is_key(parts[3]):
+        return None
+    if not is_name(parts[1]) or not is_name(parts[2]):
+        return None
+    return Place(*parts)
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` can be one component of a path that stays where it is put."""
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+
+
+def is_key(key: str) -> bool:
+    """Whether `key` can be a relative path that stays below its bucket's directory."""
+    return all(is_name(part) for part in key.split("/"))
+
+
+def key_problem(key: str, *, normalizes: bool = False) -> tuple[str, str] | None:
+    """Why no S3-compatible store can hold this key under this name: a short code with one
+    sentence; None if it can.
+
+    `normalizes`: the store keeps keys in Unicode normal form C, as Cloudflare R2 does ("Unicode
+    interoperability"), so that another form's name would come back changed.
+    """
+    try:
+        encoded = key.encode("utf-8")
+    except UnicodeEncodeError:
+        return "key_not_utf8", "the file's name is not valid UTF-8, as S3 keys must be: rename it"
+    if len(encoded) > MAX_KEY_BYTES:
+        return "key_too_long", (
+            f"the key has {len(encoded)} bytes, S3 allows {MAX_KEY_BYTES}: "
+            "use a shorter path below the bucket"
+        )
+    if normalizes and not unicodedata.is_normalized("NFC", key):
+        return "key_not_normalized", (
+            "this provider stores names in Unicode normal form C, in which another file may have "
+            "the same name: rename the file to its composed form"
+        )
+    return None
+
+
+def beside(place: Place, record_id: int) -> Iterator[Place]:
+    """Places for a file whose own place in its state is taken: one component of the key, the last
+    one first, gets the suffix `.~{record id}~`, shortened on a character's boundary where the name
+    would be too long."""
+    suffix = f".~{record_id}~"
+    parts = place.key.split("/")
+    for index in reversed(range(len(parts))):
+        name = _shortened(parts[index], MAX_NAME_BYTES - len(suffix)) + suffix
+        key = "/".join([*parts[:index], name, *parts[index + 1 :]])
+        yield Place(place.state, place.profile, place.bucket, key)
+
+
+def _shortened(name: str, limit: int) -> str:
+    encoded = name.encode("utf-8", "surrogateescape")
+    if len(encoded) <= limit:
+        return name
+    # The cut may split a character: what is left of it is dropped, other bytes stay.
+    cut = limit
+    while cut > limit - 4 and encoded[cut] & 0xC0 == 0x80:
+        cut -= 1
+    return encoded[:cut].decode("utf-8", "surrogateescape")

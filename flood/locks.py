@@ -1,0 +1,136 @@
+"""Locks that the kernel gives back when their process dies (flock(2))."""
+
+import errno
+import fcntl
+import os
+import threading
+import uuid
+from collections.abc import Collection
+from io import FileIO
+from typing import Final
+
+from flood.layout import PRIVATE
+from flood.spool import Spool
+
+WATCH_LOCK: Final = f"{PRIVATE}/watch.lock"
+PUT_LOCK: Final = f"{PRIVATE}/put.lock"
+WORKERS: Final = f"{PRIVATE}/workers"
+
+
+class FileLock:
+    """A lock on a file that is created if need be and stays."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    def try_exclusive(self) -> bool:
+        """Take the lock for this process alone, or return False at once."""
+        return self._try(fcntl.LOCK_EX)
+
+    def try_shared(self) -> bool:
+        """Take the lock beside other sharers, or return False at once."""
+        return self._try(fcntl.LOCK_SH)
+
+    def shared(self) -> None:
+        """Take the lock beside other sharers; wait while somebody has it alone."""
+        self._open()
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def release(self) -> None:
+        """Give the lock back, if it is held."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _open(self) -> None:
+        if self._descriptor < 0:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def _try(self, operation: int) -> bool:
+        self._open()
+        try:
+            fcntl.flock(self._descriptor, operation | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            if error.errno == errno.EWOULDBLOCK:
+                return False
+            raise
+        return True
+
+
+class WorkerLocks:
+    """Which workers live, by their locks below `.flood/workers`.
+
+    A worker is one thread of one process. Its lock goes when the thread, or the process, ends.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._directory = spool.absolute(WORKERS)
+        self._local = threading.local()
+        self._owners: set[str] = set()
+        self._pid = 0
+
+    def own(self) -> str:
+        """This thread's name as an owner of claims; its lock is held from the first call on. Safe
+        after a fork: the child gets names of its own."""
+        if self._pid != os.getpid():
+            self._pid, self._owners, self._local = os.getpid(), set(), threading.local()
+        owner: str | None = getattr(self._local, "owner", None)
+        if owner is None:
+            owner, self._local.lock = self._lock()
+            self._local.owner = owner
+            self._owners.add(owner)
+        return owner
+
+    def disown(self) -> None:
+        """Give this thread's name up, so that a sweep takes over what it left unsettled."""
+        owner: str | None = getattr(self._local, "owner", None)
+        if owner is not None:
+            self._owners.discard(owner)
+            self._local.lock.close()
+            del self._local.owner
+
+    def of_process(self) -> list[str]:
+        """The names of all workers of this process."""
+        return sorted(self._owners) if self._pid == os.getpid() else []
+
+    def dead(self, owner: str) -> bool:
+        """Whether the worker behind this name is gone. A stopped one lives; so does one whose lock
+        cannot be looked at."""
+        try:
+            with open(f"{self._directory}/{owner}", "r+b", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def forget_dead(self, spared: Collection[str]) -> None:
+        """Remove the lock files of dead workers but those of `spared`, who still own claims."""
+        try:
+            names = os.listdir(self._directory)
+        except FileNotFoundError:
+            return
+        for owner in names:
+            if owner in spared:
+                continue
+            try:
+                with open(f"{self._directory}/{owner}", "r+b", buffering=0) as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self._spool.remove(f"{WORKERS}/{owner}")
+            except OSError:
+                continue  # alive, or another sweep was faster
+
+    def _lock(self) -> tuple[str, FileIO]:
+        os.makedirs(self._directory, exist_ok=True)
+        while True:
+            owner = uuid.uuid4().hex
+            file = open(f"{self._directory}/{owner}", "xb", buffering=0)  # noqa: SIM115  held
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Between the two calls a sweep may have found the file unlocked and removed it.
+            if os.fstat(file.fileno()).st_nlink:
+                return owner, file
+            file.close()

@@ -1,0 +1,1 @@
+"""The schema's numbered steps, applied in order and never changed afterwards."""

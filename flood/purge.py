@@ -1,0 +1,78 @@
+"""Empties incoming_tmp of what dead copies left."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+from logging import INFO, WARNING, getLogger
+from typing import Final
+
+from flood import log, models, queries, records
+from flood.locks import PUT_LOCK, FileLock
+from flood.record_values import Reason
+from flood.spool import Found, Oddity, Spool
+from flood.states import INCOMING_TMP, PERMANENT
+
+#: While any flood-put lives, files that were touched within so many seconds are spared: it may
+#: have made them, and not locked them yet.
+YOUNG: Final = 60.0
+
+_BATCH: Final = 500
+_ABANDONED: Final = Reason(
+    PERMANENT,
+    "abandoned",
+    "flood-put ended before it had copied this file: put it again",
+)
+
+logger = getLogger(__name__)
+
+
+def purge(spool: Spool, now: datetime) -> int:
+    """Delete everything in incoming_tmp but what a live flood-put has; how many files that were.
+
+    What lies there was never promised: flood-put succeeds only once its file is in incoming.
+    """
+    lock = FileLock(spool.absolute(PUT_LOCK))
+    alone = lock.try_exclusive()
+    try:
+        deleted = 0
+        files = _files(spool, alone, now)
+        while batch := list(islice(files, _BATCH)):
+            for path in batch:
+                spool.remove(path)
+            with models.write():
+                for row in queries.at_paths(batch, INCOMING_TMP).values():
+                    records.vanish(row.id, now, _ABANDONED)
+            deleted += len(batch)
+        if alone:
+            spool.remove_empty(INCOMING_TMP)
+    finally:
+        lock.release()
+    if deleted:
+        log.event(logger, INFO, "incoming_tmp emptied", files=deleted)
+    return deleted
+
+
+def _files(spool: Spool, alone: bool, now: datetime) -> Iterator[str]:
+    for found in spool.walk(INCOMING_TMP):
+        if isinstance(found, Oddity) and found.kind.startswith("unreadable"):
+            log.event(logger, WARNING, "not emptied", path=found.path, reason=found.kind)
+        elif alone or isinstance(found, Oddity) or not _in_use(spool, found, now):
+            yield found.path
+
+
+def _in_use(spool: Spool, found: Found, now: datetime) -> bool:
+    try:
+        descriptor, _ = spool.open(found.path)
+    except Exception:  # noqa: BLE001  gone already, or not to be looked at: spared either way
+        return True
+    try:
+        if now.timestamp() - os.fstat(descriptor).st_ctime < YOUNG:
+            return True
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

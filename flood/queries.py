@@ -1,0 +1,109 @@
+"""Questions about records that change nothing of their state."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from flood import models
+from flood.models import name_from, name_value, utc_text
+from flood.record_values import ROW_COLUMNS, Row, chunks, row_from
+from flood.spool import Identity
+
+
+def at_paths(paths: Sequence[str], state: str) -> dict[str, Row]:
+    """The rows in this state of files at these paths."""
+    rows: dict[str, Row] = {}
+    for part, marks in chunks(paths):
+        for columns in models.execute(
+            f"SELECT {ROW_COLUMNS} FROM file_records "
+            f"WHERE spool_path IN ({marks}) AND current_state = ?",
+            (*(name_value(path) for path in part), state),
+        ).fetchall():
+            row = row_from(columns)
+            rows[row.path] = row
+    return rows
+
+
+def settled(profile: str, bucket: str, key: str, identity: Identity) -> Row | None:
+    """The latest row of this key in completed or failed, if it is of exactly this file."""
+    columns = models.execute(
+        f"SELECT {ROW_COLUMNS} FROM file_records WHERE profile = ? AND bucket = ? "
+        "AND filepath = ? AND current_state IN ('completed', 'failed') ORDER BY id DESC LIMIT 1",
+        (name_value(profile), name_value(bucket), name_value(key)),
+    ).fetchone()
+    row = row_from(columns) if columns else None
+    return row if row and row.identity == identity else None
+
+
+def unclaimed(states: Sequence[str], after: int, limit: int) -> list[Row]:
+    """Rows in these states that nobody works on, with an id above `after`, by id: a page."""
+    marks = ",".join("?" * len(states))
+    return [
+        row_from(columns)
+        for columns in models.execute(
+            f"SELECT {ROW_COLUMNS} FROM file_records WHERE current_state IN ({marks}) "
+            "AND owner IS NULL AND id > ? ORDER BY id LIMIT ?",
+            (*states, after, limit),
+        ).fetchall()
+    ]
+
+
+def due_destinations(now: datetime) -> list[tuple[str, str]]:
+    """Each profile with each bucket that has a due, unclaimed record."""
+    rows = models.execute(
+        "SELECT DISTINCT profile, bucket FROM file_records "
+        "WHERE current_state = 'processing' AND owner IS NULL AND next_attempt_at <= ?",
+        (utc_text(now),),
+    ).fetchall()
+    return [(name_from(profile), name_from(bucket)) for profile, bucket in rows]
+
+
+def leftover_multiparts() -> list[tuple[int, str, str, str, str]]:
+    """Multipart uploads of settled records: record, profile, bucket, key, upload id."""
+    rows = models.execute(
+        "SELECT id, profile, bucket, filepath, multipart_upload_id FROM file_records "
+        "WHERE multipart_upload_id IS NOT NULL AND current_state IN ('completed', 'failed')"
+    ).fetchall()
+    return [(row[0], *(name_from(name) for name in row[1:4]), row[4]) for row in rows]
+
+
+def multipart_gone(record_id: int, upload_id: str) -> None:
+    """Forget a multipart upload that was aborted after its record was settled."""
+    with models.write():
+        models.execute(
+            "UPDATE file_records SET multipart_upload_id = NULL WHERE id = ? "
+            "AND multipart_upload_id = ? AND owner IS NULL",
+            (record_id, upload_id),
+        )
+
+
+def outcomes(ids: Sequence[int]) -> dict[int, tuple[str, str | None, str | None]]:
+    """State, error code, error message of these records."""
+    found: dict[int, tuple[str, str | None, str | None]] = {}
+    for part, marks in chunks(ids):
+        for row in models.execute(
+            "SELECT id, current_state, error_code, error_message FROM file_records "
+            f"WHERE id IN ({marks})",
+            tuple(part),
+        ).fetchall():
+            found[row[0]] = (row[1], row[2], row[3])
+    return found
+
+
+def sweep_begins(now: datetime, interval: float) -> bool:
+    """Whether this caller is the one to sweep: nobody else has within `interval` seconds.
+
+    A time in the future, left by a clock that was set back, does not hold the sweep up.
+    """
+    with models.write():
+        cursor = models.execute(
+            "UPDATE spool SET last_swept_at = ? WHERE id = 1 AND (last_swept_at IS NULL "
+            "OR last_swept_at <= ? OR last_swept_at > ?)",
+            (utc_text(now), utc_text(now - timedelta(seconds=interval)), utc_text(now)),
+        )
+    return bool(cursor.rowcount)
+
+
+def ask_for_sweep() -> None:
+    """Let the next sweep go ahead whenever the last one was."""
+    with models.write():
+        models.execute("UPDATE spool SET last_swept_at = NULL WHERE id = 1")

@@ -1,0 +1,130 @@
+"""What records are made of, as plain values."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from flood import models
+from flood.models import name_from
+from flood.spool import Identity
+
+#: What one task carries at the most: so many small files, so many bytes of them.
+TASK_FILES: Final = 100
+TASK_BYTES: Final = 64 * 1024**2
+
+#: SQLite allowed 999 variables in one statement for long (SQLITE_MAX_VARIABLE_NUMBER).
+_CHUNK: Final = 400
+
+ROW_COLUMNS: Final = (
+    "id, profile, bucket, filepath, current_state, spool_path, device, inode, size, mtime_ns, owner"
+)
+CLAIM_COLUMNS: Final = (
+    "id, profile, bucket, filepath, spool_path, device, inode, size, mtime_ns, retry_count, "
+    "claim_number, owner, claimed_at, alone, claim_size, multipart_upload_id"
+)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A file to be recorded: its destination, where it lies now, what it is, when it was created
+    (aware)."""
+
+    profile: str
+    bucket: str
+    key: str
+    path: str
+    identity: Identity
+    created: datetime
+
+
+@dataclass(frozen=True)
+class Row:
+    """What recovery asks of a record; `owner` is None while nobody has claimed it."""
+
+    id: int
+    profile: str
+    bucket: str
+    key: str
+    state: str
+    path: str
+    identity: Identity
+    owner: str | None
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A record that this worker has the right to work on while `number` stands in its row."""
+
+    id: int
+    profile: str
+    bucket: str
+    key: str
+    path: str
+    identity: Identity
+    retry_count: int
+    number: int
+    owner: str
+    claimed_at: datetime
+    #: Whether it is to be claimed alone, after a lost attempt.
+    alone: bool
+    #: How many records this claim took at once.
+    company: int
+    multipart_upload_id: str | None
+
+
+class Proof(NamedTuple):
+    """The receipt's part that the record keeps."""
+
+    etag: str | None
+    version_id: str | None
+    checksum: str | None
+    bytes_sent: int
+
+
+class Reason(NamedTuple):
+    """Why an attempt was no success: its kind, a short stable code, a sentence for a person."""
+
+    kind: str
+    code: str
+    message: str
+
+
+def row_from(columns: Sequence[Any]) -> Row:
+    """A row selected as ROW_COLUMNS."""
+    return Row(
+        id=columns[0],
+        profile=name_from(columns[1]),
+        bucket=name_from(columns[2]),
+        key=name_from(columns[3]),
+        state=columns[4],
+        path=name_from(columns[5]),
+        identity=Identity(*columns[6:10]),
+        owner=columns[10],
+    )
+
+
+def claimed_from(columns: Sequence[Any]) -> Claimed:
+    """A claimed row selected as CLAIM_COLUMNS."""
+    return Claimed(
+        id=columns[0],
+        profile=name_from(columns[1]),
+        bucket=name_from(columns[2]),
+        key=name_from(columns[3]),
+        path=name_from(columns[4]),
+        identity=Identity(*columns[5:9]),
+        retry_count=columns[9],
+        number=columns[10],
+        owner=columns[11],
+        claimed_at=models.utc_moment(columns[12]),
+        alone=bool(columns[13]),
+        company=columns[14],
+        multipart_upload_id=columns[15],
+    )
+
+
+def chunks(values: Sequence[Any]) -> Iterator[tuple[Sequence[Any], str]]:
+    """Parts of `values` that fit one statement, each with its question marks."""
+    for start in range(0, len(values), _CHUNK):
+        part = values[start : start + _CHUNK]
+        yield part, ",".join("?" * len(part))

@@ -1,0 +1,324 @@
+"""Every change of a record's state, each a named conditional UPDATE."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from flood import models
+from flood.claims import MINE
+from flood.models import name_value, utc_text
+from flood.record_values import (
+    ROW_COLUMNS,
+    Arrival,
+    Claimed,
+    Proof,
+    Reason,
+    Row,
+    chunks,
+    row_from,
+)
+from flood.spool import Identity
+from flood.states import (
+    COMPLETED,
+    FAILED,
+    FAILURE,
+    INCOMING,
+    INCOMING_TMP,
+    LOST,
+    PERMANENT,
+    PROCESSING,
+    SUCCESS,
+)
+
+VANISHED: Final = Reason(
+    PERMANENT,
+    "vanished",
+    "somebody removed or replaced the file before it was uploaded: put it again if it is needed",
+)
+WORKER_DIED: Final = Reason(LOST, "worker_died", "the worker died during this attempt")
+
+
+# --- arriving ----------------------------------------------------------------------------------
+
+
+def put_begun(arrivals: Sequence[Arrival], now: datetime) -> list[int]:
+    """S0: flood-put made these files in incoming_tmp, to copy into them."""
+    with models.write():
+        return [_insert(arrival, INCOMING_TMP, None, now) for arrival in arrivals]
+
+
+def put_changed(record_id: int, identity: Identity, now: datetime) -> bool:
+    """S0: the copy came out other than announced, as its source changed."""
+    return _change(record_id, (INCOMING_TMP,), now, _identity(identity))
+
+
+def put_arrived(record_id: int, path: str, now: datetime) -> bool:
+    """S1: flood-put renamed its copy into incoming. False: the watcher was faster."""
+    return _change(
+        record_id,
+        (INCOMING_TMP,),
+        now,
+        {"current_state": INCOMING, "spool_path": name_value(path)},
+    )
+
+
+def admit(arrivals: Sequence[Arrival], now: datetime) -> list[int]:
+    """S3: these files lie in processing. Adopt the rows that flood-put made for them, by key with
+    identity, else insert new ones. Their ids, in order; a file whose row is in processing already
+    keeps it."""
+    with models.write():
+        waiting = _arriving(arrivals)
+        return [_admit(arrival, waiting, now) for arrival in arrivals]
+
+
+def _admit(arrival: Arrival, waiting: Mapping[tuple[Any, ...], int], now: datetime) -> int:
+    occupant = _in_processing(arrival)
+    if occupant is not None:
+        if occupant.identity == arrival.identity:
+            return occupant.id
+        # The place was free when this file was renamed there, so the file of the row that still
+        # claims it had been taken away.
+        vanish(occupant.id, now)
+    adopted = waiting.get((arrival.profile, arrival.bucket, arrival.key, arrival.identity))
+    if adopted is None:
+        return _insert(arrival, PROCESSING, now, now)
+    _change(
+        adopted,
+        (INCOMING_TMP, INCOMING),
+        now,
+        {
+            "current_state": PROCESSING,
+            "spool_path": name_value(arrival.path),
+            "next_attempt_at": utc_text(now),
+        },
+    )
+    return adopted
+
+
+def put_back(record_id: int, path: str, now: datetime) -> bool:
+    """S12: the row ran ahead of its file in a power failure; the same row is due again."""
+    return _change(
+        record_id,
+        (COMPLETED, FAILED),
+        now,
+        {
+            "current_state": PROCESSING,
+            "upload_outcome": None,
+            "spool_path": name_value(path),
+            "owner": None,
+            "next_attempt_at": utc_text(now),
+            "completed_at": None,
+        },
+    )
+
+
+# --- settling ----------------------------------------------------------------------------------
+
+
+def complete(claim: Claimed, path: str, proof: Proof, now: datetime) -> bool:
+    """S8: the object is proven, the file lies in completed. False: the claim was taken away."""
+    return _settle(
+        claim,
+        now,
+        None,
+        {
+            **_done(COMPLETED, path, now),
+            **proof._asdict(),
+            "retry_count": 0,
+            "alone": 0,
+            "multipart_upload_id": None,
+        },
+    )
+
+
+def retry(
+    claim: Claimed, identity: Identity, reason: Reason, delay: float, now: datetime
+) -> datetime | None:
+    """S4: due again after `delay` seconds; return that instant. None: the claim was taken away.
+
+    `identity` is the file's own now, which differs from the claim's if it changed meanwhile.
+    """
+    due = now + timedelta(seconds=delay)
+    settled = _settle(
+        claim,
+        now,
+        reason,
+        {
+            "retry_count": claim.retry_count + 1,
+            "next_attempt_at": utc_text(due),
+            "owner": None,
+            **_identity(identity),
+            "error_code": reason.code,
+            "error_message": reason.message,
+        },
+        delay,
+        due,
+    )
+    return due if settled else None
+
+
+def fail(claim: Claimed, path: str, reason: Reason, now: datetime) -> bool:
+    """S10: given up, the file lies in failed. False: the claim was taken away."""
+    return _settle(claim, now, reason, _done(FAILED, path, now, reason))
+
+
+def release(claim: Claimed, reason: Reason, now: datetime, delay: float = 0.0) -> bool:
+    """S3: the attempt ended through no fault of the file's, as when the worker was told to stop;
+    the record is due after `delay` seconds, at no cost."""
+    due = now + timedelta(seconds=delay)
+    return _settle(
+        claim, now, reason, {"next_attempt_at": utc_text(due), "owner": None}, delay, due
+    )
+
+
+def lose(claim: Claimed, delay: float, now: datetime) -> bool:
+    """S6: its worker died. Due after `delay` seconds, alone; one that was alone pays a retry."""
+    due = now + timedelta(seconds=delay)
+    return _settle(
+        claim,
+        now,
+        WORKER_DIED,
+        {
+            "retry_count": claim.retry_count + (claim.company == 1),
+            "next_attempt_at": utc_text(due),
+            "owner": None,
+            "alone": 1,
+            "error_code": WORKER_DIED.code,
+            "error_message": WORKER_DIED.message,
+        },
+        delay,
+        due,
+    )
+
+
+def gone(claim: Claimed, now: datetime, reason: Reason = VANISHED) -> bool:
+    """S11, found by who had claimed it. False: the claim was taken away."""
+    return _settle(claim, now, reason, _done(FAILED, None, now, reason))
+
+
+def vanish(record_id: int, now: datetime, reason: Reason = VANISHED) -> bool:
+    """S0, S11: the file is in none of the directories, so the record has nothing to wait for."""
+    return _change(
+        record_id,
+        (INCOMING_TMP, INCOMING, PROCESSING),
+        now,
+        _done(FAILED, None, now, reason),
+    )
+
+
+# --- within ------------------------------------------------------------------------------------
+
+
+def _done(
+    state: str, path: str | None, now: datetime, reason: Reason | None = None
+) -> dict[str, Any]:
+    """The end of a record; without a path the file lies nowhere."""
+    place = {} if path is None else {"spool_path": name_value(path)}
+    return {
+        "current_state": state,
+        "upload_outcome": FAILURE if reason else SUCCESS,
+        **place,
+        "next_attempt_at": None,
+        "owner": None,
+        "error_code": reason.code if reason else None,
+        "error_message": reason.message if reason else None,
+        "completed_at": utc_text(now),
+    }
+
+
+def _identity(identity: Identity) -> dict[str, Any]:
+    return identity._asdict()
+
+
+def _settle(
+    claim: Claimed,
+    now: datetime,
+    reason: Reason | None,
+    values: Mapping[str, Any],
+    delay: float | None = None,
+    due: datetime | None = None,
+) -> bool:
+    """Write the end of an attempt down, with its row of history, if the claim still stands."""
+    with models.write():
+        settled = _update(MINE, (claim.id, claim.owner, claim.number), now, values)
+        if settled:
+            models.execute(
+                "INSERT INTO retry_attempts (record_id, retry_number, started_at, finished_at, "
+                "outcome, kind, error_code, error_message, delay_seconds, next_attempt_at, worker) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    claim.id,
+                    claim.retry_count,
+                    utc_text(claim.claimed_at),
+                    utc_text(now),
+                    FAILURE if reason else SUCCESS,
+                    *(reason or (None, None, None)),
+                    delay,
+                    utc_text(due) if due else None,
+                    claim.owner,
+                ),
+            )
+    return settled
+
+
+def _change(
+    record_id: int, leaving: Sequence[str], now: datetime, values: Mapping[str, Any]
+) -> bool:
+    marks = ",".join("?" * len(leaving))
+    with models.write():
+        return _update(f"id = ? AND current_state IN ({marks})", (record_id, *leaving), now, values)
+
+
+def _update(
+    where: str, parameters: tuple[Any, ...], now: datetime, values: Mapping[str, Any]
+) -> bool:
+    columns = ", ".join(f"{name} = ?" for name in (*values, "last_updated"))
+    cursor = models.execute(
+        f"UPDATE file_records SET {columns} WHERE {where}",
+        (*values.values(), utc_text(now), *parameters),
+    )
+    return bool(cursor.rowcount)
+
+
+def _insert(arrival: Arrival, state: str, due: datetime | None, now: datetime) -> int:
+    values = {
+        "profile": name_value(arrival.profile),
+        "bucket": name_value(arrival.bucket),
+        "filepath": name_value(arrival.key),
+        "file_creation_date": utc_text(arrival.created),
+        "current_state": state,
+        "last_updated": utc_text(now),
+        **_identity(arrival.identity),
+        "spool_path": name_value(arrival.path),
+        "next_attempt_at": utc_text(due) if due else None,
+        "created_at": utc_text(now),
+    }
+    marks = ", ".join("?" * len(values))
+    cursor = models.execute(
+        f"INSERT INTO file_records ({', '.join(values)}) VALUES ({marks})", tuple(values.values())
+    )
+    return int(cursor.lastrowid)
+
+
+def _arriving(arrivals: Sequence[Arrival]) -> dict[tuple[Any, ...], int]:
+    """The rows that flood-put has made for files of these inodes."""
+    waiting: dict[tuple[Any, ...], int] = {}
+    for part, marks in chunks([arrival.identity.inode for arrival in arrivals]):
+        for row in models.execute(
+            "SELECT id, profile, bucket, filepath, device, inode, size, mtime_ns "
+            f"FROM file_records WHERE inode IN ({marks}) "
+            "AND current_state IN ('incoming_tmp', 'incoming')",
+            tuple(part),
+        ).fetchall():
+            profile, bucket, key = (models.name_from(value) for value in row[1:4])
+            waiting[profile, bucket, key, Identity(*row[4:8])] = row[0]
+    return waiting
+
+
+def _in_processing(arrival: Arrival) -> Row | None:
+    columns = models.execute(
+        f"SELECT {ROW_COLUMNS} FROM file_records WHERE profile = ? AND bucket = ? "
+        "AND filepath = ? AND current_state = 'processing'",
+        (name_value(arrival.profile), name_value(arrival.bucket), name_value(arrival.key)),
+    ).fetchone()
+    return row_from(columns) if columns else None

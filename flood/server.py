@@ -1,0 +1,246 @@
+"""Server mode: takes up what waits, then follows what arrives."""
+
+import select
+from collections.abc import Callable, Iterator
+from itertools import islice
+from logging import ERROR, INFO, WARNING, getLogger
+from typing import Final
+
+from flood import layout, log, models
+from flood.intake import BATCH, Candidate, Intake
+from flood.later import Later
+from flood.spool import Found, Identity, Spool
+from flood.states import INCOMING, PROCESSING, STATES
+from flood.stop import Stop
+from flood.watcher import Watcher
+
+#: Seconds between scans where not every directory can be watched.
+LIMITED_RESCAN: Final = 30.0
+
+#: Seconds until another try after the database, or the disk, refused a batch.
+TROUBLE_PAUSE: Final = 2.0
+
+logger = getLogger(__name__)
+
+
+class Server:
+    """The loop of flood-watch. `clock` is monotonic seconds; `tick` is called about every second,
+    and after each batch."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        intake: Intake,
+        *,
+        profiles: Callable[[], set[str]],
+        rescan_interval: float,
+        clock: Callable[[], float],
+        stop: Stop,
+        tick: Callable[[], None],
+    ) -> None:
+        self._spool = spool
+        self._intake = intake
+        self._profiles = profiles
+        self._rescan_interval = rescan_interval
+        self._clock = clock
+        self._stop = stop
+        self._tick = tick
+        self._watcher = Watcher(spool, INCOMING)
+        self._later = Later()
+        self._files: dict[str, bool] = {}
+        self._scans: list[Iterator[str]] = []
+        self._takes: Iterator[Found] | None = None
+        self._next_scan = 0.0
+        self._trouble_until = 0.0
+        self._in_trouble = False
+
+    def prepare(self) -> None:
+        """Create the directories of every profile, with those of every bucket seen in any state."""
+        for profile in sorted(self._profiles()):
+            self._spool.prepare_destination(profile)
+            buckets = {
+                bucket
+                for state in STATES
+                for bucket in self._spool.subdirectories(f"{state}/{profile}")
+            }
+            for bucket in sorted(buckets):
+                self._spool.prepare_destination(profile, bucket)
+
+    def run(self) -> None:
+        """Take up processing, then incoming, then follow events until the stop."""
+        try:
+            self._first(self._take_up_processing)
+            self._scans.append(self._watcher.scan(INCOMING))
+            self._first(self._take_up_incoming)
+            self._next_scan = self._clock() + self._rescan_interval
+            if not self._stop.is_set():
+                log.event(logger, INFO, "caught up", waiting=len(self._later))
+            while not self._stop.is_set():
+                self._wait()
+                self._turn(starting=False)
+                self._tick()
+        finally:
+            self._watcher.close()
+            models.close()
+
+    def _first(self, step: Callable[[], bool]) -> None:
+        """Repeat a step of the start until it says that it is done."""
+        while not self._stop.is_set() and not step():
+            self._tick()
+            if self._in_trouble:
+                self._sleep(TROUBLE_PAUSE)
+
+    def _take_up_processing(self) -> bool:
+        if self._takes is None:
+            self._takes = self._in_processing()
+        return self._guarded(self._take_up_some) is True and self._takes is None
+
+    def _take_up_incoming(self) -> bool:
+        # Events are read meanwhile, so that their queue does not overflow; they are worked off
+        # once everything that was there before has been taken.
+        self._hear()
+        self._turn(starting=True)
+        return not self._scans and not self._in_trouble
+
+    def _in_processing(self) -> Iterator[Found]:
+        for found in self._spool.walk(PROCESSING):
+            if isinstance(found, Found):
+                yield found
+            else:
+                self._intake.leave(found.path, f"it is no regular file but a {found.kind}")
+
+    def _take_up_some(self) -> None:
+        self._intake.take_up_stranded()
+        if self._takes is None:
+            return
+        batch = list(islice(self._takes, BATCH))
+        try:
+            self._intake.take_up(batch)
+        except BaseException:
+            self._takes = None  # the batch is lost to the walk; it begins afresh
+            raise
+        if not batch:
+            self._takes = None
+
+    # --- one turn of the loop ------------------------------------------------------------------
+
+    def _turn(self, *, starting: bool) -> None:
+        now = self._clock()
+        if now < self._trouble_until:
+            return
+        if not starting and now >= self._next_scan and not self._scans:
+            self._rescan()
+        batch = self._batch(now, starting)
+        if self._guarded(lambda: self._admit(batch, starting)) is None:
+            # Nothing is forgotten: what was not admitted is tried again after the pause.
+            for candidate, _ in batch:
+                self._files.setdefault(candidate.path, candidate.closed)
+            return
+        if self._takes is not None:
+            self._guarded(self._take_up_some)
+
+    def _admit(self, batch: list[tuple[Candidate, Identity | None]], starting: bool) -> None:
+        self._intake.take_up_stranded()
+        result = self._intake.admit(batch, starting=starting)
+        now = self._clock()
+        waiting = {candidate.path for candidate, _, _ in result.later}
+        for candidate, _ in batch:
+            if candidate.path not in waiting:
+                self._later.forget(candidate.path)
+        for candidate, why, identity in result.later:
+            self._later.add(candidate, why, identity, now)
+
+    def _batch(self, now: float, starting: bool) -> list[tuple[Candidate, Identity | None]]:
+        chosen: dict[str, tuple[Candidate, Identity | None]] = {}
+        for candidate, still in self._later.due(now)[:BATCH]:
+            chosen[candidate.path] = (candidate, still)
+        if not starting:
+            for path in list(islice(self._files, BATCH)):
+                closed = self._files.pop(path)
+                chosen[path] = (Candidate(path, closed), self._later.still(path, now))
+        while self._scans and len(chosen) < BATCH:
+            found = list(islice(self._scans[0], BATCH))
+            if not found:
+                self._scans.pop(0)
+            for path in found:
+                if path not in self._later:
+                    chosen.setdefault(path, (Candidate(path), None))
+        return list(chosen.values())
+
+    def _rescan(self) -> None:
+        interval = self._rescan_interval
+        if not self._watcher.complete:
+            interval = min(interval, LIMITED_RESCAN)
+        self._next_scan = self._clock() + interval
+        self._scans.append(self._watcher.scan(INCOMING))
+        if self._takes is None:
+            self._takes = self._in_processing()
+
+    def _hear(self) -> None:
+        news = self._watcher.read()
+        for path, closed in news.files.items():
+            self._files.pop(path, None)
+            self._files[path] = closed
+        for directory in news.directories:
+            self._prepare_bucket(directory)
+            self._scans.append(self._watcher.scan(directory))
+        if news.overflow:
+            log.event(logger, WARNING, "missed events", next="everything is scanned")
+        if news.root_gone:
+            log.event(logger, ERROR, "incoming was removed", next="it is created again")
+            self._guarded(self._restore)
+        if news.overflow or news.root_gone:
+            self._scans.append(self._watcher.scan(INCOMING))
+
+    def _restore(self) -> None:
+        self._spool.prepare()
+        self.prepare()
+
+    def _prepare_bucket(self, directory: str) -> None:
+        parts = directory.split("/")
+        if len(parts) == 3 and parts[1] in self._profiles() and layout.is_name(parts[2]):
+            self._guarded(lambda: self._spool.prepare_destination(parts[1], parts[2]))
+
+    def _wait(self) -> None:
+        now = self._clock()
+        busy = self._files or self._scans or self._takes is not None
+        if busy and now >= self._trouble_until:
+            seconds = 0.0
+        else:
+            next_look = self._later.next_look()
+            due = [now + 1.0, self._next_scan, *([] if next_look is None else [next_look])]
+            seconds = max(0.0, min(due) - now, self._trouble_until - now)
+        poller = select.poll()
+        poller.register(self._stop.fileno(), select.POLLIN)
+        if self._watcher.fileno() >= 0 and now >= self._trouble_until:
+            poller.register(self._watcher.fileno(), select.POLLIN)
+        poller.poll(seconds * 1000)
+        self._hear()
+
+    def _sleep(self, seconds: float) -> None:
+        poller = select.poll()
+        poller.register(self._stop.fileno(), select.POLLIN)
+        poller.poll(seconds * 1000)
+
+    def _guarded(self, step: Callable[[], None]) -> bool | None:
+        """Run a step; None if the database or the disk refused it, which is logged once until it
+        has worked again."""
+        try:
+            step()
+        except (models.DatabaseError, OSError) as error:
+            self._trouble_until = self._clock() + TROUBLE_PAUSE
+            if not self._in_trouble:
+                self._in_trouble = True
+                log.event(
+                    logger,
+                    ERROR,
+                    "cannot take files in",
+                    error=type(error).__name__,
+                    reason=str(error),
+                    next="they wait in incoming, and are tried again every two seconds",
+                )
+            return None
+        if self._in_trouble:
+            self._in_trouble = False
+            log.event(logger, INFO, "takes files in again")
+        return True

@@ -1,0 +1,296 @@
+"""The only place that renames, links, unlinks or flushes files of the spool."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from flood import layout, syscalls
+from flood.errors import SpoolError
+from flood.layout import Place
+from flood.states import STATES
+
+
+class Identity(NamedTuple):
+    """What tells a file from another of the same name; mtime in nanoseconds since the epoch."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+class Occupied(Exception):
+    """A file stands where the moved one, or one of its directories, should be."""
+
+
+class Vanished(Exception):
+    """The file is not there any more, or another one is there under its name."""
+
+
+class NotRegular(Exception):
+    """What lies there is no regular file."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A regular file as a walk met it, by its path relative to the server directory."""
+
+    path: str
+    identity: Identity
+    uid: int
+
+
+@dataclass(frozen=True)
+class Oddity:
+    """Something in the spool that is not flood's to touch; `kind` in words."""
+
+    path: str
+    kind: str
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """The identity in the answer of a stat call."""
+    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class Spool:
+    """The tree of files below one server directory. Paths are relative to it."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._linking: bool | None = None
+
+    def absolute(self, path: str) -> str:
+        """The path that the operating system takes."""
+        return f"{self.root}/{path}"
+
+    def prepare(self) -> None:
+        """Create the five directories with flood's own one; raise SpoolError unless renames
+        between them are atomic, as they are within one filesystem."""
+        for name in (*STATES, layout.PRIVATE):
+            try:
+                os.makedirs(self.absolute(name), exist_ok=True)
+            except OSError as error:
+                raise SpoolError(
+                    f"cannot create {self.absolute(name)}: {error.strerror}"
+                ) from error
+        home = os.stat(self.root).st_dev
+        for name in STATES:
+            path = self.absolute(name)
+            status = os.lstat(path)
+            if not stat.S_ISDIR(status.st_mode) or status.st_dev != home:
+                raise SpoolError(
+                    f"{path} must be a directory on the same filesystem as {self.root}: "
+                    "files are moved between them by rename"
+                )
+
+    def prepare_destination(self, profile: str, bucket: str | None = None) -> None:
+        """Create a profile's, or a bucket's, directory in each of the five."""
+        for state in STATES:
+            name = f"{state}/{profile}" if bucket is None else f"{state}/{profile}/{bucket}"
+            try:
+                os.makedirs(self.absolute(name), exist_ok=True)
+            except FileExistsError as error:
+                raise SpoolError(
+                    f"{self.absolute(name)} is in the way: a directory belongs there"
+                ) from error
+
+    def identify(self, path: str) -> Identity | None:
+        """The identity of the regular file at `path`, following no link; None if none is there."""
+        try:
+            status = os.lstat(self.absolute(path))
+        except OSError:
+            return None
+        return identity_of(status) if stat.S_ISREG(status.st_mode) else None
+
+    def exists(self, path: str) -> bool:
+        """Whether anything at all lies at `path`."""
+        return os.path.lexists(self.absolute(path))
+
+    def open(self, path: str) -> tuple[int, Identity]:
+        """Open a regular file for reading, following no link: its descriptor, its identity.
+
+        Raises Vanished, NotRegular, or the OSError of open(2).
+        """
+        try:
+            # Without O_NONBLOCK a FIFO that took the file's place would block for ever.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+            descriptor = os.open(self.absolute(path), flags)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise Vanished(path) from error
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                raise NotRegular(path) from error
+            raise
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise NotRegular(path)
+        return descriptor, identity_of(status)
+
+    def move(self, source: str, target: str) -> None:
+        """Rename without ever overwriting, creating the target's directories.
+
+        Raises Occupied, Vanished, or the OSError of the rename.
+        """
+        source, target = self.absolute(source), self.absolute(target)
+        while True:
+            try:
+                self._rename(source, target)
+                return
+            except FileExistsError as error:
+                raise Occupied(target) from error
+            except NotADirectoryError as error:
+                if _blocked_by_file(os.path.dirname(target)):
+                    raise Occupied(target) from error
+                raise Vanished(source) from error
+            except FileNotFoundError as error:
+                # Either the source is gone or the target's directory is missing, which pruning
+                # may have taken away after it was made: then once more.
+                if not os.path.lexists(source):
+                    raise Vanished(source) from error
+                self._make_parent(target)
+
+    def move_beside(self, source: str, place: Place, record_id: int) -> Place:
+        """Move to `place`, or where that is taken to a name beside it; return where it lies now.
+
+        Raises Vanished, or the OSError of the rename.
+        """
+        for candidate in (place, *layout.beside(place, record_id)):
+            try:
+                self.move(source, candidate.path)
+                return candidate
+            except Occupied:
+                continue
+        raise OSError(errno.EEXIST, "every place for this file is taken", place.path)
+
+    def prune(self, path: str) -> None:
+        """Remove the directories above `path`, up to its bucket's, that are empty."""
+        parts = path.split("/")[:-1]
+        while len(parts) > 3:
+            try:
+                os.rmdir(self.absolute("/".join(parts)))
+            except OSError:
+                return  # not empty, or already gone
+            parts.pop()
+
+    def flush_directories(self, directories: set[str]) -> None:
+        """Make renames into these directories, with the directories themselves, survive a power
+        failure (fsync(2): the entry needs its directory's own fsync)."""
+        every = set(directories)
+        for directory in directories:
+            parts = directory.split("/")
+            every.update("/".join(parts[:length]) for length in range(1, len(parts)))
+        for directory in sorted(every, key=len, reverse=True):
+            descriptor = os.open(self.absolute(directory), os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def remove(self, path: str) -> None:
+        """Delete one file of incoming_tmp, which alone holds nothing that was promised, or one of
+        flood's own notes."""
+        if not path.startswith(("incoming_tmp/", f"{layout.PRIVATE}/")):
+            raise ValueError(path)
+        os.unlink(self.absolute(path))
+
+    def remove_empty(self, directory: str) -> None:
+        """Remove every directory below `directory` that is empty, or becomes so."""
+        for name in self.subdirectories(directory):
+            below = f"{directory}/{name}"
+            self.remove_empty(below)
+            try:
+                os.rmdir(self.absolute(below))
+            except OSError:
+                continue  # in use
+
+    def keep(self, path: str, content: str) -> None:
+        """Write one of flood's own notes, whole or not at all."""
+        target = self.absolute(path)
+        with open(f"{target}.new", "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(f"{target}.new", target)
+
+    def walk(self, directory: str) -> Iterator[Found | Oddity]:
+        """Every regular file below a directory, following no link; what is no regular file or
+        cannot be read comes as an Oddity. Directories that vanish meanwhile are passed over."""
+        waiting = [directory]
+        while waiting:
+            current = waiting.pop()
+            try:
+                with os.scandir(self.absolute(current)) as entries:
+                    for entry in entries:
+                        path = f"{current}/{entry.name}"
+                        try:
+                            if entry.is_dir(follow_symlinks=False):
+                                waiting.append(path)
+                                continue
+                            status = entry.stat(follow_symlinks=False)
+                        except OSError:
+                            continue  # taken away between the listing and the look
+                        if stat.S_ISREG(status.st_mode):
+                            yield Found(path, identity_of(status), status.st_uid)
+                        else:
+                            yield Oddity(path, _kind(status.st_mode))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                yield Oddity(current, f"unreadable ({error.strerror})")
+
+    def subdirectories(self, directory: str) -> list[str]:
+        """The names of the directories directly below `directory`, without links."""
+        try:
+            with os.scandir(self.absolute(directory)) as entries:
+                return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+        except OSError:
+            return []
+
+    def _rename(self, source: str, target: str) -> None:
+        if not self._linking:
+            try:
+                syscalls.rename_noreplace(source, target)
+                return
+            except NotImplementedError:
+                self._linking = True
+        # link fails if the target exists, as the rename would. A crash between the two leaves one
+        # inode under two names; the next attempt to move it ends here again.
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            if not os.path.samestat(os.lstat(source), os.lstat(target)):
+                raise
+        os.unlink(source)
+
+    def _make_parent(self, target: str) -> None:
+        parent = os.path.dirname(target)
+        try:
+            os.makedirs(parent, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            if _blocked_by_file(parent):
+                raise Occupied(target) from error
+
+
+def _blocked_by_file(directory: str) -> bool:
+    while directory:
+        try:
+            return not stat.S_ISDIR(os.lstat(directory).st_mode)
+        except OSError:
+            directory = os.path.dirname(directory)
+    return False
+
+
+def _kind(mode: int) -> str:
+    kinds = (
+        (stat.S_ISLNK, "symbolic link"),
+        (stat.S_ISFIFO, "FIFO"),
+        (stat.S_ISSOCK, "socket"),
+        (stat.S_ISCHR, "character device"),
+        (stat.S_ISBLK, "block device"),
+    )
+    return next((word for test, word in kinds if test(mode)), "special file")

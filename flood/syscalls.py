@@ -1,0 +1,81 @@
+"""System calls of Linux that Python's os module lacks."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import signal
+import struct
+from typing import Final
+
+_AT_FDCWD: Final = -100
+_AT_SYMLINK_NOFOLLOW: Final = 0x100
+_RENAME_NOREPLACE: Final = 1
+_STATX_BTIME: Final = 0x800
+_STATX_SIZE: Final = 256
+_STATX_BTIME_AT: Final = 80  # struct statx in linux/stat.h: stx_mask is at 0, stx_btime at 80
+_PR_SET_PDEATHSIG: Final = 1
+_F_SETSIG: Final = 10
+_F_SETLEASE: Final = 1024
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def rename_noreplace(source: str, target: str) -> None:
+    """Rename atomically; raise FileExistsError if the target exists, NotImplementedError where the
+    filesystem or the C library cannot do that (renameat2(2), RENAME_NOREPLACE)."""
+    try:
+        call = _libc.renameat2
+    except AttributeError:
+        raise NotImplementedError("renameat2") from None
+    result = call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
+    if result == 0:
+        return
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL):
+        # EINVAL also means "target lies below source", which no caller can ask for: sources are
+        # never directories.
+        raise NotImplementedError("renameat2")
+    raise OSError(number, os.strerror(number), source, None, target)
+
+
+def birth_time(path: str) -> float | None:
+    """When the file was created, in seconds since the epoch; None where the filesystem or the
+    kernel does not tell (statx(2), stx_btime)."""
+    buffer = ctypes.create_string_buffer(_STATX_SIZE)
+    try:
+        call = _libc.statx
+    except AttributeError:
+        return None
+    if call(_AT_FDCWD, os.fsencode(path), _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, buffer) != 0:
+        return None
+    (mask,) = struct.unpack_from("=I", buffer, 0)
+    if not mask & _STATX_BTIME:
+        return None
+    seconds: int
+    nanoseconds: int
+    seconds, nanoseconds = struct.unpack_from("=qI", buffer, _STATX_BTIME_AT)
+    return seconds + nanoseconds / 1e9
+
+
+def open_for_writing(descriptor: int) -> bool | None:
+    """Whether anybody has this regular file open for writing; None where the kernel will not say.
+
+    A read lease is granted only while nobody has (fcntl(2), F_SETLEASE). It takes the file's owner
+    or CAP_LEASE, and a filesystem that knows leases.
+    """
+    # Somebody who opens the file in the very instant of the lease makes the kernel send a signal.
+    # The default one, SIGIO, would end this process; SIGURG is ignored unless somebody handles it.
+    fcntl.fcntl(descriptor, _F_SETSIG, signal.SIGURG)
+    try:
+        fcntl.fcntl(descriptor, _F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    fcntl.fcntl(descriptor, _F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def die_with_parent(signum: int = signal.SIGTERM) -> None:
+    """Ask the kernel to send this process `signum` when the thread that started it ends
+    (prctl(2), PR_SET_PDEATHSIG). The caller checks getppid() afterwards: the parent may be gone."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)

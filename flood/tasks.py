@@ -1,0 +1,160 @@
+"""The tasks that ring for work: uploads with their retries, the sweep."""
+
+import os
+import random
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from functools import partial
+from logging import WARNING, getLogger
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+from huey import crontab, signals
+
+from flood import claims as claiming
+from flood import log, models, queries, records
+from flood.locks import WorkerLocks
+from flood.record_values import Reason
+from flood.spool import Spool
+from flood.states import INTERRUPTED
+from huey_config import huey
+
+if TYPE_CHECKING:
+    from workers.agent import Agent
+
+#: A ring goes before the uploads that wait, a sweep before both.
+RING_PRIORITY: Final = 1
+SWEEP_PRIORITY: Final = 10
+
+logger = getLogger(__name__)
+
+_agents: "dict[int, Agent]" = {}
+_agents_lock = Lock()
+
+
+def enqueue(profile: str, bucket: str, ids: Sequence[int]) -> None:
+    """Enqueue one task for these records; inside `models.write()` it commits with them."""
+    upload(profile, bucket, list(ids))
+
+
+def enqueue_ring(profile: str, bucket: str) -> None:
+    """Enqueue a task for whatever is due in this bucket."""
+    huey.enqueue(upload.s(profile, bucket, [], ring=True, priority=RING_PRIORITY))
+
+
+def enqueue_retry(
+    record_id: int, profile: str, bucket: str, due: datetime, retries_left: int
+) -> None:
+    """Put the retry of one record into huey's schedule."""
+    huey.add_schedule(upload.s(profile, bucket, [record_id], eta=due, retries=retries_left))
+
+
+@huey.task(retries=10, name="upload")
+def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> None:
+    """Claim what is due of these records, with more of the same bucket; upload; settle.
+
+    Never raises: huey would run a failed task again, and the rows know better when. A `ring` names
+    no records; it goes on until nothing is due.
+    """
+    from workers.settle import settle
+    from workers.upload import attempt
+
+    agent = _agent()
+    if agent.stopping():
+        return  # the rows stay due, and the next consumer sweeps as it starts
+    if profile not in agent.profiles:
+        log.event(
+            logger,
+            WARNING,
+            "waiting",
+            profile=profile,
+            bucket=bucket,
+            reason="the credentials have no such profile: add it, then restart the consumers",
+        )
+        return
+    try:
+        claims = claiming.claim(
+            ids,
+            profile,
+            bucket,
+            owner=agent.locks.own(),
+            large=agent.settings.multipart_threshold,
+            now=agent.now(),
+        )
+        if ring and claims:
+            enqueue_ring(profile, bucket)
+        for decisions in attempt(agent, claims):
+            settle(agent, decisions, enqueue_retry)
+    except Exception:
+        # Nobody settles what this worker still claims: a name that is given up is a dead owner's,
+        # whose records the sweep takes over.
+        agent.locks.disown()
+        logger.exception("an attempt broke off; the sweep takes up its files")
+
+
+@huey.periodic_task(crontab(minute="*"), name="sweep", priority=SWEEP_PRIORITY)
+def sweep() -> None:
+    """Take up what no task announces, unless somebody did within the minute."""
+    from workers import sweep as sweeping
+
+    agent = _agent()
+    if queries.sweep_begins(agent.now(), sweeping.INTERVAL):
+        sweeping.sweep(agent, enqueue_ring, _outstanding_rings())
+
+
+def _outstanding_rings() -> set[tuple[str, str]]:
+    found = set()
+    for data in huey.storage.of_priority(RING_PRIORITY):
+        try:
+            profile, bucket, *_ = huey.serializer.deserialize(data).args
+        except (ValueError, TypeError, AttributeError):
+            continue  # none of flood's; the consumer that gets it says so
+        found.add((profile, bucket))
+    return found
+
+
+@huey.signal(signals.SIGNAL_INTERRUPTED)
+def release_claims(*_task: Any) -> None:
+    """Let go of what this process has claimed: it ends before its attempts do."""
+    agent = _agents.get(os.getpid())
+    if agent is None:
+        return
+    reason = Reason(INTERRUPTED, "stopped", "the consumer was stopped at once")
+    for owner in agent.locks.of_process():
+        with models.write():
+            for claim in claiming.of_owner(owner):
+                records.release(claim, reason, agent.now())
+
+
+def _agent() -> "Agent":
+    """This process's agent; huey's worker processes are forked, and each needs its own."""
+    from workers.agent import Agent
+    from workers.s3 import S3
+
+    with _agents_lock:
+        agent = _agents.get(os.getpid())
+        if agent is None:
+            settings = huey.settings
+            spool = Spool(settings.server_directory)
+            agent = _agents[os.getpid()] = Agent(
+                settings=settings,
+                profiles=huey.credentials.profiles,
+                spool=spool,
+                locks=WorkerLocks(spool),
+                make_uploader=partial(
+                    S3,
+                    concurrency=settings.concurrency,
+                    multipart_threshold=settings.multipart_threshold,
+                    multipart_part_size=settings.multipart_part_size,
+                    connect_timeout=settings.connect_timeout,
+                    read_timeout=settings.read_timeout,
+                    bucket_cache_seconds=settings.bucket_cache_seconds,
+                    clock=time.monotonic,
+                ),
+                now=partial(datetime.now, timezone.utc),
+                clock=time.monotonic,
+                uniform=random.uniform,
+                stopping=huey.stopping,
+            )
+    return agent

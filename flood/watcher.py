@@ -1,0 +1,219 @@
+"""Follows a directory tree through inotify, telling which files may have arrived."""
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from logging import ERROR, WARNING, getLogger
+from typing import Final
+
+from inotify_simple import INotify, flags
+
+from flood import log
+from flood.spool import Spool
+
+logger = getLogger(__name__)
+
+_MASK: Final = (
+    flags.CLOSE_WRITE
+    | flags.MOVED_TO
+    | flags.MOVED_FROM
+    | flags.CREATE
+    | flags.DELETE_SELF
+    | flags.ONLYDIR
+    | flags.DONT_FOLLOW
+)
+_GONE: Final = flags.IGNORED | flags.DELETE_SELF | flags.UNMOUNT
+
+
+@dataclass
+class News:
+    """What a look at the events has brought: files (each with whether its writer has closed it),
+    directories to be scanned, whether anything was missed."""
+
+    files: dict[str, bool] = field(default_factory=dict)
+    directories: dict[str, None] = field(default_factory=dict)
+    overflow: bool = False
+    root_gone: bool = False
+
+
+class Watcher:
+    """inotify watches on every directory below one directory of the spool.
+
+    Without any watch, as when the kernel's limits are reached, `complete` is False and only scans
+    find what arrives.
+    """
+
+    def __init__(self, spool: Spool, root: str) -> None:
+        self._spool = spool
+        self._root = root
+        self._paths: dict[int, str] = {}
+        self._watches: dict[str, int] = {}
+        self._events: INotify | None = None
+        self.complete = True
+        try:
+            self._events = INotify(nonblocking=True)
+        except OSError as error:
+            self._limited(error, root)
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable with events; -1 without inotify."""
+        return -1 if self._events is None else int(self._events.fileno())
+
+    def close(self) -> None:
+        """Give all watches back."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def watch(self, directory: str) -> bool:
+        """Watch one directory; False if it is gone. Set the watch before listing the directory, or
+        what arrives in between is missed."""
+        if self._events is None:
+            return True
+        try:
+            watch = self._events.add_watch(self._spool.absolute(directory), _MASK)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return False
+            self._limited(error, directory)
+            return True
+        # A directory that was renamed keeps its watch: what was remembered of it is overwritten.
+        old = self._paths.get(watch)
+        if old is not None and old != directory and self._watches.get(old) == watch:
+            del self._watches[old]
+        self._paths[watch] = directory
+        self._watches[directory] = watch
+        return True
+
+    def scan(self, directory: str) -> Iterator[str]:
+        """Every file and oddity below a directory, each directory being watched before it is
+        listed. What vanishes meanwhile is passed over."""
+        waiting = [directory]
+        while waiting:
+            current = waiting.pop()
+            if not self.watch(current):
+                continue
+            try:
+                with os.scandir(self._spool.absolute(current)) as entries:
+                    for entry in entries:
+                        path = f"{current}/{entry.name}"
+                        if _is_directory(entry):
+                            waiting.append(path)
+                        else:
+                            yield path
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                log.event(
+                    logger, WARNING, "cannot read directory", path=current, error=error.strerror
+                )
+
+    def read(self) -> News:
+        """Everything that has happened since the last call, without waiting.
+
+        All events are read before any work is done on them, so that the kernel's queue has room.
+        """
+        news = News()
+        if self._events is None:
+            return news
+        events = []
+        while more := self._events.read(timeout=0):
+            events += more
+        for event in events:
+            self._note(event, news)
+        return news
+
+    def _note(self, event: "_Event", news: News) -> None:
+        if event.mask & flags.Q_OVERFLOW:
+            news.overflow = True
+            return
+        directory = self._paths.get(event.wd)
+        if directory is None:
+            return
+        if event.mask & _GONE:
+            del self._paths[event.wd]
+            if self._watches.get(directory) == event.wd:
+                del self._watches[directory]
+            news.root_gone = news.root_gone or directory == self._root
+            return
+        path = f"{directory}/{event.name}"
+        if event.mask & flags.ISDIR:
+            if event.mask & flags.MOVED_FROM:
+                self._forget(path)
+                _drop(news, path)
+            elif event.mask & (flags.CREATE | flags.MOVED_TO):
+                news.directories[path] = None
+        elif event.mask & flags.MOVED_FROM:
+            news.files.pop(path, None)
+        elif event.mask & (flags.CLOSE_WRITE | flags.MOVED_TO | flags.CREATE):
+            closed = bool(event.mask & flags.CLOSE_WRITE)
+            # A later event than a close may mean that somebody writes again.
+            news.files.pop(path, None)
+            news.files[path] = closed
+
+    def _forget(self, directory: str) -> None:
+        """Drop the watches below a directory that was moved away. If it went to another place in
+        the tree, the scan of that place sets them again."""
+        below = f"{directory}/"
+        for path in [p for p in self._watches if p == directory or p.startswith(below)]:
+            watch = self._watches.pop(path)
+            self._paths.pop(watch, None)
+            try:
+                if self._events is not None:
+                    self._events.rm_watch(watch)
+            except OSError:
+                pass  # the directory is deleted already
+
+    def _limited(self, error: OSError, directory: str) -> None:
+        if not self.complete:
+            return
+        self.complete = False
+        if error.errno == errno.ENOSPC:
+            knob, purpose = "max_user_watches", "directories"
+        elif error.errno == errno.EMFILE:
+            knob, purpose = "max_user_instances", "programs"
+        else:
+            log.event(logger, ERROR, "cannot watch", path=directory, error=error.strerror)
+            return
+        limit = _limit(knob)
+        log.event(
+            logger,
+            ERROR,
+            "cannot watch every directory",
+            path=directory,
+            reason=f"this user may watch {limit} {purpose}: until that is raised, files are found "
+            "by scanning, more slowly",
+            run=f"sysctl fs.inotify.{knob}={max(2 * limit, 1024)}",
+        )
+
+
+class _Event:
+    """What inotify_simple, which has no types, answers."""
+
+    wd: int
+    mask: int
+    name: str
+
+
+def _is_directory(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _drop(news: News, directory: str) -> None:
+    below = f"{directory}/"
+    for path in [p for p in news.files if p.startswith(below)]:
+        del news.files[path]
+    for path in [p for p in news.directories if p == directory or p.startswith(below)]:
+        del news.directories[path]
+
+
+def _limit(knob: str) -> int:
+    try:
+        with open(f"/proc/sys/fs/inotify/{knob}", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,235 @@
+"""Builds `huey`, the queue on flood's own database."""
+
+import json
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import datetime, timezone
+from logging import getLogger
+from typing import Any, Final, TypeVar
+
+from huey import Huey
+from huey.consumer import Consumer
+from huey.registry import Message
+from huey.serializer import Serializer
+from huey.storage import SqliteStorage
+
+from flood import binding, config, log, models, queries, startup, syscalls
+from flood.bell import Bell, ring
+from flood.config import Settings
+from flood.credentials import Credentials
+from flood.errors import FloodError
+from flood.spool import Spool
+from flood.states import EXIT_USAGE
+
+#: How long an idle worker listens before it looks at its stop flag, in seconds.
+LISTEN: Final = 0.5
+
+#: How long the signal that huey calls "interrupt" lets attempts end in order, in seconds. It is
+#: less than the ten that container runtimes give a process before they kill it.
+INTERRUPT_GRACE: Final = 8.0
+
+#: Set by flood-watch for the consumers that it starts: they end when it does.
+PARENT_VARIABLE: Final = "FLOOD_PARENT_PID"
+
+logger = getLogger("flood.queue")
+
+_T = TypeVar("_T")
+
+
+class JsonSerializer(Serializer):
+    """Tasks as JSON, so that reading what somebody put into the queue runs none of it."""
+
+    def _serialize(self, data: Message) -> bytes:
+        fields = data._asdict()
+        if data.eta is not None:
+            fields["eta"] = data.eta.isoformat()
+        return json.dumps({name: value for name, value in fields.items() if value}).encode()
+
+    def _deserialize(self, data: bytes) -> Message:
+        fields = json.loads(bytes(data))
+        if not isinstance(fields, dict):
+            raise ValueError("no task of flood's")
+        if fields.get("eta") is not None:
+            fields["eta"] = datetime.fromisoformat(fields["eta"])
+        return Message(**{name: fields.get(name) for name in Message._fields})
+
+
+class FloodStorage(SqliteStorage):
+    """Huey's tables, read and written on the connection of flood's own models.
+
+    Whatever is enqueued inside `models.write()` commits with it, and rings the bell after that.
+    """
+
+    blocking = True  # dequeue waits by itself; no worker needs to poll
+
+    def __init__(self, name: str = "flood", **options: Any) -> None:
+        super().__init__(name, create_tables=False, **options)
+        self._bell: Bell | None = None
+
+    @contextmanager
+    def db(  # huey's signature; the connection outlives a statement whatever `close` says
+        self,
+        commit: bool = False,
+        close: bool = False,  # noqa: ARG002
+    ) -> Iterator[Any]:
+        with models.write() if commit else nullcontext():
+            cursor = models.database.connection().cursor()
+            try:
+                yield cursor
+            finally:
+                cursor.close()
+
+    def close(self) -> None:
+        models.close()
+
+    def enqueue(self, data: bytes, priority: float | None = None) -> None:
+        with models.write():
+            self._mended(lambda: super(FloodStorage, self).enqueue(data, priority))
+            models.database.after_commit(lambda: ring(str(models.database.database)))
+
+    def dequeue(self) -> Any:
+        if self._bell is None:
+            self._bell = Bell(str(models.database.database))
+        self._bell.listen()
+        data = self._mended(super().dequeue)
+        if data is None:
+            self._bell.wait(LISTEN)
+            data = self._mended(super().dequeue)
+        return data
+
+    def add_to_schedule(self, data: bytes, ts: datetime) -> None:
+        self._mended(lambda: super(FloodStorage, self).add_to_schedule(data, _utc(ts)))
+
+    def read_schedule(self, ts: datetime) -> Any:
+        return self._mended(lambda: super(FloodStorage, self).read_schedule(_utc(ts)))
+
+    def of_priority(self, priority: float) -> list[bytes]:
+        """The tasks of exactly this priority that wait in the queue."""
+        rows = self._mended(
+            lambda: self.sql(
+                "select data from task where queue = ? and priority = ?",
+                (self.name, priority),
+                results=True,
+            )
+        )
+        return [row[0] for row in rows]
+
+    def _mended(self, call: Callable[[], _T]) -> _T:
+        """The call's result, after making the queue's tables anew if somebody dropped them."""
+        try:
+            return call()
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+        logger.warning("the queue's tables were gone: made anew")
+        self.initialize_schema()
+        return call()
+
+
+def _utc(moment: datetime) -> datetime:
+    # huey hands over naive UTC, whose timestamp() would be taken as local time.
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+class FloodConsumer(Consumer):
+    """huey's consumer, whose interrupting signal lets attempts end in order too."""
+
+    def stop(self, graceful: bool = False) -> None:
+        if not graceful and not self.environment.forks:
+            self.stop_flag.set()
+            self.shutdown_timeout = INTERRUPT_GRACE
+            self._join_workers()
+        super().stop(graceful)
+
+
+class FloodHuey(Huey):
+    """huey, which reads flood's settings when a consumer is created."""
+
+    settings: Settings
+    credentials: Credentials
+    consumer: FloodConsumer | None = None
+
+    def create_consumer(self, **options: Any) -> FloodConsumer:
+        """Check everything in the main thread, before any worker starts; a wrong setting is one
+        line on stderr and exit status 2."""
+        try:
+            self.prepare(os.environ)
+        except FloodError as error:
+            for line in str(error).splitlines():
+                print(f"huey_consumer: {line}", file=sys.stderr)  # noqa: T201  nothing logs yet
+            raise SystemExit(error.exit_status) from None
+        self.consumer = FloodConsumer(self, **options)
+        return self.consumer
+
+    def prepare(self, environ: Mapping[str, str]) -> None:
+        """Read settings with credentials, set logging up, bring the database up to date.
+
+        Raises FloodError. Afterwards this thread has no connection open, so that huey may fork.
+        """
+        _end_with_parent(environ)
+        self.settings = config.from_environment(environ)
+        log.configure(self.settings.log_level, self.settings.log_format)
+        startup.announce(self.settings)
+        self.credentials = startup.read_credentials(self.settings, environ)
+        models.migrate(self.settings.database, create=False)
+        try:
+            binding.bind(
+                Spool(self.settings.server_directory),
+                self.settings.database,
+                create=False,
+                now=datetime.now(timezone.utc),
+            )
+            self.storage.initialize_schema()
+            queries.ask_for_sweep()
+        finally:
+            models.close()
+
+    def stopping(self) -> bool:
+        """Whether the consumer was told to stop."""
+        return self.consumer is not None and bool(self.consumer.stop_flag.is_set())
+
+    def dequeue(self) -> Any:
+        """The next task; one that flood did not write is dropped with a line in the log."""
+        try:
+            return super().dequeue()
+        except (ValueError, TypeError, AttributeError) as error:
+            logger.error("dropped a task that is none of flood's: %s", error)
+            return None
+
+    # Nothing revokes flood's tasks, so the look-ups that huey makes for each are saved.
+    def is_revoked(self, *_task: Any, **_options: Any) -> bool:
+        return False
+
+    def delete(self, *_key: Any) -> bool:
+        return False
+
+
+def _end_with_parent(environ: Mapping[str, str]) -> None:
+    parent = environ.get(PARENT_VARIABLE)
+    if parent is None:
+        return
+    syscalls.die_with_parent(signal.SIGTERM)
+    if os.getppid() != int(parent):
+        raise SystemExit(EXIT_USAGE)  # it died before the kernel knew to tell
+
+
+huey = FloodHuey(
+    "flood",
+    storage_class=FloodStorage,
+    serializer=JsonSerializer(),
+    results=False,
+    store_none=False,
+    utc=True,
+)
+
+
+@huey.on_startup()
+def end_with_consumer() -> None:
+    """A worker process that huey forked ends when its consumer is killed."""
+    if huey.consumer is not None and huey.consumer.environment.forks:
+        # SIGTERM would only stop one that is at work: huey's handler ignores it in an idle worker.
+        syscalls.die_with_parent(signal.SIGKILL)

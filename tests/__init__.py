@@ -1,0 +1,1 @@
+"""The tests, with the servers that they run against."""

@@ -1,0 +1,59 @@
+"""Servers that the tests of one process share."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests import servers
+from tests.servers import S3Server
+
+# A proxy of the machine's own must not stand between the tests and their servers.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+
+@pytest.fixture(scope="session")
+def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server that verifies every signature."""
+    directory: Path = tmp_path_factory.mktemp("rclone")
+    with servers.rclone(directory) as process:
+        yield S3Server("rclone", process.port, verifies=True)
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[S3Server]:
+    """A server that knows all of Amazon's calls."""
+    with servers.moto() as process:
+        yield S3Server("moto", process.port, verifies=False)
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """A certificate authority that nothing trusts unless a test says so."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def bucket_name() -> Callable[[], str]:
+    """Gives names that no other test uses."""
+    numbers = itertools.count(1)
+    return lambda: f"bucket-{os.getpid()}-{next(numbers)}"
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Open]:
+    """Opens files with given contents."""
+    descriptors: list[int] = []
+
+    def open_file(data: bytes) -> int:
+        path = tmp_path / f"file-{len(descriptors)}"
+        path.write_bytes(data)
+        descriptors.append(os.open(path, os.O_RDONLY))
+        return descriptors[-1]
+
+    yield open_file
+    for descriptor in descriptors:
+        os.close(descriptor)

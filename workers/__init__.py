@@ -1,0 +1,1 @@
+"""flood's delivery agent."""

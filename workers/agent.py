@@ -1,0 +1,49 @@
+"""What one consumer process delivers with."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Lock
+
+from flood.config import Settings
+from flood.locks import WorkerLocks
+from flood.profiles import Profile
+from flood.spool import Spool
+from workers.transfer import Uploader
+
+
+@dataclass
+class Agent:
+    """The spool, the settings, the profiles with an uploader each.
+
+    `make_uploader` is called once for each profile; `now` answers aware times, `clock` monotonic
+    seconds; `uniform` is the source of chance for delays; `stopping` tells that the consumer is
+    to end.
+    """
+
+    settings: Settings
+    profiles: Mapping[str, Profile]
+    spool: Spool
+    locks: WorkerLocks
+    make_uploader: Callable[[Profile], Uploader]
+    now: Callable[[], datetime]
+    clock: Callable[[], float]
+    uniform: Callable[[float, float], float]
+    stopping: Callable[[], bool]
+    _uploaders: dict[str, Uploader] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def uploader(self, profile: str) -> Uploader:
+        """The profile's uploader, the same for every thread; raises KeyError for a profile that
+        the credentials do not have."""
+        with self._lock:
+            if profile not in self._uploaders:
+                self._uploaders[profile] = self.make_uploader(self.profiles[profile])
+            return self._uploaders[profile]
+
+    def close(self) -> None:
+        """Give all connections back."""
+        with self._lock:
+            for uploader in self._uploaders.values():
+                uploader.close()
+            self._uploaders.clear()

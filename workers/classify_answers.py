@@ -1,0 +1,192 @@
+"""The rows of the error table for what a store answers."""
+
+from typing import Final
+
+from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
+
+from flood.states import PERMANENT, TRANSIENT
+from workers.classify_rule import AGAIN, ENDPOINT, KEYS, NAME, Rule
+
+# Sources: AWS "Error responses" and "Error best practices"; Cloudflare R2 "Error codes";
+# Backblaze "Integration checklist". Wider than botocore's own list of what to retry, narrower in
+# leaving out certificate errors and local ones.
+ANSWERS: Final = (
+    Rule(
+        TRANSIENT,
+        None,
+        "the store asks for fewer requests",
+        f"{AGAIN}; lower --concurrency if this goes on",
+        codes=(
+            *("SlowDown", "SlowDownRead", "SlowDownWrite", "TooManyRequests"),
+            *("Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled"),
+            *("RequestThrottledException", "TooManyRequestsException", "PriorRequestNotComplete"),
+            *("RequestLimitExceeded", "BandwidthLimitExceeded", "TransactionInProgressException"),
+        ),
+    ),
+    Rule(
+        TRANSIENT,
+        None,
+        "the store received the file too slowly or not whole",
+        AGAIN,
+        codes=("RequestTimeout", "RequestTimeoutException", "IncompleteBody", "ClientDisconnect"),
+    ),
+    Rule(
+        TRANSIENT,
+        None,
+        "the store received other bytes than were signed: the file was changed while it was sent,"
+        " or the network altered it",
+        AGAIN,
+        codes=("BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"),
+    ),
+    Rule(
+        TRANSIENT,
+        None,
+        "the multipart upload is no longer there",
+        "it is begun anew",
+        codes=("NoSuchUpload", "InvalidPart", "InvalidPartOrder"),
+    ),
+    Rule(
+        TRANSIENT,
+        None,
+        "another operation on the same object is under way",
+        AGAIN,
+        codes=("OperationAborted", "ConditionalRequestConflict", "TemporaryRedirect"),
+    ),
+    Rule(
+        PERMANENT,
+        None,
+        "the store does not accept this access key",
+        f"check AWS_ACCESS_KEY_ID, AWSENDPOINT, AWS_SESSION_TOKEN; {KEYS}",
+        codes=(
+            *("InvalidAccessKeyId", "InvalidToken", "ExpiredToken", "TokenRefreshRequired"),
+            *("InvalidSecurity", "MissingSecurityHeader", "CredentialsNotSupported"),
+            *("Unauthorized", "401"),
+        ),
+    ),
+    Rule(
+        PERMANENT,
+        None,
+        "the store computes another signature, usually because the secret key is wrong",
+        f"check AWS_SECRET_ACCESS_KEY; {KEYS}",
+        codes=("SignatureDoesNotMatch",),
+    ),
+    Rule(
+        PERMANENT,
+        None,
+        "this machine's clock and the store's disagree",
+        "set the clock, then retry the file",
+        codes=("RequestTimeTooSkewed", "RequestExpired", "ExpiredRequest"),
+    ),
+    Rule(
+        PERMANENT,
+        "cap_exceeded",
+        "a cap of the account is used up",
+        "raise the cap with the provider, then retry the file",
+        codes=("AccessDenied", "403", "Forbidden"),
+        text=r"(?i)\bcaps?\b",  # Backblaze has no code of its own for it
+    ),
+    Rule(
+        PERMANENT,
+        None,
+        "the store denies access",
+        "let this access key write to this bucket, then retry the file",
+        codes=(
+            *("AccessDenied", "AllAccessDisabled", "AccountProblem", "NotSignedUp", "NotEntitled"),
+            *("UnauthorizedAccess", "403", "Forbidden", "ObjectLockedByBucketPolicy"),
+            *("InvalidObjectState",),
+        ),
+    ),
+    Rule(
+        PERMANENT,
+        None,
+        "the bucket does not exist",
+        "create it, or put the file under the right bucket's directory",
+        codes=("NoSuchBucket",),
+    ),
+    Rule(
+        PERMANENT,
+        None,
+        "the store accepts no bucket of this name",
+        "put the file under another bucket's directory",
+        codes=("InvalidBucketName",),
+    ),
+    Rule(
+        PERMANENT,
+        None,
+        "the bucket belongs to another region or endpoint",
+        ENDPOINT,
+        codes=(
+            *("PermanentRedirect", "AuthorizationHeaderMalformed", "InvalidRegion"),
+            *("IllegalLocationConstraintException", "301"),
+        ),
+    ),
+    Rule(
+        PERMANENT,
+        None,
+        "the file is larger or smaller than the store allows",
+        "check --multipart-threshold with --multipart-part-size, or split the file",
+        codes=("EntityTooLarge", "EntityTooSmall", "MaxMessageLengthExceeded", "413"),
+    ),
+    Rule(
+        PERMANENT,
+        None,
+        "the store does not accept the key",
+        NAME,
+        codes=("KeyTooLongError", "InvalidObjectName", "InvalidURI", "XMinioInvalidObjectName"),
+    ),
+    Rule(
+        PERMANENT,
+        None,
+        "the store has no room left for this account",
+        "make room or raise the quota, then retry the file",
+        codes=("QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"),
+    ),
+    Rule(
+        PERMANENT,
+        None,
+        "the store has no room left",
+        "make room, then retry the file",
+        statuses=(507,),
+    ),
+    Rule(
+        PERMANENT,
+        None,
+        "the store does not understand the request",
+        "check that `provider` of this profile is the right one, then retry the file",
+        codes=(
+            *("InvalidArgument", "InvalidRequest", "MalformedXML", "MalformedTrailerError"),
+            *("NotImplemented", "MethodNotAllowed", "InvalidDigest", "MissingContentLength"),
+            *("MetadataTooLarge", "PreconditionFailed", "InvalidStorageClass"),
+        ),
+    ),
+    Rule(
+        TRANSIENT,
+        None,
+        "the store asks to try later",
+        AGAIN,
+        statuses=(408, 425, 429, 499),  # 499 is what nginx says of a connection that was cut
+    ),
+    Rule(
+        PERMANENT,
+        None,
+        "the store cannot do this",
+        "check that `provider` of this profile is the right one, then retry the file",
+        statuses=(501, 505),
+    ),
+    Rule(TRANSIENT, None, "the store failed", AGAIN, statuses=range(500, 600)),
+    Rule(
+        PERMANENT,
+        None,
+        "the store refused the request",
+        "mend what it names, then retry the file",
+        statuses=range(300, 500),
+    ),
+    Rule(
+        TRANSIENT,
+        "bad_response",
+        "the answer makes no sense",
+        f"{AGAIN}; check AWS_ENDPOINT if this goes on",
+        exceptions=(ClientError, ResponseParserError),
+    ),
+)

@@ -1,0 +1,79 @@
+"""What a row of the error table consists of."""
+
+import errno
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row: what is recorded and said of every error that meets all its conditions.
+
+    A condition that is empty always holds. `exceptions` and `errnos` are looked for in the whole
+    chain of causes, `codes` and `statuses` are the store's answer, `text` is a regular expression
+    for the words of any error in the chain. `what` is None where the error's own message tells it
+    all; `code` is None where the store's own code is recorded.
+    """
+
+    kind: str
+    code: str | None
+    what: str | None
+    advice: str
+    exceptions: tuple[type[BaseException], ...] = ()
+    errnos: Collection[int] = ()
+    codes: Collection[str] = ()
+    statuses: Collection[int] = ()
+    text: str = ""
+    #: Whether the error's own words are quoted; some repeat headers that were sent.
+    quote: bool = True
+
+
+CONNECTION_ERRNOS: Final = frozenset(
+    {
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.EPIPE,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+        errno.EHOSTDOWN,
+        errno.ENOTCONN,
+        errno.EADDRNOTAVAIL,
+        errno.ENOBUFS,
+        errno.EAGAIN,
+    }
+)
+FILE_ERRNOS: Final = frozenset(
+    {
+        errno.EIO,
+        errno.ESTALE,
+        errno.ENOENT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EISDIR,
+        errno.ENOTDIR,
+        errno.EBADF,
+        errno.ENXIO,
+        errno.ENODEV,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.ELOOP,
+        errno.EINVAL,
+        errno.ESPIPE,
+        errno.EREMOTEIO,
+        errno.ENAMETOOLONG,
+    }
+)
+SCARCE_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+# What a person can do, where several rows say the same.
+AGAIN: Final = "it is tried again"
+FILE: Final = "look at the file and its disk, then retry it"
+KEYS: Final = "correct this profile in the credentials file, restart flood, then retry the file"
+ENDPOINT: Final = "correct AWS_ENDPOINT or AWS_REGION of this profile, then retry the file"
+NAME: Final = "put the file into the spool again under another name"

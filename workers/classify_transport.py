@@ -1,0 +1,149 @@
+"""The rows of the error table for what happens between here and the store."""
+
+import errno
+import http.client
+import socket
+import ssl
+from typing import Final
+
+from botocore import exceptions as boto
+
+from flood.states import PERMANENT, TRANSIENT
+from workers.classify_rule import AGAIN, ENDPOINT, FILE, FILE_ERRNOS, KEYS, Rule
+
+TRANSPORT: Final = (
+    Rule(
+        PERMANENT,
+        "proxy_denied",
+        "the HTTP proxy refuses to connect",
+        "correct HTTPS_PROXY or NO_PROXY, restart flood, then retry the file",
+        exceptions=(boto.ProxyConnectionError,),
+        text=r"Tunnel connection failed: 40[1357]",
+    ),
+    Rule(
+        TRANSIENT,
+        "proxy",
+        "the HTTP proxy cannot be used",
+        f"{AGAIN}; check HTTPS_PROXY if this goes on",
+        exceptions=(boto.ProxyConnectionError,),
+    ),
+    Rule(
+        TRANSIENT,
+        "dns",
+        "the store's host name cannot be resolved",
+        f"{AGAIN}; check the spelling of AWS_ENDPOINT if this goes on",
+        exceptions=(socket.gaierror,),
+    ),
+    Rule(
+        PERMANENT,
+        "ca_bundle",
+        "the file with trusted certificates cannot be read",
+        "correct AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE, restart flood, then retry the file",
+        exceptions=(boto.SSLError,),
+        errnos=FILE_ERRNOS,
+    ),
+    Rule(
+        PERMANENT,
+        "tls_certificate",
+        "the store's certificate cannot be trusted",
+        "check AWS_ENDPOINT and the clock; name a private authority's certificate in AWS_CA_BUNDLE",
+        exceptions=(ssl.SSLCertVerificationError,),
+    ),
+    Rule(
+        PERMANENT,
+        "tls_certificate",
+        "the store's certificate is for another host",
+        "check AWSENDPOINT, then retry the file",
+        exceptions=(boto.SSLError,),
+        text=r"(?i)certificate|doesn't match",
+    ),
+    Rule(
+        PERMANENT,
+        "not_tls",
+        "the store's port does not speak the TLS of https",
+        ENDPOINT,
+        exceptions=(ssl.SSLError,),
+        text=r"WRONG_VERSION_NUMBER|HTTP_REQUEST|UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION"
+        r"|NO_PROTOCOLS|record layer failure",
+    ),
+    Rule(
+        TRANSIENT,
+        "tls_handshake",
+        "the encrypted connection broke off",
+        AGAIN,
+        exceptions=(boto.SSLError, ssl.SSLError),
+    ),
+    Rule(
+        TRANSIENT,
+        "connection_refused",
+        "the store refused the connection",
+        f"{AGAIN}; check that the server runs if this goes on",
+        errnos={errno.ECONNREFUSED},
+    ),
+    Rule(
+        TRANSIENT,
+        "unreachable",
+        "the store cannot be reached",
+        f"{AGAIN}; check the network if this goes on",
+        exceptions=(boto.EndpointConnectionError,),
+    ),
+    Rule(
+        TRANSIENT,
+        "connect_timeout",
+        "the store did not answer the connection in time",
+        AGAIN,
+        exceptions=(boto.ConnectTimeoutError,),
+    ),
+    Rule(
+        TRANSIENT,
+        "read_timeout",
+        "the store did not answer in time",
+        f"{AGAIN}; raise --read-timeout if this goes on",
+        exceptions=(boto.ReadTimeoutError,),
+    ),
+    Rule(
+        TRANSIENT,
+        "send_timeout",
+        "the store stopped taking data",
+        f"{AGAIN}; raise --connect-timeout, which bounds each write, if this goes on",
+        exceptions=(TimeoutError,),
+    ),
+    Rule(
+        TRANSIENT,
+        "connection_closed",
+        "the store closed the connection in the middle of a request",
+        AGAIN,
+        exceptions=(http.client.RemoteDisconnected, http.client.IncompleteRead),
+    ),
+    Rule(
+        TRANSIENT,
+        "connection_reset",
+        "the connection to the store was reset",
+        AGAIN,
+        exceptions=(ConnectionResetError, ConnectionAbortedError, BrokenPipeError),
+    ),
+    Rule(
+        TRANSIENT,
+        "bad_response",
+        "the answer is not HTTP",
+        f"{AGAIN}; check AWS_ENDPOINT if this goes on",
+        exceptions=(http.client.HTTPException,),
+    ),
+    Rule(
+        PERMANENT,
+        "configuration",
+        "the access key, token or region has a character that no HTTP header can carry",
+        KEYS,
+        exceptions=(boto.HTTPClientError,),
+        text="Invalid header value",
+        quote=False,  # the error repeats the header, which may be the session token
+    ),
+    Rule(
+        PERMANENT,
+        "local_io",
+        "the file could not be read while it was sent",
+        FILE,
+        exceptions=(boto.HTTPClientError,),
+        errnos=FILE_ERRNOS,
+    ),
+)

@@ -1,0 +1,53 @@
+"""What follows an attempt, for each of its files."""
+
+from dataclasses import dataclass
+
+from flood.record_values import Claimed, Reason
+from flood.spool import Identity
+from workers.transfer import Receipt
+
+
+@dataclass(frozen=True)
+class Prove:
+    """The object is there: the file may go to completed, if it is still the one behind
+    `descriptor`."""
+
+    claim: Claimed
+    receipt: Receipt
+    descriptor: int
+
+
+@dataclass(frozen=True)
+class TryAgain:
+    """Transient: once more after `delay` seconds; `identity` is the file's own now."""
+
+    claim: Claimed
+    identity: Identity
+    reason: Reason
+    delay: float
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Permanent, or the last retry is spent: the file goes to failed."""
+
+    claim: Claimed
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class LetGo:
+    """The worker is to stop: the file is due again at no cost."""
+
+    claim: Claimed
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Missing:
+    """The file is not where its record says."""
+
+    claim: Claimed
+
+
+Decision = Prove | TryAgain | GiveUp | LetGo | Missing

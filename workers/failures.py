@@ -1,0 +1,56 @@
+"""The ways in which an upload fails before, beside or after what the network reports.
+
+FloodError
+  BucketError
+    BucketMissing       the store says that there is no such bucket
+    InvalidBucket       no store accepts this name
+    NotS3               something answers at the endpoint, but it does not speak S3
+  KeyRefused
+    KeyNotUtf8          the file's name is no UTF-8
+    KeyTooLong          the key has more than 1024 bytes
+  LocalReadError        the file cannot be read; the cause is the OSError
+  FileChanged           the file became shorter while it was sent
+  ContradictedByHead    HEAD shows another object than the one that was sent
+"""
+
+from flood.errors import FloodError
+
+
+class BucketError(FloodError):
+    """The bucket cannot be used; the message names profile, bucket and endpoint."""
+
+
+class BucketMissing(BucketError):
+    """The store says that there is no such bucket."""
+
+
+class InvalidBucket(BucketError):
+    """No S3-compatible store accepts a bucket of this name."""
+
+
+class NotS3(BucketError):
+    """The endpoint answered something that S3 never answers."""
+
+
+class KeyRefused(FloodError):
+    """The name of the file can be no key."""
+
+
+class KeyNotUtf8(KeyRefused):
+    """S3 keys are UTF-8, and the file's name is not."""
+
+
+class KeyTooLong(KeyRefused):
+    """S3 keys have 1024 bytes at most (AWS, "Naming Amazon S3 objects"; R2 and B2 say the same)."""
+
+
+class LocalReadError(FloodError):
+    """The file could not be read; `__cause__` is the OSError."""
+
+
+class FileChanged(FloodError):
+    """The file ended before the size that it had when it was opened."""
+
+
+class ContradictedByHead(FloodError):
+    """The store confirmed the upload, and HEAD shows something else."""

@@ -1,0 +1,204 @@
+"""Uploads through boto3 to one profile's store."""
+
+import mimetypes
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from flood.states import PERMANENT
+from workers.classify import classify
+from workers.failures import KeyNotUtf8, KeyTooLong
+from workers.lanes import Lanes
+from workers.s3_abort import abort
+from workers.s3_bucket import Buckets
+from workers.s3_client import Clients
+from workers.s3_multipart import Multipart, part_size
+from workers.s3_verify import Sent, bare, confirm, digest_algorithm
+from workers.source import Body, Source, Watch
+from workers.transfer import Hooks, Interrupted, Outcome, Receipt, Upload
+
+if TYPE_CHECKING:
+    from flood.profiles import Profile
+
+_MAX_KEY_BYTES: Final = 1024
+_TICK: Final = 0.1
+# How long transfers that were told to end are waited for, before they are left to their time-outs.
+_LAST_WORDS: Final = 0.5
+
+_COMPRESSED: Final = {
+    "gzip": "application/gzip",
+    "bzip2": "application/x-bzip2",
+    "xz": "application/x-xz",
+    "compress": "application/x-compress",
+}
+_UNKNOWN: Final = "application/octet-stream"
+
+
+class S3:
+    """An Uploader for one profile; any number of threads may use it at once.
+
+    Sizes are bytes, times seconds; a time-out of None is the provider's own. `concurrency` is the
+    number of transfers at once for each thread that calls `transfer`.
+    """
+
+    def __init__(
+        self,
+        profile: "Profile",
+        *,
+        concurrency: int,
+        multipart_threshold: int,
+        multipart_part_size: int,
+        connect_timeout: float | None,
+        read_timeout: float | None,
+        bucket_cache_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        provider = profile.provider
+        self._provider = provider
+        self._concurrency = concurrency
+        self._threshold = min(multipart_threshold, provider.max_put + 1)
+        self._part_size = multipart_part_size
+        self._clock = clock
+        self._buckets = Buckets(profile, bucket_cache_seconds, clock)
+        self._clients = Clients(
+            profile,
+            concurrency,
+            provider.connect_timeout if connect_timeout is None else connect_timeout,
+            provider.read_timeout if read_timeout is None else read_timeout,
+        )
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """Return if the bucket exists, or if the access key may not ask.
+
+        Raises BucketMissing, InvalidBucket, NotS3, or a botocore exception that classify knows.
+        """
+        self._buckets.ensure(self._clients.main, bucket)
+
+    def transfer(self, uploads: Iterable[Upload], hooks: Hooks) -> Iterator[Outcome]:
+        """PUT then HEAD each file; yield every upload exactly once, in the order they finish.
+
+        Failures are yielded, never raised. After an upload is yielded, or the iterator closed,
+        nothing reads from its descriptor any more.
+        """
+        watch = Watch(hooks.stopping, self._clock)
+        running: dict[int, tuple[Upload, Source]] = {}
+        with Lanes[int, Receipt](self._concurrency, "flood-put") as lanes:
+            try:
+                for number, upload in enumerate(uploads):
+                    refusal = self._refuse(upload, hooks, watch)
+                    if refusal is not None:
+                        yield upload, refusal
+                    elif 0 < upload.size >= self._threshold:
+                        yield from self._finish(lanes, running, watch, 0)
+                        yield upload, self._send_large(upload, hooks, watch)
+                    else:
+                        source = Source(upload.descriptor, upload.size, watch)
+                        running[number] = (upload, source)
+                        lanes.start(number, partial(self._send_small, upload, source))
+                        yield from self._finish(lanes, running, watch, lanes.count - 1)
+                yield from self._finish(lanes, running, watch, 0)
+            finally:
+                watch.cut()
+                for _, source in running.values():
+                    source.close()
+
+    def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+        """Remove an unfinished multipart upload; one that is already gone is no error.
+
+        Raises a botocore exception that classify knows.
+        """
+        abort(self._clients, bucket, key, upload_id)
+
+    def close(self) -> None:
+        """Close idle connections; a later call opens new ones."""
+        self._clients.close()
+
+    def _refuse(self, upload: Upload, hooks: Hooks, watch: Watch) -> BaseException | None:
+        """Return why the upload must not start, after clearing away its earlier parts."""
+        if watch.stopping():
+            return Interrupted()
+        try:
+            length = len(upload.key.encode())
+        except UnicodeEncodeError:
+            return KeyNotUtf8(f"the name {upload.key!a} is not UTF-8, which S3 requires of keys")
+        if length > _MAX_KEY_BYTES:
+            return KeyTooLong(f"the key has {length} bytes, and S3 allows {_MAX_KEY_BYTES}")
+        if upload.multipart_upload_id is not None:
+            try:
+                self.abort_multipart(upload.bucket, upload.key, upload.multipart_upload_id)
+                hooks.multipart_ended(upload)
+            except Exception as error:  # noqa: BLE001  every failure is an outcome
+                # Where the store forbids it, trying again would not help either.
+                if classify(error).kind != PERMANENT:
+                    return error
+        return None
+
+    def _finish(
+        self,
+        lanes: Lanes[int, Receipt],
+        running: dict[int, tuple[Upload, Source]],
+        watch: Watch,
+        most: int,
+    ) -> Iterator[Outcome]:
+        """Yield what finishes until at most `most` transfers are running."""
+        patience = _LAST_WORDS
+        while len(running) > most:
+            finished = lanes.next(_TICK)
+            if finished is not None:
+                number, result = finished
+                upload, source = running.pop(number)
+                source.close()
+                yield upload, result
+            elif watch.expired():
+                patience -= _TICK
+                if patience <= 0:
+                    for number in list(running):
+                        upload, source = running.pop(number)
+                        source.close()
+                        yield upload, Interrupted()
+
+    def _send_small(self, upload: Upload, source: Source) -> Receipt:
+        body = Body(source, 0, upload.size, digest_algorithm(self._provider))
+        try:
+            answer = self._clients.main.put_object(
+                Bucket=upload.bucket,
+                Key=upload.key,
+                Body=body,
+                ContentLength=upload.size,
+                ContentType=content_type(upload.key),
+            )
+        except Exception:
+            if source.failure is not None:
+                raise source.failure from source.failure.__cause__
+            raise
+        sent = Sent(bare(answer.get("ETag")), answer.get("VersionId"), body.digest())
+        return confirm(self._clients.main, self._provider, upload, sent)
+
+    def _send_large(self, upload: Upload, hooks: Hooks, watch: Watch) -> Receipt | BaseException:
+        multipart = Multipart(
+            clients=self._clients,
+            provider=self._provider,
+            upload=upload,
+            source=Source(upload.descriptor, upload.size, watch),
+            watch=watch,
+            part_size=part_size(upload.size, self._part_size),
+            content_type=content_type(upload.key),
+            concurrency=self._concurrency,
+        )
+        try:
+            return multipart.send(hooks)
+        except (Exception, Interrupted) as error:  # noqa: BLE001  every failure is an outcome
+            return error
+
+
+def content_type(key: str) -> str:
+    """Return the media type that the key's last segment suggests.
+
+    A compressed file is called that, not what it holds: stores and browsers would unpack it.
+    """
+    # With "./" no name can be taken for a URL.
+    kind, encoding = mimetypes.guess_type("./" + key.rpartition("/")[2], strict=False)
+    if encoding is not None:
+        return _COMPRESSED.get(encoding, _UNKNOWN)
+    return kind or _UNKNOWN

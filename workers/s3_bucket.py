@@ -1,0 +1,137 @@
+"""Finds out whether a bucket can be used, as far as the credentials let anyone know."""
+
+import logging
+import re
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
+
+from flood.log import event
+from workers.failures import BucketMissing, InvalidBucket, NotS3
+
+if TYPE_CHECKING:
+    from flood.profiles import Profile
+
+_log = logging.getLogger(__name__)
+
+# Wider than the rules of Amazon, whose own older buckets break them; narrow enough that no name
+# can be taken for an ARN or change the path of the request.
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+
+# A store's answers that say nothing about the bucket: it does not let this key ask, or it has no
+# such question.
+_NO_ANSWER: Final = frozenset(
+    {
+        *("AccessDenied", "AllAccessDisabled", "Forbidden", "Unauthorized", "UnauthorizedAccess"),
+        *("NotImplemented", "MethodNotAllowed", "InvalidArgument", "InvalidRequest"),
+        *("400", "401", "403", "405", "501"),
+    }
+)
+_NOT_FOUND: Final = 404
+_NO_BUCKET: Final = frozenset({"NoSuchBucket", "404", "NotFound"})
+
+
+class Buckets:
+    """Remembers for `seconds` which buckets of a profile can be used, never which cannot.
+
+    Any thread may ask; `clock` gives seconds that never go back.
+    """
+
+    def __init__(self, profile: "Profile", seconds: float, clock: Callable[[], float]) -> None:
+        self._profile = profile
+        self._seconds = seconds
+        self._clock = clock
+        self._until: dict[str, float] = {}
+        self._warned: set[str] = set()
+        self._lock = threading.Lock()
+
+    def ensure(self, client: Any, bucket: str) -> None:
+        """Return if the bucket exists or nobody can tell.
+
+        Raises BucketMissing, InvalidBucket, NotS3, or what the client raises. A list that can be
+        had but lacks the bucket is no proof: it leaves out other accounts' buckets.
+        """
+        with self._lock:
+            if self._clock() < self._until.get(bucket, float("-inf")):
+                return
+        if not _NAME.fullmatch(bucket):
+            raise InvalidBucket(
+                f"no store accepts a bucket named {bucket!a}, since names have 3 to 63"
+                " lower-case letters, digits, dots or hyphens; put the file under another bucket's"
+                " directory"
+            )
+        if not self._listed(client, bucket) and not self._probed(client, bucket):
+            self._warn_once(bucket)
+        with self._lock:
+            self._until[bucket] = self._clock() + self._seconds
+
+    def _listed(self, client: Any, bucket: str) -> bool:
+        # Prefix keeps the answer of an account with thousands of buckets to one page, also for R2,
+        # which pages in its own way. Amazon rejects unpaged lists of large accounts.
+        question: dict[str, object] = {"Prefix": bucket, "MaxBuckets": 1000}
+        while True:
+            try:
+                answer = client.list_buckets(**question)
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code in _NO_ANSWER:
+                    return False
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == _NOT_FOUND:
+                    raise NotS3(self._not_s3()) from None
+                raise
+            if "Buckets" not in answer:
+                raise NotS3(self._not_s3())
+            if any(each.get("Name") == bucket for each in answer["Buckets"]):
+                return True
+            token = answer.get("ContinuationToken")
+            if not token or token == question.get("ContinuationToken"):
+                return False
+            question["ContinuationToken"] = token
+
+    def _probed(self, client: Any, bucket: str) -> bool:
+        """Ask for the bucket itself; return False if the store does not tell."""
+        for ask in (
+            partial(client.head_bucket, Bucket=bucket),
+            partial(client.list_objects_v2, Bucket=bucket, MaxKeys=1),
+        ):
+            try:
+                ask()
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code in _NO_BUCKET:
+                    raise BucketMissing(
+                        f"profile {self._profile.name!r} has no bucket {bucket!r} at"
+                        f" {self._endpoint()}: create it, or put the file under the right bucket's"
+                        " directory, then retry the file"
+                    ) from None
+                if code not in _NO_ANSWER:
+                    raise
+            else:
+                return True
+        return False
+
+    def _warn_once(self, bucket: str) -> None:
+        with self._lock:
+            if bucket in self._warned:
+                return
+            self._warned.add(bucket)
+        event(
+            _log,
+            logging.WARNING,
+            "bucket not verified",
+            profile=self._profile.name,
+            bucket=bucket,
+            reason="this access key may not ask whether it exists; uploading without knowing",
+        )
+
+    def _endpoint(self) -> str:
+        return self._profile.endpoint or f"Amazon S3, region {self._profile.region}"
+
+    def _not_s3(self) -> str:
+        return (
+            f"what answers at {self._endpoint()} for profile {self._profile.name!r} is no"
+            " S3-compatible store; correct AWS_ENDPOINT, restart flood, then retry the file"
+        )

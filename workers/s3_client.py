@@ -1,0 +1,139 @@
+"""Builds boto3 clients that know nothing but one profile."""
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+import botocore.session
+from botocore.config import Config
+
+from flood import __version__
+
+if TYPE_CHECKING:
+    from flood.profiles import Profile
+
+# Every setting that botocore would take from the environment or from ~/.aws, with the value that
+# stands instead. Only the CA bundle is
+# the machine's own business, as HTTPS_PROXY is.
+_ISOLATED: Final[dict[str, Any]] = {
+    name: (None, variable, value, None)
+    for name, variable, value in (
+        ("ca_bundle", "AWS_CA_BUNDLE", None),
+        ("config_file", None, os.devnull),
+        ("credentials_file", None, os.devnull),
+        ("defaults_mode", None, "legacy"),
+        ("request_min_compression_size_bytes", None, 10240),
+        ("disable_request_compression", None, False),
+        ("account_id_endpoint_mode", None, "preferred"),
+        ("retry_mode", None, "standard"),
+        ("sts_regional_endpoints", None, "regional"),
+        ("endpoint_discovery_enabled", None, "auto"),
+        ("profile", None, None),
+        ("region", None, None),
+        ("data_path", None, None),
+        ("csm_enabled", None, False),
+        ("use_dualstack_endpoint", None, None),
+        ("use_fips_endpoint", None, None),
+        ("max_attempts", None, None),
+        ("user_agent_appid", None, None),
+        ("auth_scheme_preference", None, None),
+        ("sigv4a_signing_region_set", None, None),
+        ("tcp_keepalive", None, None),
+        ("disable_host_prefix_injection", None, None),
+        ("s3_disable_express_session_auth", None, None),
+        ("ignore_configured_endpoint_urls", None, None),
+    )
+}
+
+# An abort comes last, often when the network has failed already: nobody waits long for it.
+_SHORT_CONNECT: Final = 5.0
+_SHORT_READ: Final = 15.0
+
+_LARGEST_POOL: Final = 1024
+
+
+class Clients:
+    """One profile's clients, made when they are first needed; any thread may ask.
+
+    Time-outs are seconds. `concurrency` is the number of transfers at once in one calling thread;
+    several such threads share the connections.
+    """
+
+    def __init__(
+        self, profile: "Profile", concurrency: int, connect_timeout: float, read_timeout: float
+    ) -> None:
+        self._profile = profile
+        self._pool = min(_LARGEST_POOL, max(64, 4 * concurrency))
+        self._timeouts = {
+            "main": (connect_timeout, read_timeout),
+            "short": (min(connect_timeout, _SHORT_CONNECT), min(read_timeout, _SHORT_READ)),
+        }
+        self._made: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def main(self) -> Any:
+        """The client for everything but aborts."""
+        return self._client("main")
+
+    @property
+    def short(self) -> Any:
+        """A client that gives up soon."""
+        return self._client("short")
+
+    def close(self) -> None:
+        """Close idle connections."""
+        with self._lock:
+            clients = list(self._made.values())
+            self._made.clear()
+        for client in clients:
+            client.close()
+
+    def _client(self, name: str) -> Any:
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = _build(self._profile, self._pool, *self._timeouts[name])
+            return self._made[name]
+
+
+def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: float) -> Any:
+    provider = profile.provider
+    settings: dict[str, Any] = {
+        "signature_version": "s3v4",
+        "connect_timeout": connect_timeout,
+        "read_timeout": read_timeout,
+        "max_pool_connections": pool,
+        "retries": {"mode": "standard", "total_max_attempts": 1},
+        "ignore_configured_endpoint_urls": True,
+        "request_checksum_calculation": provider.checksums,
+        "response_checksum_validation": provider.checksums,
+        "user_agent_extra": f"flood/{__version__}",
+        "s3": {
+            "addressing_style": provider.addressing_style,
+            "us_east_1_regional_endpoint": "regional",
+            "use_arn_region": False,
+            "s3_disable_multiregion_access_points": True,
+        },
+    }
+    session: Any = boto3.session.Session(
+        botocore_session=botocore.session.Session(session_vars=_ISOLATED)
+    )
+    client = session.client(
+        "s3",
+        region_name=profile.region,
+        endpoint_url=profile.endpoint,
+        aws_access_key_id=profile.access_key_id,
+        aws_secret_access_key=profile.secret_access_key,
+        aws_session_token=profile.session_token,
+        config=Config(**settings),
+    )
+    if not provider.expect_continue:
+        for operation in ("PutObject", "UploadPart"):
+            client.meta.events.register(f"before-sign.s3.{operation}", _remove_expect)
+    return client
+
+
+def _remove_expect(request: Any, **_: object) -> None:
+    if "Expect" in request.headers:
+        del request.headers["Expect"]

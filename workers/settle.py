@@ -1,0 +1,164 @@
+"""Writes decisions down, moving the files that they are about."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from logging import ERROR, INFO, WARNING, getLogger
+from typing import Any, Final
+
+from flood import claims as claiming
+from flood import layout, log, models, records
+from flood.layout import Place
+from flood.record_values import Claimed, Proof, Reason
+from flood.spool import Spool, Vanished, identity_of
+from flood.states import COMPLETED, FAILED, INTERRUPTED, PERMANENT, PROCESSING
+from workers.agent import Agent
+from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
+
+#: How long a file waits whose move failed, as on a full disk, in seconds.
+MOVE_AGAIN: Final = 60.0
+
+#: Enqueues the retry of one record: id, profile, bucket, when (aware), retries left after it.
+Schedule = Callable[[int, str, str, datetime, int], None]
+
+_GIVEN_UP: Final = Reason(
+    PERMANENT, "given_up", "its worker gave this file up, then died: the log has the reason"
+)
+
+logger = getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of the log that waits for the commit."""
+
+    level: int
+    event: str
+    claim: Claimed
+    facts: dict[str, Any]
+
+
+def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> None:
+    """Settle in one transaction: which claims still stand, the renames of exactly those, the rows.
+
+    Raises what the database raises; files may then be ahead of their rows, and the sweep follows
+    once this worker's claims are given up.
+    """
+    lines: list[_Line] = []
+    now = agent.now()
+    with models.write():
+        mine = {claim.id for claim in claiming.still_mine(one.claim for one in decisions)}
+        for decision in decisions:
+            if decision.claim.id in mine:
+                lines.append(_settle(agent, decision, schedule, now))
+            else:
+                lines.append(_Line(WARNING, "claim was taken away", decision.claim, {}))
+    for line in lines:
+        claim = line.claim
+        log.event(
+            logger,
+            line.level,
+            line.event,
+            record=claim.id,
+            profile=claim.profile,
+            bucket=claim.bucket,
+            key=claim.key,
+            attempt=claim.retry_count,
+            seconds=round((now - claim.claimed_at).total_seconds(), 3),
+            **line.facts,
+        )
+
+
+def _settle(agent: Agent, decision: Decision, schedule: Schedule, now: datetime) -> _Line:
+    claim = decision.claim
+    try:
+        if isinstance(decision, Prove):
+            return _prove(agent, decision, now)
+        if isinstance(decision, GiveUp):
+            return _give_up(agent, decision, now)
+    except Vanished:
+        return _missing(agent, claim, now)
+    except OSError as error:
+        reason = Reason(
+            INTERRUPTED,
+            "cannot_move",
+            f"the file cannot leave processing ({error.strerror}): it is tried again in a minute",
+        )
+        records.release(claim, reason, now, MOVE_AGAIN)
+        return _Line(ERROR, "cannot move", claim, {"error": reason.code, "reason": reason.message})
+    if isinstance(decision, Missing):
+        return _missing(agent, claim, now)
+    if isinstance(decision, LetGo):
+        records.release(claim, decision.reason, now)
+        return _Line(INFO, "interrupted", claim, {})
+    return _try_again(agent, decision, schedule, now)
+
+
+def _prove(agent: Agent, decision: Prove, now: datetime) -> _Line:
+    claim, receipt = decision.claim, decision.receipt
+    if agent.spool.identify(claim.path) != identity_of(os.fstat(decision.descriptor)):
+        raise Vanished(claim.path)
+    place = _move(agent.spool, claim, COMPLETED)
+    proof = Proof(receipt.etag, receipt.version_id, receipt.checksum, receipt.bytes_sent)
+    records.complete(claim, place.path, proof, now)
+    facts: dict[str, Any] = {"from_": PROCESSING, "to": COMPLETED, "size": receipt.bytes_sent}
+    if receipt.unverified:
+        facts["unverified"] = receipt.unverified
+    return _Line(INFO, "completed", claim, facts)
+
+
+def _give_up(agent: Agent, decision: GiveUp, now: datetime) -> _Line:
+    claim, reason = decision.claim, decision.reason
+    place = _move(agent.spool, claim, FAILED)
+    records.fail(claim, place.path, reason, now)
+    facts = {"from_": PROCESSING, "to": FAILED, "error": reason.code, "reason": reason.message}
+    return _Line(ERROR, "failed", claim, facts)
+
+
+def _try_again(agent: Agent, decision: TryAgain, schedule: Schedule, now: datetime) -> _Line:
+    claim, reason = decision.claim, decision.reason
+    due = records.retry(claim, decision.identity, reason, decision.delay, now)
+    if due is not None:
+        retries_left = max(0, agent.settings.retry_max - claim.retry_count - 1)
+        schedule(claim.id, claim.profile, claim.bucket, due, retries_left)
+    facts = {
+        "error": reason.code,
+        "reason": reason.message,
+        "delay": round(decision.delay, 3),
+        "next": models.utc_text(due) if due else None,
+    }
+    return _Line(WARNING, "retry", claim, facts)
+
+
+def _missing(agent: Agent, claim: Claimed, now: datetime) -> _Line:
+    """The file left processing without its row: by a worker that died, or by somebody's hand."""
+    found = lies_in(agent.spool, claim)
+    if found is None:
+        records.gone(claim, now)
+        reason = records.VANISHED
+        return _Line(
+            ERROR, "failed", claim, {"to": FAILED, "error": reason.code, "reason": reason.message}
+        )
+    if found.state == COMPLETED:
+        records.complete(claim, found.path, Proof(None, None, None, claim.identity.size), now)
+        return _Line(INFO, "completed", claim, {"to": COMPLETED, "size": claim.identity.size})
+    records.fail(claim, found.path, _GIVEN_UP, now)
+    return _Line(ERROR, "failed", claim, {"to": FAILED, "error": _GIVEN_UP.code})
+
+
+def lies_in(spool: Spool, claim: Claimed) -> Place | None:
+    """Where in completed or failed this very file lies; None if it is in neither."""
+    for state in (COMPLETED, FAILED):
+        place = Place(state, claim.profile, claim.bucket, claim.key)
+        for candidate in (place, *layout.beside(place, claim.id)):
+            if spool.identify(candidate.path) == claim.identity:
+                return candidate
+    return None
+
+
+def _move(spool: Spool, claim: Claimed, state: str) -> Place:
+    place = Place(state, claim.profile, claim.bucket, claim.key)
+    arrived = spool.move_beside(claim.path, place, claim.id)
+    spool.prune(claim.path)
+    return arrived

@@ -1,0 +1,164 @@
+"""Finds the work that no task announces."""
+
+from collections.abc import Callable, Collection
+from logging import ERROR, INFO, WARNING, getLogger
+from typing import Final
+
+from flood import claims as claiming
+from flood import log, models, queries, records
+from flood.layout import Place
+from flood.record_values import Claimed, Reason, Row
+from flood.states import FAILED, INCOMING, INCOMING_TMP, LOST, PROCESSING
+from workers import settle
+from workers.agent import Agent
+from workers.backoff import delay
+from workers.classify import classify
+from workers.decisions import GiveUp, Missing
+
+#: How often one sweep a spool is due, in seconds; consumers ask every minute, each for itself.
+INTERVAL: Final = 50.0
+
+#: How many rows one transaction takes up.
+_BATCH: Final = 200
+
+#: Rings for one profile and bucket.
+Ring = Callable[[str, str], None]
+
+logger = getLogger(__name__)
+
+
+def sweep(agent: Agent, ring: Ring, outstanding: Collection[tuple[str, str]]) -> None:
+    """Take up what dead workers left, what somebody removed, multipart uploads of settled records;
+    ring for every profile and bucket that has due records, unless a ring is `outstanding`."""
+    take_over(agent)
+    _find_vanished(agent)
+    _abort_leftovers(agent)
+    agent.locks.forget_dead(claiming.owners())
+    for profile, bucket in queries.due_destinations(agent.now()):
+        if profile in agent.profiles:
+            if (profile, bucket) not in outstanding:
+                ring(profile, bucket)
+        else:
+            log.event(
+                logger,
+                WARNING,
+                "waiting",
+                profile=profile,
+                bucket=bucket,
+                reason="the credentials have no such profile: add it, then restart the consumers",
+            )
+
+
+def take_over(agent: Agent) -> None:
+    """S6, S7, S9: settle what dead workers had claimed."""
+    for owner in claiming.owners():
+        if not agent.locks.dead(owner):
+            continue
+        claims = claiming.of_owner(owner)
+        for start in range(0, len(claims), _BATCH):
+            with models.write():
+                for claim in claims[start : start + _BATCH]:
+                    _take_over(agent, claim)
+
+
+def _take_over(agent: Agent, claim: Claimed) -> None:
+    identity = agent.spool.identify(claim.path)
+    if identity is None or identity[:2] != claim.identity[:2]:
+        settle.settle(agent, [Missing(claim)], _never)
+        return
+    settings = agent.settings
+    pays = claim.company == 1
+    if pays and claim.retry_count >= settings.retry_max:
+        reason = Reason(LOST, "worker_died", "the worker died during the last of all attempts")
+        settle.settle(agent, [GiveUp(claim, reason)], _never)
+        return
+    seconds = delay(
+        claim.retry_count + 1,
+        settings.retry_initial_delay,
+        settings.retry_jitter,
+        agent.uniform,
+    )
+    records.lose(claim, seconds, agent.now())
+    log.event(
+        logger,
+        WARNING,
+        "attempt lost",
+        record=claim.id,
+        profile=claim.profile,
+        bucket=claim.bucket,
+        key=claim.key,
+        attempt=claim.retry_count,
+        delay=round(seconds, 3),
+        error=records.WORKER_DIED.code,
+        reason=records.WORKER_DIED.message,
+    )
+
+
+def _never(*_retry: object) -> None:
+    raise AssertionError("neither decision asks for a retry")
+
+
+def _find_vanished(agent: Agent) -> None:
+    """S11 before processing; in processing the next claim notices."""
+    after = 0
+    while True:
+        rows = queries.unclaimed((INCOMING_TMP, INCOMING), after, _BATCH)
+        if not rows:
+            return
+        after = rows[-1].id
+        with models.write():
+            for row in rows:
+                if not _anywhere(agent, row) and records.vanish(row.id, agent.now()):
+                    log.event(
+                        logger,
+                        ERROR,
+                        "failed",
+                        record=row.id,
+                        profile=row.profile,
+                        bucket=row.bucket,
+                        key=row.key,
+                        from_=row.state,
+                        to=FAILED,
+                        error=records.VANISHED.code,
+                        reason=records.VANISHED.message,
+                    )
+
+
+def _anywhere(agent: Agent, row: Row) -> bool:
+    """Whether the file is still on its way; its row may be a step behind."""
+    places = (Place(state, row.profile, row.bucket, row.key) for state in (INCOMING, PROCESSING))
+    return any(agent.spool.exists(path) for path in (row.path, *(one.path for one in places)))
+
+
+def _abort_leftovers(agent: Agent) -> None:
+    for record_id, profile, bucket, key, upload_id in queries.leftover_multiparts():
+        if profile not in agent.profiles:
+            continue
+        try:
+            agent.uploader(profile).abort_multipart(bucket, key, upload_id)
+        except Exception as error:  # noqa: BLE001  the next sweep tries again
+            verdict = classify(error)
+            log.event(
+                logger,
+                WARNING,
+                "multipart upload stays",
+                record=record_id,
+                profile=profile,
+                bucket=bucket,
+                key=key,
+                upload=upload_id,
+                error=verdict.code,
+                reason=verdict.message,
+            )
+            continue
+        queries.multipart_gone(record_id, upload_id)
+        log.event(
+            logger,
+            INFO,
+            "multipart upload aborted",
+            record=record_id,
+            profile=profile,
+            bucket=bucket,
+            key=key,
+            upload=upload_id,
+        )

@@ -1,0 +1,80 @@
+"""What an uploader is given for each file, with what it answers."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One opened file on its way to one object.
+
+    `descriptor` is open for reading, and belongs to the caller; uploaders read it with pread only.
+    `size` bytes of it are sent, never more. `multipart_upload_id` is that of an earlier attempt
+    which may have left parts behind; it is aborted before anything else is done.
+    """
+
+    record_id: int
+    bucket: str
+    key: str
+    descriptor: int
+    size: int
+    multipart_upload_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the store answered to an upload that HEAD did not contradict.
+
+    `checksum` is `algorithm:hexadecimal` of what was compared, or None. `unverified` says why HEAD
+    could not confirm the object where the store does not allow the question, else it is None.
+    """
+
+    etag: str | None
+    version_id: str | None
+    checksum: str | None
+    bytes_sent: int
+    unverified: str | None = None
+
+
+class Interrupted(BaseException):
+    """This worker was told to stop.
+
+    No Exception, because botocore wraps those that a body's read() raises.
+    """
+
+
+#: Each upload with its receipt or with the exception that ended it.
+Outcome = tuple[Upload, Receipt | BaseException]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What an uploader tells, or asks, while it works.
+
+    `stopping` is asked often, from any thread. Once it is true no new transfer starts, short ones
+    may finish, and the others end with `Interrupted`. `multipart_started` (the upload with its new
+    multipart id) and `multipart_ended` (none of it is left in the bucket, or the object is whole)
+    are called only in the thread that iterates `transfer`; when `multipart_started` returns, the id
+    is safely recorded.
+    """
+
+    stopping: Callable[[], bool]
+    multipart_started: Callable[[Upload, str], None]
+    multipart_ended: Callable[[Upload], None]
+
+
+class Uploader(Protocol):
+    """One profile's way to its store; every implementation passes the same contract tests."""
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """Return if the bucket can be used, as far as the credentials let anyone know."""
+
+    def transfer(self, uploads: Iterable[Upload], hooks: Hooks) -> Iterator[Outcome]:
+        """PUT then HEAD each file; yield every upload exactly once, in the order they finish."""
+
+    def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+        """Remove an unfinished multipart upload; one that is already gone is no error."""
+
+    def close(self) -> None:
+        """Give connections back."""

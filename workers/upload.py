@@ -1,0 +1,169 @@
+"""One attempt to upload what this worker has claimed."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+from flood import claims as claiming
+from flood import layout, models, syscalls
+from flood.record_values import Claimed, Reason
+from flood.spool import Identity, NotRegular, Vanished, identity_of
+from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
+from workers.agent import Agent
+from workers.backoff import decide
+from workers.classify import Verdict, classify
+from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
+from workers.transfer import Hooks, Receipt, Upload, Uploader
+
+#: Decisions are settled together, at most so many seconds after the first of them.
+GROUPING: Final = 0.1
+
+_STOPPED: Final = Reason(INTERRUPTED, "stopped", "the consumer was told to stop")
+_CHANGED: Final = Verdict(
+    TRANSIENT, "changed", "somebody changed the file while it was uploaded: it is sent once more"
+)
+_WRITING: Final = Verdict(
+    TRANSIENT, "being_written", "somebody has the file open for writing: it is sent once closed"
+)
+
+
+def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]:
+    """Upload these records, all of one profile with one bucket; yield decisions in groups.
+
+    Files stay open until the group that decides on them has been settled, which is when the next
+    one is asked for.
+    """
+    opened: dict[int, tuple[Claimed, Upload, Identity]] = {}
+    try:
+        early: list[Decision] = []
+        for claim in claims:
+            decision = _open(agent, claim, opened)
+            if decision is not None:
+                early.append(decision)
+        if early:
+            yield early
+        if opened:
+            yield from _transfer(agent, opened)
+    finally:
+        for _, upload, _ in opened.values():
+            os.close(upload.descriptor)
+
+
+def _open(
+    agent: Agent, claim: Claimed, opened: dict[int, tuple[Claimed, Upload, Identity]]
+) -> Decision | None:
+    """Open the claimed file, or decide at once."""
+    provider = agent.profiles[claim.profile].provider
+    problem = layout.key_problem(claim.key, normalizes=provider.normalizes_keys)
+    if problem is not None:
+        return GiveUp(claim, Reason(PERMANENT, *problem))
+    try:
+        descriptor, identity = agent.spool.open(claim.path)
+    except (Vanished, NotRegular):
+        return Missing(claim)
+    except OSError as error:
+        return _decision(agent, claim, claim.identity, classify(error))
+    if identity[:2] != claim.identity[:2]:
+        os.close(descriptor)
+        return Missing(claim)  # another file took its place
+    verdict = None
+    if identity != claim.identity:
+        verdict = _CHANGED
+    elif syscalls.open_for_writing(descriptor):
+        verdict = _WRITING
+    if verdict is not None:
+        os.close(descriptor)
+        return _decision(agent, claim, identity, verdict)
+    upload = Upload(
+        record_id=claim.id,
+        bucket=claim.bucket,
+        key=claim.key,
+        descriptor=descriptor,
+        size=identity.size,
+        multipart_upload_id=claim.multipart_upload_id,
+    )
+    opened[claim.id] = (claim, upload, identity)
+    return None
+
+
+def _transfer(
+    agent: Agent, opened: dict[int, tuple[Claimed, Upload, Identity]]
+) -> Iterator[list[Decision]]:
+    first = next(iter(opened.values()))[0]
+    uploader = agent.uploader(first.profile)
+    error = _bucket_error(uploader, first.bucket)
+    if error is not None:
+        verdict = classify(error)
+        yield [_decision(agent, claim, identity, verdict) for claim, _, identity in opened.values()]
+        return
+    pending: list[Decision] = []
+    since = 0.0
+    uploads = [upload for _, upload, _ in opened.values()]
+    hooks = _hooks(agent, {record_id: claim for record_id, (claim, _, _) in opened.items()})
+    for outcome in uploader.transfer(uploads, hooks):
+        if outcome is not None:
+            claim, upload, identity = opened[outcome[0].record_id]
+            since = since if pending else agent.clock()
+            pending.append(_judge(agent, claim, upload, identity, outcome[1]))
+        if pending and (outcome is None or agent.clock() - since >= GROUPING):
+            yield pending
+            for decision in pending:
+                os.close(opened.pop(decision.claim.id)[1].descriptor)
+            pending = []
+    if pending:
+        yield pending
+
+
+def _bucket_error(uploader: Uploader, bucket: str) -> Exception | None:
+    try:
+        uploader.ensure_bucket(bucket)
+    except Exception as error:  # noqa: BLE001  whatever it is, classify() says what follows
+        return error
+    return None
+
+
+def _hooks(agent: Agent, claims: dict[int, Claimed]) -> Hooks:
+    def started(upload: Upload, upload_id: str) -> None:
+        claiming.remember_multipart(claims[upload.record_id], upload_id)
+
+    def ended(upload: Upload) -> None:
+        # Should this not be written, the next attempt aborts an upload that is gone: no harm.
+        with suppress(models.DatabaseError):
+            claiming.remember_multipart(claims[upload.record_id], None)
+
+    return Hooks(stopping=agent.stopping, multipart_started=started, multipart_ended=ended)
+
+
+def _judge(
+    agent: Agent,
+    claim: Claimed,
+    upload: Upload,
+    identity: Identity,
+    outcome: Receipt | BaseException,
+) -> Decision:
+    now = identity_of(os.fstat(upload.descriptor))
+    if not isinstance(outcome, Receipt):
+        return _decision(agent, claim, now, classify(outcome))
+    if now != identity:
+        return _decision(agent, claim, now, _CHANGED)
+    return Prove(claim, outcome, upload.descriptor)
+
+
+def _decision(agent: Agent, claim: Claimed, identity: Identity, verdict: Verdict) -> Decision:
+    if verdict.kind == INTERRUPTED:
+        return LetGo(claim, _STOPPED)
+    reason = Reason(verdict.kind, verdict.code, verdict.message)
+    settings = agent.settings
+    retry = decide(
+        verdict.kind,
+        verdict.retry_after,
+        claim.retry_count,
+        retry_max=settings.retry_max,
+        initial=settings.retry_initial_delay,
+        jitter=settings.retry_jitter,
+        uniform=agent.uniform,
+    )
+    if retry is None:
+        return GiveUp(claim, reason)
+    return TryAgain(claim, identity, reason, retry.delay)
