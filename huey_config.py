@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
-from logging import getLogger
+from logging import INFO, getLogger
 from typing import Any, Final, TypeVar
 
 from huey import Huey
-from huey.consumer import Consumer
+from huey.constants import WORKER_PROCESS
+from huey.consumer import Consumer, ProcessEnvironment
 from huey.registry import Message
 from huey.serializer import Serializer
 from huey.storage import SqliteStorage
@@ -135,8 +136,22 @@ def _utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
+class TiedProcesses(ProcessEnvironment):
+    """Worker processes that end when the consumer that forked them is killed."""
+
+    def init_child(self, process: Any) -> None:
+        # SIGTERM would not do: huey's handler ignores it in a worker that is idle.
+        syscalls.die_with_parent(signal.SIGKILL)
+        super().init_child(process)
+
+
 class FloodConsumer(Consumer):
     """huey's consumer, whose interrupting signal lets attempts end in order too."""
+
+    def get_environment(self, worker_type: str) -> Any:
+        if worker_type == WORKER_PROCESS:
+            return TiedProcesses(self._graceful_sig, self._interrupt_sig)
+        return super().get_environment(worker_type)
 
     def stop(self, graceful: bool = False) -> None:
         if not graceful and not self.environment.forks:
@@ -163,6 +178,14 @@ class FloodHuey(Huey):
                 print(f"huey_consumer: {line}", file=sys.stderr)  # noqa: T201  nothing logs yet
             raise SystemExit(error.exit_status) from None
         self.consumer = FloodConsumer(self, **options)
+        log.event(
+            logger,
+            INFO,
+            "ready",
+            pid=os.getpid(),
+            workers=self.consumer.workers,
+            kind=self.consumer.worker_type,
+        )
         return self.consumer
 
     def prepare(self, environ: Mapping[str, str]) -> None:
@@ -225,11 +248,3 @@ huey = FloodHuey(
     store_none=False,
     utc=True,
 )
-
-
-@huey.on_startup()
-def end_with_consumer() -> None:
-    """A worker process that huey forked ends when its consumer is killed."""
-    if huey.consumer is not None and huey.consumer.environment.forks:
-        # SIGTERM would only stop one that is at work: huey's handler ignores it in an idle worker.
-        syscalls.die_with_parent(signal.SIGKILL)

@@ -59,6 +59,10 @@ class FileSyntax(configargparse.DefaultConfigFileParser):  # type: ignore[misc] 
         self._problems = problems
         self._offered = offered
 
+    def __call__(self) -> "FileSyntax":
+        # Older versions of configargparse want a class, which they call.
+        return self
+
     def open(self, path: str) -> TextIO:
         """Open a file to be parsed; one that cannot be opened is a problem, then reads as empty."""
         try:

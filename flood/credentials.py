@@ -99,10 +99,8 @@ def _searched(environ: Mapping[str, str]) -> _Candidate:
 
 
 def _read(path: str) -> _File:
-    # O_NONBLOCK: opening a FIFO would wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
+    with open(path, "rb", opener=_open) as stream:
+        status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("is no regular file")
         data = stream.read(_SIZE_MAX + 1)
@@ -111,6 +109,11 @@ def _read(path: str) -> _File:
     # utf-8-sig because some editors write a BOM. Bytes that are no UTF-8 do not matter in comments;
     # elsewhere they are refused as characters that do not print.
     return _File(ini.read(data.decode("utf-8-sig", "surrogateescape")), status.st_mode)
+
+
+def _open(path: str, flags: int) -> int:
+    # O_NONBLOCK: opening a FIFO would wait for a writer.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _profiles(path: str, file: _File, warnings: list[str]) -> dict[str, Profile]:

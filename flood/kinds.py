@@ -85,7 +85,7 @@ def choices(words: Sequence[str]) -> Kind:
 
 
 def _read_path(text: str, environ: Mapping[str, str]) -> str:
-    if not text or "\0" in text:
+    if not text or "\0" in text or not _is_encodable(text):
         raise ValueError("is no path; allowed: such as /srv/flood or ~/flood")
     try:
         return os.path.abspath(expand_user(text, environ))
@@ -94,6 +94,14 @@ def _read_path(text: str, environ: Mapping[str, str]) -> str:
             "is relative to the current directory, which cannot be found out "
             f"({error.strerror}); allowed: an absolute path"
         ) from None
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_fraction(text: str, _environ: Mapping[str, str]) -> float:

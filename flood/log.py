@@ -68,7 +68,7 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
             huey.removeHandler(theirs)
 
 
-class _Stream(logging.StreamHandler[TextIO]):
+class _Stream(logging.StreamHandler):  # type: ignore[type-arg]  # generic since Python 3.11
     """A class of its own, so that `configure` knows what it set up before."""
 
 

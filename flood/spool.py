@@ -57,10 +57,14 @@ def identity_of(status: os.stat_result) -> Identity:
 
 
 class Spool:
-    """The tree of files below one server directory. Paths are relative to it."""
+    """The tree of files below one server directory. Paths are relative to it.
+
+    Whoever drops files may also make symbolic links, at any time: no file is opened, and none is
+    moved, through one.
+    """
 
     def __init__(self, root: str) -> None:
-        self.root = root
+        self.root = os.path.realpath(root)
         self._linking: bool | None = None
 
     def absolute(self, path: str) -> str:
@@ -117,8 +121,8 @@ class Spool:
         """
         try:
             # Without O_NONBLOCK a FIFO that took the file's place would block for ever.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-            descriptor = os.open(self.absolute(path), flags)
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+            descriptor = syscalls.open_without_links(self.absolute(path), flags)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise Vanished(path) from error
@@ -137,9 +141,22 @@ class Spool:
         Raises Occupied, Vanished, or the OSError of the rename.
         """
         source, target = self.absolute(source), self.absolute(target)
+        folder, name = os.path.split(source)
+        try:
+            directory = syscalls.open_without_links(folder, os.O_PATH | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise Vanished(source) from error
+            raise
+        try:
+            self._move(directory, name, source, target)
+        finally:
+            os.close(directory)
+
+    def _move(self, directory: int, name: str, source: str, target: str) -> None:
         while True:
             try:
-                self._rename(source, target)
+                self._rename(directory, name, target)
                 return
             except FileExistsError as error:
                 raise Occupied(target) from error
@@ -150,7 +167,7 @@ class Spool:
             except FileNotFoundError as error:
                 # Either the source is gone or the target's directory is missing, which pruning
                 # may have taken away after it was made: then once more.
-                if not os.path.lexists(source):
+                if not _has(directory, name):
                     raise Vanished(source) from error
                 self._make_parent(target)
 
@@ -251,21 +268,22 @@ class Spool:
         except OSError:
             return []
 
-    def _rename(self, source: str, target: str) -> None:
+    def _rename(self, directory: int, name: str, target: str) -> None:
         if not self._linking:
             try:
-                syscalls.rename_noreplace(source, target)
+                syscalls.rename_noreplace(directory, name, target)
                 return
             except NotImplementedError:
                 self._linking = True
         # link fails if the target exists, as the rename would. A crash between the two leaves one
         # inode under two names; the next attempt to move it ends here again.
         try:
-            os.link(source, target, follow_symlinks=False)
+            os.link(name, target, src_dir_fd=directory, follow_symlinks=False)
         except FileExistsError:
-            if not os.path.samestat(os.lstat(source), os.lstat(target)):
+            here = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if not os.path.samestat(here, os.lstat(target)):
                 raise
-        os.unlink(source)
+        os.unlink(name, dir_fd=directory)
 
     def _make_parent(self, target: str) -> None:
         parent = os.path.dirname(target)
@@ -274,6 +292,14 @@ class Spool:
         except (FileExistsError, NotADirectoryError) as error:
             if _blocked_by_file(parent):
                 raise Occupied(target) from error
+
+
+def _has(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
 
 
 def _blocked_by_file(directory: str) -> bool:

@@ -14,6 +14,8 @@ _RENAME_NOREPLACE: Final = 1
 _STATX_BTIME: Final = 0x800
 _STATX_SIZE: Final = 256
 _STATX_BTIME_AT: Final = 80  # struct statx in linux/stat.h: stx_mask is at 0, stx_btime at 80
+_SYS_OPENAT2: Final = 437  # on every architecture
+_RESOLVE_NO_SYMLINKS: Final = 0x04
 _PR_SET_PDEATHSIG: Final = 1
 _F_SETSIG: Final = 10
 _F_SETLEASE: Final = 1024
@@ -21,14 +23,46 @@ _F_SETLEASE: Final = 1024
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def rename_noreplace(source: str, target: str) -> None:
-    """Rename atomically; raise FileExistsError if the target exists, NotImplementedError where the
-    filesystem or the C library cannot do that (renameat2(2), RENAME_NOREPLACE)."""
+def open_without_links(path: str, flags: int) -> int:
+    """Open an absolute path none of whose components is a symbolic link; OSError with ELOOP if one
+    is (openat2(2), RESOLVE_NO_SYMLINKS; component by component where the kernel has no such call).
+    """
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW
+    how = struct.pack("=QQQ", flags, 0, _RESOLVE_NO_SYMLINKS)
+    descriptor = _libc.syscall(_SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), how, len(how))
+    if descriptor >= 0:
+        return int(descriptor)
+    number = ctypes.get_errno()
+    if number not in (errno.ENOSYS, errno.EPERM):  # EPERM: an old container's system call filter
+        raise OSError(number, os.strerror(number), path)
+    return _open_step_by_step(path, flags)
+
+
+def _open_step_by_step(path: str, flags: int) -> int:
+    *parents, name = path.lstrip("/").split("/")
+    directory = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    try:
+        for parent in parents:
+            step = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
+            below = os.open(parent, step, dir_fd=directory)
+            os.close(directory)
+            directory = below
+        return os.open(name, flags, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def rename_noreplace(directory: int, source: str, target: str) -> None:
+    """Rename the name `source` in an open directory to the path `target`, atomically.
+
+    Raises FileExistsError if the target exists, NotImplementedError where the filesystem or the C
+    library cannot do that (renameat2(2), RENAME_NOREPLACE).
+    """
     try:
         call = _libc.renameat2
     except AttributeError:
         raise NotImplementedError("renameat2") from None
-    result = call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
+    result = call(directory, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
     if result == 0:
         return
     number = ctypes.get_errno()

@@ -44,7 +44,7 @@ def bucket_name() -> Callable[[], str]:
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
+def opened(tmp_path: Path) -> Iterator[Callable[[bytes], int]]:
     """Opens files with given contents."""
     descriptors: list[int] = []
 

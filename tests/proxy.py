@@ -52,8 +52,8 @@ class FaultProxy:
     """Listens on a free port of loopback; every public method may be called from any thread.
 
     `address` is the store behind it. `tls` makes it speak https. `greeting` is what happens to
-    each new connection: "cut" and "reset" end it at once, "cut-hello" reads the client's first
-    bytes before it ends, "stall" says nothing.
+    each new connection: "cut" and "reset" end it at once, "cut-hello" and "reset-hello" after they
+    read the client's first bytes, "stall" says nothing.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FaultProxy:
         receive_buffer: int | None = None,
     ) -> None:
         self.address = address
-        self.greeting: Literal["", "cut", "reset", "cut-hello", "stall"] = ""
+        self.greeting: Literal["", "cut", "reset", "cut-hello", "reset-hello", "stall"] = ""
         self.closing = threading.Event()
         self.requests: list[Request] = []
         self.connections = 0
@@ -191,10 +191,10 @@ class FaultProxy:
             return
         if greeting == "stall":
             self.closing.wait(LONGEST_STALL)
-        elif greeting == "cut-hello":
+        elif greeting.endswith("-hello"):
             select.select([conn], [], [], LONGEST_STALL)
             conn.recv(BLOCK)
-        cut(conn, reset=greeting == "reset")
+        cut(conn, reset=greeting.startswith("reset"))
         raise Gone
 
     def _converse(self, conn: socket.socket, upstream: list[socket.socket]) -> None:

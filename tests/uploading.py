@@ -3,16 +3,19 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flood.credentials import Profile
 from flood.providers import PROVIDERS
 from tests.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from workers.s3 import S3
-from workers.transfer import Hooks, Receipt, Upload, Uploader
+from workers.transfer import Hooks, Upload, Uploader
 
 MIB = 1024**2
 LARGE = 6 * MIB  # the multipart threshold of the uploaders made here
+
+#: Opens a new file with this content.
+Open = Callable[[bytes], int]
 
 
 @dataclass
@@ -30,8 +33,9 @@ class Record:
         )
 
 
-def boto3_uploader(url: str, provider: str, concurrency: int = 4) -> Uploader:
-    profile = Profile(
+def profile(url: str | None, provider: str = "s3", **changes: object) -> Profile:
+    """Return a profile for one of the test servers."""
+    known = Profile(
         name="test",
         provider=PROVIDERS[provider],
         access_key_id=ACCESS_KEY_ID,
@@ -40,16 +44,34 @@ def boto3_uploader(url: str, provider: str, concurrency: int = 4) -> Uploader:
         region=REGION,
         endpoint=url,
     )
+    return replace(known, **changes)  # type: ignore[arg-type]  # whatever a test wants
+
+
+def boto3_uploader(
+    used: Profile,
+    *,
+    concurrency: int = 4,
+    connect_timeout: float = 5.0,
+    read_timeout: float = 10.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Uploader:
     return S3(
-        profile,
+        used,
         concurrency=concurrency,
         multipart_threshold=LARGE,
         multipart_part_size=5 * MIB,
-        connect_timeout=5.0,
-        read_timeout=10.0,
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
         bucket_cache_seconds=60.0,
-        clock=time.monotonic,
+        clock=clock,
     )
+
+
+def send(uploader: Uploader, upload: Upload, record: Record | None = None) -> object:
+    """Transfer one file; return its receipt or the exception that ended it."""
+    [(answered, result)] = uploader.transfer([upload], (record or Record()).hooks())
+    assert answered is upload
+    return result
 
 
 def flood_threads() -> list[threading.Thread]:

@@ -79,17 +79,20 @@ class _Facts:
 def _judge(error: BaseException) -> Verdict:
     chain = list(_chain(error))
     answer = next((one for one in chain if isinstance(one, ClientError)), None)
+    status = _number(_look(answer, "ResponseMetadata", "HTTPStatusCode"))
     facts = _Facts(
         chain,
         {one.errno for one in chain if isinstance(one, OSError) and not isinstance(one, _NO_ERRNO)},
         answer,
-        str(_look(answer, "Error", "Code") or ""),
-        _number(_look(answer, "ResponseMetadata", "HTTPStatusCode")),
+        # An answer without a body has no code; botocore then makes one of the status, mostly.
+        str(_look(answer, "Error", "Code") or status),
+        status,
         # botocore's own words repeat the address with the key, which may say anything.
         [str(one) for one in chain if not isinstance(one, BotoCoreError)],
     )
     rule = next(rule for rule in TABLE if _fits(rule, facts))
-    code = rule.code or (facts.code if _CODE.fullmatch(facts.code) else f"http_{facts.status}")
+    named = _CODE.fullmatch(facts.code) and not facts.code.isdecimal()
+    code = rule.code or (facts.code if named else f"http_{status}")
     wait = _retry_after(answer) if rule.kind == TRANSIENT else None
     return Verdict(rule.kind, code, _message(rule, error, facts), wait)
 

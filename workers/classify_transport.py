@@ -108,19 +108,16 @@ TRANSPORT: Final = (
         f"{AGAIN}; raise --connect-timeout, which bounds each write, if this goes on",
         exceptions=(TimeoutError,),
     ),
-    Rule(
-        TRANSIENT,
-        "connection_closed",
-        "the store closed the connection in the middle of a request",
-        AGAIN,
-        exceptions=(http.client.RemoteDisconnected, http.client.IncompleteRead),
-    ),
+    # One rule, since urllib3 reports a reset while sending as a connection that was closed.
     Rule(
         TRANSIENT,
         "connection_reset",
-        "the connection to the store was reset",
+        "the connection to the store broke off",
         AGAIN,
-        exceptions=(ConnectionResetError, ConnectionAbortedError, BrokenPipeError),
+        exceptions=(
+            *(ConnectionResetError, ConnectionAbortedError, BrokenPipeError),
+            *(http.client.RemoteDisconnected, http.client.IncompleteRead),
+        ),
     ),
     Rule(
         TRANSIENT,

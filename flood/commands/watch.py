@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import partial
-from logging import INFO, getLogger
+from logging import INFO, WARNING, getLogger
 
 from systemd_watchdog.systemd_watchdog import WatchDog
 
@@ -121,9 +121,10 @@ def _lock(spool: Spool) -> FileLock:
 
 
 def _tell_systemd() -> None:
-    service = WatchDog()
-    if service.is_enabled or "NOTIFY_SOCKET" in os.environ:
-        service.ready()
+    try:
+        WatchDog().ready()  # does nothing without NOTIFY_SOCKET
+    except OSError as error:
+        log.event(logger, WARNING, "cannot tell systemd", error=error.strerror)
 
 
 if __name__ == "__main__":

@@ -2,23 +2,28 @@
 
 import hashlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from flood.credentials import Profile
 
-from flood.providers import PROVIDERS
 from tests.faults import Stall
 from tests.proxy import FaultProxy
-from tests.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, S3Server
+from tests.servers import S3Server
+from tests.uploading import (
+    LARGE,
+    MIB,
+    Open,
+    Record,
+    boto3_uploader,
+    flood_threads,
+    profile,
+    wait_until,
+)
 from workers.failures import BucketMissing, InvalidBucket, KeyNotUtf8, KeyTooLong
-from workers.s3 import S3
-from workers.transfer import Hooks, Interrupted, Receipt, Upload, Uploader
+from workers.transfer import Interrupted, Receipt, Upload, Uploader
 
 KEYS = [
     "plain.txt",
@@ -41,7 +46,6 @@ KEYS = [
     "n" * 200,
 ]
 
-Open = Callable[[bytes], int]
 MakeUploader = Callable[..., Uploader]
 
 
@@ -64,7 +68,8 @@ def make_uploader(
     with ExitStack() as stack:
 
         def make(url: str = setting[0].url, concurrency: int = 4) -> Uploader:
-            uploader: Uploader = request.param(url, setting[1], concurrency)
+            used = profile(url, setting[1])
+            uploader: Uploader = request.param(used, concurrency=concurrency)
             stack.enter_context(closing(uploader))
             return uploader
 

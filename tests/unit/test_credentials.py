@@ -2,7 +2,6 @@
 
 import configparser
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from flood import credentials, endpoints, ini
 from flood.errors import CredentialsError
 from flood.expand import expand_user, expand_variables
 from flood.profiles import SPELLINGS
-from flood.providers import PROVIDERS
+from flood.providers import PROVIDERS, Provider
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
 SECRET = "SeCrEtSeCrEt0123456789"
@@ -51,13 +50,7 @@ def problems(tmp_path: Path, text: str | bytes) -> list[str]:
 def test_every_provider(tmp_path: Path) -> None:
     found = read(
         tmp_path,
-        f"""
-        [a]
-        provider = amazon
-        {KEYS}
-        [own_region]
-        [x y]
-        """.split("[own_region]")[0].replace("        ", "")
+        f"[a]\nprovider = amazon\n{KEYS}"
         + f"""
 [r2]
 PROVIDER = "Cloudflare"
@@ -91,7 +84,7 @@ aws_region = eu-central-1
     assert profiles["minio"].session_token == f"{SECRET}t"
     assert profiles["minio"].endpoint == "http://127.0.0.1:9000"
     assert [warning.partition(": ")[2] for warning in found.warnings] == [
-        "profile a: is there more than once (lines 2, 24); taken as one, the AWS CLI refuses it"
+        "profile a: is there more than once (lines 1, 25); taken as one, the AWS CLI refuses it"
     ]
 
 
@@ -142,7 +135,6 @@ def test_every_missing_key_of_every_profile_is_named(tmp_path: Path) -> None:
         ),
         (AMAZON.replace(SECRET, f"{SECRET}\x07"), "AWS_SECRET_ACCESS_KEY (line 4) holds a blank"),
         (AMAZON.replace(SECRET, f"{SECRET}é"), "AWS_SECRET_ACCESS_KEY (line 4) holds a blank"),
-        (AMAZON.replace("AWS_S", " AWS_S"), "AWS_ACCESS_KEY_ID (line 3) goes on below"),
         (AMAZON.replace("eu-c", "eu/c"), "AWS_REGION (line 5) is no region's name"),
         (AMAZON.replace("[a]", "[]"), "becomes a directory's"),
         (AMAZON.replace("[a]", "[ ]"), "becomes a directory's"),
@@ -168,6 +160,13 @@ def test_every_missing_key_of_every_profile_is_named(tmp_path: Path) -> None:
 def test_what_is_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
     (line,) = problems(tmp_path, text)
     assert said in line
+
+
+def test_a_line_that_is_indented_by_mistake(tmp_path: Path) -> None:
+    assert problems(tmp_path, AMAZON.replace("AWS_S", " AWS_S")) == [
+        "profile a: AWS_ACCESS_KEY_ID (line 3) goes on below, where lines are indented deeper",
+        "profile a: missing: AWS_SECRET_ACCESS_KEY",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -259,10 +258,9 @@ def test_what_is_no_endpoint(text: str) -> None:
 def test_no_endpoint_is_a_crash(text: str) -> None:
     try:
         meant = endpoints.normalized(text)
-    except ValueError as error:
-        assert "write" in str(error)  # noqa: PT017  what matters is that nothing else is raised
-    else:
-        assert endpoints.normalized(meant) == meant
+    except ValueError:
+        return  # the only error that there may be
+    assert endpoints.normalized(meant) == meant
 
 
 @pytest.mark.parametrize(
@@ -358,8 +356,11 @@ class TestSearch:
 
     def test_only_regular_files_count(self, home: Path) -> None:
         os.mkfifo(home / "fifo")
-        for path in (home / "fifo", home / ".aws"):
-            with pytest.raises(CredentialsError, match="no regular file"):
+        for path, said in (
+            (home / "fifo", "is no regular file"),
+            (home / ".aws", "Is a directory"),
+        ):
+            with pytest.raises(CredentialsError, match=f"{path}: {said}"):
                 self.load(home, str(path))
         (home / "link").symlink_to(write(home / "real", AMAZON))
         assert self.load(home, str(home / "link")).profiles
@@ -406,6 +407,10 @@ pieces = st.one_of(
 )
 
 
+def without_blank_lines(value: str) -> str:
+    return "\n".join(filter(None, value.split("\n")))
+
+
 @given(st.lists(pieces, max_size=12).map("\n".join))
 @example("[a]\nk=\n  x\n\n  y\n[a]\nk:z")
 def test_files_are_read_as_the_aws_cli_reads_them(text: str) -> None:
@@ -417,10 +422,10 @@ def test_files_are_read_as_the_aws_cli_reads_them(text: str) -> None:
     found = ini.read(text)
     assert found.problems == []
     assert {
-        name: {entry.key: entry.value for entry in section.entries}
+        name: {entry.key: without_blank_lines(entry.value) for entry in section.entries}
         for name, section in found.sections.items()
     } == {
-        name: {key: "\n".join(filter(None, value.split("\n"))) for key, value in section.items()}
+        name: {key: without_blank_lines(value) for key, value in section.items()}
         for name, section in oracle.items()
         if name != "none of these"
     }
@@ -437,16 +442,14 @@ def load_whatever(path: Path, content: bytes) -> str:
     try:
         found = credentials.load(str(path), True, {"HOME": "/nowhere"})
     except CredentialsError as error:
-        assert str(error).replace("\n", "").isprintable()
         return str(error)
     assert found.profiles
-    assert all(text.isprintable() for text in (found.why, *found.warnings))
-    return f"{found!r} {found} {found.why} {found.warnings}"
+    return "\n".join((repr(found), str(found), found.why, *found.warnings))
 
 
 @given(st.binary(max_size=200))
 def test_no_file_is_a_crash(scratch: Path, content: bytes) -> None:
-    load_whatever(scratch, content)
+    assert load_whatever(scratch, content).replace("\n", "").isprintable()
 
 
 secret_keys = st.sampled_from(
@@ -486,15 +489,14 @@ def test_no_message_shows_a_secret(scratch: Path, lines: list[str]) -> None:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=lambda provider: provider.name)
-def test_each_provider_is_documented(provider: object) -> None:
-    required = PROVIDERS[provider.name].required  # type: ignore[attr-defined]
-    keys = ", ".join(f"`{key}`" for key in required)
-    assert f"| `{provider.name}` | {keys} |" in DOCUMENT  # type: ignore[attr-defined]
+def test_each_provider_is_documented(provider: Provider) -> None:
+    keys = ", ".join(f"`{key}`" for key in provider.required)
+    assert f"| `{provider.name}` | {keys} |" in DOCUMENT
 
 
 @pytest.mark.parametrize("key", SPELLINGS)
 def test_each_key_is_documented(key: str) -> None:
-    assert f"`{key}`" in DOCUMENT or key == "provider"
+    assert f"`{key}`" in DOCUMENT
     assert all(
         f"`{spelling}`" in DOCUMENT for spelling in SPELLINGS[key] if spelling != key.lower()
     )
@@ -506,7 +508,3 @@ def test_the_documented_file_is_right(tmp_path: Path) -> None:
     found = read(tmp_path, text.replace("<account id>", "0123"))
     assert {profile.provider.name for profile in found.profiles.values()} == set(PROVIDERS)
     assert found.warnings == ()
-
-
-def test_types(tmp_path: Path) -> None:
-    assert isinstance(read(tmp_path, AMAZON).profiles, Mapping)

@@ -1,0 +1,381 @@
+"""What becomes of uploads when something is wrong: each error is a real one."""
+
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
+from tests.faults import Alter, Answer, Cut, Fault, Raw, Stall, s3_error
+from tests.proxy import FaultProxy
+from tests.servers import SECRET_ACCESS_KEY, S3Server
+from tests.uploading import LARGE, MIB, Open, boto3_uploader, profile, send
+from workers.classify import classify
+from workers.transfer import Receipt, Upload
+
+Send = Callable[..., object]
+
+
+@pytest.fixture
+def bucket(rclone_server: S3Server, bucket_name: Callable[[], str]) -> str:
+    return rclone_server.make_bucket(bucket_name())
+
+
+@pytest.fixture
+def proxy(rclone_server: S3Server) -> Iterator[FaultProxy]:
+    with FaultProxy(rclone_server.address, receive_buffer=16 * 1024) as running:
+        yield running
+
+
+@pytest.fixture
+def put(bucket: str, opened: Open) -> Iterator[Send]:
+    """Uploads `data` to an endpoint; gives what came of it."""
+    with ExitStack() as stack:
+
+        def one(url: str, data: bytes = b"some data", **changes: Any) -> object:
+            timeouts = {
+                name: changes.pop(name, 0.5) for name in ("connect_timeout", "read_timeout")
+            }
+            used = profile(url, changes.pop("provider", "s3"), **changes)
+            uploader = stack.enter_context(closing(boto3_uploader(used, **timeouts)))
+            return send(uploader, Upload(1, bucket, "key", opened(data), len(data)))
+
+        yield one
+
+
+def expect(result: object, kind: str, code: str) -> str:
+    assert isinstance(result, BaseException), result
+    verdict = classify(result)
+    assert (verdict.kind, verdict.code) == (kind, code), verdict
+    assert SECRET_ACCESS_KEY not in verdict.message
+    return verdict.message
+
+
+def test_host_name_unknown(put: Send) -> None:
+    message = expect(put("http://no-such-host.invalid:9000"), TRANSIENT, "dns")
+    assert "no-such-host.invalid:9000" in message
+
+
+def test_refused_then_up_again(put: Send, proxy: FaultProxy) -> None:
+    proxy.down()
+    expect(put(proxy.url), TRANSIENT, "connection_refused")
+    proxy.up()
+    assert isinstance(put(proxy.url), Receipt)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (Cut("request"), "connection_reset"),
+        (Cut("body", after=MIB), "connection_reset"),
+        (Cut("stored"), "connection_reset"),
+        (Cut("stored", reset=False), "connection_reset"),
+        (Stall("request"), "send_timeout"),
+        (Stall("stored"), "read_timeout"),
+        (Raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "bad_response"),
+        (
+            Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\nab"),
+            "connection_closed",
+        ),
+    ],
+    ids=repr,
+)
+def test_the_connection_breaks(put: Send, proxy: FaultProxy, fault: Fault, code: str) -> None:
+    proxy.inject(fault, "PUT")
+    expect(put(proxy.url, bytes(5 * MIB)), TRANSIENT, code)
+    assert proxy.count("PUT") == 1
+    assert isinstance(put(proxy.url, bytes(5 * MIB), read_timeout=10.0), Receipt)
+
+
+@pytest.mark.parametrize("greeting", ["reset", "cut", "reset-hello"])
+def test_the_connection_breaks_before_the_request(
+    put: Send, proxy: FaultProxy, greeting: Any
+) -> None:
+    proxy.greeting = greeting
+    expect(put(proxy.url), TRANSIENT, "connection_reset")
+
+
+@contextmanager
+def full_port() -> Iterator[int]:
+    """Listen on a port whose queue is full, so that further connections get no answer at all."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(0.1)
+            try:
+                waiting.connect(address)
+            except TimeoutError:
+                break
+        else:
+            pytest.fail("the queue of a listening socket has no end here")
+        yield address[1]
+
+
+def test_no_answer_to_the_connection(put: Send) -> None:
+    with full_port() as port:
+        expect(put(f"http://127.0.0.1:{port}"), TRANSIENT, "connect_timeout")
+
+
+def server_tls(authority: trustme.CA, host: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(host).configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+
+
+@pytest.fixture
+def secure(rclone_server: S3Server, authority: trustme.CA) -> Iterator[FaultProxy]:
+    with FaultProxy(rclone_server.address, tls=server_tls(authority, "127.0.0.1")) as running:
+        yield running
+
+
+def test_certificate_of_an_unknown_authority(
+    put: Send, secure: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    expect(put(secure.url), PERMANENT, "tls_certificate")
+    assert secure.requests == []
+
+
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_certificate_of_an_authority_named_in_the_environment(
+    put: Send, secure: FaultProxy, trusted: None, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    bundle = os.environ["AWS_CA_BUNDLE"]
+    monkeypatch.delenv("AWS_CA_BUNDLE")
+    monkeypatch.setenv(variable, bundle)
+    assert isinstance(put(secure.url), Receipt)
+
+
+def test_certificate_of_another_host(put: Send, authority: trustme.CA, trusted: None) -> None:
+    with FaultProxy(tls=server_tls(authority, "elsewhere.invalid")) as proxy:
+        expect(put(proxy.url), PERMANENT, "tls_certificate")
+
+
+def test_no_file_with_authorities(
+    put: Send, secure: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/ca.pem")
+    expect(put(secure.url), PERMANENT, "ca_bundle")
+
+
+def test_https_to_a_port_that_speaks_http(put: Send, rclone_server: S3Server) -> None:
+    expect(put(rclone_server.url.replace("http:", "https:")), PERMANENT, "not_tls")
+
+
+@pytest.mark.parametrize(
+    ("greeting", "code"),
+    [
+        ("cut-hello", "tls_handshake"),
+        ("reset-hello", "connection_reset"),
+        ("stall", "read_timeout"),
+    ],
+)
+def test_the_handshake_breaks(
+    put: Send, secure: FaultProxy, trusted: None, greeting: Any, code: str
+) -> None:
+    secure.greeting = greeting
+    expect(put(secure.url), TRANSIENT, code)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [(407, PERMANENT, "proxy_denied"), (503, TRANSIENT, "proxy")],
+)
+def test_an_http_proxy_refuses(
+    put: Send, monkeypatch: pytest.MonkeyPatch, status: int, kind: str, code: str
+) -> None:
+    with FaultProxy() as between:
+        between.inject(Answer(status), "CONNECT", times=None)
+        monkeypatch.setenv("HTTPS_PROXY", between.url.replace("//", "//user:hunter2@"))
+        message = expect(put("https://store.invalid"), kind, code)
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "code"),
+    [
+        (s3_error(500, "InternalError", "We encountered an internal error."), TRANSIENT, None),
+        (s3_error(503, "SlowDown", "Please reduce your request rate."), TRANSIENT, None),
+        (s3_error(503, "ServiceUnavailable", "no tomes available"), TRANSIENT, None),
+        (s3_error(400, "RequestTimeout", "Your socket connection was idle."), TRANSIENT, None),
+        (s3_error(400, "BadDigest", "The MD5 did not match."), TRANSIENT, None),
+        (s3_error(429, "TooManyRequests", "Slow"), TRANSIENT, None),
+        (s3_error(409, "OperationAborted", "A conflict"), TRANSIENT, None),
+        (Answer(429), TRANSIENT, "http_429"),
+        (Answer(408), TRANSIENT, "http_408"),
+        (
+            Answer(502, b"<html>Bad gateway</html>", {"Content-Type": "text/html"}),
+            TRANSIENT,
+            "http_502",
+        ),
+        (Answer(520), TRANSIENT, "http_520"),
+        (s3_error(403, "AccessDenied", "Access Denied"), PERMANENT, None),
+        (s3_error(403, "AccessDenied", "Storage cap exceeded"), PERMANENT, "cap_exceeded"),
+        (s3_error(400, "EntityTooLarge", "Your proposed upload is too large."), PERMANENT, None),
+        (s3_error(400, "ExpiredToken", "The token has expired."), PERMANENT, None),
+        (s3_error(403, "RequestTimeTooSkewed", "The difference is too large."), PERMANENT, None),
+        (s3_error(501, "NotImplemented", "A header you provided"), PERMANENT, None),
+        (s3_error(400, "NeverHeardOf", "Something new"), PERMANENT, None),
+        (s3_error(500, "NeverHeardOf", "Something new"), TRANSIENT, None),
+        (s3_error(507, "InsufficientStorage", "Full"), PERMANENT, None),
+        (Answer(505), PERMANENT, "http_505"),
+        (Answer(413, b"<html>", {"Content-Type": "text/html"}), PERMANENT, "http_413"),
+        (Answer(301, b"", {"Location": "http://127.0.0.1:1/"}), PERMANENT, "http_301"),
+        (Answer(302, b"", {"Location": "http://127.0.0.1:1/"}), PERMANENT, "http_302"),
+    ],
+    ids=lambda value: value.body.decode()[-60:] if isinstance(value, Answer) else None,
+)
+def test_the_store_says_no(
+    put: Send, proxy: FaultProxy, answer: Answer, kind: str, code: str | None
+) -> None:
+    proxy.inject(answer, "PUT", times=None)
+    result: Any = put(proxy.url)
+    message = expect(result, kind, code or result.response["Error"]["Code"])
+    assert str(result.response["Error"].get("Message") or "") in message
+    assert proxy.count("PUT") == 1, "one attempt is one request"
+
+
+def test_retry_after_is_heard(put: Send, proxy: FaultProxy) -> None:
+    proxy.inject(s3_error(503, "SlowDown", "slow", Retry_After="17"), "PUT")
+    result = put(proxy.url)
+    assert isinstance(result, BaseException)
+    assert classify(result).retry_after == 17.0
+
+
+def test_wrong_secret_key(put: Send, rclone_server: S3Server) -> None:
+    result = put(rclone_server.url, secret_access_key="wrong")
+    expect(result, PERMANENT, "SignatureDoesNotMatch")
+
+
+def test_wrong_access_key(put: Send, rclone_server: S3Server) -> None:
+    result = put(rclone_server.url, access_key_id="nobody")
+    expect(result, PERMANENT, "InvalidAccessKeyId")
+
+
+def test_a_token_that_no_header_can_carry_is_not_shown(put: Send, rclone_server: S3Server) -> None:
+    result = put(rclone_server.url, session_token="very\nsecret")
+    assert "secret" not in expect(result, PERMANENT, "configuration")
+
+
+def test_no_such_bucket(rclone_server: S3Server, opened: Open) -> None:
+    with closing(boto3_uploader(profile(rclone_server.url))) as uploader:
+        for size in (4, LARGE):
+            upload = Upload(1, "no-such-bucket", "key", opened(bytes(size)), size)
+            expect(send(uploader, upload), PERMANENT, "NoSuchBucket")
+
+
+def trailer_settings(moto_server: S3Server, authority: trustme.CA) -> FaultProxy:
+    return FaultProxy(moto_server.address, tls=server_tls(authority, "127.0.0.1"))
+
+
+@pytest.mark.parametrize("size", [4, LARGE])
+@pytest.mark.parametrize("kind", ["directory", "closed", "unreadable"])
+@pytest.mark.parametrize("provider", ["s3", "amazon"])
+def test_the_file_cannot_be_read(
+    moto_server: S3Server,
+    bucket_name: Callable[[], str],
+    authority: trustme.CA,
+    trusted: None,
+    tmp_path: Path,
+    provider: str,
+    kind: str,
+    size: int,
+) -> None:
+    """With `s3` the read fails while signing, with `amazon` over TLS in the middle of sending."""
+    path = {"directory": str(tmp_path), "closed": os.devnull, "unreadable": "/proc/self/mem"}[kind]
+    descriptor = os.open(path, os.O_RDONLY)
+    if kind == "closed":
+        os.close(descriptor)
+    bucket = moto_server.make_bucket(bucket_name())
+    with (
+        trailer_settings(moto_server, authority) as proxy,
+        closing(boto3_uploader(profile(proxy.url, provider))) as uploader,
+    ):
+        try:
+            result = send(uploader, Upload(1, bucket, "key", descriptor, size))
+        finally:
+            if kind != "closed":
+                os.close(descriptor)
+        expect(result, PERMANENT, "local_io")
+    assert moto_server.keys(bucket) == []
+    assert moto_server.unfinished(bucket) == []
+
+
+@pytest.mark.parametrize("provider", ["s3", "amazon"])
+@pytest.mark.parametrize("size", [200_000, 11 * MIB])
+def test_the_file_shrinks(
+    moto_server: S3Server,
+    bucket_name: Callable[[], str],
+    authority: trustme.CA,
+    trusted: None,
+    opened: Open,
+    provider: str,
+    size: int,
+) -> None:
+    bucket = moto_server.make_bucket(bucket_name())
+    with (
+        trailer_settings(moto_server, authority) as proxy,
+        closing(boto3_uploader(profile(proxy.url, provider))) as uploader,
+    ):
+        result = send(uploader, Upload(1, bucket, "key", opened(bytes(size - 100)), size))
+    expect(result, TRANSIENT, "changed")
+    assert moto_server.keys(bucket) == []
+    assert moto_server.unfinished(bucket) == []
+
+
+@pytest.mark.parametrize("size", [0, 100_000, 11 * MIB])
+def test_amazons_checksums_over_tls(
+    moto_server: S3Server,
+    bucket_name: Callable[[], str],
+    authority: trustme.CA,
+    trusted: None,
+    opened: Open,
+    size: int,
+) -> None:
+    data = os.urandom(size)
+    bucket = moto_server.make_bucket(bucket_name())
+    with (
+        trailer_settings(moto_server, authority) as proxy,
+        closing(boto3_uploader(profile(proxy.url, "amazon"))) as uploader,
+    ):
+        result = send(uploader, Upload(1, bucket, "key", opened(data), size))
+        trailers = {each.headers.get("x-amz-trailer") for each in proxy.requests}
+    assert isinstance(result, Receipt), result
+    assert "x-amz-checksum-crc32" in trailers
+    assert moto_server.read(bucket, "key") == data
+
+
+def test_interrupted_is_no_failure() -> None:
+    assert classify(KeyboardInterrupt()).kind == INTERRUPTED
+
+
+def test_only_providers_that_answer_it_are_asked_to_expect(put: Send, proxy: FaultProxy) -> None:
+    for provider in ("s3", "backblaze"):
+        assert isinstance(put(proxy.url, provider=provider, read_timeout=10.0), Receipt)
+    expectations = [each.headers.get("expect") for each in proxy.requests if each.method == "PUT"]
+    assert expectations == [None, "100-continue"]
+
+
+def test_garbled_answer_headers_do_not_matter(put: Send, proxy: FaultProxy) -> None:
+    proxy.inject(Alter({"ETag": '"odd"', "x-amz-version-id": "v7"}), "PUT")
+    result = put(proxy.url)
+    assert isinstance(result, Receipt)
+    assert (result.etag, result.version_id) == ("odd", "v7")
