@@ -19,6 +19,9 @@ from flood.states import INCOMING, PROCESSING
 #: How long a file that cannot be probed must stand still before it counts as closed, in seconds.
 STANDSTILL: Final = 2.0
 
+#: After so many seconds a file under a temporary name may have been forgotten.
+FORGOTTEN: Final = 3600.0
+
 #: How many files one transaction admits; other writers wait meanwhile.
 BATCH: Final = 500
 
@@ -95,6 +98,7 @@ class Intake:
         """
         path = candidate.path
         if self.ignores(path):
+            self._leave_ignored(path)
             return None
         place = layout.parse(path)
         if place is None:
@@ -116,12 +120,13 @@ class Intake:
         except NotRegular:
             self.leave(path, "it is no regular file")
             return None
-        except OSError:
+        except OSError as error:
             # Unreadable: it is taken all the same, so that its failure is recorded.
             known = self._spool.identify(path)
-            writing, identity = None, known or Identity(0, 0, 0, 0)
             if known is None:
+                self.leave(path, f"it cannot be looked at: {error.strerror}")
                 return None
+            writing, identity = None, known
         else:
             try:
                 writing = syscalls.open_for_writing(descriptor)
@@ -142,6 +147,16 @@ class Intake:
             self._warned.clear()
         self._warned.add((path, reason))
         log.event(logger, WARNING, "left alone", path=path, reason=reason)
+
+    def _leave_ignored(self, path: str) -> None:
+        """A name that programs use while they write is left without a word, for an hour."""
+        identity = self._spool.identify(path)
+        if identity is not None and self._now().timestamp() - identity.mtime_ns / 1e9 > FORGOTTEN:
+            self.leave(
+                path,
+                "its name says that it is still being written, yet it has not changed for an hour:"
+                " rename it, or take the pattern back (--ignore '!PATTERN')",
+            )
 
     def admit(
         self,

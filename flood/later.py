@@ -1,7 +1,7 @@
 """Files in incoming that are to be looked at again."""
 
 from dataclasses import dataclass
-from logging import INFO, WARNING, getLogger
+from logging import DEBUG, INFO, WARNING, getLogger
 from typing import Final
 
 from flood import log
@@ -61,7 +61,9 @@ class Later:
                         logger, WARNING, "many files wait in incoming", kept=CAPACITY, next="scan"
                     )
                 return
-            log.event(logger, INFO, "waits", path=path, reason=why.value)
+            # Every file that is copied in has a moment of being written.
+            level = DEBUG if why is Why.WRITING else INFO
+            log.event(logger, level, "waits", path=path, reason=why.value)
             since = now
             pause = first
         else:

@@ -7,7 +7,7 @@ from logging import ERROR, INFO, WARNING, getLogger
 from typing import Final
 
 from flood import layout, log, models
-from flood.intake import BATCH, Candidate, Intake
+from flood.intake import BATCH, Candidate, Intake, Why
 from flood.later import Later
 from flood.spool import Found, Identity, Spool
 from flood.states import INCOMING, PROCESSING, STATES
@@ -181,6 +181,10 @@ class Server:
         for path, closed in news.files.items():
             self._files.pop(path, None)
             self._files[path] = closed
+        now = self._clock()
+        for path in news.begun:
+            if path not in self._later and not self._intake.ignores(path):
+                self._later.add(Candidate(path), Why.WRITING, None, now)
         for directory in news.directories:
             self._prepare_bucket(directory)
             self._scans.append(self._watcher.scan(directory))

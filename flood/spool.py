@@ -92,14 +92,18 @@ class Spool:
                 )
 
     def prepare_destination(self, profile: str, bucket: str | None = None) -> None:
-        """Create a profile's, or a bucket's, directory in each of the five."""
+        """Create a profile's, or a bucket's, directory in each of the five; raises SpoolError."""
         for state in STATES:
             name = f"{state}/{profile}" if bucket is None else f"{state}/{profile}/{bucket}"
             try:
                 os.makedirs(self.absolute(name), exist_ok=True)
-            except FileExistsError as error:
+            except (FileExistsError, NotADirectoryError) as error:
                 raise SpoolError(
-                    f"{self.absolute(name)} is in the way: a directory belongs there"
+                    f"{self.absolute(name)} cannot be made: a file is in the way"
+                ) from error
+            except OSError as error:
+                raise SpoolError(
+                    f"cannot create {self.absolute(name)}: {error.strerror}"
                 ) from error
 
     def identify(self, path: str) -> Identity | None:
@@ -217,9 +221,10 @@ class Spool:
 
     def remove_empty(self, directory: str) -> None:
         """Remove every directory below `directory` that is empty, or becomes so."""
-        for name in self.subdirectories(directory):
-            below = f"{directory}/{name}"
-            self.remove_empty(below)
+        every = [directory]
+        for current in every:
+            every += [f"{current}/{name}" for name in self.subdirectories(current)]
+        for below in reversed(every[1:]):
             try:
                 os.rmdir(self.absolute(below))
             except OSError:
@@ -288,10 +293,26 @@ class Spool:
     def _make_parent(self, target: str) -> None:
         parent = os.path.dirname(target)
         try:
-            os.makedirs(parent, exist_ok=True)
+            _make_directories(parent)
+        except FileNotFoundError:
+            return  # pruning was faster: the next try makes them again
         except (FileExistsError, NotADirectoryError) as error:
             if _blocked_by_file(parent):
                 raise Occupied(target) from error
+
+
+def _make_directories(path: str) -> None:
+    # os.makedirs calls itself for each level, and a path may have more than Python lets it.
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory)
+        except FileExistsError:
+            if not os.path.isdir(directory):
+                raise
 
 
 def _has(directory: int, name: str) -> bool:

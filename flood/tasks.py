@@ -62,7 +62,8 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
 
     agent = _agent()
     if agent.stopping():
-        return  # the rows stay due, and the next consumer sweeps as it starts
+        enqueue_ring(profile, bucket)  # for another consumer, or the next one
+        return
     if profile not in agent.profiles:
         log.event(
             logger,
@@ -86,6 +87,8 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             enqueue_ring(profile, bucket)
         for decisions in attempt(agent, claims):
             settle(agent, decisions, enqueue_retry)
+        if claims and agent.stopping():
+            enqueue_ring(profile, bucket)  # for what was let go
     except Exception:
         # Nobody settles what this worker still claims: a name that is given up is a dead owner's,
         # whose records the sweep takes over.
@@ -123,8 +126,11 @@ def release_claims(*_task: Any) -> None:
     reason = Reason(INTERRUPTED, "stopped", "the consumer was stopped at once")
     for owner in agent.locks.of_process():
         with models.write():
-            for claim in claiming.of_owner(owner):
+            claims = claiming.of_owner(owner)
+            for claim in claims:
                 records.release(claim, reason, agent.now())
+            for profile, bucket in {(claim.profile, claim.bucket) for claim in claims}:
+                enqueue_ring(profile, bucket)
 
 
 def _agent() -> "Agent":

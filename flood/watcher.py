@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from logging import ERROR, WARNING, getLogger
-from typing import Final
+from typing import Any, Final
 
 from inotify_simple import INotify, flags
 
@@ -29,9 +29,10 @@ _GONE: Final = flags.IGNORED | flags.DELETE_SELF | flags.UNMOUNT
 @dataclass
 class News:
     """What a look at the events has brought: files (each with whether its writer has closed it),
-    directories to be scanned, whether anything was missed."""
+    files that somebody has begun, directories to be scanned, whether anything was missed."""
 
     files: dict[str, bool] = field(default_factory=dict)
+    begun: dict[str, None] = field(default_factory=dict)
     directories: dict[str, None] = field(default_factory=dict)
     overflow: bool = False
     root_gone: bool = False
@@ -146,11 +147,13 @@ class Watcher:
                 news.directories[path] = None
         elif event.mask & flags.MOVED_FROM:
             news.files.pop(path, None)
-        elif event.mask & (flags.CLOSE_WRITE | flags.MOVED_TO | flags.CREATE):
-            closed = bool(event.mask & flags.CLOSE_WRITE)
-            # A later event than a close may mean that somebody writes again.
-            news.files.pop(path, None)
-            news.files[path] = closed
+            news.begun.pop(path, None)
+        elif event.mask & flags.CREATE:
+            # Most often its close follows at once; a hard link has no other event.
+            news.begun[path] = None
+        elif event.mask & (flags.CLOSE_WRITE | flags.MOVED_TO):
+            news.begun.pop(path, None)
+            news.files[path] = bool(event.mask & flags.CLOSE_WRITE)
 
     def _forget(self, directory: str) -> None:
         """Drop the watches below a directory that was moved away. If it went to another place in
@@ -205,10 +208,10 @@ def _is_directory(entry: "os.DirEntry[str]") -> bool:
 
 def _drop(news: News, directory: str) -> None:
     below = f"{directory}/"
-    for path in [p for p in news.files if p.startswith(below)]:
-        del news.files[path]
-    for path in [p for p in news.directories if p == directory or p.startswith(below)]:
-        del news.directories[path]
+    every: tuple[dict[str, Any], ...] = (news.files, news.begun, news.directories)
+    for known in every:
+        for path in [p for p in known if p == directory or p.startswith(below)]:
+            del known[path]
 
 
 def _limit(knob: str) -> int:

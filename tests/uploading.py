@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from flood.credentials import Profile
+from flood.profiles import Profile
 from flood.providers import PROVIDERS
 from tests.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from workers.s3 import S3

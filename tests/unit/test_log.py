@@ -245,7 +245,7 @@ def test_a_log_file_of_huey_consumer_stays(tmp_path: object) -> None:
 
 def failure() -> ValueError:
     try:
-        raise ValueError(FORGED)
+        raise ValueError(f"\x1b[2J{FORGED}")
     except ValueError as error:
         return error
 
@@ -257,7 +257,7 @@ def test_a_traceback_of_text_cannot_forge_a_line() -> None:
     assert re.fullmatch(f"{TIME} ERROR flood.intake failed record=1", first)
     assert rest[0] == "    | Traceback (most recent call last):"
     assert rest[-1].endswith("settled record=1")
-    assert all(line.startswith("    | ") for line in rest)
+    assert all(line.startswith("    | ") and line.isprintable() for line in rest)
 
 
 def test_a_traceback_in_json() -> None:
@@ -268,7 +268,7 @@ def test_a_traceback_in_json() -> None:
     except ValueError:
         logging.getLogger("other").exception("oh")
     for line in stream.getvalue().splitlines():
-        assert "ValueError: x" in json.loads(line)["traceback"]
+        assert "ValueError: \x1b[2Jx" in json.loads(line)["traceback"]
         assert "exc_info" not in json.loads(line)
 
 

@@ -1,0 +1,73 @@
+"""Reads s3://profile/bucket/path, the place that a file is to go to."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from flood import layout
+from flood.errors import ConfigError
+from flood.layout import MAX_NAME_BYTES, Place
+from flood.states import INCOMING
+from flood.text import printable
+
+_SCHEME: Final = "s3://"
+_FORM: Final = "write s3://PROFILE/BUCKET/PATH"
+
+# Wider than the rules of Amazon, whose own older buckets break them; what it refuses no store has.
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A key below a bucket of a profile, or with `into` the directory that keys are made in; the
+    empty key is then the bucket itself."""
+
+    profile: str
+    bucket: str
+    key: str
+    into: bool
+
+    def uri(self, key: str | None = None) -> str:
+        """How a user writes this destination, or one key of the same bucket."""
+        path = (self.key + "/" * (self.into and self.key != "")) if key is None else key
+        return f"{_SCHEME}{self.profile}/{self.bucket}/{path}"
+
+    def place(self, key: str) -> Place:
+        """Where the file for `key` goes."""
+        return Place(INCOMING, self.profile, self.bucket, key)
+
+
+def parse(uri: str) -> Destination:
+    """Return the destination that `uri` names; nothing in it is decoded, `%20` is three characters.
+
+    Raises ConfigError for whatever could leave the bucket's directory or be no S3 name.
+    """
+    if not uri.startswith(_SCHEME):
+        raise ConfigError(f"the destination {printable(uri)!r} does not begin with s3://; {_FORM}")
+    profile, _, rest = uri.removeprefix(_SCHEME).partition("/")
+    bucket, _, path = rest.partition("/")
+    if not layout.is_name(profile) or not bucket:
+        raise ConfigError(f"{printable(uri)} names no profile or no bucket; {_FORM}")
+    if not _BUCKET.fullmatch(bucket):
+        raise ConfigError(
+            f"{printable(uri)}: no store has a bucket of the name {printable(bucket)!r}"
+        )
+    into = not path or path.endswith("/")
+    key = path.removesuffix("/")
+    if path:
+        _check_key(uri, key)
+    return Destination(profile, bucket, key, into)
+
+
+def _check_key(uri: str, key: str) -> None:
+    if not layout.is_key(key):
+        raise ConfigError(
+            f"{printable(uri)}: a path must not have '.', '..', or nothing between two slashes"
+        )
+    problem = layout.key_problem(key)
+    if problem is not None:
+        raise ConfigError(f"{printable(uri)}: {problem[1]}")
+    if any(len(part.encode("utf-8")) > MAX_NAME_BYTES for part in key.split("/")):
+        raise ConfigError(
+            f"{printable(uri)}: no part of a path can be longer than {MAX_NAME_BYTES} bytes"
+        )

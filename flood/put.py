@@ -1,0 +1,315 @@
+"""Delivers files into incoming, whole or not at all."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from logging import INFO, getLogger
+from typing import Final
+
+from flood import layout, log, syscalls
+from flood.destination import Destination
+from flood.errors import FloodError, NoRoomError
+from flood.put_copy import Copier, Copy, NotCopied, Stopped, trouble
+from flood.put_plan import Source
+from flood.put_rows import Rows
+from flood.record_values import Reason
+from flood.spool import Occupied, Spool, Vanished
+from flood.states import INCOMING, INCOMING_TMP, INTERRUPTED, PERMANENT, TRANSIENT
+
+#: What is copied, flushed, recorded together: so many files, so many bytes.
+BATCH_FILES: Final = 64
+BATCH_BYTES: Final = 64 * 1024**2
+
+#: How long a name that still waits in incoming is waited for, in seconds.
+PATIENCE: Final = 5.0
+_LOOK: Final = 0.1
+
+#: Flushes at once: a journal takes several in one write.
+_FLUSHES: Final = 8
+
+#: Copies that may wait for their turn with a descriptor open, before others are begun.
+_HELD: Final = 256
+
+_STOPPED: Final = Reason(
+    INTERRUPTED, "put_interrupted", "flood-put was interrupted: put the file again"
+)
+_NO_ROOM: Final = Reason(
+    TRANSIENT, "no_room", "the spool had no room: make some, then put the file again"
+)
+_OCCUPIED: Final = Reason(
+    TRANSIENT, "put_refused", "an earlier file waited under the same name: put the file again"
+)
+_BROKEN: Final = Reason(PERMANENT, "put_failed", "flood-put failed: put the file again")
+
+logger = getLogger(__name__)
+
+
+@dataclass
+class Delivered:
+    """What has become of a run so far; sizes in bytes."""
+
+    files: int = 0
+    size: int = 0
+    #: Files that cannot be put.
+    failed: int = 0
+    #: Files whose names still wait in incoming.
+    refused: int = 0
+    #: The key of each record that was made.
+    records: dict[int, str] = field(default_factory=dict)
+
+
+def check_room(
+    spool: Spool,
+    files: int,
+    size: int,
+    filesystem: Callable[[str], os.statvfs_result] = os.statvfs,
+) -> None:
+    """Raise NoRoomError unless the spool has room for so many files of so many bytes in all."""
+    status = filesystem(spool.absolute(INCOMING_TMP))
+    room = status.f_bavail * status.f_frsize
+    if size > room:
+        raise NoRoomError(f"{spool.root} has no room: {size} bytes are needed, {room} are free")
+    # Filesystems that make inodes as they need them say 0.
+    if status.f_files and files > status.f_favail:
+        raise NoRoomError(f"{spool.root} has room for {status.f_favail} more files, not {files}")
+
+
+class Put:
+    """One run of flood-put. `clock` is monotonic seconds; `pause` waits for so many seconds, or
+    until the stop; `patience` is how long names that wait in incoming are waited for, in seconds;
+    `problem` is told why a file was not delivered. The caller holds the put lock."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        destination: Destination,
+        copier: Copier,
+        rows: Rows,
+        *,
+        patience: float,
+        clock: Callable[[], float],
+        pause: Callable[[float], None],
+        stopping: Callable[[], bool],
+        problem: Callable[[str], None],
+    ) -> None:
+        self._spool = spool
+        self._destination = destination
+        self._copier = copier
+        self._rows = rows
+        self._patience = patience
+        self._clock = clock
+        self._pause = pause
+        self._stopping = stopping
+        self._problem = problem
+        #: Copies that lie in incoming_tmp, by path.
+        self._open: dict[str, Copy] = {}
+        self.delivered = Delivered()
+
+    def run(self, sources: Sequence[Source]) -> None:
+        """Deliver what can be delivered; `delivered` tells the rest, also after an exception.
+
+        Raises NoRoomError, Stopped, FloodError; no copy is left behind.
+        """
+        reason = _BROKEN
+        try:
+            with ThreadPoolExecutor(_FLUSHES) as pool:
+                self._run(sources, pool)
+        except NoRoomError:
+            reason = _NO_ROOM
+            raise
+        except Stopped:
+            reason = _STOPPED
+            raise
+        finally:
+            self._discard(list(self._open.values()), reason)
+
+    def _run(self, sources: Sequence[Source], pool: ThreadPoolExecutor) -> None:
+        later: list[Source] = []
+        for batch in _batches(sources):
+            free, taken = self._parted(batch)
+            later += taken
+            self._deliver(free, pool)
+            if len(self._open) >= _HELD:
+                self._wait_for_turn(later, pool)
+                later = []
+        self._wait_for_turn(later, pool)
+
+    def _wait_for_turn(self, later: list[Source], pool: ThreadPoolExecutor) -> None:
+        """Deliver what became occupied while it was copied, and `later`, which was before; refuse
+        what still is when the patience ends."""
+        deadline = self._clock() + self._patience
+        while True:
+            self._move(list(self._open.values()))
+            free, later = self._parted(later)
+            for batch in _batches(free):
+                self._deliver(batch, pool)
+            if not later and not self._open:
+                return
+            if self._clock() >= deadline:
+                break
+            self._pause(_LOOK)
+            self._check_stop()
+        held = list(self._open.values())
+        for source in [*later, *(copy.source for copy in held)]:
+            self.delivered.refused += 1
+            self._problem(
+                f"{source.path}: an earlier file for {self._destination.uri(source.key)}, or for a "
+                "part of this path, still waits in incoming: try again later"
+            )
+        self._discard(held, _OCCUPIED)
+
+    def _parted(self, sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
+        """Those whose place in incoming is free, and the others."""
+        free: list[Source] = []
+        taken: list[Source] = []
+        for source in sources:
+            (taken if self._occupied(source) else free).append(source)
+        return free, taken
+
+    def _occupied(self, source: Source) -> bool:
+        path = self._destination.place(source.key).path
+        try:
+            descriptor = syscalls.open_without_links(self._spool.absolute(path), os.O_PATH)
+        except OSError as error:
+            return error.errno in (errno.ENOTDIR, errno.ELOOP)
+        directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        os.close(descriptor)
+        if directory:
+            # It may be what is left of files that were taken: S3 has room for a beside a/b.
+            self._spool.remove_empty(path)
+            self._spool.prune(f"{path}/below")
+        return not directory or self._spool.exists(path)
+
+    def _deliver(self, sources: Sequence[Source], pool: ThreadPoolExecutor) -> None:
+        copies = []
+        for source in sources:
+            self._check_stop()
+            try:
+                copy = self._copier.begin(source)
+            except NotCopied as error:
+                self._fail(error)
+                continue
+            self._open[copy.path] = copy
+            copies.append(copy)
+        self._rows.begin(copies)
+        announced = [copy.identity for copy in copies]
+        for copy in copies:
+            self._check_stop()
+            try:
+                self._copier.fill(copy)
+            except NotCopied as error:
+                self._fail(error, copy)
+        self._flush(copies, pool)
+        self._rows.correct(
+            [
+                copy
+                for copy, identity in zip(copies, announced, strict=True)
+                if copy.path in self._open and copy.identity != identity
+            ]
+        )
+        self._move([copy for copy in copies if copy.path in self._open])
+
+    def _flush(self, copies: Sequence[Copy], pool: ThreadPoolExecutor) -> None:
+        open_ = [copy for copy in copies if copy.path in self._open]
+        flushes = [pool.submit(os.fsync, copy.writer) for copy in open_]
+        wait(flushes)
+        for copy, flush in zip(open_, flushes, strict=True):
+            error = flush.exception()
+            if isinstance(error, OSError):
+                what = trouble(error, copy.source)
+                if isinstance(what, NoRoomError):
+                    raise what
+                self._fail(what, copy)
+            copy.close_data()
+
+    def _move(self, copies: Sequence[Copy]) -> None:
+        """Rename into incoming; what is occupied stays open."""
+        moved = []
+        for copy in copies:
+            try:
+                self._spool.move(copy.path, copy.target)
+            except Occupied:
+                continue
+            except Vanished:
+                self._fail(NotCopied(f"{copy.source.path}: somebody removed its copy"), copy)
+            except OSError as error:
+                what = trouble(error, copy.source)
+                if isinstance(what, NoRoomError):
+                    raise what from error
+                self._fail(what, copy)
+            else:
+                del self._open[copy.path]
+                copy.close()
+                moved.append(copy)
+        self._settle(moved)
+
+    def _settle(self, moved: Sequence[Copy]) -> None:
+        """Make renames last, then tell everybody."""
+        for directory in sorted({os.path.dirname(copy.target) for copy in moved}):
+            self._flush_directory(directory)
+        self._rows.arrive(moved)
+        for copy in moved:
+            self.delivered.files += 1
+            self.delivered.size += copy.identity.size
+            if copy.record is not None:
+                self.delivered.records[copy.record] = copy.source.key
+            log.event(
+                logger,
+                INFO,
+                "delivered",
+                record=copy.record,
+                profile=self._destination.profile,
+                bucket=self._destination.bucket,
+                key=copy.source.key,
+                from_=INCOMING_TMP,
+                to=INCOMING,
+                size=copy.identity.size,
+            )
+
+    def _flush_directory(self, directory: str) -> None:
+        try:
+            self._spool.flush_directories({directory})
+        except FileNotFoundError:
+            # The watcher has taken the files already, and somebody the empty directory.
+            self._flush_directory(os.path.dirname(directory))
+        except OSError as error:
+            raise FloodError(
+                f"cannot flush {self._spool.absolute(directory)}: {error.strerror}; the files are "
+                "there, but may not survive a power failure"
+            ) from error
+
+    def _fail(self, error: NotCopied, copy: Copy | None = None) -> None:
+        self.delivered.failed += 1
+        self._problem(str(error))
+        if copy is not None:
+            self._discard([copy], _BROKEN._replace(message=layout.text(str(error))))
+
+    def _discard(self, copies: Sequence[Copy], reason: Reason) -> None:
+        for copy in copies:
+            del self._open[copy.path]
+            # The file first: on a full disk the rows need its room.
+            with suppress(OSError):
+                self._spool.remove(copy.path)
+            copy.close()
+        self._rows.abandon(copies, reason)
+
+    def _check_stop(self) -> None:
+        if self._stopping():
+            raise Stopped
+
+
+def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
+    batch: list[Source] = []
+    size = 0
+    for source in sources:
+        if batch and (len(batch) >= BATCH_FILES or size + source.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(source)
+        size += source.size
+    if batch:
+        yield batch

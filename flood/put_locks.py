@@ -1,0 +1,64 @@
+"""The locks that flood-put looks at, of a spool that may be another user's."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from flood.errors import SpoolError
+from flood.locks import PUT_LOCK, WATCH_LOCK
+from flood.put_copy import Stopped
+from flood.spool import Spool
+
+_LOOK: Final = 0.05
+
+
+@contextmanager
+def put_lock(
+    spool: Spool, pause: Callable[[float], None], stopping: Callable[[], bool]
+) -> Iterator[None]:
+    """Hold the put lock beside other flood-puts, once no purge holds it alone.
+
+    Raises Stopped, or SpoolError if this user may not even read it.
+    """
+    path = spool.absolute(PUT_LOCK)
+    while (descriptor := _shared(path)) is None:
+        pause(_LOOK)
+        if stopping():
+            raise Stopped
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def watching(spool: Spool) -> bool:
+    """Whether flood-watch runs on this spool. Call it seldom: a flood-watch that starts in the very
+    instant of the look finds its lock taken."""
+    try:
+        descriptor = _shared(spool.absolute(WATCH_LOCK))
+    except SpoolError:
+        return True  # nobody can tell
+    if descriptor is None:
+        return True
+    os.close(descriptor)
+    return False
+
+
+def _shared(path: str) -> int | None:
+    """A descriptor with the shared lock; None while somebody has it alone."""
+    try:
+        # flock needs no more than reading, which is all that other users may do.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise SpoolError(f"cannot open {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno == errno.EWOULDBLOCK:
+            return None
+        raise SpoolError(f"cannot lock {path}: {error.strerror}") from error
+    return descriptor

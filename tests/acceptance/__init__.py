@@ -1,0 +1,5 @@
+"""The whole program, as real processes against real servers."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.acceptance.harness")

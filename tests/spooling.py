@@ -1,0 +1,264 @@
+"""A spool with its database for one test."""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from functools import cache
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flood import claims as claiming
+from flood import models
+from flood.config import Settings
+from flood.intake import Candidate, Intake
+from flood.locks import WorkerLocks
+from flood.record_values import Claimed
+from flood.spool import Found, Identity, Spool
+from flood.states import INCOMING, PROCESSING
+from huey_config import huey
+from tests.uploading import profile
+from workers.agent import Agent
+from workers.transfer import Uploader
+
+START = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+LARGE = 16 * 1024**2
+NOBODY = "0" * 32  # the name of a worker that has no lock
+
+
+@dataclass
+class Clock:
+    """Time that passes when a test says so."""
+
+    moment: datetime = START
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def seconds(self) -> float:
+        return (self.moment - START).total_seconds() + 1000.0
+
+    def advance(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+
+
+@dataclass
+class House:
+    """One spool, its database, the tasks that were asked for."""
+
+    spool: Spool
+    database: str
+    clock: Clock = field(default_factory=Clock)
+    enqueued: list[tuple[str, str, list[int]]] = field(default_factory=list)
+    scheduled: list[tuple[int, str, str, datetime, int]] = field(default_factory=list)
+    rung: list[tuple[str, str]] = field(default_factory=list)
+
+    def intake(self, spool: Spool | None = None, **changes: Any) -> Intake:
+        known: dict[str, Any] = {
+            "profiles": lambda: {"p"},
+            "ignore": ["*.part", ".nfs*"],
+            "large": LARGE,
+            "enqueue": lambda *task: self.enqueued.append(task),
+            "now": self.clock.now,
+        }
+        return Intake(spool or self.spool, **{**known, **changes})
+
+    def agent(self, uploader: Uploader | None = None, **changes: Any) -> Agent:
+        """An agent that lives as another process would; `uploader` serves its profile "p"."""
+
+        def make_uploader(_profile: object) -> Uploader:
+            assert uploader is not None, "this test uploads nothing"
+            return uploader
+
+        known = Agent(
+            settings=self.settings(),
+            profiles={"p": replace(profile("http://127.0.0.1:9"), name="p")},
+            spool=self.spool,
+            locks=WorkerLocks(self.spool),
+            make_uploader=make_uploader,
+            now=self.clock.now,
+            clock=self.clock.seconds,
+            uniform=lambda low, _high: low,
+            stopping=lambda: False,
+        )
+        return replace(known, **changes)
+
+    def settings(self, **changes: Any) -> Settings:
+        known: dict[str, Any] = {
+            "config": None,
+            "credentials": None,
+            "credentials_first": False,
+            "server_directory": self.spool.root,
+            "database": self.database,
+            "retry_initial_delay": 30.0,
+            "retry_max": 10,
+            "retry_jitter": 0.25,
+            "rescan_interval": 300.0,
+            "ignore": (),
+            "multipart_threshold": LARGE,
+            "multipart_part_size": LARGE,
+            "connect_timeout": 5.0,
+            "read_timeout": 5.0,
+            "bucket_cache_seconds": 60.0,
+            "concurrency": 4,
+            "consumers": 0,
+            "log_level": "info",
+            "log_format": "text",
+        }
+        return Settings(**{**known, **changes})
+
+    # --- files -------------------------------------------------------------------------------
+
+    def write(self, path: str, data: bytes = b"data") -> Identity:
+        """Write a file below the server directory."""
+        absolute = self.spool.absolute(path)
+        os.makedirs(os.path.dirname(absolute), exist_ok=True)
+        with open(absolute, "wb") as file:
+            file.write(data)
+        found = self.spool.identify(path)
+        assert found is not None
+        return found
+
+    def files(self) -> dict[str, bytes]:
+        """Every file in the five directories with its content."""
+        found = {}
+        for directory, names, files in os.walk(self.spool.root):
+            names[:] = [name for name in names if name != ".flood"]
+            for name in files:
+                path = os.path.join(directory, name)
+                if os.path.isfile(path) and not os.path.islink(path):
+                    with open(path, "rb") as file:
+                        found[os.path.relpath(path, self.spool.root)] = file.read()
+        return found
+
+    def found(self, directory: str) -> list[Found]:
+        return [each for each in self.spool.walk(directory) if isinstance(each, Found)]
+
+    # --- records -----------------------------------------------------------------------------
+
+    def admit(self, *keys: str, data: bytes = b"data") -> list[int]:
+        """Put files into incoming/p/b, and admit them; their records, in order."""
+        for key in keys:
+            self.write(f"incoming/p/b/{key}", data)
+        result = self.intake().admit([(Candidate(f"incoming/p/b/{key}"), None) for key in keys])
+        assert result.admitted == len(keys), result
+        return [self.in_processing(key) for key in keys]
+
+    def in_processing(self, key: str) -> int:
+        [row] = self.rows("filepath = ? AND current_state = 'processing'", models.name_value(key))
+        return int(row["id"])
+
+    def rows(self, where: str = "1", *parameters: Any) -> list[dict[str, Any]]:
+        return _select(f"SELECT * FROM file_records WHERE {where} ORDER BY id", parameters)
+
+    def row(self, record_id: int) -> dict[str, Any]:
+        [row] = self.rows("id = ?", record_id)
+        return row
+
+    def attempts(self, record_id: int) -> list[dict[str, Any]]:
+        return _select("SELECT * FROM retry_attempts WHERE record_id = ? ORDER BY id", (record_id,))
+
+    def states(self) -> list[tuple[str, str, str | None]]:
+        """Key, state, outcome of every record, in the order in which they were made."""
+        return [
+            (
+                models.name_from(row["filepath"]),
+                row["current_state"],
+                row["upload_outcome"],
+            )
+            for row in self.rows()
+        ]
+
+    def claim(self, *ids: int, owner: str = NOBODY) -> list[Claimed]:
+        return claiming.claim(ids, "p", "b", owner=owner, large=LARGE, now=self.clock.now())
+
+    def recover(self) -> None:
+        """What the next start of flood-watch does: processing first, then incoming."""
+        intake = self.intake()
+        intake.take_up(self.found(PROCESSING))
+        waiting = [(Candidate(each.path), None) for each in self.found(INCOMING)]
+        intake.admit(waiting, starting=True)
+
+
+def _select(sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:
+    cursor = models.execute(sql, parameters)
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+@contextmanager
+def house(directory: Path) -> Iterator[House]:
+    """Make a spool below a directory, with the models bound to its database."""
+    database = directory / "flood.db"
+    database.write_bytes(_new_database())
+    models.bind(str(database))
+    spool = Spool(str(directory / "spool"))
+    spool.prepare()
+    try:
+        yield House(spool, str(database))
+    finally:
+        models.close()
+
+
+@cache
+def _new_database() -> bytes:
+    """A migrated database with the queue's tables; made once, as it takes a while."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{directory}/flood.db"
+        models.migrate(path, create=True)
+        huey.storage.initialize_schema()
+        with models.write():
+            models.execute(
+                "INSERT INTO spool (id, spool_id, created_at) VALUES (1, ?, ?)",
+                ("f" * 32, models.utc_text(START)),
+            )
+        models.close()  # which brings everything into the one file
+        return Path(path).read_bytes()
+
+
+def in_child(call: Callable[[], object]) -> int:
+    """Run a call in a forked process; return its exit status, 0 if the call came to its end."""
+    models.close()
+    with warnings.catch_warnings():
+        # The child of a process with threads may meet locked locks; these calls take none.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            call()
+            models.close()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def dying_at(line: int, files: tuple[str, ...], call: Callable[[], object]) -> int:
+    """Run a call in a forked process that dies, as if killed, before the so-many-th line which it
+    executes in these source files; return its exit status, 0 if it was done before that."""
+
+    def trace_and_call() -> None:
+        import sys
+
+        passed = 0
+
+        def trace(frame: FrameType, event: str, _argument: object) -> Any:
+            nonlocal passed
+            if not frame.f_code.co_filename.endswith(files):
+                return None
+            if event == "line":
+                passed += 1
+                if passed == line:
+                    os._exit(9)
+            return trace
+
+        sys.settrace(trace)
+        call()
+        sys.settrace(None)
+
+    return in_child(trace_and_call)

@@ -1,0 +1,365 @@
+"""Files of the spool, moved as they are in real directories."""
+
+import os
+import socket
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flood import syscalls
+from flood.errors import SpoolError
+from flood.layout import Place
+from flood.spool import Found, NotRegular, Occupied, Oddity, Spool, Vanished
+from flood.states import STATES
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    made = Spool(str(tmp_path))
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+def linking(tmp_path: Path) -> Spool:
+    """A spool on a filesystem that cannot rename without overwriting."""
+    made = Linking(str(tmp_path))
+    made.prepare()
+    return made
+
+
+@pytest.fixture(params=["spool", "linking"])
+def either(request: pytest.FixtureRequest) -> Spool:
+    made: Spool = request.getfixturevalue(request.param)
+    return made
+
+
+class Linking(Spool):
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self._linking = True
+
+
+def write(spool: Spool, path: str, data: str = "data") -> None:
+    target = Path(spool.absolute(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(data)
+
+
+def read(spool: Spool, path: str) -> str:
+    return Path(spool.absolute(path)).read_text()
+
+
+# --- system calls ------------------------------------------------------------------------------
+
+
+def test_rename_never_overwrites(tmp_path: Path) -> None:
+    source, target = str(tmp_path / "source"), str(tmp_path / "target")
+    Path(source).write_text("new")
+    Path(target).write_text("old")
+    with pytest.raises(FileExistsError) as caught:
+        syscalls.rename_noreplace(source, target)
+    assert (caught.value.filename, caught.value.filename2) == (source, target)
+    assert Path(target).read_text() == "old"
+    os.unlink(target)
+    syscalls.rename_noreplace(source, target)
+    assert Path(target).read_text() == "new"
+    with pytest.raises(FileNotFoundError):
+        syscalls.rename_noreplace(source, target)
+
+
+def test_birth_time_is_not_the_time_of_change(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("data")
+    born = syscalls.birth_time(str(path))
+    if born is None:
+        pytest.skip("this filesystem does not tell")
+    os.utime(path, (0, 0))
+    assert syscalls.birth_time(str(path)) == born
+    assert abs(born - path.stat().st_ctime) < 10
+    assert syscalls.birth_time(str(tmp_path / "missing")) is None
+
+
+def test_who_has_a_file_open_for_writing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("data")
+    with path.open("rb") as reader:
+        assert syscalls.open_for_writing(reader.fileno()) is False
+        with path.open("ab"):
+            assert syscalls.open_for_writing(reader.fileno()) is True
+        assert syscalls.open_for_writing(reader.fileno()) is False
+        with path.open("ab"):
+            pass  # the lease was given back, or this would hang
+
+
+# --- moves -------------------------------------------------------------------------------------
+
+
+def test_move_makes_directories(either: Spool) -> None:
+    write(either, "incoming/p/b/x/y/z")
+    either.move("incoming/p/b/x/y/z", "processing/p/b/x/y/z")
+    assert read(either, "processing/p/b/x/y/z") == "data"
+    assert not either.exists("incoming/p/b/x/y/z")
+
+
+def test_move_never_overwrites(either: Spool) -> None:
+    write(either, "incoming/p/b/x", "new")
+    write(either, "processing/p/b/x", "old")
+    with pytest.raises(Occupied):
+        either.move("incoming/p/b/x", "processing/p/b/x")
+    assert (read(either, "incoming/p/b/x"), read(either, "processing/p/b/x")) == ("new", "old")
+
+
+def test_a_file_where_a_directory_is_needed_is_in_the_way(either: Spool) -> None:
+    write(either, "incoming/p/b/x/y/z")
+    write(either, "processing/p/b/x")
+    with pytest.raises(Occupied):
+        either.move("incoming/p/b/x/y/z", "processing/p/b/x/y/z")
+    assert read(either, "incoming/p/b/x/y/z") == "data"
+
+
+def test_a_directory_where_the_file_belongs_is_in_the_way(either: Spool) -> None:
+    write(either, "incoming/p/b/x")
+    write(either, "processing/p/b/x/y")
+    with pytest.raises(Occupied):
+        either.move("incoming/p/b/x", "processing/p/b/x")
+
+
+@pytest.mark.parametrize("source", ["incoming/p/b/x", "incoming/p/b/file/x", "incoming/nowhere/x"])
+def test_what_is_not_there_cannot_be_moved(either: Spool, source: str) -> None:
+    write(either, "incoming/p/b/file")
+    with pytest.raises(Vanished):
+        either.move(source, "processing/p/b/x")
+    with pytest.raises(Vanished):
+        either.move(source, "processing/not/yet/there/x")
+
+
+def test_a_link_that_dangles_is_in_the_way(either: Spool) -> None:
+    write(either, "incoming/p/b/x/y")
+    os.makedirs(either.absolute("processing/p/b"))
+    os.symlink("/nonexistent", either.absolute("processing/p/b/x"))
+    with pytest.raises(Occupied):
+        either.move("incoming/p/b/x/y", "processing/p/b/x/y")
+
+
+def test_a_name_that_is_too_long_elsewhere_is_the_systems_error(either: Spool) -> None:
+    write(either, "incoming/p/b/x")
+    with pytest.raises(OSError, match="too long"):
+        either.move("incoming/p/b/x", f"processing/p/b/{'x' * 256}")
+
+
+def test_deeper_trees_than_python_recurses_can_be_moved(either: Spool) -> None:
+    """Linux allows about two thousand directories below one another in one path."""
+    deep = "d/" * 1500 + "file"
+    here = os.open(either.root, os.O_RDONLY)
+    directory = os.open(either.absolute("incoming"), os.O_RDONLY)
+    try:
+        for name in ("p", "b", *["d"] * 1500):
+            os.mkdir(name, dir_fd=directory)
+            below = os.open(name, os.O_RDONLY, dir_fd=directory)
+            os.close(directory)
+            directory = below
+        os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=directory))
+    finally:
+        os.close(directory)
+        os.close(here)
+    either.move(f"incoming/p/b/{deep}", f"processing/p/b/{deep}")
+    assert either.identify(f"processing/p/b/{deep}")
+    either.remove_empty("incoming")
+    assert either.subdirectories("incoming") == []
+    either.move(f"processing/p/b/{deep}", "completed/p/b/file")
+    either.prune(f"processing/p/b/{deep}")  # or pytest could not remove the tree
+    assert either.subdirectories("processing/p/b") == []
+
+
+def test_a_crash_between_link_and_unlink_leaves_two_names_of_which_the_old_one_goes(
+    linking: Spool,
+) -> None:
+    write(linking, "incoming/p/b/x")
+    os.makedirs(linking.absolute("processing/p/b"))
+    os.link(linking.absolute("incoming/p/b/x"), linking.absolute("processing/p/b/x"))
+    linking.move("incoming/p/b/x", "processing/p/b/x")
+    assert not linking.exists("incoming/p/b/x")
+    assert read(linking, "processing/p/b/x") == "data"
+
+
+def test_move_beside_what_is_in_the_way(either: Spool) -> None:
+    place = Place("completed", "p", "b", "x/y")
+    write(either, place.path, "first")
+    write(either, "processing/p/b/x/y", "second")
+    assert either.move_beside("processing/p/b/x/y", place, 7).key == "x/y.~7~"
+    write(either, "completed/p/b/f", "a file")
+    write(either, "processing/p/b/f/y", "third")
+    arrived = either.move_beside("processing/p/b/f/y", Place("completed", "p", "b", "f/y"), 8)
+    assert arrived.key == "f.~8~/y"
+    write(either, "processing/p/b/x", "fourth")  # a directory stands there
+    arrived = either.move_beside("processing/p/b/x", Place("completed", "p", "b", "x"), 9)
+    assert arrived.key == "x.~9~"
+    found = {read(either, each.path) for each in either.walk("completed") if type(each) is Found}
+    assert found == {"first", "second", "a file", "third", "fourth"}
+
+
+def test_move_beside_gives_up_when_everything_is_taken(spool: Spool) -> None:
+    write(spool, "processing/p/b/x")
+    write(spool, "completed/p/b/x")
+    write(spool, "completed/p/b/x.~1~")
+    with pytest.raises(FileExistsError):
+        spool.move_beside("processing/p/b/x", Place("completed", "p", "b", "x"), 1)
+    assert read(spool, "processing/p/b/x") == "data"
+
+
+def test_pruning_beside_moves_never_loses_a_file(spool: Spool) -> None:
+    """A mover makes directories while another thread prunes them."""
+    stop = threading.Event()
+
+    def prune() -> None:
+        while not stop.is_set():
+            spool.prune("processing/p/b/x/y/z")
+
+    thread = threading.Thread(target=prune)
+    thread.start()
+    try:
+        for _ in range(300):
+            write(spool, "incoming/p/b/x/y/z")
+            spool.move("incoming/p/b/x/y/z", "processing/p/b/x/y/z")
+            spool.move("processing/p/b/x/y/z", "completed/p/b/z")
+            os.unlink(spool.absolute("completed/p/b/z"))
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_prune_stops_at_the_bucket(spool: Spool) -> None:
+    os.makedirs(spool.absolute("processing/p/b/x/y"))
+    spool.prune("processing/p/b/x/y/z")
+    assert spool.subdirectories("processing/p") == ["b"]
+    assert spool.subdirectories("processing/p/b") == []
+    spool.prune("processing/p/b/gone/z")
+    write(spool, "processing/p/b/x/keep")
+    spool.prune("processing/p/b/x/y")
+    assert read(spool, "processing/p/b/x/keep") == "data"
+
+
+# --- looking -----------------------------------------------------------------------------------
+
+
+def test_open_takes_regular_files_only(spool: Spool) -> None:
+    write(spool, "processing/p/b/file")
+    bucket = spool.absolute("processing/p/b")
+    os.symlink("file", f"{bucket}/link")
+    os.mkfifo(f"{bucket}/fifo")
+    os.mkdir(f"{bucket}/directory")
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = os.open(bucket, os.O_RDONLY)  # a socket's whole path must be short
+        listener.bind(f"/proc/self/fd/{here}/socket")
+        os.close(here)
+    for name in ("link", "fifo", "directory", "socket"):
+        with pytest.raises(NotRegular):
+            spool.open(f"processing/p/b/{name}")
+        assert spool.identify(f"processing/p/b/{name}") is None
+        assert spool.exists(f"processing/p/b/{name}")
+    for name in ("missing", "file/below"):
+        with pytest.raises(Vanished):
+            spool.open(f"processing/p/b/{name}")
+    descriptor, identity = spool.open("processing/p/b/file")
+    status = os.fstat(descriptor)
+    os.close(descriptor)
+    assert identity == (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    assert spool.identify("processing/p/b/file") == identity
+    kinds = {one.path.rpartition("/")[2]: one for one in spool.walk("processing")}
+    assert sorted(kinds) == ["fifo", "file", "link", "socket"]
+    assert kinds["fifo"] == Oddity("processing/p/b/fifo", "FIFO")
+    assert kinds["link"] == Oddity("processing/p/b/link", "symbolic link")
+    assert kinds["socket"] == Oddity("processing/p/b/socket", "socket")
+    assert isinstance(kinds["file"], Found)
+    assert kinds["file"].identity == identity
+    assert kinds["file"].uid == os.getuid()
+
+
+def test_walk_passes_over_what_is_not_there(spool: Spool) -> None:
+    assert list(spool.walk("processing/nowhere")) == []
+    write(spool, "processing/p/b/x")
+    assert [one.path for one in spool.walk("processing/p/b/x")] == ["processing/p/b/x"] or [
+        type(one) for one in spool.walk("processing/p/b/x")
+    ] == [Oddity]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.binary(min_size=1, max_size=255).filter(
+        lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+    )
+)
+def test_any_name_goes_all_the_way(spool: Spool, name: bytes) -> None:
+    key = os.fsdecode(name)
+    Path(spool.absolute("incoming/p/b")).mkdir(parents=True, exist_ok=True)
+    with open(spool.absolute(f"incoming/p/b/{key}"), "xb"):
+        pass
+    spool.move(f"incoming/p/b/{key}", f"processing/p/b/{key}")
+    assert [one.path for one in spool.walk("processing")] == [f"processing/p/b/{key}"]
+    place = Place("completed", "p", "b", key)
+    arrived = spool.move_beside(f"processing/p/b/{key}", place, 1)
+    write(spool, f"processing/p/b/{key}")
+    beside = spool.move_beside(f"processing/p/b/{key}", place, 2)
+    assert beside != arrived == place
+    os.unlink(spool.absolute(arrived.path))
+    os.unlink(spool.absolute(beside.path))
+
+
+# --- directories and notes ---------------------------------------------------------------------
+
+
+def test_prepare_wants_one_filesystem(tmp_path: Path) -> None:
+    (tmp_path / "completed").symlink_to("/dev/shm", target_is_directory=True)
+    with pytest.raises(SpoolError, match=r"completed.*same filesystem"):
+        Spool(str(tmp_path)).prepare()
+
+
+def test_prepare_says_what_is_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "failed").write_text("a file")
+    with pytest.raises(SpoolError, match="failed"):
+        Spool(str(tmp_path)).prepare()
+
+
+@pytest.mark.parametrize("obstacle", ["processing/p", "processing/p/b"])
+def test_a_file_in_a_buckets_place_is_named(spool: Spool, obstacle: str) -> None:
+    write(spool, obstacle)
+    with pytest.raises(SpoolError, match=f"{obstacle}"):
+        spool.prepare_destination("p", "b")
+
+
+def test_destinations_are_made_in_every_state(spool: Spool) -> None:
+    spool.prepare_destination("p")
+    spool.prepare_destination("p", "b")
+    spool.prepare_destination("p", "b")
+    assert [spool.subdirectories(f"{state}/p") for state in STATES] == [["b"]] * 5
+
+
+def test_only_copies_and_notes_can_be_removed(spool: Spool) -> None:
+    for path in ("incoming/p/b/x", "processing/p/b/x", "completed/p/b/x", "failed/p/b/x"):
+        write(spool, path)
+        with pytest.raises(ValueError, match="/x"):
+            spool.remove(path)
+        assert spool.exists(path)
+    write(spool, "incoming_tmp/p/b/x")
+    spool.remove("incoming_tmp/p/b/x")
+    assert not spool.exists("incoming_tmp/p/b/x")
+
+
+def test_notes_are_replaced_whole(spool: Spool) -> None:
+    spool.keep(".flood/note", "one")
+    spool.keep(".flood/note", "two")
+    assert read(spool, ".flood/note") == "two"
+    assert os.listdir(spool.absolute(".flood")) == ["note"]
+
+
+def test_flushing_reaches_every_directory_above(spool: Spool) -> None:
+    write(spool, "incoming/p/b/x/y")
+    spool.flush_directories({"incoming/p/b/x", "incoming/p/b"})
+    with pytest.raises(FileNotFoundError):
+        spool.flush_directories({"incoming/p/b/gone"})
+    assert stat.S_ISDIR(os.stat(spool.absolute("incoming/p/b/x")).st_mode)
