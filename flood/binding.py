@@ -46,13 +46,16 @@ def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
             f"the database {database} is empty, it belongs to no spool yet: start flood-watch first"
         )
     # A second database for a spool that has one would make two records of the same files.
-    if recorded is None and card is not None and _other_exists(card["database"], database):
+    if card is not None and _is_another(card["database"], database):
         raise SpoolError(
             f"the spool {server_directory} belongs to the database {card['database']}, "
             f"not to {database}: correct --database, or remove {server_directory}/{_CARD} "
             "if the spool is to start with a new one"
         )
     spool_id = recorded or (card["id"] if card else uuid.uuid4().hex)
+    # The spool's side first: should this process die in between, the next start completes it.
+    if create and (card is None or card["database"] != database):
+        spool.keep(_CARD, json.dumps({"id": spool_id, "database": database}) + "\n")
     if recorded is None:
         with models.write():
             models.execute(
@@ -60,13 +63,15 @@ def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
                 "ON CONFLICT (id) DO NOTHING",
                 (spool_id, models.utc_text(now)),
             )
-    if create and (card is None or card["database"] != database):
-        spool.keep(_CARD, json.dumps({"id": spool_id, "database": database}) + "\n")
     return spool_id
 
 
-def _other_exists(other: str, database: str) -> bool:
-    return other != database and os.path.exists(other)
+def _is_another(recorded: str, database: str) -> bool:
+    """Whether `recorded` still exists, and is not `database` by another name."""
+    try:
+        return not os.path.samefile(recorded, database)
+    except OSError:
+        return False
 
 
 def database_of(server_directory: str) -> str | None:

@@ -70,13 +70,18 @@ class WorkerLocks:
         self._directory = spool.absolute(WORKERS)
         self._local = threading.local()
         self._owners: set[str] = set()
-        self._pid = 0
+        self._pid = os.getpid()
+        self._forked = threading.Lock()
 
     def own(self) -> str:
         """This thread's name as an owner of claims; its lock is held from the first call on. Safe
         after a fork: the child gets names of its own."""
         if self._pid != os.getpid():
-            self._pid, self._owners, self._local = os.getpid(), set(), threading.local()
+            # Two threads of the child may come here at once; nobody of the parent ever does.
+            with self._forked:
+                if self._pid != os.getpid():
+                    self._owners, self._local = set(), threading.local()
+                    self._pid = os.getpid()
         owner: str | None = getattr(self._local, "owner", None)
         if owner is None:
             owner, self._local.lock = self._lock()

@@ -63,7 +63,9 @@ class NameField(NameBase):
 
 def utc_text(moment: datetime) -> str:
     """An aware time as the tables hold it."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime, whose %Y has fewer digits for the first thousand years.
+    utc = moment.astimezone(timezone.utc).replace(tzinfo=None)
+    return f"{utc.isoformat(timespec='microseconds')}Z"
 
 
 def utc_moment(text: str) -> datetime:
@@ -176,13 +178,15 @@ def close() -> None:
     """Close this thread's connection, if it has one."""
     if not database.deferred and not database.is_closed():
         database.close()
+    _leave_queue()
 
 
 class _Turn(threading.local):
-    """This thread's place in the queue of writers."""
+    """This thread's place in the queue of writers of one database; of this process alone, as a
+    descriptor that came through a fork shares its lock with the parent."""
 
     descriptor = -1
-    pid = 0
+    place = (0, "")
 
 
 _turn = _Turn()
@@ -192,15 +196,22 @@ _turn = _Turn()
 def _writers_turn(path: str) -> Iterator[None]:
     # SQLite's writers poll with growing pauses, so that a busy process starves the others. Waiting
     # for a kernel lock instead lets them in one after the other.
-    if _turn.pid != os.getpid():
+    if _turn.place != (os.getpid(), path):
+        _leave_queue()
         _turn.descriptor = os.open(f"{path}-writers", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        _turn.pid = os.getpid()
+        _turn.place = (os.getpid(), path)
     descriptor = _turn.descriptor
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         yield
     finally:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _leave_queue() -> None:
+    if _turn.descriptor >= 0:
+        os.close(_turn.descriptor)
+    _turn.descriptor, _turn.place = -1, (0, "")
 
 
 @contextmanager

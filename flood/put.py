@@ -3,26 +3,22 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
 from logging import INFO, getLogger
 from typing import Final
 
 from flood import layout, log, syscalls
 from flood.destination import Destination
 from flood.errors import FloodError, NoRoomError
-from flood.put_copy import Copier, Copy, NotCopied, Stopped, trouble
-from flood.put_plan import Source
+from flood.put_copy import Copier, Copy, NotCopied, trouble
+from flood.put_outcome import BROKEN, NO_ROOM, OCCUPIED, STOPPED, Delivered
+from flood.put_plan import Source, Stopped, batches
 from flood.put_rows import Rows
 from flood.record_values import Reason
 from flood.spool import Occupied, Spool, Vanished
-from flood.states import INCOMING, INCOMING_TMP, INTERRUPTED, PERMANENT, TRANSIENT
-
-#: What is copied, flushed, recorded together: so many files, so many bytes.
-BATCH_FILES: Final = 64
-BATCH_BYTES: Final = 64 * 1024**2
+from flood.states import INCOMING, INCOMING_TMP
 
 #: How long a name that still waits in incoming is waited for, in seconds.
 PATIENCE: Final = 5.0
@@ -34,54 +30,14 @@ _FLUSHES: Final = 8
 #: Copies that may wait for their turn with a descriptor open, before others are begun.
 _HELD: Final = 256
 
-_STOPPED: Final = Reason(
-    INTERRUPTED, "put_interrupted", "flood-put was interrupted: put the file again"
-)
-_NO_ROOM: Final = Reason(
-    TRANSIENT, "no_room", "the spool had no room: make some, then put the file again"
-)
-_OCCUPIED: Final = Reason(
-    TRANSIENT, "put_refused", "an earlier file waited under the same name: put the file again"
-)
-_BROKEN: Final = Reason(PERMANENT, "put_failed", "flood-put failed: put the file again")
-
 logger = getLogger(__name__)
-
-
-@dataclass
-class Delivered:
-    """What has become of a run so far; sizes in bytes."""
-
-    files: int = 0
-    size: int = 0
-    #: Files that cannot be put.
-    failed: int = 0
-    #: Files whose names still wait in incoming.
-    refused: int = 0
-    #: The key of each record that was made.
-    records: dict[int, str] = field(default_factory=dict)
-
-
-def check_room(
-    spool: Spool,
-    files: int,
-    size: int,
-    filesystem: Callable[[str], os.statvfs_result] = os.statvfs,
-) -> None:
-    """Raise NoRoomError unless the spool has room for so many files of so many bytes in all."""
-    status = filesystem(spool.absolute(INCOMING_TMP))
-    room = status.f_bavail * status.f_frsize
-    if size > room:
-        raise NoRoomError(f"{spool.root} has no room: {size} bytes are needed, {room} are free")
-    # Filesystems that make inodes as they need them say 0.
-    if status.f_files and files > status.f_favail:
-        raise NoRoomError(f"{spool.root} has room for {status.f_favail} more files, not {files}")
 
 
 class Put:
     """One run of flood-put. `clock` is monotonic seconds; `pause` waits for so many seconds, or
     until the stop; `patience` is how long names that wait in incoming are waited for, in seconds;
-    `problem` is told why a file was not delivered. The caller holds the put lock."""
+    `problem` is told why a file was not delivered, `delivered` is kept up to date whatever happens.
+    The caller holds the put lock."""
 
     def __init__(
         self,
@@ -89,6 +45,7 @@ class Put:
         destination: Destination,
         copier: Copier,
         rows: Rows,
+        delivered: Delivered,
         *,
         patience: float,
         clock: Callable[[], float],
@@ -100,6 +57,7 @@ class Put:
         self._destination = destination
         self._copier = copier
         self._rows = rows
+        self._delivered = delivered
         self._patience = patience
         self._clock = clock
         self._pause = pause
@@ -107,29 +65,28 @@ class Put:
         self._problem = problem
         #: Copies that lie in incoming_tmp, by path.
         self._open: dict[str, Copy] = {}
-        self.delivered = Delivered()
 
     def run(self, sources: Sequence[Source]) -> None:
-        """Deliver what can be delivered; `delivered` tells the rest, also after an exception.
+        """Deliver what can be delivered.
 
         Raises NoRoomError, Stopped, FloodError; no copy is left behind.
         """
-        reason = _BROKEN
+        reason = BROKEN
         try:
             with ThreadPoolExecutor(_FLUSHES) as pool:
                 self._run(sources, pool)
         except NoRoomError:
-            reason = _NO_ROOM
+            reason = NO_ROOM
             raise
         except Stopped:
-            reason = _STOPPED
+            reason = STOPPED
             raise
         finally:
             self._discard(list(self._open.values()), reason)
 
     def _run(self, sources: Sequence[Source], pool: ThreadPoolExecutor) -> None:
         later: list[Source] = []
-        for batch in _batches(sources):
+        for batch in batches(sources):
             free, taken = self._parted(batch)
             later += taken
             self._deliver(free, pool)
@@ -145,7 +102,7 @@ class Put:
         while True:
             self._move(list(self._open.values()))
             free, later = self._parted(later)
-            for batch in _batches(free):
+            for batch in batches(free):
                 self._deliver(batch, pool)
             if not later and not self._open:
                 return
@@ -155,12 +112,12 @@ class Put:
             self._check_stop()
         held = list(self._open.values())
         for source in [*later, *(copy.source for copy in held)]:
-            self.delivered.refused += 1
+            self._delivered.refused += 1
             self._problem(
                 f"{source.path}: an earlier file for {self._destination.uri(source.key)}, or for a "
                 "part of this path, still waits in incoming: try again later"
             )
-        self._discard(held, _OCCUPIED)
+        self._discard(held, OCCUPIED)
 
     def _parted(self, sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
         """Those whose place in incoming is free, and the others."""
@@ -253,10 +210,10 @@ class Put:
             self._flush_directory(directory)
         self._rows.arrive(moved)
         for copy in moved:
-            self.delivered.files += 1
-            self.delivered.size += copy.identity.size
+            self._delivered.files += 1
+            self._delivered.size += copy.identity.size
             if copy.record is not None:
-                self.delivered.records[copy.record] = copy.source.key
+                self._delivered.records[copy.record] = copy.source.key
             log.event(
                 logger,
                 INFO,
@@ -283,10 +240,10 @@ class Put:
             ) from error
 
     def _fail(self, error: NotCopied, copy: Copy | None = None) -> None:
-        self.delivered.failed += 1
+        self._delivered.failed += 1
         self._problem(str(error))
         if copy is not None:
-            self._discard([copy], _BROKEN._replace(message=layout.text(str(error))))
+            self._discard([copy], BROKEN._replace(message=layout.text(str(error))))
 
     def _discard(self, copies: Sequence[Copy], reason: Reason) -> None:
         for copy in copies:
@@ -300,16 +257,3 @@ class Put:
     def _check_stop(self) -> None:
         if self._stopping():
             raise Stopped
-
-
-def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
-    batch: list[Source] = []
-    size = 0
-    for source in sources:
-        if batch and (len(batch) >= BATCH_FILES or size + source.size > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(source)
-        size += source.size
-    if batch:
-        yield batch

@@ -12,7 +12,7 @@ from typing import Final
 from flood import syscalls
 from flood.destination import Destination
 from flood.errors import NoRoomError, SpoolError
-from flood.put_plan import Source
+from flood.put_plan import Source, Stopped
 from flood.spool import Identity, Spool, identity_of
 from flood.states import INCOMING_TMP
 
@@ -28,10 +28,6 @@ _NOT_IN_KERNEL: Final = frozenset(
 
 class NotCopied(Exception):
     """This one file cannot be put; the message says why."""
-
-
-class Stopped(Exception):
-    """A signal asked for the end."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Final
 
 from flood.errors import SpoolError
 from flood.locks import PUT_LOCK, WATCH_LOCK
-from flood.put_copy import Stopped
+from flood.put_plan import Stopped
 from flood.spool import Spool
 
 _LOOK: Final = 0.05
@@ -24,7 +24,7 @@ def put_lock(
     Raises Stopped, or SpoolError if this user may not even read it.
     """
     path = spool.absolute(PUT_LOCK)
-    while (descriptor := _shared(path)) is None:
+    while (descriptor := _shared(path, os.O_CREAT)) is None:
         pause(_LOOK)
         if stopping():
             raise Stopped
@@ -37,21 +37,22 @@ def put_lock(
 def watching(spool: Spool) -> bool:
     """Whether flood-watch runs on this spool. Call it seldom: a flood-watch that starts in the very
     instant of the look finds its lock taken."""
+    path = spool.absolute(WATCH_LOCK)
     try:
-        descriptor = _shared(spool.absolute(WATCH_LOCK))
+        descriptor = _shared(path, 0)
     except SpoolError:
-        return True  # nobody can tell
+        return os.path.exists(path)  # nobody can tell
     if descriptor is None:
         return True
     os.close(descriptor)
     return False
 
 
-def _shared(path: str) -> int | None:
+def _shared(path: str, flags: int) -> int | None:
     """A descriptor with the shared lock; None while somebody has it alone."""
     try:
         # flock needs no more than reading, which is all that other users may do.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, 0o666)
     except OSError as error:
         raise SpoolError(f"cannot open {path}: {error.strerror}") from error
     try:

@@ -6,11 +6,20 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
+from typing import Final
 
 from flood import layout
 from flood.destination import Destination
 from flood.errors import ConfigError
 from flood.text import printable
+
+#: What is copied, flushed, recorded together: so many files, so many bytes.
+BATCH_FILES: Final = 64
+BATCH_BYTES: Final = 64 * 1024**2
+
+
+class Stopped(Exception):
+    """A signal asked for the end."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +75,19 @@ def resolve(
     *,
     recursive: bool,
     refusal: Callable[[str], str | None],
+    stopping: Callable[[], bool],
 ) -> Plan:
     """Return the plan for these command line arguments.
 
-    Raises ConfigError if two files would get one key: neither may replace the other.
+    Raises Stopped, or ConfigError if two files would get one key: neither may replace the other.
     """
     plan = Plan()
     into = destination.into or len(arguments) > 1
     for argument in arguments:
         key = _below(destination.key, _base(argument)) if into else destination.key
         for source in _sources(argument, key, recursive, plan):
+            if stopping():
+                raise Stopped
             reason = refusal(source.key)
             if reason is None:
                 plan.sources.append(source)
@@ -150,3 +162,17 @@ def _check_unique(sources: Sequence[Source], destination: Destination) -> None:
                 f"{printable(other)} and {printable(source.path)} would both become "
                 f"{printable(destination.uri(source.key))}: put them to different places"
             )
+
+
+def batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
+    """Cut a plan into what is delivered at a time."""
+    batch: list[Source] = []
+    size = 0
+    for source in sources:
+        if batch and (len(batch) >= BATCH_FILES or size + source.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(source)
+        size += source.size
+    if batch:
+        yield batch

@@ -12,11 +12,10 @@ from flood.record_values import Arrival, Reason
 from flood.spool import Spool
 
 
-def connect(spool: Spool, database: str | None, now: datetime) -> str | None:
-    """Open the spool's database, `database` or where that is None the one that the spool was set
-    up with. Returns None, or why files have to be put without rows.
+def check_set_up(spool: Spool) -> str:
+    """Return the database that this spool was set up with; raise SpoolError if it never was.
 
-    Raises SpoolError if spool and database do not belong together.
+    What looks like a new spool may be a disk that is not mounted: nothing must be put there.
     """
     recorded = binding.database_of(spool.root)
     if recorded is None:
@@ -24,6 +23,16 @@ def connect(spool: Spool, database: str | None, now: datetime) -> str | None:
             f"{spool.root} is no spool yet: start flood-watch on it first, "
             "or set --server-directory (FLOOD_SERVER_DIRECTORY) to the one that flood-watch uses"
         )
+    return recorded
+
+
+def connect(spool: Spool, database: str | None, now: datetime) -> str | None:
+    """Open the spool's database, `database` or where that is None the one that the spool was set
+    up with. Returns None, or why files have to be put without rows.
+
+    Raises SpoolError if the spool was never set up, or does not belong to the database.
+    """
+    recorded = check_set_up(spool)
     path = recorded if database is None else database
     if not os.path.exists(path):
         if path != recorded and os.path.exists(recorded):

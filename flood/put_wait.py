@@ -5,7 +5,7 @@ from typing import Final
 
 from flood import models, queries
 from flood.errors import FloodError
-from flood.put_copy import Stopped
+from flood.put_plan import Stopped
 from flood.states import COMPLETED, FAILED
 
 _FIRST_LOOK: Final = 0.1

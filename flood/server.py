@@ -7,6 +7,7 @@ from logging import ERROR, INFO, WARNING, getLogger
 from typing import Final
 
 from flood import layout, log, models
+from flood.errors import SpoolError
 from flood.intake import BATCH, Candidate, Intake, Why
 from flood.later import Later
 from flood.spool import Found, Identity, Spool
@@ -203,7 +204,11 @@ class Server:
     def _prepare_bucket(self, directory: str) -> None:
         parts = directory.split("/")
         if len(parts) == 3 and parts[1] in self._profiles() and layout.is_name(parts[2]):
-            self._guarded(lambda: self._spool.prepare_destination(parts[1], parts[2]))
+            try:
+                self._spool.prepare_destination(parts[1], parts[2])
+            except SpoolError as error:
+                # Moves make the directories that they need, so this is worth no more than a line.
+                self._intake.leave(directory, str(error))
 
     def _wait(self) -> None:
         now = self._clock()
@@ -231,7 +236,7 @@ class Server:
         has worked again."""
         try:
             step()
-        except (models.DatabaseError, OSError) as error:
+        except (models.DatabaseError, OSError, SpoolError) as error:
             self._trouble_until = self._clock() + TROUBLE_PAUSE
             if not self._in_trouble:
                 self._in_trouble = True

@@ -55,12 +55,16 @@ def main() -> int:
 
         step("What flood recorded (flood.db)")
         print_records(home / "flood.db")
+        step("What flood logged of the first of them")
+        for line in (home / "flood.log").read_text().splitlines():
+            if " record=1 " in line:
+                console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
         step("What the bucket holds")
         print_objects(port)
         step("Where the files lie now")
         for path in sorted((home / "spool").rglob("*")):
             if path.is_file() and ".flood" not in path.parts:
-                console.print(f"  {escape(str(path.relative_to(home)))!s}", highlight=False)
+                console.print(f"  {escape(str(path.relative_to(home)))}", highlight=False)
     console.print("\nEverything was stopped, and removed again.")
     return status
 
@@ -178,7 +182,7 @@ def make_photos(directory: Path) -> None:
 
 def print_records(database: Path) -> None:
     """The table file_records, its main columns."""
-    columns = ("id", "bucket", "filepath", "current_state", "upload_outcome", "size", "retry_count")
+    columns = ("id", "filepath", "current_state", "upload_outcome", "size")
     table = Table(*columns)
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
     for row in connection.execute(f"SELECT {', '.join(columns)} FROM file_records ORDER BY id"):

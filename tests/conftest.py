@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 import trustme
+from hypothesis import settings
 
 from tests import servers
 from tests.servers import S3Server
 
 # A proxy of the machine's own must not stand between the tests and their servers.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+
+# A slow moment of a busy machine is no failure.
+settings.register_profile("flood", deadline=None)
+settings.load_profile("flood")
 
 
 @pytest.fixture(scope="session")

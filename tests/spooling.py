@@ -1,7 +1,9 @@
 """A spool with its database for one test."""
 
 import os
+import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -220,19 +222,25 @@ def _new_database() -> bytes:
         return Path(path).read_bytes()
 
 
-def in_child(call: Callable[[], object]) -> int:
-    """Run a call in a forked process; return its exit status, 0 if the call came to its end."""
+def fork() -> int:
+    """os.fork for children that take none of the locks which threads may hold meanwhile."""
     models.close()
     with warnings.catch_warnings():
-        # The child of a process with threads may meet locked locks; these calls take none.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, about those threads
+        return os.fork()
+
+
+def in_child(call: Callable[[], object]) -> int:
+    """Run a call in a forked process; return its exit status, 0 if the call came to its end."""
+    child = fork()
     if child == 0:
         status = 70
         try:
             call()
             models.close()
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -243,8 +251,6 @@ def dying_at(line: int, files: tuple[str, ...], call: Callable[[], object]) -> i
     executes in these source files; return its exit status, 0 if it was done before that."""
 
     def trace_and_call() -> None:
-        import sys
-
         passed = 0
 
         def trace(frame: FrameType, event: str, _argument: object) -> Any:

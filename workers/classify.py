@@ -167,7 +167,7 @@ def _retry_after(answer: ClientError | None) -> float | None:
 
 def _message(rule: Rule, error: BaseException, facts: _Facts) -> str:
     if rule.what is None:
-        said = _tidy(str(error))
+        said = _tidy(str(error)) or type(error).__name__
     else:
         said = rule.what + (_quotation(facts) if rule.quote else "")
     return f"{said}; {rule.advice}" if rule.advice else said

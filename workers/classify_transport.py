@@ -80,6 +80,17 @@ TRANSPORT: Final = (
         f"{AGAIN}; check that the server runs if this goes on",
         errnos={errno.ECONNREFUSED},
     ),
+    # One rule, since urllib3 reports a reset while sending as a connection that was closed.
+    Rule(
+        TRANSIENT,
+        "connection_reset",
+        "the connection to the store broke off",
+        AGAIN,
+        exceptions=(
+            *(ConnectionResetError, ConnectionAbortedError, BrokenPipeError),
+            *(http.client.RemoteDisconnected, http.client.IncompleteRead),
+        ),
+    ),
     Rule(
         TRANSIENT,
         "unreachable",
@@ -107,17 +118,6 @@ TRANSPORT: Final = (
         "the store stopped taking data",
         f"{AGAIN}; raise --connect-timeout, which bounds each write, if this goes on",
         exceptions=(TimeoutError,),
-    ),
-    # One rule, since urllib3 reports a reset while sending as a connection that was closed.
-    Rule(
-        TRANSIENT,
-        "connection_reset",
-        "the connection to the store broke off",
-        AGAIN,
-        exceptions=(
-            *(ConnectionResetError, ConnectionAbortedError, BrokenPipeError),
-            *(http.client.RemoteDisconnected, http.client.IncompleteRead),
-        ),
     ),
     Rule(
         TRANSIENT,

@@ -1,5 +1,6 @@
 """flood-watch: takes files from a directory tree into the spool."""
 
+import errno
 import os
 import sys
 import time
@@ -19,7 +20,7 @@ from flood.locks import WATCH_LOCK, FileLock
 from flood.purge import purge
 from flood.server import Server
 from flood.spool import Spool
-from flood.states import EXIT_OK
+from flood.states import EXIT_FAILED, EXIT_OK, EXIT_TRY_AGAIN
 from flood.stop import Stop
 from flood.tasks import enqueue
 from flood.text import printable
@@ -53,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"flood-watch: {printable(line)}", file=sys.stderr)
         return error.exit_status
+    except (OSError, models.DatabaseError) as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = full or "disk is full" in str(error)
+        print(f"flood-watch: cannot go on: {printable(str(error))}", file=sys.stderr)
+        return EXIT_TRY_AGAIN if full else EXIT_FAILED
     return EXIT_OK
 
 

@@ -44,7 +44,7 @@ def make_flood(tmp_path: Path) -> Iterator[MakeFlood]:
     yield make
     for one in made:
         one.close()
-        print(one.logs())  # pytest shows it with a failure
+        print(one.logs())  # noqa: T201  pytest shows it with a failure
 
 
 @pytest.fixture

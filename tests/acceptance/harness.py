@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,14 +111,14 @@ class Flood:
     """A new spool below `directory`, with the environment of its processes; a context manager.
 
     `settings` are FLOOD_* variables by their names without it. Nothing of this machine's own
-    configuration gets in. `user` is the id of the user whose processes these are, the tests' own
-    for None.
+    configuration gets in. `prefix` is a command line that runs the command line after it.
     """
 
     def __init__(
-        self, directory: Path, credentials: str, *, user: int | None = None, **settings: object
+        self, directory: Path, credentials: str, *, prefix: Sequence[str] = (), **settings: object
     ) -> None:
         self.directory = directory
+        self.python = [*prefix, sys.executable]
         self.spool = directory / "spool"
         self.database = directory / "flood.db"
         self.credentials = directory / "credentials"
@@ -139,11 +139,6 @@ class Flood:
             "FLOOD_LOG_FORMAT": "json",
         }
         self.environ |= {f"FLOOD_{name.upper()}": str(value) for name, value in settings.items()}
-        self._options: dict[str, Any] = {}
-        if user is not None:
-            self._options = {"user": user, "group": user, "extra_groups": []}
-            for owned in (directory, home, self.credentials):
-                os.chown(owned, user, user)
         self.running: list[Running] = []
         self.given: list[Given] = []
 
@@ -165,11 +160,10 @@ class Flood:
         log = self.directory / f"{len(self.running)}-{name}.log"
         running = Running(
             name,
-            [sys.executable, *command],
+            [*self.python, *command],
             log,
             env=self.environ | environ,
             cwd=self.directory,
-            **self._options,
         )
         self.running.append(running)
         return running
@@ -203,7 +197,7 @@ class Flood:
     ) -> "subprocess.CompletedProcess[str]":
         """Run `python COMMAND...` to its end."""
         return subprocess.run(
-            [sys.executable, *command],
+            [*self.python, *command],
             env=self.environ | environ,
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
@@ -212,7 +206,6 @@ class Flood:
             errors="replace",
             timeout=seconds,
             check=False,
-            **self._options,
         )
 
     # --- files -------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A store that is away for a while, then one that stays away."""
 
+import itertools
 from datetime import datetime
 
 import pytest
@@ -22,7 +23,7 @@ def moment(text: str) -> datetime:
 
 def check_delays(attempts: list[Row], initial: float = INITIAL) -> None:
     """Check what was waited after each attempt but the last."""
-    for number, (attempt, following) in enumerate(zip(attempts, attempts[1:], strict=False)):
+    for number, (attempt, following) in enumerate(itertools.pairwise(attempts)):
         base = initial * 2**number
         assert base <= attempt["delay_seconds"] <= base * (1 + JITTER)
         due = moment(attempt["next_attempt_at"])

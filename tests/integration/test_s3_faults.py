@@ -81,7 +81,7 @@ def test_refused_then_up_again(put: Send, proxy: FaultProxy) -> None:
         (Raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "bad_response"),
         (
             Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\nab"),
-            "connection_closed",
+            "connection_reset",
         ),
     ],
     ids=repr,

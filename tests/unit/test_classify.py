@@ -94,7 +94,10 @@ def chains(draw: st.DrawFn) -> BaseException:
     made = draw(st.lists(SIMPLE, min_size=1, max_size=5))
     for _ in range(draw(st.integers(0, 6))):
         one, other = draw(st.sampled_from(made)), draw(st.sampled_from(made))
-        match draw(st.integers(0, 4)):
+        how = draw(st.integers(0, 4))
+        if isinstance(one, Unprintable):
+            how %= 2  # botocore's own errors quote what they wrap
+        match how:
             case 0:
                 one.__cause__ = other
             case 1:

@@ -1,0 +1,241 @@
+"""flood-put: copies files into the spool."""
+
+import argparse
+import io
+import os
+import select
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import datetime, timezone
+from functools import partial
+from typing import Final
+
+from humanize import naturalsize
+
+from flood import config, destination, log, models, startup
+from flood.command_line import Parser
+from flood.config import Settings
+from flood.destination import Destination
+from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError
+from flood.put import PATIENCE, Put
+from flood.put_copy import Copier
+from flood.put_locks import put_lock, watching
+from flood.put_outcome import Delivered
+from flood.put_plan import Plan, Refusal, Stopped, resolve
+from flood.put_room import check_room
+from flood.put_rows import Rows, check_set_up, connect
+from flood.put_wait import Wait
+from flood.spool import Spool
+from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TRY_AGAIN
+from flood.stop import Stop
+from flood.terminal import Terminal
+from flood.text import printable
+
+_NAME: Final = "flood-put"
+_DESCRIPTION: Final = """\
+Copies files into the spool, from where they are uploaded to BUCKET with the
+credentials of PROFILE. Exit status 0 means that every file is safe there, even if
+the power fails now; with --wait, that every file is uploaded.
+
+  flood-put a.txt s3://prod/photos/b.txt       becomes b.txt
+  flood-put a.txt s3://prod/photos/2026/       becomes 2026/a.txt
+  flood-put a.txt c.txt s3://prod/photos/2026  becomes 2026/a.txt, 2026/c.txt
+  flood-put -r dir s3://prod/photos/2026/      becomes 2026/dir/...
+  flood-put -r dir s3://prod/photos/2026       becomes 2026/...
+  flood-put -r dir s3://prod/photos            becomes dir/...
+"""
+_EPILOG: Final = """\
+Paths are taken as they are: nothing in s3://... is decoded. A name that begins with
+a dash comes after --. Only regular files are put, each with its time of
+modification. A symbolic link that is named on the command line is followed; those
+inside a directory are skipped with a warning. Empty directories leave no trace, as
+S3 has none. A directory without -r, or a file that cannot be put, is an error; the
+others are put all the same. A source that changes while it is copied is copied once
+more, then refused.
+
+Nothing is ever replaced. Where an earlier file of the same name still waits to be
+taken by flood-watch, flood-put waits up to 5 seconds for its turn; then it refuses
+that file, with exit status 75.
+
+flood-watch need not be running, the files wait for it; but it must have been
+started once on this server directory. Without --database the one that it uses then is
+taken. Without write access to that, files are put without records, and --wait is
+refused. Unless a log level is set, only warnings are logged.
+
+If several exit statuses apply: 130 comes before 2, 2 before 1, 1 before 75. What
+was delivered before an error stays delivered."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run flood-put; return its exit status."""
+    stop = Stop()
+    stop.install()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale
+    options, settings = config.load(_parser(), argv, os.environ)
+    quiet_log = settings.origins["log_level"] == "default"
+    log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
+    terminal = Terminal(_NAME, quiet=options.quiet)
+    try:
+        return _put(options, settings, stop, terminal)
+    except Stopped as stopped:
+        terminal.problem(f"interrupted: {stopped}" if str(stopped) else "interrupted")
+        return EXIT_INTERRUPTED
+    except FloodError as error:
+        for line in str(error).splitlines():
+            terminal.problem(line)
+        return error.exit_status
+    finally:
+        models.close()
+
+
+def _parser() -> Parser:
+    parser = config.build_parser(_NAME, _DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="a file, or a directory")
+    parser.add_argument("destination", metavar="s3://PROFILE/BUCKET/PATH", help="where it goes")
+    parser.add_argument("-r", "--recursive", action="store_true", help="put directories, too")
+    parser.add_argument("--wait", action="store_true", help="return when everything is uploaded")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be put where")
+    parser.add_argument("--quiet", action="store_true", help="print errors and warnings only")
+    return parser
+
+
+def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: Terminal) -> int:
+    target = destination.parse(options.destination)
+    startup.announce(settings)
+    profiles = startup.read_credentials(settings, os.environ).profiles
+    if target.profile not in profiles:
+        raise ConfigError(
+            f"the credentials have no profile {target.profile!r}; "
+            f"they have {', '.join(sorted(profiles))}"
+        )
+    spool = Spool(settings.server_directory)
+    check_set_up(spool)
+    plan = resolve(
+        options.sources,
+        target,
+        recursive=options.recursive,
+        refusal=Refusal(
+            settings.ignore, normalizes=profiles[target.profile].provider.normalizes_keys
+        ),
+        stopping=stop.is_set,
+    )
+    for text in (*plan.warnings, *plan.problems):
+        terminal.problem(text)
+    if options.dry_run:
+        for source in plan.sources:
+            sys.stdout.write(f"{printable(f'{source.path} -> {target.uri(source.key)}')}\n")
+        return EXIT_FAILED if plan.problems else EXIT_OK
+    named = None if settings.origins["database"] == "default" else settings.database
+    obstacle = connect(spool, named, _now())
+    if obstacle is not None and options.wait:
+        raise SpoolError(f"{obstacle}, so --wait cannot know how uploads end: nothing was put")
+    if obstacle is not None:
+        terminal.notice(f"{obstacle}: files are put without records")
+    rows = Rows(
+        target,
+        recording=obstacle is None,
+        required=options.wait,
+        now=_now,
+        notice=terminal.problem,
+    )
+    delivered = Delivered()
+    later = False
+    try:
+        _deliver(spool, target, plan, rows, delivered, stop, terminal)
+    except NoRoomError as error:
+        terminal.problem(str(error))
+        later = True
+    amount = f"{_files(delivered.files)}, {naturalsize(delivered.size, binary=True)}"
+    failed = bool(plan.problems or delivered.failed)
+    if options.wait:
+        records = {record: target.uri(key) for record, key in delivered.records.items()}
+        missed = _wait(spool, records, stop, terminal)
+        failed = failed or missed > 0
+        done = f"{_files(delivered.files - missed)} of {amount} uploaded to {target.uri()}"
+        terminal.say(done if missed else f"{amount} uploaded to {target.uri()}")
+    else:
+        terminal.say(f"{amount} delivered to {target.uri()}")
+        if delivered.files and not watching(spool):
+            terminal.notice("flood-watch is not running: the files wait until it is started")
+    if failed:
+        return EXIT_FAILED
+    return EXIT_TRY_AGAIN if later or delivered.refused else EXIT_OK
+
+
+def _deliver(
+    spool: Spool,
+    target: Destination,
+    plan: Plan,
+    rows: Rows,
+    delivered: Delivered,
+    stop: Stop,
+    terminal: Terminal,
+) -> None:
+    if not plan.sources:
+        return
+    check_room(spool, len(plan.sources), plan.size)
+    pause = partial(_pause, stop)
+    try:
+        with (
+            put_lock(spool, pause, stop.is_set),
+            terminal.bytes_bar("copying", plan.size) as advance,
+            closing(
+                Copier(spool, target, stopping=stop.is_set, advance=advance, warn=terminal.problem)
+            ) as copier,
+        ):
+            Put(
+                spool,
+                target,
+                copier,
+                rows,
+                delivered,
+                patience=PATIENCE if watching(spool) else 0.0,
+                clock=time.monotonic,
+                pause=pause,
+                stopping=stop.is_set,
+                problem=terminal.problem,
+            ).run(plan.sources)
+    except Stopped as stopped:
+        total = _files(len(plan.sources))
+        raise Stopped(f"{delivered.files} of {total} had been delivered") from stopped
+    except FloodError:
+        if delivered.files:
+            terminal.problem(f"{_files(delivered.files)} had been delivered before this:")
+        raise
+
+
+def _wait(spool: Spool, records: Mapping[int, str], stop: Stop, terminal: Terminal) -> int:
+    try:
+        with terminal.files_bar("uploading", len(records)) as advance:
+            return Wait(
+                clock=time.monotonic,
+                pause=partial(_pause, stop),
+                stopping=stop.is_set,
+                watching=lambda: watching(spool),
+                advance=advance,
+                problem=terminal.problem,
+                notice=terminal.notice,
+            ).run(records)
+    except Stopped as stopped:
+        raise Stopped("the files are safe in the spool, their upload goes on") from stopped
+
+
+def _pause(stop: Stop, seconds: float) -> None:
+    poller = select.poll()
+    poller.register(stop.fileno(), select.POLLIN)
+    poller.poll(seconds * 1000)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _files(count: int) -> str:
+    return f"{count} file" if count == 1 else f"{count} files"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

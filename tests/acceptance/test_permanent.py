@@ -1,0 +1,111 @@
+"""Errors that no retry mends: one attempt, then failed, while everything else goes on."""
+
+import os
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from tests.acceptance.harness import Flood, MakeFlood, check_promises, credentials
+from tests.faults import s3_error
+from tests.proxy import FaultProxy
+from tests.servers import (
+    ACCESS_KEY_ID,
+    SECRET_ACCESS_KEY,
+    S3Server,
+    credentials_section,
+)
+
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
+TOO_LONG = "/".join([*["d" * 200] * 5, "key" * 10])
+DECOMPOSED = "cafe\N{COMBINING ACUTE ACCENT}"
+
+
+def check_failed(flood: Flood, key: str, code: str) -> None:
+    """Check that one permanent attempt was all that was made of this file."""
+    filepath: str | bytes = os.fsencode(key) if key == NOT_UTF8 else key
+    row = flood.row(filepath=filepath)
+    attempts = flood.attempts(row["id"])
+    assert row["current_state"] == "failed"
+    assert [(each["retry_number"], each["kind"]) for each in attempts] == [(0, "permanent")]
+    assert row["error_code"] == attempts[0]["error_code"] == code
+    assert row["error_message"] == attempts[0]["error_message"]
+    lines = [line for one in flood.running for line in one.events("failed")]
+    [line] = [each for each in lines if each["record"] == row["id"]]
+    assert (line["error"], line["reason"]) == (code, row["error_message"])
+
+
+def test_each_permanent_error_has_one_attempt(
+    make_flood: MakeFlood,
+    server: S3Server,
+    proxy: FaultProxy,
+    bucket: str,
+    bucket_name: Callable[[], str],
+) -> None:
+    main = credentials(("main", proxy.url))
+    flood = make_flood(
+        "\n".join(
+            [
+                main,
+                main.replace("[main]", "[unknown-key]").replace(ACCESS_KEY_ID, "no-such-key"),
+                main.replace("[main]", "[wrong-secret]").replace(SECRET_ACCESS_KEY, "no-secret"),
+                credentials_section("r2", proxy.url, "cloudflare"),
+            ]
+        )
+    )
+    denied, huge, absent = (bucket_name() for _ in range(3))
+    for name in (denied, huge):
+        server.make_bucket(name)
+        flood.spool.joinpath("incoming/main", name).mkdir(parents=True)
+    proxy.inject(s3_error(403, "AccessDenied", "Access Denied"), "PUT", f"^/{denied}/", times=None)
+    proxy.inject(s3_error(400, "EntityTooLarge", "Too large."), "PUT", f"^/{huge}/", times=None)
+    flood.start_watch()
+    flood.start_consumer()
+    bad = {
+        ("main", absent, "absent"): "NoSuchBucket",
+        ("main", denied, "denied"): "AccessDenied",
+        ("main", huge, "huge"): "EntityTooLarge",
+        ("unknown-key", bucket, "unknown-key"): "InvalidAccessKeyId",
+        ("wrong-secret", bucket, "wrong-secret"): "SignatureDoesNotMatch",
+        ("main", bucket, NOT_UTF8): "key_not_utf8",
+        ("main", bucket, TOO_LONG): "key_too_long",
+        ("r2", bucket, DECOMPOSED): "key_not_normalized",
+    }
+    for number, (profile, name, key) in enumerate(bad):
+        flood.drop(name, key, b"bad %d" % number, profile)
+        flood.drop(bucket, f"good-{number}", b"good %d" % number)
+    flood.wait_delivered()
+    for (_, _, key), code in bad.items():
+        check_failed(flood, key, code)
+    check_promises(flood, server, failed={key for _, _, key in bad})
+    assert proxy.count("PUT") == len(bad) + 2, "only two of these errors are answers to a PUT"
+
+
+def without_roots_rights() -> list[str]:
+    """Return the prefix of a command that cannot read what the file's mode forbids."""
+    if os.geteuid():
+        return []
+    prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    try:
+        subprocess.run([*prefix, "true"], check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("root reads everything, and setpriv cannot take that right away here")
+    return prefix
+
+
+def test_an_unreadable_file_has_one_attempt(
+    make_flood: MakeFlood, server: S3Server, bucket: str
+) -> None:
+    flood = make_flood(credentials(("main", server.url)), prefix=without_roots_rights())
+    flood.start_watch()
+    flood.start_consumer()
+    for key, mode in (("secret", 0o000), ("public", 0o644)):
+        outside = flood.outside(key)
+        outside.write_bytes(key.encode())
+        outside.chmod(mode)
+        flood.expect(bucket, key, key.encode())
+        outside.rename(flood.incoming(bucket) / key)
+    flood.wait_delivered()
+    check_failed(flood, "secret", "local_io")
+    (flood.spool / flood.row(filepath="secret")["spool_path"]).chmod(0o400)
+    check_promises(flood, server, failed={"secret"})

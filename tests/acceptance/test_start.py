@@ -1,0 +1,115 @@
+"""What flood-watch finds as it starts, while more arrives."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.acceptance.harness import Flood, check_promises
+from tests.servers import S3Server
+
+IN_PROCESSING = 800
+IN_INCOMING = 2000
+
+
+class Producer(threading.Thread):
+    """Moves small files into a directory until it is told to end."""
+
+    def __init__(self, outside: Path, incoming: Path) -> None:
+        super().__init__(daemon=True)
+        self.made = 0
+        self._outside = outside
+        self._incoming = incoming
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        while not self._end.is_set():
+            self._outside.write_bytes(b"%d" % self.made)
+            # A directory now and then, as they take another way into the watch.
+            directory = self._incoming / f"dir-{self.made // 20}"
+            directory.mkdir(exist_ok=True)
+            self._outside.rename(directory / f"new-{self.made:05}")
+            self.made += 1
+            self._end.wait(0.001)
+
+    def end(self) -> None:
+        self._end.set()
+        self.join()
+
+
+def ids(flood: Flood, prefix: str) -> list[int]:
+    return [
+        row["id"] for row in flood.rows() if row["filepath"].rpartition("/")[2].startswith(prefix)
+    ]
+
+
+def test_processing_comes_first_then_incoming_then_what_arrives(flood: Flood) -> None:
+    processing = flood.spool / "processing/main/bucket"
+    processing.mkdir(parents=True)
+    incoming = flood.incoming("bucket")
+    for number in range(IN_PROCESSING):
+        (processing / f"processing-{number}").write_bytes(b"p")
+    for number in range(IN_INCOMING):
+        (incoming / f"incoming-{number}").write_bytes(b"i")
+    producer = Producer(flood.outside("new"), incoming)
+    producer.start()
+    try:
+        watch = flood.start_watch()
+        before = producer.made
+        flood.wait_for(lambda: producer.made > before + 300, "more arrivals")
+    finally:
+        producer.end()
+    assert before > 10, "some arrived while flood-watch started"
+    total = IN_PROCESSING + IN_INCOMING + producer.made
+    flood.wait_for(lambda: flood.count() >= total, "every file")
+    watch.signal(signal.SIGTERM)
+    assert watch.wait() == 0
+
+    assert flood.count(current_state="processing") == total
+    assert flood.files("incoming") == []
+    assert sorted(row["spool_path"] for row in flood.rows()) == flood.files("processing")
+    first, second = ids(flood, "processing-"), ids(flood, "incoming-")
+    assert (len(first), len(second)) == (IN_PROCESSING, IN_INCOMING)
+    assert max(first) < min(second)
+    assert max(first) < min(ids(flood, "new-"))
+    late = [
+        row["id"] for row in flood.rows() if row["filepath"].partition("/new-")[2] > f"{before:05}"
+    ]
+    assert len(late) > 200
+    assert max(second) < min(late)
+
+
+def test_every_profile_and_bucket_is_taken_up(
+    flood: Flood, server: S3Server, bucket_name: Callable[[], str]
+) -> None:
+    flood.credentials.write_text(
+        flood.credentials.read_text() + flood.credentials.read_text().replace("[main]", "[other]")
+    )
+    for profile in ("main", "other"):
+        for state in ("processing", "incoming"):
+            bucket = server.make_bucket(bucket_name())
+            key = f"{profile}/{state}"
+            path = flood.spool / state / profile / bucket / key
+            path.parent.mkdir(parents=True)
+            path.write_bytes(key.encode())
+            flood.expect(bucket, key, key.encode(), profile)
+    left = flood.spool / "incoming_tmp/main/bucket/.half-a-copy"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    flood.start_watch()
+    for given in flood.given:
+        for state in ("incoming_tmp", "incoming", "processing", "completed", "failed"):
+            assert (flood.spool / state / given.profile / given.bucket).is_dir()
+    flood.start_consumer()
+    flood.wait_delivered()
+    check_promises(flood, server)
+    assert oct(os.stat(flood.database).st_mode & 0o777) == "0o600"
+
+
+def test_a_second_flood_watch_is_turned_away(flood: Flood) -> None:
+    first = flood.start_watch()
+    second = flood.run("-m", "flood.commands.watch")
+    assert second.returncode == 75
+    assert f"another flood-watch is at work on {flood.spool}" in second.stderr
+    assert first.alive()

@@ -1,0 +1,153 @@
+"""A server directory with the one database that belongs to it."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flood import binding, models
+from flood.errors import SpoolError
+from flood.spool import Spool
+from tests.spooling import START, dying_at
+
+
+class Pair:
+    """A server directory and a database of these names."""
+
+    def __init__(self, directory: Path, spool: str = "spool", database: str = "flood.db") -> None:
+        self.spool = Spool(str(directory / spool))
+        self.database = str(directory / database)
+
+    def bind(self, *, create: bool = False) -> str:
+        self.spool.prepare()
+        models.migrate(self.database, create=create)
+        try:
+            return binding.bind(self.spool, self.database, create=create, now=START)
+        finally:
+            models.close()
+
+    @property
+    def card(self) -> str:
+        return self.spool.absolute(".flood/spool")
+
+
+def test_two_new_sides_are_bound_for_good(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    made = pair.bind(create=True)
+    assert made == pair.bind() == pair.bind(create=True)
+    assert binding.database_of(pair.spool.root) == pair.database
+    assert len(made) == 32
+
+
+def test_before_flood_watch_there_is_nothing_to_bind(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    Path(pair.database).touch()
+    with pytest.raises(SpoolError, match="no spool yet: start flood-watch"):
+        pair.bind()
+    assert not os.path.exists(pair.card)
+    assert binding.database_of(pair.spool.root) is None
+
+
+def test_another_spools_database_is_refused(tmp_path: Path) -> None:
+    one, two = Pair(tmp_path, "one", "one.db"), Pair(tmp_path, "two", "two.db")
+    one.bind(create=True)
+    two.bind(create=True)
+    for create in (False, True):
+        with pytest.raises(SpoolError) as caught:
+            Pair(tmp_path, "one", "two.db").bind(create=create)
+        message = str(caught.value)
+        assert all(part in message for part in (one.spool.root, one.database, two.database))
+    one.bind()
+    two.bind()
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_second_database_is_refused_while_the_first_exists(tmp_path: Path, create: bool) -> None:
+    Pair(tmp_path).bind(create=True)
+    other = Pair(tmp_path, database="other.db")
+    Path(other.database).touch()
+    with pytest.raises(SpoolError, match=r"other\.db"):
+        other.bind(create=create)
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_copy_of_the_database_is_refused_while_the_first_exists(
+    tmp_path: Path, create: bool
+) -> None:
+    Pair(tmp_path).bind(create=True)
+    copy = Pair(tmp_path, database="copy.db")
+    shutil.copy(tmp_path / "flood.db", copy.database)
+    with pytest.raises(SpoolError, match=r"flood\.db, not to .*copy\.db"):
+        copy.bind(create=create)
+
+
+def test_a_lost_database_is_replaced_by_flood_watch_only(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    made = pair.bind(create=True)
+    os.unlink(pair.database)
+    Path(pair.database).touch()
+    with pytest.raises(SpoolError, match="start flood-watch"):
+        pair.bind()
+    assert pair.bind(create=True) == made
+
+
+def test_a_moved_database_is_followed(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    made = pair.bind(create=True)
+    moved = Pair(tmp_path, database="moved.db")
+    os.rename(pair.database, moved.database)
+    assert moved.bind() == made
+    assert moved.bind(create=True) == made
+    assert binding.database_of(pair.spool.root) == moved.database
+
+
+def test_the_same_database_by_another_name_is_no_other(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    made = pair.bind(create=True)
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert Pair(tmp_path, database="link/flood.db").bind() == made
+
+
+def test_a_disk_that_is_not_mounted_is_no_new_spool(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    made = pair.bind(create=True)
+    shutil.rmtree(pair.spool.root)
+    with pytest.raises(SpoolError, match="mounted") as caught:
+        pair.bind(create=True)
+    command = str(caught.value).rpartition("again: ")[2]
+    subprocess.run(["sh", "-c", command], check=True)  # what it says does help
+    assert pair.bind() == made
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"id": 1', b"\xff\xfe", b'"id"'])
+def test_a_broken_card_is_named(tmp_path: Path, content: bytes) -> None:
+    pair = Pair(tmp_path)
+    pair.bind(create=True)
+    Path(pair.card).write_bytes(content)
+    with pytest.raises(SpoolError, match=r"cannot read .*\.flood/spool"):
+        pair.bind(create=True)
+
+
+def test_the_first_start_may_die_at_any_time(tmp_path: Path) -> None:
+    """Whatever has been written by then, the next start goes on with it."""
+    models.migrate(str(tmp_path / "new.db"), create=True)
+    models.close()
+    line, died = 0, True
+    while died:
+        line += 1
+        pair = Pair(tmp_path, f"spool-{line}", f"flood-{line}.db")
+        pair.spool.prepare()
+        shutil.copy(tmp_path / "new.db", pair.database)
+
+        def first_start(pair: Pair = pair) -> None:
+            models.bind(pair.database)
+            binding.bind(pair.spool, pair.database, create=True, now=START)
+
+        died = dying_at(line, ("flood/binding.py", "flood/spool.py"), first_start) != 0
+        made = pair.bind(create=True)
+        with open(pair.card, encoding="utf-8") as card:
+            assert json.load(card) == {"id": made, "database": pair.database}
+    assert line > 10

@@ -1,0 +1,209 @@
+"""Locks that the kernel gives back, shown with real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flood.locks import FileLock, WorkerLocks
+from flood.spool import Spool
+from tests.spooling import fork, in_child
+
+OWN = """
+import sys
+from flood.locks import WorkerLocks
+from flood.spool import Spool
+locks = WorkerLocks(Spool(sys.argv[1]))
+print(locks.own(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    made = Spool(str(tmp_path))
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+def locks(spool: Spool) -> Iterator[WorkerLocks]:
+    made = WorkerLocks(spool)
+    yield made
+    made.disown()
+
+
+def start_worker(spool: Spool) -> "tuple[subprocess.Popen[str], str]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWN, spool.root],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def test_a_file_lock_is_held_by_one_or_shared(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    one, two = FileLock(path), FileLock(path)
+    assert one.try_exclusive()
+    assert not two.try_exclusive()
+    assert not two.try_shared()
+    one.release()
+    one.release()  # twice is no error
+    assert two.try_shared()
+    one.shared()
+    assert not one.try_exclusive()  # and what it held is given back
+    assert two.try_exclusive()
+    two.release()
+
+
+def test_a_file_lock_survives_in_no_child(tmp_path: Path) -> None:
+    lock = FileLock(str(tmp_path / "lock"))
+    assert lock.try_exclusive()
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    lock.release()
+    assert lock.try_exclusive()
+    lock.release()
+    child.communicate(b"\n")
+
+
+def test_a_worker_lives_until_its_process_is_killed(spool: Spool, locks: WorkerLocks) -> None:
+    process, owner = start_worker(spool)
+    try:
+        assert not locks.dead(owner)
+        process.send_signal(signal.SIGSTOP)
+        assert not locks.dead(owner)  # it may go on
+    finally:
+        process.kill()
+        process.communicate()
+    assert locks.dead(owner)
+
+
+def test_an_unknown_worker_is_dead(locks: WorkerLocks) -> None:
+    assert locks.dead("0" * 32)
+
+
+def test_each_thread_is_a_worker_of_its_own(locks: WorkerLocks) -> None:
+    owners: list[str] = []
+    again: list[str] = []
+    together, done = threading.Barrier(5), threading.Event()
+
+    def work() -> None:
+        together.wait()
+        owners.append(locks.own())
+        again.append(locks.own())
+        together.wait()
+        done.wait()
+        locks.disown()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    together.wait()
+    together.wait()
+    alive = [not locks.dead(owner) for owner in owners]
+    known = locks.of_process()
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert alive == [True] * 4
+    assert known == sorted(owners) == sorted(again)
+    assert len(set(owners)) == 4
+    assert [locks.dead(owner) for owner in owners] == [True] * 4
+    assert locks.of_process() == []
+
+
+def test_who_disowns_gets_a_new_name(locks: WorkerLocks) -> None:
+    first = locks.own()
+    assert locks.own() == first
+    assert not locks.dead(first)
+    locks.disown()
+    assert locks.dead(first)
+    second = locks.own()
+    assert second != first
+    assert locks.of_process() == [second]
+
+
+def test_a_forked_worker_is_another_one(spool: Spool, locks: WorkerLocks) -> None:
+    parent = locks.own()
+
+    def child() -> None:
+        assert locks.of_process() == []
+        mine = locks.own()
+        assert mine != parent
+        assert locks.of_process() == [mine]
+        assert not locks.dead(parent)
+        locks.disown()
+        assert locks.dead(mine)
+
+    assert in_child(child) == 0
+    assert locks.own() == parent
+    assert not locks.dead(parent)
+
+
+def test_the_child_does_not_keep_its_parent_alive(spool: Spool, locks: WorkerLocks) -> None:
+    """A parent that dies after a fork is dead, once the child has a name of its own."""
+    parent = locks.own()
+    reader, writer = os.pipe()
+    release, hold = os.pipe()
+    child = fork()
+    if child == 0:
+        try:
+            os.close(hold)
+            os.write(writer, locks.own().encode())
+            os.read(release, 1)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.close(release)
+    assert os.read(reader, 100)
+    locks.disown()
+    gone = locks.dead(parent)
+    os.close(hold)
+    os.waitpid(child, 0)
+    os.close(reader)
+    assert gone
+
+
+def test_locks_of_the_dead_are_removed_but_not_those_who_still_own(
+    spool: Spool, locks: WorkerLocks
+) -> None:
+    living = locks.own()
+    for name in ("a" * 32, "b" * 32):
+        Path(spool.absolute(f".flood/workers/{name}")).touch()
+    locks.forget_dead({"a" * 32})
+    left = set(os.listdir(spool.absolute(".flood/workers")))
+    assert left == {living, "a" * 32}
+    assert not locks.dead(living)
+
+
+def test_forgetting_before_any_worker_was(locks: WorkerLocks) -> None:
+    locks.forget_dead(())
+
+
+def test_owning_beside_a_busy_sweep(spool: Spool, locks: WorkerLocks) -> None:
+    """A name whose file a sweep removes in the instant between making and locking is not used."""
+    stop = threading.Event()
+    other = WorkerLocks(spool)
+
+    def sweep() -> None:
+        while not stop.is_set():
+            other.forget_dead(())
+
+    thread = threading.Thread(target=sweep)
+    thread.start()
+    try:
+        for _ in range(200):
+            assert os.path.exists(spool.absolute(f".flood/workers/{locks.own()}"))
+            assert not other.dead(locks.own())
+            locks.disown()
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,317 @@
+"""The tables over a real SQLite file."""
+
+import fcntl
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import peewee
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flood import models
+from flood.errors import SpoolError
+from flood.models import FileRecord, RetryAttempt, SpoolInfo, name_from, name_value
+from tests.spooling import START, House, fork
+
+zones = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(
+    lambda offset: timezone(timedelta(minutes=offset // timedelta(minutes=1)))
+)
+moments = st.datetimes(
+    min_value=datetime(1, 1, 3),  # noqa: DTZ001  hypothesis wants naive bounds
+    max_value=datetime(9999, 12, 29),  # noqa: DTZ001  likewise
+    timezones=zones,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[str]:
+    yield str(tmp_path / "flood.db")
+    models.close()
+
+
+def record(**changes: object) -> FileRecord:
+    known: dict[str, object] = {
+        "profile": "p",
+        "bucket": "b",
+        "filepath": "key",
+        "file_creation_date": START,
+        "current_state": "processing",
+        "last_updated": START,
+        "device": 1,
+        "inode": 2,
+        "size": 3,
+        "mtime_ns": 4,
+        "spool_path": "processing/p/b/key",
+        "created_at": START,
+    }
+    made: FileRecord = FileRecord.create(**{**known, **changes})
+    return made
+
+
+# --- values ------------------------------------------------------------------------------------
+
+
+@given(moments)
+def test_times_come_back(moment: datetime) -> None:
+    assert models.utc_moment(models.utc_text(moment)) == moment
+
+
+@given(moments, moments)
+def test_the_order_of_texts_is_the_order_of_times(one: datetime, two: datetime) -> None:
+    assert (models.utc_text(one) < models.utc_text(two)) == (one < two)
+
+
+@given(st.binary(max_size=300).filter(lambda name: b"\0" not in name).map(os.fsdecode))
+def test_names_come_back(name: str) -> None:
+    value = name_value(name)
+    assert name_from(value) == name
+    with sqlite3.connect(":memory:") as memory:
+        [stored] = memory.execute("SELECT ?", (value,)).fetchone()
+        assert name_from(stored) == name
+        memory.rollback()
+    memory.close()
+
+
+def test_records_keep_names_that_are_no_text(house: House) -> None:
+    name = os.fsdecode(b"caf\xe9 \xff")
+    made = record(profile=name, filepath=name, spool_path=f"processing/{name}")
+    read = FileRecord.get_by_id(made.id)
+    assert (read.profile, read.filepath, read.spool_path) == (name, name, f"processing/{name}")
+    assert read.created_at == START
+    assert read.completed_at is None
+    assert FileRecord.get(FileRecord.filepath == name).id == made.id
+
+
+# --- the schema --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", [FileRecord, RetryAttempt, SpoolInfo])
+def test_models_have_the_columns_of_the_tables(house: House, table: type[models.Table]) -> None:
+    known = models.execute(f"PRAGMA table_info({table._meta.table_name})").fetchall()
+    fields = table._meta.columns
+    assert [column[1] for column in known] == list(fields)
+    for _, name, _, required, _, is_key in known:
+        assert fields[name].null != bool(required or is_key), name
+
+
+def test_file_records_has_the_promised_columns(house: House) -> None:
+    names = [column[1] for column in models.execute("PRAGMA table_info(file_records)").fetchall()]
+    assert names[:8] == [
+        "id",
+        "profile",
+        "bucket",
+        "filepath",
+        "file_creation_date",
+        "current_state",
+        "last_updated",
+        "upload_outcome",
+    ]
+
+
+def test_one_row_a_key_is_in_processing(house: House) -> None:
+    record()
+    record(bucket="other")
+    record(current_state="completed")
+    record(current_state="completed")
+    with pytest.raises(peewee.IntegrityError):
+        record()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"current_state": "elsewhere"}, {"upload_outcome": "maybe"}, {"size": None}]
+)
+def test_wrong_values_are_refused(house: House, wrong: dict[str, object]) -> None:
+    with pytest.raises(peewee.IntegrityError):
+        record(**wrong)
+
+
+def test_ids_are_never_used_again(house: House) -> None:
+    first = record().id
+    models.execute("DELETE FROM file_records")
+    assert record().id > first
+
+
+@pytest.mark.parametrize(
+    ("sql", "index"),
+    [
+        (
+            "SELECT id FROM file_records WHERE current_state = 'processing' AND owner IS NULL "
+            "AND profile = ? AND bucket = ? AND next_attempt_at <= ? ORDER BY next_attempt_at, id",
+            "file_records_due",
+        ),
+        (
+            "SELECT id FROM file_records WHERE current_state = 'processing' AND owner = ? "
+            "ORDER BY claimed_at",
+            "file_records_claimed",
+        ),
+        (
+            "SELECT id FROM file_records WHERE inode IN (?) "
+            "AND current_state IN ('incoming_tmp', 'incoming')",
+            "file_records_arriving",
+        ),
+        (
+            "SELECT id FROM file_records WHERE spool_path IN (?) AND current_state = ?",
+            "file_records_place",
+        ),
+    ],
+)
+def test_hot_questions_have_an_index(house: House, sql: str, index: str) -> None:
+    values = ("x",) * sql.count("?")
+    plan = models.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+    assert any(index in line[3] for line in plan), plan
+
+
+# --- opening -----------------------------------------------------------------------------------
+
+
+def test_a_new_database_belongs_to_its_user_alone(path: str) -> None:
+    assert models.migrate(path, create=True) == ["0001_initial"]
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert models.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    for name in os.listdir(os.path.dirname(path)):
+        assert stat.S_IMODE(os.stat(f"{os.path.dirname(path)}/{name}").st_mode) == 0o600, name
+    assert models.execute("PRAGMA synchronous").fetchone() == (1,)
+    models.close()
+    assert models.migrate(path, create=False) == []
+
+
+def test_an_empty_file_becomes_a_database(path: str) -> None:
+    """A first start died between making the file and filling it."""
+    Path(path).touch()
+    assert models.migrate(path, create=False) == ["0001_initial"]
+
+
+def test_who_must_not_create_is_told_what_to_do(path: str) -> None:
+    with pytest.raises(SpoolError, match=f"{path} does not exist.*flood-watch"):
+        models.migrate(path, create=False)
+    assert not os.path.exists(path)
+
+
+def test_a_newer_schema_is_refused(path: str) -> None:
+    models.migrate(path, create=True)
+    models.execute(
+        "INSERT INTO schema_migration (name, applied) VALUES ('0999_later', '2030-01-01')"
+    )
+    models.close()
+    with pytest.raises(SpoolError, match=r"newer flood.*0999_later.*upgrade"):
+        models.migrate(path, create=True)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_what_is_no_database_is_refused(path: str, create: bool) -> None:
+    Path(path).write_bytes(b"something else entirely " * 100)
+    with pytest.raises(SpoolError, match="cannot use the database"):
+        models.migrate(path, create=create)
+    assert Path(path).read_bytes() == b"something else entirely " * 100
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpoolError, match=r"missing/flood\.db.*No such file"):
+        models.migrate(str(tmp_path / "missing" / "flood.db"), create=True)
+
+
+def test_a_directory_is_no_database(tmp_path: Path) -> None:
+    with pytest.raises(SpoolError, match="cannot use the database"):
+        models.migrate(str(tmp_path), create=True)
+
+
+def test_several_first_starts_at_once(path: str) -> None:
+    code = "import sys; from flood import models; models.migrate(sys.argv[1], create=True)"
+    started = [
+        subprocess.Popen([sys.executable, "-W", "error", "-c", code, path], stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    errors = [process.communicate()[1] for process in started]
+    assert errors == [b""] * 4
+    models.bind(path)
+    assert models.execute("SELECT name FROM schema_migration").fetchall() == [("0001_initial",)]
+
+
+# --- transactions ------------------------------------------------------------------------------
+
+
+def test_a_write_is_kept_or_undone_as_a_whole(house: House) -> None:
+    def write(name: str) -> None:
+        with models.write():
+            record(filepath=name)
+            with models.write():
+                record(filepath=f"{name} within")
+            if name == "undone":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write("undone")
+    assert house.rows() == []
+    write("kept")
+    assert [row["filepath"] for row in house.rows()] == ["kept", "kept within"]
+
+
+def test_writers_take_turns(house: House) -> None:
+    """Adding up by reading then writing loses nothing among threads and processes."""
+    models.execute("CREATE TABLE total (value INTEGER)")
+    models.execute("INSERT INTO total VALUES (0)")
+
+    def add() -> None:
+        for _ in range(50):
+            with models.write():
+                [value] = models.execute("SELECT value FROM total").fetchone()
+                models.execute("UPDATE total SET value = ?", (value + 1,))
+        models.close()
+
+    child = fork()
+    if child == 0:
+        try:
+            add()
+        finally:
+            os._exit(0)
+    threads = [threading.Thread(target=add) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.waitpid(child, 0)
+    assert models.execute("SELECT value FROM total").fetchone() == (200,)
+
+
+def test_a_write_waits_for_the_turn_of_its_own_database(tmp_path: Path, house: House) -> None:
+    """After the models were bound to another file, its lock counts, not that of the former."""
+    with models.write():
+        pass
+    other = str(tmp_path / "other.db")
+    models.migrate(other, create=True)
+    with models.write():
+        assert _turn_is_taken(other)
+        assert not _turn_is_taken(house.database)
+    assert not _turn_is_taken(other)
+
+
+def _turn_is_taken(database: str) -> bool:
+    with open(f"{database}-writers", "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_closing_gives_everything_back(house: House) -> None:
+    with models.write():
+        record()
+    held = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is(fd)]
+    assert any(house.database in path for path in held)
+    models.close()
+    models.close()
+    held = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is(fd)]
+    assert not any(house.database in path for path in held)
+
+
+def _is(descriptor: str) -> bool:
+    return os.path.islink(f"/proc/self/fd/{descriptor}")
