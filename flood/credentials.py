@@ -80,7 +80,11 @@ def load(argument: str | None, argument_first: bool, environ: Mapping[str, str])
             )
             warnings.append(passed_over[-1])
             continue
-        profiles = _profiles(path, file, warnings)
+        odd = tuple(warnings)
+        try:
+            profiles = _profiles(path, file, warnings)
+        except CredentialsError as error:
+            raise CredentialsError("\n".join([*odd, str(error)])) from None
         unused = [f"before --credentials {printable(other.path)}" for other in given] * (
             candidate is searched and not argument_first
         )

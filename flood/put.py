@@ -206,8 +206,7 @@ class Put:
 
     def _settle(self, moved: Sequence[Copy]) -> None:
         """Make renames last, then tell everybody."""
-        for directory in sorted({os.path.dirname(copy.target) for copy in moved}):
-            self._flush_directory(directory)
+        self._flush_directories({os.path.dirname(copy.target) for copy in moved})
         self._rows.arrive(moved)
         for copy in moved:
             self._delivered.files += 1
@@ -227,16 +226,19 @@ class Put:
                 size=copy.identity.size,
             )
 
-    def _flush_directory(self, directory: str) -> None:
+    def _flush_directories(self, directories: set[str]) -> None:
         try:
-            self._spool.flush_directories({directory})
+            self._spool.flush_directories(directories)
         except FileNotFoundError:
-            # The watcher has taken the files already, and somebody the empty directory.
-            self._flush_directory(os.path.dirname(directory))
+            # The watcher has taken the files already, then somebody a directory that was empty.
+            left = {
+                each if self._spool.exists(each) else os.path.dirname(each) for each in directories
+            }
+            self._flush_directories(left)
         except OSError as error:
             raise FloodError(
-                f"cannot flush {self._spool.absolute(directory)}: {error.strerror}; the files are "
-                "there, but may not survive a power failure"
+                f"cannot flush {self._spool.root}: {error.strerror}; the files are there, but may "
+                "not survive a power failure"
             ) from error
 
     def _fail(self, error: NotCopied, copy: Copy | None = None) -> None:

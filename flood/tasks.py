@@ -103,7 +103,7 @@ def sweep() -> None:
 
     agent = _agent()
     if queries.sweep_begins(agent.now(), sweeping.INTERVAL):
-        sweeping.sweep(agent, enqueue_ring, _outstanding_rings())
+        sweeping.sweep(agent, enqueue_ring, _outstanding_rings(), enqueue_retry)
 
 
 def _outstanding_rings() -> set[tuple[str, str]]:

@@ -206,6 +206,30 @@ def house(directory: Path) -> Iterator[House]:
         models.close()
 
 
+@contextmanager
+def quick_house() -> Iterator[House]:
+    """A spool in memory where that can be had, for tests that make many."""
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(dir=memory) as directory, house(Path(directory)) as made:
+        yield made
+
+
+def deaths(
+    call: Callable[[House], object],
+    arrange: Callable[[House], None],
+    files: tuple[str, ...],
+) -> Iterator[House]:
+    """Houses, each arranged anew, in which a process died before one line of the call: before the
+    first that it executes in these source files, then before the second, until it survives."""
+    line, died = 0, True
+    while died:
+        line += 1
+        with quick_house() as made:
+            arrange(made)
+            died = dying_at(line, files, lambda house=made: call(house)) != 0  # type: ignore[misc]  # bound now
+            yield made
+
+
 @cache
 def _new_database() -> bytes:
     """A migrated database with the queue's tables; made once, as it takes a while."""
@@ -239,7 +263,7 @@ def in_child(call: Callable[[], object]) -> int:
             call()
             models.close()
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001  the exit status tells
             traceback.print_exc()
         finally:
             os._exit(status)

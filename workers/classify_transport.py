@@ -1,4 +1,4 @@
-"""The rows of the error table for what happens between here and the store."""
+"""The rows of the error table for what happens on the way to the store."""
 
 import errno
 import http.client

@@ -165,7 +165,6 @@ class S3:
                 Bucket=upload.bucket,
                 Key=upload.key,
                 Body=body,
-                ContentLength=upload.size,
                 ContentType=content_type(upload.key),
             )
         except Exception:

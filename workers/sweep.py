@@ -1,6 +1,7 @@
 """Finds the work that no task announces."""
 
 from collections.abc import Callable, Collection
+from datetime import timedelta
 from logging import ERROR, INFO, WARNING, getLogger
 from typing import Final
 
@@ -27,10 +28,15 @@ Ring = Callable[[str, str], None]
 logger = getLogger(__name__)
 
 
-def sweep(agent: Agent, ring: Ring, outstanding: Collection[tuple[str, str]]) -> None:
+def sweep(
+    agent: Agent,
+    ring: Ring,
+    outstanding: Collection[tuple[str, str]],
+    schedule: settle.Schedule,
+) -> None:
     """Take up what dead workers left, what somebody removed, multipart uploads of settled records;
     ring for every profile and bucket that has due records, unless a ring is `outstanding`."""
-    take_over(agent)
+    take_over(agent, schedule)
     _find_vanished(agent)
     _abort_leftovers(agent)
     agent.locks.forget_dead(claiming.owners())
@@ -49,8 +55,8 @@ def sweep(agent: Agent, ring: Ring, outstanding: Collection[tuple[str, str]]) ->
             )
 
 
-def take_over(agent: Agent) -> None:
-    """S6, S7, S9: settle what dead workers had claimed."""
+def take_over(agent: Agent, schedule: settle.Schedule) -> None:
+    """S6, S7, S9: settle what dead workers had claimed, or schedule its next attempt."""
     for owner in claiming.owners():
         if not agent.locks.dead(owner):
             continue
@@ -58,10 +64,10 @@ def take_over(agent: Agent) -> None:
         for start in range(0, len(claims), _BATCH):
             with models.write():
                 for claim in claims[start : start + _BATCH]:
-                    _take_over(agent, claim)
+                    _take_over(agent, claim, schedule)
 
 
-def _take_over(agent: Agent, claim: Claimed) -> None:
+def _take_over(agent: Agent, claim: Claimed, schedule: settle.Schedule) -> None:
     identity = agent.spool.identify(claim.path)
     if identity is None or identity[:2] != claim.identity[:2]:
         settle.settle(agent, [Missing(claim)], _never)
@@ -78,7 +84,11 @@ def _take_over(agent: Agent, claim: Claimed) -> None:
         settings.retry_jitter,
         agent.uniform,
     )
-    records.lose(claim, seconds, agent.now())
+    now = agent.now()
+    if records.lose(claim, seconds, now):
+        retries_left = max(0, settings.retry_max - claim.retry_count - pays)
+        due = now + timedelta(seconds=seconds)
+        schedule(claim.id, claim.profile, claim.bucket, due, retries_left)
     log.event(
         logger,
         WARNING,

@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from functools import partial
@@ -129,40 +129,39 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
             sys.stdout.write(f"{printable(f'{source.path} -> {target.uri(source.key)}')}\n")
         return EXIT_FAILED if plan.problems else EXIT_OK
     named = None if settings.origins["database"] == "default" else settings.database
-    obstacle = connect(spool, named, _now())
-    if obstacle is not None and options.wait:
-        raise SpoolError(f"{obstacle}, so --wait cannot know how uploads end: nothing was put")
-    if obstacle is not None:
-        terminal.notice(f"{obstacle}: files are put without records")
-    rows = Rows(
-        target,
-        recording=obstacle is None,
-        required=options.wait,
-        now=_now,
-        notice=terminal.problem,
-    )
+    rows = _rows(spool, named, target, options.wait, terminal)
     delivered = Delivered()
-    later = False
+    no_room = False
     try:
         _deliver(spool, target, plan, rows, delivered, stop, terminal)
     except NoRoomError as error:
         terminal.problem(str(error))
-        later = True
-    amount = f"{_files(delivered.files)}, {naturalsize(delivered.size, binary=True)}"
-    failed = bool(plan.problems or delivered.failed)
+        no_room = True
     if options.wait:
-        records = {record: target.uri(key) for record, key in delivered.records.items()}
-        missed = _wait(spool, records, stop, terminal)
-        failed = failed or missed > 0
-        done = f"{_files(delivered.files - missed)} of {amount} uploaded to {target.uri()}"
-        terminal.say(done if missed else f"{amount} uploaded to {target.uri()}")
+        missed = _wait(spool, target, delivered, stop, terminal)
     else:
-        terminal.say(f"{amount} delivered to {target.uri()}")
-        if delivered.files and not watching(spool):
-            terminal.notice("flood-watch is not running: the files wait until it is started")
-    if failed:
+        missed = 0
+        _tell_delivered(spool, target, delivered, terminal)
+    if plan.problems or delivered.failed or missed:
         return EXIT_FAILED
-    return EXIT_TRY_AGAIN if later or delivered.refused else EXIT_OK
+    return EXIT_TRY_AGAIN if no_room or delivered.refused else EXIT_OK
+
+
+def _rows(
+    spool: Spool, database: str | None, target: Destination, wait: bool, terminal: Terminal
+) -> Rows:
+    obstacle = connect(spool, database, _now())
+    if obstacle is not None and wait:
+        raise SpoolError(f"{obstacle}, so --wait cannot know how uploads end: nothing was put")
+    if obstacle is not None:
+        terminal.notice(f"{obstacle}: files are put without records")
+    return Rows(
+        target,
+        recording=obstacle is None,
+        required=wait,
+        now=_now,
+        notice=terminal.problem,
+    )
 
 
 def _deliver(
@@ -207,10 +206,21 @@ def _deliver(
         raise
 
 
-def _wait(spool: Spool, records: Mapping[int, str], stop: Stop, terminal: Terminal) -> int:
+def _tell_delivered(
+    spool: Spool, target: Destination, delivered: Delivered, terminal: Terminal
+) -> None:
+    terminal.say(f"{_amount(delivered)} delivered to {target.uri()}")
+    if delivered.files and not watching(spool):
+        terminal.notice("flood-watch is not running: the files wait until it is started")
+
+
+def _wait(
+    spool: Spool, target: Destination, delivered: Delivered, stop: Stop, terminal: Terminal
+) -> int:
+    records = {record: target.uri(key) for record, key in delivered.records.items()}
     try:
         with terminal.files_bar("uploading", len(records)) as advance:
-            return Wait(
+            missed = Wait(
                 clock=time.monotonic,
                 pause=partial(_pause, stop),
                 stopping=stop.is_set,
@@ -221,6 +231,15 @@ def _wait(spool: Spool, records: Mapping[int, str], stop: Stop, terminal: Termin
             ).run(records)
     except Stopped as stopped:
         raise Stopped("the files are safe in the spool, their upload goes on") from stopped
+    if missed:
+        terminal.say(f"{delivered.files - missed} of {_files(delivered.files)} uploaded")
+    else:
+        terminal.say(f"{_amount(delivered)} uploaded to {target.uri()}")
+    return missed
+
+
+def _amount(delivered: Delivered) -> str:
+    return f"{_files(delivered.files)}, {naturalsize(delivered.size, binary=True)}"
 
 
 def _pause(stop: Stop, seconds: float) -> None:

@@ -1,7 +1,6 @@
 """Processes that are killed at work."""
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest

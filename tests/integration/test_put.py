@@ -1,19 +1,16 @@
 """flood-put as a process, with real files and the spool's real database."""
 
-import errno
 import fcntl
 import os
 import resource
-import select
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,7 +29,7 @@ from flood.put_room import check_room
 from flood.spool import Spool
 from tests.servers import S3Server, credentials_section
 
-NOBODY = 65534
+NOT_RUNNING = "flood-put: flood-watch is not running: the files wait until it is started\n"
 
 
 def now() -> datetime:
@@ -56,7 +53,7 @@ class Place:
 
     @property
     def incoming(self) -> Path:
-        return self.root / "incoming" / "p" / "b"
+        return self.root / "incoming" / "p" / "box"
 
     def command(self, *arguments: str | bytes) -> list[str | bytes]:
         return [sys.executable, "-m", "flood.commands.put", *arguments]
@@ -149,24 +146,26 @@ def watch_lock(place: Place) -> Iterator[None]:
         yield
 
 
-# --- where files go ------------------------------------------------------------------------------
+# --- where files go --------------------------------------------------------------------------
 
 
 def test_one_file_is_renamed(place: Place) -> None:
     source = place.write("a.txt", b"content")
     os.utime(source, ns=(1_700_000_000_111_222_333, 1_600_000_000_123_456_789))
 
-    done = place.put("a.txt", "s3://p/b/new/name.txt")
+    done = place.put("a.txt", "s3://p/box/new/name.txt")
 
     assert (done.returncode, done.stdout) == (
         0,
-        "1 file, 7 Bytes delivered to s3://p/b/new/name.txt\n",
+        "1 file, 7 Bytes delivered to s3://p/box/new/name.txt\n",
     )
-    assert done.stderr == "flood-put: flood-watch is not running: the files wait until it is started\n"
-    assert place.files() == {"p/b/new/name.txt": b"content"}
+    assert (
+        done.stderr == "flood-put: flood-watch is not running: the files wait until it is started\n"
+    )
+    assert place.files() == {"p/box/new/name.txt": b"content"}
     assert (place.incoming / "new/name.txt").stat().st_mtime_ns == 1_600_000_000_123_456_789
     assert place.rows() == [
-        ("new/name.txt", "incoming", None, None, "incoming/p/b/new/name.txt"),
+        ("new/name.txt", "incoming", None, None, "incoming/p/box/new/name.txt"),
     ]
     assert place.files("incoming_tmp") == {}
 
@@ -174,20 +173,20 @@ def test_one_file_is_renamed(place: Place) -> None:
 @pytest.mark.parametrize(
     ("arguments", "keys"),
     [
-        (["one", "s3://p/b"], ["one"]),
-        (["one", "s3://p/b/"], ["one"]),
-        (["one", "s3://p/b/x"], ["x"]),
-        (["one", "s3://p/b/x/"], ["x/one"]),
-        (["one", "two", "s3://p/b/x"], ["x/one", "x/two"]),
-        (["-r", "tree", "s3://p/b/x/"], ["x/tree/f", "x/tree/sub/g"]),
-        (["-r", "tree/", "s3://p/b/x/"], ["x/tree/f", "x/tree/sub/g"]),
-        (["-r", "tree", "s3://p/b/x"], ["x/f", "x/sub/g"]),
-        (["-r", "tree", "s3://p/b"], ["tree/f", "tree/sub/g"]),
-        (["-r", "tree/.", "s3://p/b/x/"], ["x/f", "x/sub/g"]),
-        (["-r", "tree/sub/..", "s3://p/b/"], ["f", "sub/g"]),
-        (["-r", "tree", "one", "s3://p/b/x"], ["x/one", "x/tree/f", "x/tree/sub/g"]),
-        (["tree/f", "s3://p/b/x", "-r"], ["x"]),
-        (["one", "s3://p/b/100%/a+b%20c"], ["100%/a+b%20c"]),
+        (["one", "s3://p/box"], ["one"]),
+        (["one", "s3://p/box/"], ["one"]),
+        (["one", "s3://p/box/x"], ["x"]),
+        (["one", "s3://p/box/x/"], ["x/one"]),
+        (["one", "two", "s3://p/box/x"], ["x/one", "x/two"]),
+        (["-r", "tree", "s3://p/box/x/"], ["x/tree/f", "x/tree/sub/g"]),
+        (["-r", "tree/", "s3://p/box/x/"], ["x/tree/f", "x/tree/sub/g"]),
+        (["-r", "tree", "s3://p/box/x"], ["x/f", "x/sub/g"]),
+        (["-r", "tree", "s3://p/box"], ["tree/f", "tree/sub/g"]),
+        (["-r", "tree/.", "s3://p/box/x/"], ["x/f", "x/sub/g"]),
+        (["-r", "tree/sub/..", "s3://p/box/"], ["f", "sub/g"]),
+        (["-r", "tree", "one", "s3://p/box/x"], ["x/one", "x/tree/f", "x/tree/sub/g"]),
+        (["tree/f", "s3://p/box/x", "-r"], ["x"]),
+        (["one", "s3://p/box/100%/a+b%20c"], ["100%/a+b%20c"]),
     ],
 )
 def test_keys_are_made_as_cp_makes_names(
@@ -200,7 +199,7 @@ def test_keys_are_made_as_cp_makes_names(
     done = place.put("--quiet", *arguments)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert sorted(place.files()) == [f"p/b/{key}" for key in keys]
+    assert sorted(place.files()) == [f"p/box/{key}" for key in keys]
     assert sorted(row[0] for row in place.rows()) == keys
 
 
@@ -209,10 +208,10 @@ def test_dry_run_shows_and_leaves_nothing(place: Place) -> None:
     place.write("tree/né w")
     before = sorted(place.home.rglob("*"))
 
-    done = place.put("--dry-run", "-r", "tree", "s3://p/b/x")
+    done = place.put("--dry-run", "-r", "tree", "s3://p/box/x")
 
     assert done.returncode == 0
-    assert done.stdout == "tree/f -> s3://p/b/x/f\ntree/né w -> s3://p/b/x/né w\n"
+    assert done.stdout == "tree/f -> s3://p/box/x/f\ntree/né w -> s3://p/box/x/né w\n"
     assert sorted(place.home.rglob("*")) == before
 
 
@@ -234,18 +233,18 @@ def test_names_that_linux_allows(place: Place) -> None:
     for number, name in enumerate(ODD):
         place.write(b"odd/" + name, str(number).encode())
 
-    done = place.put("-r", "odd", "s3://p/b")
+    done = place.put("-r", "odd", "s3://p/box")
 
     assert done.returncode == 0, done.stderr
-    expected = {f"p/b/odd/{os.fsdecode(name)}": str(i).encode() for i, name in enumerate(ODD)}
+    expected = {f"p/box/odd/{os.fsdecode(name)}": str(i).encode() for i, name in enumerate(ODD)}
     assert place.files() == expected
 
 
 def test_a_leading_dash_comes_after_two(place: Place) -> None:
     place.write("-r", b"dash")
 
-    assert place.put("--quiet", "--", "-r", "s3://p/b/-x").returncode == 0
-    assert place.files() == {"p/b/-x": b"dash"}
+    assert place.put("--quiet", "--", "-r", "s3://p/box/-x").returncode == 0
+    assert place.files() == {"p/box/-x": b"dash"}
 
 
 def test_what_no_store_takes_is_refused_alone(place: Place) -> None:
@@ -254,35 +253,35 @@ def test_what_no_store_takes_is_refused_alone(place: Place) -> None:
     place.write("odd/good")
     place.write("odd/half.tmp")
 
-    done = place.put("-r", "odd", "s3://p/b")
+    done = place.put("-r", "odd", "s3://p/box")
 
     assert done.returncode == 1
-    assert sorted(place.files()) == ["p/b/odd/good"]
+    assert sorted(place.files()) == ["p/box/odd/good"]
     lines = sorted(line for line in done.stderr.splitlines() if "odd/" in line)
     assert len(lines) == 3
     assert any("odd/\\udcff\\udcfe: the file's name is not valid UTF-8" in line for line in lines)
     assert any("S3 allows 1024" in line for line in lines)
     assert any("odd/half.tmp: flood-watch takes no files named '*.tmp'" in line for line in lines)
-    assert done.stdout == "1 file, 4 Bytes delivered to s3://p/b/\n"
+    assert done.stdout == "1 file, 4 Bytes delivered to s3://p/box/\n"
 
 
 def test_names_that_this_provider_would_change_are_refused(place: Place) -> None:
     place.write("decomposed")
 
-    done = place.put("decomposed", "s3://r2/b/u\u0308")
+    done = place.put("decomposed", "s3://r2/box/u\u0308")
 
     assert done.returncode == 1
     assert "normal form C" in done.stderr
     assert place.untouched()
-    assert place.put("decomposed", "s3://p/b/u\u0308").returncode == 0
+    assert place.put("decomposed", "s3://p/box/u\u0308").returncode == 0
 
 
 def test_an_ignored_name_can_be_taken_back(place: Place) -> None:
     place.write("x.tmp")
 
-    assert place.put("x.tmp", "s3://p/b/").returncode == 1
+    assert place.put("x.tmp", "s3://p/box/").returncode == 1
     assert place.untouched()
-    assert place.put("--ignore", "!*.tmp", "x.tmp", "s3://p/b/").returncode == 0
+    assert place.put("--ignore", "!*.tmp", "x.tmp", "s3://p/box/").returncode == 0
 
 
 def test_links_and_special_files(place: Place) -> None:
@@ -293,40 +292,40 @@ def test_links_and_special_files(place: Place) -> None:
     (place.home / "named").symlink_to("tree/real")
     (place.home / "directory").symlink_to("tree")
 
-    linked = place.put("named", "s3://p/b/followed")
-    tree = place.put("-r", "directory", "s3://p/b/t")
+    linked = place.put("named", "s3://p/box/followed")
+    tree = place.put("-r", "directory", "s3://p/box/t")
 
     assert linked.returncode == tree.returncode == 0
-    assert place.files() == {"p/b/followed": b"real", "p/b/t/real": b"real"}
+    assert place.files() == {"p/box/followed": b"real", "p/box/t/real": b"real"}
     assert tree.stderr.count("symbolic link skipped\n") == 3
 
     os.mkfifo(place.home / "tree/fifo")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(place.home / "tree/socket"))
-    special = place.put("-r", "tree", "s3://p/b/s")
-    named = place.put("tree/fifo", "/dev/null", "s3://p/b/n")
+    special = place.put("-r", "tree", "s3://p/box/s")
+    named = place.put("tree/fifo", "/dev/null", "s3://p/box/n")
 
     assert special.returncode == named.returncode == 1
     assert special.stderr.count("it is no regular file\n") == 2
     assert named.stderr.count("it is no regular file\n") == 2
-    assert "p/b/s/real" in place.files()
+    assert "p/box/s/real" in place.files()
 
 
 def test_one_bad_source_does_not_stop_the_others(place: Place) -> None:
     place.write("good")
     place.write("tree/f")
 
-    done = place.put("missing", "tree", "good/", "good", "s3://p/b/x")
+    done = place.put("missing", "tree", "good/", "good", "s3://p/box/x")
 
     assert done.returncode == 1
-    assert place.files() == {"p/b/x/good": b"data"}
+    assert place.files() == {"p/box/x/good": b"data"}
     assert "flood-put: missing: No such file or directory\n" in done.stderr
     assert "flood-put: tree: it is a directory: add -r to put what is in it\n" in done.stderr
     assert "flood-put: good/: Not a directory\n" in done.stderr
 
 
 def test_files_of_proc_are_not_put_as_empty(place: Place) -> None:
-    done = place.put("/proc/version", "s3://p/b/x")
+    done = place.put("/proc/version", "s3://p/box/x")
 
     assert done.returncode == 1
     assert "it keeps changing" in done.stderr
@@ -339,31 +338,31 @@ def test_empty_files_and_large_ones(place: Place) -> None:
     large = os.urandom(20 * 1024**2 + 7)
     place.write("large", large)
 
-    assert place.put("empty", "large", "s3://p/b").returncode == 0
-    assert place.files() == {"p/b/empty": b"", "p/b/large": large}
+    assert place.put("empty", "large", "s3://p/box").returncode == 0
+    assert place.files() == {"p/box/empty": b"", "p/box/large": large}
     assert {row[1] for row in place.rows()} == {"incoming"}
 
 
 def test_copies_from_another_filesystem(place: Place) -> None:
     data = os.urandom(3 * 1024**2 + 1)
-    path = Path("/dev/shm") / f"flood-test-{os.getpid()}-{threading.get_ident()}"
+    path = Path("/dev/shm") / f"flood-test-{os.getpid()}-copied"
     try:
         path.write_bytes(data)
-        done = place.put(str(path), "s3://p/b/x")
+        done = place.put(str(path), "s3://p/box/x")
     finally:
         path.unlink()
 
     assert done.returncode == 0
-    assert place.files() == {"p/b/x": data}
+    assert place.files() == {"p/box/x": data}
 
 
-# --- what is refused before anything is touched ----------------------------------------------------
+# --- what is refused before anything is touched ------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        ("p/b/x", "does not begin with s3://"),
+        ("p/box/x", "does not begin with s3://"),
         ("s3:///b/x", "names no profile"),
         ("s3://p", "names no profile or no bucket"),
         ("s3://p/", "names no profile or no bucket"),
@@ -372,16 +371,16 @@ def test_copies_from_another_filesystem(place: Place) -> None:
         ("s3://p/../x", "no store has a bucket"),
         ("s3://p/b ucket/x", "no store has a bucket"),
         ("s3://p/x", "no store has a bucket"),
-        ("s3://p/b/../../x", "'..'"),
-        ("s3://p/b/./x", "'.'"),
-        ("s3://p/b//x", "nothing between two slashes"),
-        ("s3://p/b//", "nothing between two slashes"),
-        ("s3://p/b/x/..", "'..'"),
-        ("s3://p/b/x/../", "'..'"),
-        (b"s3://p/b/\xff", "not valid UTF-8"),
-        ("s3://p/b/" + "n" * 256, "longer than 255 bytes"),
-        ("s3://p/b/" + "nnnn/" * 205, "S3 allows 1024"),
-        ("s3://nobody/b/x", "no profile 'nobody'"),
+        ("s3://p/box/../../x", "'..'"),
+        ("s3://p/box/./x", "'.'"),
+        ("s3://p/box//x", "nothing between two slashes"),
+        ("s3://p/box//", "nothing between two slashes"),
+        ("s3://p/box/x/..", "'..'"),
+        ("s3://p/box/x/../", "'..'"),
+        (b"s3://p/box/\xff", "not valid UTF-8"),
+        ("s3://p/box/" + "n" * 256, "longer than 255 bytes"),
+        ("s3://p/box/" + "nnnn/" * 206, "S3 allows 1024"),
+        ("s3://nobody/box/x", "no profile 'nobody'"),
     ],
 )
 def test_wrong_destinations(place: Place, uri: str | bytes, words: str) -> None:
@@ -399,11 +398,12 @@ def test_two_sources_for_one_key(place: Place) -> None:
     place.write("one/f")
     place.write("two/f")
 
-    done = place.put("one/f", "two/f", "s3://p/b/x")
+    done = place.put("one/f", "two/f", "s3://p/box/x")
 
     assert done.returncode == 2
     assert done.stderr == (
-        "flood-put: one/f and two/f would both become s3://p/b/x/f: put them to different places\n"
+        "flood-put: one/f and two/f would both become s3://p/box/x/f: "
+        "put them to different places\n"
     )
     assert place.untouched()
 
@@ -412,9 +412,9 @@ def test_wrong_usage_and_credentials(place: Place) -> None:
     place.write("a")
 
     assert place.put("a").returncode == 2
-    assert place.put("--recurs", "a", "s3://p/b/").returncode == 2
+    assert place.put("--recurs", "a", "s3://p/box/").returncode == 2
     place.environ["AWS_SHARED_CREDENTIALS_FILE"] = str(place.home / "none")
-    assert place.put("a", "s3://p/b/").returncode == 2
+    assert place.put("a", "s3://p/box/").returncode == 2
     assert place.untouched()
 
 
@@ -422,7 +422,7 @@ def test_a_directory_that_is_no_spool(place: Place) -> None:
     place.write("a")
     for directory in ("nowhere", "empty"):
         (place.home / "empty").mkdir(exist_ok=True)
-        done = place.put("--server-directory", directory, "a", "s3://p/b/")
+        done = place.put("--server-directory", directory, "a", "s3://p/box/")
         assert done.returncode == 2
         assert "start flood-watch on it first" in done.stderr
     assert not (place.home / "nowhere").exists()
@@ -435,8 +435,8 @@ def test_a_database_of_another_spool(place: Place, tmp_path: Path) -> None:
     set_up(other)
     place.write("a")
 
-    done = place.put("--database", str(other.database), "a", "s3://p/b/")
-    missing = place.put("--database", str(tmp_path / "none.db"), "a", "s3://p/b/")
+    done = place.put("--database", str(other.database), "a", "s3://p/box/")
+    missing = place.put("--database", str(tmp_path / "none.db"), "a", "s3://p/box/")
 
     assert done.returncode == missing.returncode == 2
     assert "does not belong to the database" in done.stderr
@@ -446,7 +446,7 @@ def test_a_database_of_another_spool(place: Place, tmp_path: Path) -> None:
     assert not other.rows()
 
 
-# --- without rows ----------------------------------------------------------------------------------
+# --- without rows ------------------------------------------------------------------------------
 
 
 def test_without_a_database_files_are_put_all_the_same(place: Place) -> None:
@@ -454,68 +454,76 @@ def test_without_a_database_files_are_put_all_the_same(place: Place) -> None:
     for path in place.database.parent.iterdir():
         path.unlink()
 
-    waiting = place.put("--wait", "a", "s3://p/b/w")
-    done = place.put("a", "s3://p/b/x")
+    waiting = place.put("--wait", "a", "s3://p/box/w")
+    done = place.put("a", "s3://p/box/x")
 
     assert waiting.returncode == 2
     assert "nothing was put" in waiting.stderr
     assert done.returncode == 0
     assert "files are put without records" in done.stderr
-    assert place.files() == {"p/b/x": b"data"}
+    assert place.files() == {"p/box/x": b"data"}
     assert list(place.database.parent.iterdir()) == []
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="takes root to become another user")
-def test_another_user_with_no_access_to_the_database(place: Place) -> None:
-    place.write("a")
-    for path in (place.home, *place.home.parents):
-        if path.stat().st_uid == os.getuid() and len(path.parts) > 2:
-            path.chmod(path.stat().st_mode | 0o055)
-    (place.home / "credentials").chmod(0o644)
-    for state in ("incoming", "incoming_tmp"):
-        (place.root / state).chmod(0o777)
-    user: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+def put_without_privileges(place: Place, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run flood-put as somebody to whom permissions apply, even if the tests run as root."""
+    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.getuid() == 0 else []
+    return subprocess.run(
+        [*drop, *place.command(*arguments)],
+        cwd=place.home,
+        env=place.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
-    waiting = place.put("--wait", "a", "s3://p/b/w", **user)
-    done = place.put("a", "s3://p/b/x", **user)
+
+@pytest.mark.parametrize("forbidden", ["flood.db", "flood.db-writers", "."])
+def test_without_write_access_to_the_database(place: Place, forbidden: str) -> None:
+    place.write("a")
+    for lock in (place.root / ".flood").glob("*.lock"):
+        lock.chmod(0o444)
+    (place.root / ".flood").chmod(0o555)
+    (place.database.parent / forbidden).chmod(0o555)
+
+    waiting = put_without_privileges(place, "--wait", "a", "s3://p/box/w")
+    done = put_without_privileges(place, "a", "s3://p/box/x")
 
     assert waiting.returncode == 2, waiting.stderr
+    assert "nothing was put" in waiting.stderr
     assert done.returncode == 0, done.stderr
     assert "may not write to the database" in done.stderr
-    assert place.files() == {"p/b/x": b"data"}
-    assert (place.incoming / "x").stat().st_uid == NOBODY
+    assert place.files() == {"p/box/x": b"data"}
+    (place.database.parent / forbidden).chmod(0o755)
     assert place.rows() == []
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="takes root to become another user")
-def test_another_user_with_no_access_to_the_directories(place: Place) -> None:
+def test_without_write_access_to_the_directories(place: Place) -> None:
     place.write("a")
-    for path in (place.home, *place.home.parents):
-        if path.stat().st_uid == os.getuid() and len(path.parts) > 2:
-            path.chmod(path.stat().st_mode | 0o055)
-    (place.home / "credentials").chmod(0o644)
+    (place.root / "incoming_tmp").chmod(0o555)
 
-    done = place.put("a", "s3://p/b/x", user=NOBODY, group=NOBODY, extra_groups=[])
+    done = put_without_privileges(place, "a", "s3://p/box/x")
 
     assert done.returncode == 2
     assert "cannot write to" in done.stderr
     assert place.untouched()
 
 
-# --- nothing is replaced ---------------------------------------------------------------------------
+# --- nothing is replaced -----------------------------------------------------------------------
 
 
 def test_a_name_that_waits_is_refused(place: Place) -> None:
     place.write("old", b"old")
     place.write("new", b"new")
-    assert place.put("old", "s3://p/b/x").returncode == 0
+    assert place.put("old", "s3://p/box/x").returncode == 0
 
-    done = place.put("new", "s3://p/b/x")
-    below = place.put("new", "s3://p/b/x/below")
+    done = place.put("new", "s3://p/box/x")
+    below = place.put("new", "s3://p/box/x/below")
 
     assert done.returncode == below.returncode == 75
-    assert "new: an earlier file for s3://p/b/x," in done.stderr
-    assert place.files() == {"p/b/x": b"old"}
+    assert "new: an earlier file for s3://p/box/x," in done.stderr
+    assert place.files() == {"p/box/x": b"old"}
     assert place.files("incoming_tmp") == {}
     assert [row[1] for row in place.rows()] == ["incoming"]
 
@@ -527,9 +535,9 @@ def test_a_directory_in_the_way(place: Place) -> None:
     full.parent.mkdir()
     full.write_bytes(b"waits")
 
-    assert place.put("a", "s3://p/b/x").returncode == 0
-    assert place.put("a", "s3://p/b/y").returncode == 75
-    assert place.files() == {"p/b/x": b"data", "p/b/y/file": b"waits"}
+    assert place.put("a", "s3://p/box/x").returncode == 0
+    assert place.put("a", "s3://p/box/y").returncode == 75
+    assert place.files() == {"p/box/x": b"data", "p/box/y/file": b"waits"}
 
 
 def test_links_in_incoming_are_not_followed(place: Place) -> None:
@@ -539,7 +547,7 @@ def test_links_in_incoming_are_not_followed(place: Place) -> None:
     place.incoming.mkdir(parents=True)
     (place.incoming / "link").symlink_to(outside)
 
-    assert place.put("a", "s3://p/b/link/x").returncode == 75
+    assert place.put("a", "s3://p/box/link/x").returncode == 75
     assert list(outside.iterdir()) == []
 
 
@@ -547,17 +555,17 @@ def test_waits_for_its_turn(place: Place, watch_lock: None) -> None:
     place.write("old", b"old")
     place.write("new", b"new")
     place.write("other", b"other")
-    assert place.put("old", "s3://p/b/into/new").returncode == 0
+    assert place.put("old", "s3://p/box/into/new").returncode == 0
 
-    process = place.start("new", "other", "s3://p/b/into/")
-    wait_for(lambda: "p/b/into/other" in place.files())
+    process = place.start("new", "other", "s3://p/box/into/")
+    wait_for(lambda: "p/box/into/other" in place.files())
     assert process.poll() is None
     (place.incoming / "into/new").rename(place.root / "processing" / "new")
 
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
-    assert out == "2 files, 8 Bytes delivered to s3://p/b/into/\n"
-    assert place.files() == {"p/b/into/other": b"other", "p/b/into/new": b"new"}
+    assert out == "2 files, 8 Bytes delivered to s3://p/box/into/\n"
+    assert place.files() == {"p/box/into/other": b"other", "p/box/into/new": b"new"}
 
 
 def test_two_at_once_to_the_same_keys(place: Place) -> None:
@@ -565,13 +573,13 @@ def test_two_at_once_to_the_same_keys(place: Place) -> None:
         for number in range(100):
             place.write(f"{name}/{number:03}", name.encode())
 
-    both = [place.start("--quiet", "-r", name, "s3://p/b/x") for name in ("one", "two")]
+    both = [place.start("--quiet", "-r", name, "s3://p/box/x") for name in ("one", "two")]
     errors = [process.communicate(timeout=60)[1] for process in both]
 
     files = place.files()
     assert len(files) == 100
-    for name, process, error in zip((b"one", b"two"), both, errors, strict=True):
-        won = sum(content == name for content in files.values())
+    for content, process, error in zip((b"one", b"two"), both, errors, strict=True):
+        won = list(files.values()).count(content)
         assert process.returncode == (0 if won == 100 else 75)
         assert error.count("still waits in incoming") == 100 - won
     states = [row[1] for row in place.rows()]
@@ -580,42 +588,358 @@ def test_two_at_once_to_the_same_keys(place: Place) -> None:
     assert place.files("incoming_tmp") == {}
 
 
-# --- what goes wrong meanwhile ---------------------------------------------------------------------
-
-
-def stalled(place: Place, *arguments: str) -> "tuple[subprocess.Popen[str], Path]":
-    """A flood-put that has begun to copy a file, and was stopped in the middle of that."""
-    large = place.home / "large"
-    with large.open("wb") as file:
-        file.truncate(64 * 1024**3)  # a hole: it takes long to copy and no room to have
-    process = place.start(*arguments, "large", "s3://p/b/x")
-    folder = place.root / "incoming_tmp/p/b"
-
-    def growing() -> bool:
-        return folder.exists() and any(path.stat().st_size for path in folder.iterdir())
-
-    wait_for(growing)
-    return process, large
+# --- what goes wrong meanwhile -----------------------------------------------------------------
 
 
 @pytest.fixture
-def small_spool(place: Place) -> Place:
-    return place
+def endless(place: Place) -> Iterator[Path]:
+    """A source that takes long to copy but no room: a hole on another filesystem."""
+    path = Path("/dev/shm") / f"flood-test-{os.getpid()}-{place.home.name}"
+    path.touch()
+    os.truncate(path, 1024**3)
+    yield path
+    path.unlink()
 
 
-def test_killed_in_the_middle_of_a_copy(place: Place) -> None:
-    process, large = stalled(place)
-    process.kill()
-    process.communicate()
-    assert len(place.files_there("incoming_tmp")) == 1
-    assert [row[1] for row in place.rows()] == ["incoming_tmp"]
+@contextmanager
+def stopped(place: Place, source: Path) -> "Iterator[subprocess.Popen[str]]":
+    """A flood-put that was stopped while it copied this file."""
+    process = place.start(str(source), "s3://p/box/x")
+    folder = place.root / "incoming_tmp/p/box"
+    try:
+        wait_for(lambda: any(path.stat().st_size for path in folder.glob("*")))
+        process.send_signal(signal.SIGSTOP)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+    assert not place.files()
 
-    spool = Spool(str(place.root))
+
+def purged(place: Place) -> int:
     models.bind(str(place.database))
     try:
-        assert purge(spool, now()) == 1
+        return purge(Spool(str(place.root)), now())
     finally:
         models.close()
 
-    assert place.files_there("incoming_tmp") == []
+
+def test_killed_while_it_copies(place: Place, endless: Path) -> None:
+    with stopped(place, endless):
+        assert purged(place) == 0
+        assert [row[1] for row in place.rows()] == ["incoming_tmp"]
+        assert not place.files()
+
+    assert purged(place) == 1
+    assert not place.files("incoming_tmp")
     assert [row[1:4] for row in place.rows()] == [("failed", "failure", "abandoned")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_it_copies(place: Place, endless: Path, number: signal.Signals) -> None:
+    with stopped(place, endless) as process:
+        process.send_signal(number)
+        process.send_signal(signal.SIGCONT)
+        out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert (out, err) == ("", "flood-put: interrupted: 0 of 1 file had been delivered\n")
+    assert not place.files("incoming_tmp")
+    assert [row[1:4] for row in place.rows()] == [("failed", "failure", "put_interrupted")]
+
+
+def test_interrupted_between_batches(place: Place) -> None:
+    for number in range(5000):
+        place.write(f"tree/{number}")
+    process = place.start("-r", "tree", "s3://p/box")
+    wait_for(lambda: any(place.incoming.glob("tree/*")))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+
+    delivered = len(place.files())
+    assert process.returncode == 130
+    assert err == f"flood-put: interrupted: {delivered} of 5000 files had been delivered\n"
+    assert 0 < delivered < 5000
+    assert not place.files("incoming_tmp")
+    assert sum(row[1] == "incoming" for row in place.rows()) == delivered
+
+
+def test_a_source_that_changes_is_copied_again(place: Place, endless: Path) -> None:
+    process = place.start(str(endless), "s3://p/box/x")
+    folder = place.root / "incoming_tmp/p/box"
+    wait_for(lambda: any(path.stat().st_size for path in folder.glob("*")))
+    endless.write_bytes(b"short now")
+    out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert f"flood-put: {endless}: it changed while it was copied; once more\n" in err
+    assert out == "1 file, 9 Bytes delivered to s3://p/box/x\n"
+    assert place.files() == {"p/box/x": b"short now"}
+    with closing(sqlite3.connect(place.database)) as connection:
+        sizes = connection.execute("SELECT size, inode, mtime_ns FROM file_records").fetchall()
+    status = (place.incoming / "x").stat()
+    assert sizes == [(9, status.st_ino, status.st_mtime_ns)]
+
+
+def test_a_file_that_cannot_be_written_fails_alone(place: Place) -> None:
+    place.write("tree/a", b"a")
+    place.write("tree/b", b"b" * 3 * 1024**2)
+    place.write("tree/c", b"c")
+    limit = 2 * 1024**2
+
+    done = place.put(
+        *("-r", "tree", "s3://p/box/x"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+
+    assert done.returncode == 1
+    assert "flood-put: tree/b: File too large\n" in done.stderr
+    assert place.files() == {"p/box/x/a": b"a", "p/box/x/c": b"c"}
+    assert not place.files("incoming_tmp")
+    assert [(row[0], row[1]) for row in place.rows()] == [
+        ("x/a", "incoming"),
+        ("x/b", "failed"),
+        ("x/c", "incoming"),
+    ]
+
+
+def test_a_database_that_refuses_rows(place: Place) -> None:
+    place.write("a")
+    with closing(sqlite3.connect(place.database)) as connection:
+        connection.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON file_records "
+            "BEGIN SELECT RAISE(ABORT, 'no more rows'); END"
+        )
+
+    waiting = place.put("--wait", "a", "s3://p/box/w")
+    done = place.put("a", "s3://p/box/x")
+
+    assert waiting.returncode == 1
+    assert waiting.stderr == "flood-put: cannot write to the database: no more rows\n"
+    assert done.returncode == 0
+    assert "(no more rows): files are put without records\n" in done.stderr
+    assert place.files() == {"p/box/x": b"data"}
+    assert not place.files("incoming_tmp")
+
+
+def can_mount() -> bool:
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not can_mount(), reason="takes the right to mount a small filesystem")
+def test_no_room(place: Place) -> None:
+    for number in range(1000):
+        place.write(f"tree/{number:03}", b"x")  # 1000 bytes by their sizes, 4 MB in pages
+    script = (
+        "set -e; cp -a spool kept; mount -t tmpfs -o size=1m none spool; cp -a kept/. spool; "
+        'status=0; "$@" || status=$?; '
+        "find spool/incoming_tmp -type f | wc -l; find spool/incoming -type f | wc -l; exit $status"
+    )
+
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", *place.command("-r", "tree", "s3://p/box")],
+        cwd=place.home,
+        env=place.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 75, done.stderr
+    assert "there is no room for tree/" in done.stderr
+    summary, left, delivered = done.stdout.splitlines()
+    assert summary.startswith(f"{delivered} files, ")
+    assert (left, 0 < int(delivered) < 1000) == ("0", True)
+    states = [row[1:4] for row in place.rows()]
+    assert states.count(("incoming", None, None)) == int(delivered)
+    assert set(states) <= {("incoming", None, None), ("failed", "failure", "no_room")}
+
+
+def test_room_is_looked_for_beforehand(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path))
+    # bsize, frsize, blocks, bfree, bavail, files, ffree, favail, flag, namemax
+    small = os.statvfs_result((4096, 1024, 100, 50, 10, 100, 5, 5, 0, 255))
+    asked: list[str] = []
+
+    def filesystem(path: str) -> os.statvfs_result:
+        asked.append(path)
+        return small
+
+    check_room(spool, 5, 10 * 1024, filesystem)
+    with pytest.raises(NoRoomError, match="10241 bytes are needed, 10240 are free"):
+        check_room(spool, 5, 10 * 1024 + 1, filesystem)
+    with pytest.raises(NoRoomError, match="room for 5 more files, not 6"):
+        check_room(spool, 6, 1, filesystem)
+    assert asked == [str(tmp_path)] * 3
+
+
+# --- many files, and a person ------------------------------------------------------------------
+
+
+def test_two_thousand_small_files(place: Place) -> None:
+    for number in range(2000):
+        place.write(f"tree/{number % 20}/{number}", b"%d" % number)
+
+    begun = time.monotonic()
+    done = place.put("-r", "tree", "s3://p/box")
+    seconds = time.monotonic() - begun
+
+    assert done.returncode == 0
+    assert done.stdout == "2000 files, 6.7 KiB delivered to s3://p/box/\n"
+    assert len(place.files()) == 2000
+    assert {row[1] for row in place.rows()} == {"incoming"}
+    assert seconds < 20
+
+
+def test_a_bar_on_a_terminal(place: Place) -> None:
+    place.write("a")
+    terminal, other_end = os.openpty()
+    with open(terminal, "rb", buffering=0) as reader:
+        with subprocess.Popen(
+            place.command("a", "s3://p/box/"),
+            cwd=place.home,
+            env=place.environ | {"TERM": "xterm"},
+            stdout=subprocess.DEVNULL,
+            stderr=other_end,
+        ) as process:
+            os.close(other_end)
+            shown = b""
+            # Reading fails with EIO once nobody has the other end.
+            with suppress(OSError):
+                while data := reader.read(4096):
+                    shown += data
+        assert process.returncode == 0
+    assert b"copying" in shown
+    assert b"\x1b[" in shown
+
+
+def test_the_log_is_for_those_who_ask(place: Place) -> None:
+    place.write("a")
+
+    done = place.put("--log-level", "info", "a", "s3://p/box/")
+
+    assert done.returncode == 0
+    assert "INFO flood.startup setting name=log-level value=info origin=flag" in done.stderr
+    assert (
+        "INFO flood.put delivered record=1 profile=p bucket=box key=a from=incoming_tmp "
+        "to=incoming size=4\n" in done.stderr
+    )
+
+
+# --- waiting for the upload --------------------------------------------------------------------
+
+
+def test_waiting_says_that_nobody_works_and_can_be_interrupted(place: Place) -> None:
+    place.write("a")
+    process = place.start("--wait", "a", "s3://p/box/")
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+
+    assert line == NOT_RUNNING
+    assert process.returncode == 130
+    assert "the files are safe in the spool, their upload goes on" in err
+    assert place.files() == {"p/box/a": b"data"}
+
+
+def test_waits_until_everything_is_uploaded_or_has_failed(
+    place: Place, rclone_server: S3Server, bucket_name: Callable[[], str]
+) -> None:
+    (place.home / "credentials").write_text(credentials_section("p", rclone_server.url))
+    bucket = rclone_server.make_bucket(bucket_name())
+    for number in range(30):
+        place.write(f"tree/{number}", b"%d" % number)
+    watch = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "flood.commands.watch", "--consumers", "1"),
+            *("--database", str(place.database)),
+        ],
+        cwd=place.home,
+        env=place.environ | {"PYTHONWARNINGS": "default"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        good = place.put("--wait", "-r", "tree", f"s3://p/{bucket}/x")
+        assert (good.returncode, good.stdout) == (
+            0,
+            f"30 files, 50 Bytes uploaded to s3://p/{bucket}/x\n",
+        ), good.stderr
+        assert len(rclone_server.keys(bucket)) == 30
+        assert rclone_server.read(bucket, "x/17") == b"17"
+
+        bad = place.put("--wait", "tree/1", "tree/2", "s3://p/no-such-bucket/x")
+        assert bad.returncode == 1
+        lines = [line for line in bad.stderr.splitlines() if "s3://p/no-such-bucket/x/" in line]
+        assert len(lines) == 2
+        assert all("bucket" in line.partition("x/")[2] for line in lines)
+        assert bad.stdout == "0 of 2 files uploaded\n"
+    finally:
+        watch.terminate()
+        watch.wait(60)
+    assert not place.files()
+    assert not place.files("incoming_tmp")
+
+
+# --- parts by themselves -----------------------------------------------------------------------
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.002)
+
+
+PARTS = st.one_of(
+    st.sampled_from(["", ".", "..", "p", "box", "a", "%2e%2e", "\0", "..\udcff", "\\", "~"]),
+    st.text(max_size=8),
+)
+
+
+@given(st.one_of(st.text(), st.lists(PARTS).map(lambda parts: "s3://" + "/".join(parts))))
+@example("s3://p/bucket/../../../etc/passwd")
+@example("s3://p/bucket//etc/passwd")
+@example("s3://p/bucket/x/..")
+def test_no_destination_leaves_its_bucket(uri: str) -> None:
+    try:
+        target = destination.parse(uri)
+    except ConfigError:
+        return
+    assert layout.is_name(target.profile)
+    assert layout.is_name(target.bucket)
+    bucket = f"/spool/incoming/{target.profile}/{target.bucket}"
+    if target.key:
+        path = f"/spool/{target.place(target.key).path}"
+        assert os.path.normpath(path) == path
+        assert path.startswith(f"{bucket}/")
+        os.fsencode(path)
+    else:
+        assert target.into
+    assert destination.parse(target.uri()) == target
+
+
+def test_batches_are_bounded() -> None:
+    mib = 1024**2
+    sizes = [1] * 100 + [70 * mib] + [30 * mib] * 3 + [0]
+    sources = [Source(str(n), str(n), size, named=False) for n, size in enumerate(sizes)]
+
+    cut = list(batches(sources))
+
+    assert [source for batch in cut for source in batch] == sources
+    assert [len(batch) for batch in cut] == [64, 36, 1, 2, 2]
+
+
+def test_refusal_names_the_pattern() -> None:
+    refusal = Refusal(["*.tmp", ".#*"], normalizes=False)
+
+    assert refusal("tmp/x.tmpl") is None
+    assert "'*.tmp'" in str(refusal("a/x.tmp"))
+    assert "'.#*'" in str(refusal(".#x"))

@@ -1,0 +1,55 @@
+"""flood-watch with consumers of its own."""
+
+import os
+import signal
+
+from tests.acceptance.harness import Flood, Running, check_promises, gone
+from tests.faults import Pass
+from tests.proxy import FaultProxy
+from tests.servers import S3Server
+
+
+def children(watch: Running) -> list[int]:
+    """Return the consumers that it has started, the dead ones included."""
+    return [line["pid"] for line in watch.events("consumer started")]
+
+
+def test_one_command_runs_everything(flood: Flood, server: S3Server, bucket: str) -> None:
+    watch = flood.start_watch("--consumers", "2")
+    for number in range(50):
+        flood.drop(bucket, f"key-{number}", b"%d" % number)
+    flood.wait_delivered()
+    pids = children(watch)
+    assert len(pids) == 2
+    assert not any(gone(pid) for pid in pids)
+    watch.signal(signal.SIGTERM)
+    assert watch.wait() == 0
+    assert all(gone(pid) for pid in pids)
+    check_promises(flood, server)
+
+
+def test_a_consumer_that_dies_is_started_again(flood: Flood, server: S3Server, bucket: str) -> None:
+    watch = flood.start_watch("--consumers", "1")
+    flood.wait_for(lambda: watch.events("ready")[1:], "the consumer")
+    os.kill(children(watch)[0], signal.SIGKILL)
+    flood.drop(bucket, "key", b"data")
+    flood.wait_delivered()
+    check_promises(flood, server)
+    [line] = watch.events("consumer died")
+    assert (line["pid"], line["status"]) == (children(watch)[0], -signal.SIGKILL)
+    assert len(children(watch)) == 2
+
+
+def test_consumers_end_with_a_flood_watch_that_was_killed(
+    proxied: Flood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    proxy.inject(Pass(bytes_per_second=100_000), "PUT")
+    watch = proxied.start_watch("--consumers", "2")
+    proxied.drop(bucket, "key", bytes(4_000_000))
+    proxied.wait_for(lambda: proxy.count("PUT"), "the upload")
+    watch.kill()
+    proxied.wait_for(lambda: all(gone(pid) for pid in children(watch)), "the consumers' end")
+    assert proxied.row()["owner"] is None, "they ended in order"
+    proxied.start_watch("--consumers", "2")
+    proxied.wait_delivered()
+    check_promises(proxied, server)

@@ -1,0 +1,187 @@
+"""Programs that put files into incoming without knowing of flood."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.harness import Flood, MakeFlood, check_promises, credentials
+from tests.proxy import FaultProxy
+from tests.servers import S3Server
+
+MIB = 1024**2
+
+#: The tree that they deliver: relative names with sizes.
+TREE = {
+    "empty": 0,
+    "one": 1,
+    ".hidden": 10,
+    "two words": 100,
+    "100% + more": 5_000,
+    "umlaut ä 🎂": 70_000,
+    "sub/large": 12 * MIB,
+    "sub/sub/middle": MIB,
+    **{f"sub/many/file-{number}": 300 * number for number in range(40)},
+}
+
+SLOW_WRITER = """\
+import sys
+with open(sys.argv[1], "wb", buffering=0) as file:
+    for line in sys.stdin:
+        file.write(line.encode() * 1000)
+        print("written", flush=True)
+"""
+
+
+@pytest.fixture
+def watched(make_flood: MakeFlood, proxy: FaultProxy, bucket: str) -> Flood:
+    """A running spool that scans incoming all the time, besides following events."""
+    flood = make_flood(credentials(("main", proxy.url)), rescan_interval="0.1s")
+    flood.start_watch()
+    flood.start_consumer()
+    flood.incoming(bucket)
+    return flood
+
+
+def make_tree(flood: Flood, bucket: str) -> Path:
+    """Make the tree outside of the spool; have it expected below `tree/`."""
+    root = flood.outside("tree")
+    for name, size in TREE.items():
+        data = random.randbytes(size)
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        flood.expect(bucket, f"tree/{name}", data)
+    return root
+
+
+def copy(source: Path, target: Path) -> list[list[str]]:
+    return [["cp", "-r", str(source), str(target)]]
+
+
+def move(source: Path, target: Path) -> list[list[str]]:
+    return [["mv", str(source), str(target)]]
+
+
+def rsync(source: Path, target: Path) -> list[list[str]]:
+    return [["rsync", "-a", str(source), str(target)]]
+
+
+def untar(source: Path, target: Path) -> list[list[str]]:
+    archive = source.with_suffix(".tar.gz")
+    return [
+        ["tar", "-czf", str(archive), "-C", str(source.parent), source.name],
+        ["tar", "-xf", str(archive), "-C", str(target)],
+    ]
+
+
+@pytest.mark.parametrize("producer", [copy, move, rsync, untar])
+def test_a_tree_arrives_whole(
+    producer: Callable[[Path, Path], list[list[str]]],
+    watched: Flood,
+    server: S3Server,
+    proxy: FaultProxy,
+    bucket: str,
+) -> None:
+    commands = producer(make_tree(watched, bucket), watched.incoming(bucket))
+    for command in commands:
+        if shutil.which(command[0]) is None:
+            pytest.skip(f"{command[0]} is not installed")
+        subprocess.run(command, check=True)
+    watched.wait_delivered()
+    check_whole(watched, server, proxy)
+
+
+def check_whole(flood: Flood, server: S3Server, proxy: FaultProxy) -> None:
+    """Check that each file was sent once, in the one form that it ever had."""
+    check_promises(flood, server)
+    assert proxy.count("PUT") == len(flood.given)
+    for row in flood.rows():
+        assert len(flood.attempts(row["id"])) == 1
+
+
+def test_a_slow_writer_is_waited_for(
+    watched: Flood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    path = watched.incoming(bucket) / "slow"
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW_WRITER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        for number in range(4):
+            writer.stdin.write(f"chunk {number}\n")
+            writer.stdout.readline()
+            # That others pass, and that scans go by, shows that the file could have been taken.
+            watched.drop(bucket, f"witness-{number}", b"w")
+            watched.wait_for(
+                lambda count=number + 1: watched.count(current_state="completed") == count
+            )
+            assert path.exists()
+            assert watched.rows(filepath="slow") == []
+        writer.stdin.close()
+    watched.expect(bucket, "slow", b"".join(b"chunk %d\n" % n * 1000 for n in range(4)))
+    watched.wait_delivered()
+    check_whole(watched, server, proxy)
+
+
+def test_an_atomic_rename_from_outside(
+    watched: Flood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    for number in range(50):
+        watched.drop(bucket, f"key-{number}", random.randbytes(1000 * number))
+    watched.wait_delivered()
+    check_whole(watched, server, proxy)
+
+
+def test_a_temporary_name_waits_for_the_final_one(
+    watched: Flood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    directory = watched.incoming(bucket)
+    names = {".name.a1B2c3": "name", "film.part": "film", "page.crdownload": "page"}
+    for temporary in names:
+        (directory / temporary).write_bytes(temporary.encode())
+    watched.drop(bucket, "witness", b"w")
+    watched.wait_delivered()
+    assert sorted(os.listdir(directory)) == sorted(names)
+    for temporary, final in names.items():
+        watched.expect(bucket, final, temporary.encode())
+        (directory / temporary).rename(directory / final)
+    watched.wait_delivered()
+    check_whole(watched, server, proxy)
+
+
+def test_what_is_no_regular_file_stays(
+    watched: Flood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    directory = watched.incoming(bucket)
+    secret = watched.outside("secret")
+    secret.write_bytes(b"not to be uploaded")
+    (directory / "link").symlink_to(secret)
+    os.mkfifo(directory / "fifo")
+    stray = watched.spool / "incoming/main/no-bucket"
+    stray.write_bytes(b"no bucket")
+    watched.drop(bucket, "witness", b"w")
+    watched.wait_delivered()
+    watch = watched.running[0]
+    watched.wait_for(lambda: len(watch.events("left alone")) == 3, "three warnings")
+    watched.drop(bucket, "later", b"after some scans")
+    watched.wait_delivered()
+    left = {line["path"] for line in watch.events("left alone")}
+    assert left == {
+        "incoming/main/no-bucket",
+        *(f"incoming/main/{bucket}/{x}" for x in ("link", "fifo")),
+    }
+    assert len(watch.events("left alone")) == 3, "one warning each"
+    for path in (directory / "link", directory / "fifo", stray):
+        path.unlink()
+    check_whole(watched, server, proxy)
