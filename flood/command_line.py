@@ -34,6 +34,8 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
             option for option in OPTIONS.values() if not option.commands or prog in option.commands
         )
         self.problems: Final[list[str]] = []
+        #: The positional argument, if any, that also takes what stands behind later options.
+        self.gathers: str | None = None
         # configargparse keeps this very list, so it can be filled when the environment, which has
         # a say in where files are, is known.
         self.files: Final[list[str]] = []
@@ -61,6 +63,15 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
                 help=_help(option),
                 **_form(option),
             )
+
+    def parse_args(self, *arguments: Any, **options: Any) -> Any:
+        """As argparse's own, but options may stand between positional arguments."""
+        namespace, rest = self.parse_known_args(*arguments, **options)
+        if rest and (self.gathers is None or any(word.startswith("-") for word in rest)):
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        if rest:
+            getattr(namespace, str(self.gathers)).extend(rest)
+        return namespace
 
     def refuse(self, problems: str) -> NoReturn:
         """End the process with exit status 2, each line of `problems` on a line of its own."""

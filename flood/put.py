@@ -172,7 +172,7 @@ class Put:
 
     def _flush(self, copies: Sequence[Copy], pool: ThreadPoolExecutor) -> None:
         open_ = [copy for copy in copies if copy.path in self._open]
-        flushes = [pool.submit(os.fsync, copy.writer) for copy in open_]
+        flushes = [pool.submit(self._spool.flush, copy.writer) for copy in open_]
         wait(flushes)
         for copy, flush in zip(open_, flushes, strict=True):
             error = flush.exception()

@@ -198,6 +198,10 @@ class Spool:
                 return  # not empty, or already gone
             parts.pop()
 
+    def flush(self, descriptor: int) -> None:
+        """Make an open file's content survive a power failure (fsync(2))."""
+        os.fsync(descriptor)
+
     def flush_directories(self, directories: set[str]) -> None:
         """Make renames into these directories, with the directories themselves, survive a power
         failure (fsync(2): the entry needs its directory's own fsync)."""

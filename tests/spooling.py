@@ -5,7 +5,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -217,16 +217,17 @@ def quick_house() -> Iterator[House]:
 def deaths(
     call: Callable[[House], object],
     arrange: Callable[[House], None],
-    files: tuple[str, ...],
+    functions: Collection[str],
 ) -> Iterator[House]:
     """Houses, each arranged anew, in which a process died before one line of the call: before the
-    first that it executes in these source files, then before the second, until it survives."""
+    first that it executes in these functions of flood's, then before the second, until it survives
+    all of them."""
     line, died = 0, True
     while died:
         line += 1
         with quick_house() as made:
             arrange(made)
-            died = dying_at(line, files, lambda house=made: call(house)) != 0  # type: ignore[misc]  # bound now
+            died = dying_at(line, functions, lambda house=made: call(house)) != 0  # type: ignore[misc]  # bound now
             yield made
 
 
@@ -270,16 +271,17 @@ def in_child(call: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def dying_at(line: int, files: tuple[str, ...], call: Callable[[], object]) -> int:
+def dying_at(line: int, functions: Collection[str], call: Callable[[], object]) -> int:
     """Run a call in a forked process that dies, as if killed, before the so-many-th line which it
-    executes in these source files; return its exit status, 0 if it was done before that."""
+    executes in functions of flood's with these names; return its exit status, 0 if it was done
+    before that."""
 
     def trace_and_call() -> None:
         passed = 0
 
         def trace(frame: FrameType, event: str, _argument: object) -> Any:
             nonlocal passed
-            if not frame.f_code.co_filename.endswith(files):
+            if frame.f_code.co_name not in functions or not _is_floods(frame):
                 return None
             if event == "line":
                 passed += 1
@@ -292,3 +294,7 @@ def dying_at(line: int, files: tuple[str, ...], call: Callable[[], object]) -> i
         sys.settrace(None)
 
     return in_child(trace_and_call)
+
+
+def _is_floods(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith(("flood.", "workers."))

@@ -2,14 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from flood.profiles import Profile
 from flood.providers import PROVIDERS
 from tests.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from workers.s3 import S3
-from workers.transfer import Hooks, Upload, Uploader
+from workers.transfer import Hooks, Receipt, Upload, Uploader
 
 MIB = 1024**2
 LARGE = 6 * MIB  # the multipart threshold of the uploaders made here
@@ -67,9 +67,18 @@ def boto3_uploader(
     )
 
 
+def transferred(
+    uploader: Uploader, uploads: Iterable[Upload], hooks: Hooks
+) -> Iterator[tuple[Upload, Receipt | BaseException]]:
+    """What transfer yields, without the Nones in between."""
+    for outcome in uploader.transfer(uploads, hooks):
+        if outcome is not None:
+            yield outcome
+
+
 def send(uploader: Uploader, upload: Upload, record: Record | None = None) -> object:
     """Transfer one file; return its receipt or the exception that ended it."""
-    [(answered, result)] = uploader.transfer([upload], (record or Record()).hooks())
+    [(answered, result)] = transferred(uploader, [upload], (record or Record()).hooks())
     assert answered is upload
     return result
 

@@ -75,8 +75,9 @@ class S3:
         """
         self._buckets.ensure(self._clients.main, bucket)
 
-    def transfer(self, uploads: Iterable[Upload], hooks: Hooks) -> Iterator[Outcome]:
-        """PUT then HEAD each file; yield every upload exactly once, in the order they finish.
+    def transfer(self, uploads: Iterable[Upload], hooks: Hooks) -> Iterator[Outcome | None]:
+        """PUT then HEAD each file; yield every upload exactly once, in the order they finish, with
+        a None every tenth of a second while none does.
 
         Failures are yielded, never raised. After an upload is yielded, or the iterator closed,
         nothing reads from its descriptor any more.
@@ -91,6 +92,7 @@ class S3:
                         yield upload, refusal
                     elif 0 < upload.size >= self._threshold:
                         yield from self._finish(lanes, running, watch, 0)
+                        yield None  # a large file takes long, and nothing is yielded meanwhile
                         yield upload, self._send_large(upload, hooks, watch)
                     else:
                         source = Source(upload.descriptor, upload.size, watch)
@@ -140,7 +142,7 @@ class S3:
         running: dict[int, tuple[Upload, Source]],
         watch: Watch,
         most: int,
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Outcome | None]:
         """Yield what finishes until at most `most` transfers are running."""
         patience = _LAST_WORDS
         while len(running) > most:
@@ -150,7 +152,9 @@ class S3:
                 upload, source = running.pop(number)
                 source.close()
                 yield upload, result
-            elif watch.expired():
+                continue
+            yield None
+            if watch.expired():
                 patience -= _TICK
                 if patience <= 0:
                     for number in list(running):

@@ -70,8 +70,12 @@ class Uploader(Protocol):
     def ensure_bucket(self, bucket: str) -> None:
         """Return if the bucket can be used, as far as the credentials let anyone know."""
 
-    def transfer(self, uploads: Iterable[Upload], hooks: Hooks) -> Iterator[Outcome]:
-        """PUT then HEAD each file; yield every upload exactly once, in the order they finish."""
+    def transfer(self, uploads: Iterable[Upload], hooks: Hooks) -> Iterator[Outcome | None]:
+        """PUT then HEAD each file; yield every upload exactly once, in the order they finish.
+
+        While others take their time a None comes now and then, so that the caller can settle what
+        has finished.
+        """
 
     def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """Remove an unfinished multipart upload; one that is already gone is no error."""

@@ -74,7 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop.install()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale
-    options, settings = config.load(_parser(), argv, os.environ)
+    parser = _parser()
+    options, settings = config.load(parser, argv, os.environ)
+    if len(options.names) < 2:
+        parser.error("give at least one SOURCE, then the destination s3://PROFILE/BUCKET/PATH")
     quiet_log = settings.origins["log_level"] == "default"
     log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
     terminal = Terminal(_NAME, quiet=options.quiet)
@@ -93,8 +96,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = config.build_parser(_NAME, _DESCRIPTION, epilog=_EPILOG)
-    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="a file, or a directory")
-    parser.add_argument("destination", metavar="s3://PROFILE/BUCKET/PATH", help="where it goes")
+    parser.usage = (
+        f"{_NAME} [-r] [--wait] [--dry-run] [--quiet] [settings] SOURCE... s3://PROFILE/BUCKET/PATH"
+    )
+    parser.add_argument(
+        "names",
+        metavar="SOURCE... s3://PROFILE/BUCKET/PATH",
+        nargs="+",
+        help="files, or directories with -r; where they go",
+    )
+    parser.gathers = "names"
     parser.add_argument("-r", "--recursive", action="store_true", help="put directories, too")
     parser.add_argument("--wait", action="store_true", help="return when everything is uploaded")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be put where")
@@ -103,7 +114,7 @@ def _parser() -> Parser:
 
 
 def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: Terminal) -> int:
-    target = destination.parse(options.destination)
+    target = destination.parse(options.names[-1])
     startup.announce(settings)
     profiles = startup.read_credentials(settings, os.environ).profiles
     if target.profile not in profiles:
@@ -114,7 +125,7 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
     spool = Spool(settings.server_directory)
     check_set_up(spool)
     plan = resolve(
-        options.sources,
+        options.names[:-1],
         target,
         recursive=options.recursive,
         refusal=Refusal(

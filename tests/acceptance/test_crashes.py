@@ -1,7 +1,6 @@
 """Processes that are killed at work."""
 
 import random
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,12 @@ from tests.servers import S3Server
 MIB = 1024**2
 SLOW = Pass(bytes_per_second=MIB // 8)
 SIZES = {"multipart_threshold": "8MiB", "multipart_part_size": "5MiB"}
+
+
+@pytest.fixture
+def server(moto_server: S3Server) -> S3Server:
+    """rclone sometimes answers 500 where keys share a prefix; here every attempt counts."""
+    return moto_server
 
 
 @pytest.fixture
@@ -94,53 +99,3 @@ def test_both_are_killed_in_mid_upload(
     slow.start_consumer()
     slow.wait_delivered()
     check_promises(slow, server)
-
-
-def drop_many(flood: Flood, bucket: str, count: int) -> Path:
-    """Move a directory with many small files into incoming, all at once."""
-    outside = flood.outside("many")
-    outside.mkdir()
-    for number in range(count):
-        data = b"%d" % number
-        (outside / f"file-{number}").write_bytes(data)
-        flood.expect(bucket, f"many/file-{number}", data)
-    return outside.rename(flood.incoming(bucket) / "many")
-
-
-def test_flood_watch_is_killed_in_mid_batch(flood: Flood, server: S3Server, bucket: str) -> None:
-    watch = flood.start_watch()
-    flood.incoming(bucket)
-    many = drop_many(flood, bucket, 2000)
-    left = random.randrange(1, 1999)
-    flood.wait_for(lambda: sum(1 for _ in many.iterdir()) <= left, f"only {left} files left")
-    watch.kill()
-    states = {state: len(flood.files(state)) for state in ("incoming", "processing")}
-    print(f"killed with {states} and {flood.count()} rows")  # noqa: T201  for a failure's reader
-    assert sum(states.values()) == 2000
-    flood.start_watch()
-    flood.wait_for(lambda: flood.count(current_state="processing") == 2000, "all rows")
-    flood.start_consumer()
-    flood.wait_delivered()
-    check_promises(flood, server)
-
-
-def test_both_are_killed_again_and_again(flood: Flood, server: S3Server, bucket: str) -> None:
-    flood.incoming(bucket)
-    settled = 0
-    for round_number in range(3):
-        started = [flood.start_watch(), flood.start_consumer()]
-        if round_number == 0:
-            drop_many(flood, bucket, 600)
-        goal = settled + random.randrange(1, 180)
-        flood.wait_for(lambda goal=goal: flood.count(current_state="completed") >= goal)
-        random.shuffle(started)
-        for one in started:
-            one.kill()
-        settled = flood.count(current_state="completed")
-    flood.start_watch()
-    flood.start_consumer()
-    flood.wait_delivered()
-    check_promises(flood, server)
-    for row in flood.rows():
-        kinds = [each["kind"] for each in flood.attempts(row["id"])]
-        assert set(kinds) <= {None, "lost"}

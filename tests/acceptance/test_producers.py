@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -36,6 +37,12 @@ with open(sys.argv[1], "wb", buffering=0) as file:
         file.write(line.encode() * 1000)
         print("written", flush=True)
 """
+
+
+@pytest.fixture
+def server(moto_server: S3Server) -> S3Server:
+    """rclone sometimes answers 500 where keys share a prefix; here every attempt counts."""
+    return moto_server
 
 
 @pytest.fixture
@@ -98,11 +105,16 @@ def test_a_tree_arrives_whole(
 
 
 def check_whole(flood: Flood, server: S3Server, proxy: FaultProxy) -> None:
-    """Check that each file was sent once, in the one form that it ever had."""
+    """Check that each file was sent once, in its final form."""
     check_promises(flood, server)
-    assert proxy.count("PUT") == len(flood.given)
-    for row in flood.rows():
-        assert len(flood.attempts(row["id"])) == 1
+    rows = flood.rows()
+    sent = [
+        (unquote(each.target), int(each.headers["content-length"]))
+        for each in proxy.requests
+        if each.method == "PUT"
+    ]
+    assert sorted(sent) == sorted((f"/{x['bucket']}/{x['filepath']}", x["size"]) for x in rows)
+    assert {len(flood.attempts(row["id"])) for row in rows} == {1}
 
 
 def test_a_slow_writer_is_waited_for(

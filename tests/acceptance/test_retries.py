@@ -17,6 +17,12 @@ JITTER = 0.25
 LATE = 10.0
 
 
+@pytest.fixture
+def server(moto_server: S3Server) -> S3Server:
+    """rclone sometimes answers 500 where keys share a prefix; here every attempt counts."""
+    return moto_server
+
+
 def moment(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 

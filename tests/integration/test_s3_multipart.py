@@ -11,7 +11,7 @@ from flood.states import PERMANENT, TRANSIENT
 from tests.faults import Answer, Cut, Fault, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
-from tests.uploading import LARGE, MIB, Open, Record, boto3_uploader, profile, send
+from tests.uploading import LARGE, MIB, Open, Record, boto3_uploader, profile, send, transferred
 from workers.classify import classify
 from workers.s3_multipart import MAX_PARTS, part_size
 from workers.transfer import Hooks, Receipt, Upload, Uploader
@@ -144,7 +144,7 @@ def test_what_cannot_be_recorded_is_not_begun(
         raise RuntimeError("the database is locked")
 
     hooks = Hooks(lambda: False, refuse, lambda _: None)
-    [(_, result)] = uploader.transfer([upload], hooks)
+    [(_, result)] = transferred(uploader, [upload], hooks)
     assert isinstance(result, RuntimeError)
     assert proxy.count("PUT", PART) == 0
     assert server.unfinished(upload.bucket) == []
@@ -156,7 +156,8 @@ def test_an_end_that_cannot_be_recorded_spoils_nothing(
     def refuse(_: object) -> None:
         raise RuntimeError("the database is locked")
 
-    [(_, result)] = uploader.transfer([upload], Hooks(lambda: False, lambda *_: None, refuse))
+    hooks = Hooks(lambda: False, lambda *_: None, refuse)
+    [(_, result)] = transferred(uploader, [upload], hooks)
     assert isinstance(result, Receipt)
     assert "not recorded" in caplog.text
 

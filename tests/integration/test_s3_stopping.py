@@ -18,6 +18,7 @@ from tests.uploading import (
     flood_threads,
     profile,
     send,
+    transferred,
     wait_until,
 )
 from workers.source import GRACE
@@ -70,7 +71,7 @@ def test_what_is_short_may_finish(proxy: FaultProxy, bucket: str, opened: Open) 
             record.stop.wait(5.0)
             yield uploads[1]
 
-        outcomes = dict(uploader.transfer(slowly(), record.hooks()))
+        outcomes = dict(transferred(uploader, slowly(), record.hooks()))
     assert isinstance(outcomes[uploads[0]], Receipt)
     assert isinstance(outcomes[uploads[1]], Interrupted)
 
@@ -114,7 +115,7 @@ def test_the_callers_own_interrupt_goes_through(
         hooks = Hooks(interrupted, lambda *_: None, lambda _: None)
         upload = Upload(1, bucket, "key", opened(bytes(size)), size)
         with pytest.raises(KeyboardInterrupt):
-            list(uploader.transfer([upload], hooks))
+            list(transferred(uploader, [upload], hooks))
     proxy.down()
     wait_until(lambda: not flood_threads())
     assert rclone_server.unfinished(bucket) == []

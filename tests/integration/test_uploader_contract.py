@@ -20,6 +20,7 @@ from tests.uploading import (
     boto3_uploader,
     flood_threads,
     profile,
+    transferred,
     wait_until,
 )
 from workers.failures import BucketMissing, InvalidBucket, KeyNotUtf8, KeyTooLong
@@ -93,7 +94,7 @@ def test_every_kind_of_key_arrives_byte_for_byte(
         Upload(number, bucket, key, opened(data), len(data))
         for number, (key, data) in enumerate(files.items())
     ]
-    outcomes = list(make_uploader().transfer(uploads, Record().hooks()))
+    outcomes = list(transferred(make_uploader(), uploads, Record().hooks()))
     assert sorted(upload.record_id for upload, _ in outcomes) == list(range(len(files)))
     wrong = {u.key: r for u, r in outcomes if not isinstance(r, Receipt) or r.unverified}
     assert wrong == {}
@@ -107,7 +108,7 @@ def test_small_files_are_one_put(
     data = os.urandom(size)
     record = Record()
     upload = Upload(1, bucket, "dir/file.txt", opened(data), size)
-    [(answered, receipt)] = make_uploader().transfer([upload], record.hooks())
+    [(answered, receipt)] = transferred(make_uploader(), [upload], record.hooks())
     assert answered is upload
     assert isinstance(receipt, Receipt)
     assert (receipt.bytes_sent, receipt.unverified) == (size, None)
@@ -124,7 +125,7 @@ def test_large_files_go_in_parts(
     data = os.urandom(size)
     record = Record()
     upload = Upload(1, bucket, "dir/large file.bin", opened(data), size)
-    [(_, receipt)] = make_uploader().transfer([upload], record.hooks())
+    [(_, receipt)] = transferred(make_uploader(), [upload], record.hooks())
     assert isinstance(receipt, Receipt), receipt
     assert (receipt.bytes_sent, receipt.unverified) == (size, None)
     assert [name for name, _ in record.events] == ["started", "ended"]
@@ -137,7 +138,7 @@ def test_no_more_is_sent_than_was_opened(
     make_uploader: MakeUploader, server: S3Server, bucket: str, opened: Open
 ) -> None:
     uploads = [Upload(n, bucket, f"key-{n}", opened(b"0123456789"), 4) for n in range(3)]
-    for upload, receipt in make_uploader(concurrency=1).transfer(uploads, Record().hooks()):
+    for upload, receipt in transferred(make_uploader(concurrency=1), uploads, Record().hooks()):
         assert isinstance(receipt, Receipt), receipt
         assert server.read(bucket, upload.key) == b"0123"
 
@@ -147,7 +148,7 @@ def test_small_and_large_files_mix(
 ) -> None:
     sizes = [3, LARGE, 5, 0, LARGE + 1]
     uploads = [Upload(n, bucket, f"key-{n}", opened(b"x" * s), s) for n, s in enumerate(sizes)]
-    outcomes = dict(make_uploader().transfer(iter(uploads), Record().hooks()))
+    outcomes = dict(transferred(make_uploader(), iter(uploads), Record().hooks()))
     assert all(isinstance(outcomes[each], Receipt) for each in uploads), outcomes
     assert [len(server.read(bucket, each.key)) for each in uploads] == sizes
 
@@ -165,7 +166,9 @@ def test_a_file_that_fails_takes_no_neighbour_with_it(
             Upload(4, bucket, "directory", directory, 4),
             Upload(5, bucket, "good-2", data, 4),
         ]
-        outcomes = {u.record_id: r for u, r in make_uploader().transfer(uploads, Record().hooks())}
+        outcomes = {
+            u.record_id: r for u, r in transferred(make_uploader(), uploads, Record().hooks())
+        }
     finally:
         os.close(directory)
     assert isinstance(outcomes[2], KeyNotUtf8)
@@ -184,7 +187,7 @@ def test_the_earlier_attempts_parts_are_removed_first(
     recorded, unrecorded, foreign = begun("key"), begun("key"), begun("key-2")
     record = Record()
     upload = Upload(1, bucket, "key", opened(bytes(LARGE)), LARGE, multipart_upload_id=recorded)
-    [(_, receipt)] = make_uploader().transfer([upload], record.hooks())
+    [(_, receipt)] = transferred(make_uploader(), [upload], record.hooks())
     assert isinstance(receipt, Receipt), receipt
     assert [name for name, _ in record.events] == ["ended", "started", "ended"]
     assert recorded != unrecorded
@@ -226,7 +229,7 @@ def test_nothing_starts_once_told_to_stop(
     record.stop.set()
     sizes = [4, LARGE]
     uploads = [Upload(n, bucket, f"key-{n}", opened(bytes(s)), s) for n, s in enumerate(sizes)]
-    outcomes = list(make_uploader().transfer(uploads, record.hooks()))
+    outcomes = list(transferred(make_uploader(), uploads, record.hooks()))
     assert [type(result) for _, result in outcomes] == [Interrupted, Interrupted]
     assert server.keys(bucket) == []
 
@@ -242,7 +245,7 @@ def test_closing_the_iterator_ends_everything(
             Upload(1, bucket, "key-1", opened(b"data"), 4),
             Upload(2, bucket, "key-2", opened(bytes(size)), size),
         ]
-        outcomes = make_uploader(proxy.url).transfer(uploads, Record().hooks())
+        outcomes = transferred(make_uploader(proxy.url), uploads, Record().hooks())
         upload, _ = next(outcomes)
         assert upload.key == "key-1"
         began = time.monotonic()
@@ -251,3 +254,17 @@ def test_closing_the_iterator_ends_everything(
     wait_until(lambda: not flood_threads())
     assert server.keys(bucket) == ["key-1"]
     assert server.unfinished(bucket) == []
+
+
+def test_the_caller_gets_a_turn_while_a_transfer_takes_long(
+    rclone_server: S3Server, bucket_name: Callable[[], str], opened: Open
+) -> None:
+    bucket = rclone_server.make_bucket(bucket_name())
+    with FaultProxy(rclone_server.address) as proxy:
+        proxy.inject(Stall("stored", seconds=0.5), "PUT")
+        upload = Upload(1, bucket, "slow", opened(b"data"), 4)
+        with closing(boto3_uploader(profile(proxy.url))) as uploader:
+            *turns, last = uploader.transfer([upload], Record().hooks())
+    assert turns
+    assert set(turns) == {None}
+    assert last is not None

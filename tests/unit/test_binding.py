@@ -146,7 +146,7 @@ def test_the_first_start_may_die_at_any_time(tmp_path: Path) -> None:
             models.bind(pair.database)
             binding.bind(pair.spool, pair.database, create=True, now=START)
 
-        died = dying_at(line, ("flood/binding.py", "flood/spool.py"), first_start) != 0
+        died = dying_at(line, ("bind", "keep"), first_start) != 0
         made = pair.bind(create=True)
         with open(pair.card, encoding="utf-8") as card:
             assert json.load(card) == {"id": made, "database": pair.database}
