@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from huey import Huey
 from huey.constants import WORKER_PROCESS
 from huey.consumer import Consumer, ProcessEnvironment
+from huey.exceptions import HueyException
 from huey.registry import Message
 from huey.serializer import Serializer
 from huey.storage import SqliteStorage
@@ -48,7 +49,9 @@ class JsonSerializer(Serializer):
         fields = data._asdict()
         if data.eta is not None:
             fields["eta"] = data.eta.isoformat()
-        return json.dumps({name: value for name, value in fields.items() if value}).encode()
+        # A zero is kept: for a task without retries huey's default would be ten of them.
+        known = {name: value for name, value in fields.items() if value is not None}
+        return json.dumps(known).encode()
 
     def _deserialize(self, data: bytes) -> Message:
         fields = json.loads(bytes(data))
@@ -85,6 +88,8 @@ class FloodStorage(SqliteStorage):
                 cursor.close()
 
     def close(self) -> None:
+        if self._bell is not None:
+            self._bell.close()
         models.close()
 
     def enqueue(self, data: bytes, priority: float | None = None) -> None:
@@ -219,7 +224,7 @@ class FloodHuey(Huey):
         """The next task; one that flood did not write is dropped with a line in the log."""
         try:
             return super().dequeue()
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, HueyException) as error:
             logger.error("dropped a task that is none of flood's: %s", error)
             return None
 

@@ -39,12 +39,11 @@ def purge(spool: Spool, now: datetime) -> int:
         deleted = 0
         files = _files(spool, alone, now)
         while batch := list(islice(files, _BATCH)):
-            for path in batch:
-                spool.remove(path)
+            gone = [path for path in batch if _remove(spool, path)]
             with models.write():
-                for row in queries.at_paths(batch, INCOMING_TMP).values():
+                for row in queries.at_paths(gone, INCOMING_TMP).values():
                     records.vanish(row.id, now, _ABANDONED)
-            deleted += len(batch)
+            deleted += len(gone)
         if alone:
             spool.remove_empty(INCOMING_TMP)
     finally:
@@ -52,6 +51,17 @@ def purge(spool: Spool, now: datetime) -> int:
     if deleted:
         log.event(logger, INFO, "incoming_tmp emptied", files=deleted)
     return deleted
+
+
+def _remove(spool: Spool, path: str) -> bool:
+    try:
+        spool.remove(path)
+    except FileNotFoundError:
+        return False  # its flood-put was faster
+    except OSError as error:
+        log.event(logger, WARNING, "not emptied", path=path, reason=error.strerror)
+        return False
+    return True
 
 
 def _files(spool: Spool, alone: bool, now: datetime) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The words that tables, directories, log lines and exit statuses share."""
+"""The words that tables, directories, log lines, exit statuses share."""
 
 from typing import Final
 

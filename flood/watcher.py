@@ -26,6 +26,10 @@ _MASK: Final = (
 _GONE: Final = flags.IGNORED | flags.DELETE_SELF | flags.UNMOUNT
 
 
+#: As many events as the kernel keeps for a reader by default (fs.inotify.max_queued_events).
+ENOUGH: Final = 16_384
+
+
 @dataclass
 class News:
     """What a look at the events has brought: files (each with whether its writer has closed it),
@@ -113,13 +117,14 @@ class Watcher:
     def read(self) -> News:
         """Everything that has happened since the last call, without waiting.
 
-        All events are read before any work is done on them, so that the kernel's queue has room.
+        Events are read before any work is done on them, so that the kernel's queue has room; yet no
+        more than ENOUGH, as a busy producer makes them faster than they are read.
         """
         news = News()
         if self._events is None:
             return news
-        events = []
-        while more := self._events.read(timeout=0):
+        events: list[_Event] = []
+        while len(events) < ENOUGH and (more := self._events.read(timeout=0)):
             events += more
         for event in events:
             self._note(event, news)

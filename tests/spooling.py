@@ -25,6 +25,9 @@ from flood.states import INCOMING, PROCESSING
 from huey_config import huey
 from tests.uploading import profile
 from workers.agent import Agent
+from workers.decisions import Decision
+from workers.settle import settle
+from workers.sweep import sweep
 from workers.transfer import Uploader
 
 START = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -178,6 +181,22 @@ class House:
     def claim(self, *ids: int, owner: str = NOBODY) -> list[Claimed]:
         return claiming.claim(ids, "p", "b", owner=owner, large=LARGE, now=self.clock.now())
 
+    def claimed(self, owner: str = NOBODY) -> list[Claimed]:
+        """What somebody has claimed, in the order of admission."""
+        return claiming.of_owner(owner)
+
+    def settle(self, *decisions: Decision, agent: Agent | None = None) -> None:
+        settle(agent or self.agent(), decisions, self.schedule)
+
+    def sweep(self, agent: Agent | None = None) -> None:
+        sweep(agent or self.agent(), self.ring, (), self.schedule)
+
+    def schedule(self, *retry: Any) -> None:
+        self.scheduled.append(retry)
+
+    def ring(self, profile: str, bucket: str) -> None:
+        self.rung.append((profile, bucket))
+
     def recover(self) -> None:
         """What the next start of flood-watch does: processing first, then incoming."""
         intake = self.intake()
@@ -203,7 +222,7 @@ def house(directory: Path) -> Iterator[House]:
     try:
         yield House(spool, str(database))
     finally:
-        models.close()
+        huey.storage.close()  # with the models' connection
 
 
 @contextmanager

@@ -25,6 +25,9 @@ Schedule = Callable[[int, str, str, datetime, int], None]
 _GIVEN_UP: Final = Reason(
     PERMANENT, "given_up", "its worker gave this file up, then died: the log has the reason"
 )
+_CHANGED: Final = Reason(
+    INTERRUPTED, "changed", "somebody changed the file after it was sent: it is sent once more"
+)
 
 logger = getLogger(__name__)
 
@@ -97,8 +100,13 @@ def _settle(agent: Agent, decision: Decision, schedule: Schedule, now: datetime)
 
 def _prove(agent: Agent, decision: Prove, now: datetime) -> _Line:
     claim, receipt = decision.claim, decision.receipt
-    if agent.spool.identify(claim.path) != identity_of(os.fstat(decision.descriptor)):
+    identity = identity_of(os.fstat(decision.descriptor))
+    if agent.spool.identify(claim.path) != identity:
         raise Vanished(claim.path)
+    if identity != claim.identity:
+        # The next attempt takes the new identity down, as it does with any change.
+        records.release(claim, _CHANGED, now)
+        return _Line(WARNING, "changed", claim, {"reason": _CHANGED.message})
     place = _move(agent.spool, claim, COMPLETED)
     proof = Proof(receipt.etag, receipt.version_id, receipt.checksum, receipt.bytes_sent)
     records.complete(claim, place.path, proof, now)
@@ -110,6 +118,9 @@ def _prove(agent: Agent, decision: Prove, now: datetime) -> _Line:
 
 def _give_up(agent: Agent, decision: GiveUp, now: datetime) -> _Line:
     claim, reason = decision.claim, decision.reason
+    identity = agent.spool.identify(claim.path)
+    if identity is None or identity[:2] != claim.identity[:2]:
+        raise Vanished(claim.path)
     place = _move(agent.spool, claim, FAILED)
     records.fail(claim, place.path, reason, now)
     facts = {"from_": PROCESSING, "to": FAILED, "error": reason.code, "reason": reason.message}
@@ -149,10 +160,12 @@ def _missing(agent: Agent, claim: Claimed, now: datetime) -> _Line:
 
 def lies_in(spool: Spool, claim: Claimed) -> Place | None:
     """Where in completed or failed this very file lies; None if it is in neither."""
-    for state in (COMPLETED, FAILED):
+    # What was given up may have changed since it was claimed, what was proven has not.
+    for state, wanted in ((COMPLETED, claim.identity), (FAILED, claim.identity[:2])):
         place = Place(state, claim.profile, claim.bucket, claim.key)
         for candidate in (place, *layout.beside(place, claim.id)):
-            if spool.identify(candidate.path) == claim.identity:
+            found = spool.identify(candidate.path)
+            if found is not None and found[: len(wanted)] == wanted:
                 return candidate
     return None
 

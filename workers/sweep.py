@@ -85,10 +85,11 @@ def _take_over(agent: Agent, claim: Claimed, schedule: settle.Schedule) -> None:
         agent.uniform,
     )
     now = agent.now()
-    if records.lose(claim, seconds, now):
-        retries_left = max(0, settings.retry_max - claim.retry_count - pays)
-        due = now + timedelta(seconds=seconds)
-        schedule(claim.id, claim.profile, claim.bucket, due, retries_left)
+    if not records.lose(claim, seconds, now):
+        return  # another sweep was faster
+    retries_left = max(0, settings.retry_max - claim.retry_count - pays)
+    due = now + timedelta(seconds=seconds)
+    schedule(claim.id, claim.profile, claim.bucket, due, retries_left)
     log.event(
         logger,
         WARNING,

@@ -1,1 +1,1 @@
-"""The schema's numbered steps, applied in order and never changed afterwards."""
+"""The schema's numbered steps, applied in order, never changed afterwards."""

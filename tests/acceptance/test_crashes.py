@@ -1,6 +1,7 @@
 """Processes that are killed at work."""
 
 import random
+import signal
 
 import pytest
 
@@ -86,6 +87,24 @@ def test_another_consumer_goes_on_meanwhile(
     slow.start_consumer()
     slow.wait_delivered()
     check_promises(slow, server)
+
+
+def test_a_stopped_consumer_keeps_its_claims(
+    slow: Flood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    _, consumer = slow.running
+    consumer.signal(signal.SIGSTOP)
+    owners = [row["owner"] for row in slow.rows()]
+    proxy.heal()
+    slow.start_consumer()
+    slow.drop(bucket, "other", b"not held up")
+    slow.wait_for(lambda: slow.rows(filepath="other", current_state="completed"))
+    slow.wait_for(lambda: slow.query("SELECT last_swept_at FROM spool")[0]["last_swept_at"])
+    assert [row["owner"] for row in slow.rows()[:2]] == owners
+    consumer.signal(signal.SIGCONT)
+    slow.wait_delivered()
+    check_promises(slow, server)
+    assert [len(slow.attempts(row["id"])) for row in slow.rows()] == [1, 1, 1]
 
 
 def test_both_are_killed_in_mid_upload(

@@ -45,14 +45,19 @@ def server(moto_server: S3Server) -> S3Server:
     return moto_server
 
 
-@pytest.fixture
-def watched(make_flood: MakeFlood, proxy: FaultProxy, bucket: str) -> Flood:
-    """A running spool that scans incoming all the time, besides following events."""
-    flood = make_flood(credentials(("main", proxy.url)), rescan_interval="0.1s")
+def watch(make_flood: MakeFlood, proxy: FaultProxy, bucket: str, rescan: str) -> Flood:
+    """Return a running spool that scans incoming at this interval, besides following events."""
+    flood = make_flood(credentials(("main", proxy.url)), rescan_interval=rescan)
     flood.start_watch()
     flood.start_consumer()
     flood.incoming(bucket)
     return flood
+
+
+@pytest.fixture
+def watched(make_flood: MakeFlood, proxy: FaultProxy, bucket: str) -> Flood:
+    """A running spool that looks everywhere all the time."""
+    return watch(make_flood, proxy, bucket, "0.1s")
 
 
 def make_tree(flood: Flood, bucket: str) -> Path:
@@ -87,21 +92,24 @@ def untar(source: Path, target: Path) -> list[list[str]]:
     ]
 
 
+@pytest.mark.parametrize("rescan", ["0.1s", "1h"], ids=["scans", "events"])
 @pytest.mark.parametrize("producer", [copy, move, rsync, untar])
 def test_a_tree_arrives_whole(
     producer: Callable[[Path, Path], list[list[str]]],
-    watched: Flood,
+    rescan: str,
+    make_flood: MakeFlood,
     server: S3Server,
     proxy: FaultProxy,
     bucket: str,
 ) -> None:
-    commands = producer(make_tree(watched, bucket), watched.incoming(bucket))
+    flood = watch(make_flood, proxy, bucket, rescan)
+    commands = producer(make_tree(flood, bucket), flood.incoming(bucket))
     for command in commands:
         if shutil.which(command[0]) is None:
             pytest.skip(f"{command[0]} is not installed")
         subprocess.run(command, check=True)
-    watched.wait_delivered()
-    check_whole(watched, server, proxy)
+    flood.wait_delivered()
+    check_whole(flood, server, proxy)
 
 
 def check_whole(flood: Flood, server: S3Server, proxy: FaultProxy) -> None:
@@ -115,6 +123,13 @@ def check_whole(flood: Flood, server: S3Server, proxy: FaultProxy) -> None:
     ]
     assert sorted(sent) == sorted((f"/{x['bucket']}/{x['filepath']}", x["size"]) for x in rows)
     assert {len(flood.attempts(row["id"])) for row in rows} == {1}
+
+
+def waits(flood: Flood, path: Path) -> bool:
+    """Whether flood-watch has seen that somebody is still writing this file."""
+    name = str(path.relative_to(flood.spool))
+    lines = flood.running[0].events("waits")
+    return any(line["path"] == name and "writing" in line["reason"] for line in lines)
 
 
 def test_a_slow_writer_is_waited_for(
@@ -133,11 +148,12 @@ def test_a_slow_writer_is_waited_for(
         for number in range(4):
             writer.stdin.write(f"chunk {number}\n")
             writer.stdout.readline()
-            # That others pass, and that scans go by, shows that the file could have been taken.
+            # Others pass meanwhile, and a scan has seen this one.
             watched.drop(bucket, f"witness-{number}", b"w")
             watched.wait_for(
                 lambda count=number + 1: watched.count(current_state="completed") == count
             )
+            watched.wait_for(lambda: waits(watched, path) or not path.exists(), "a look at it")
             assert path.exists()
             assert watched.rows(filepath="slow") == []
         writer.stdin.close()
@@ -184,16 +200,16 @@ def test_what_is_no_regular_file_stays(
     stray.write_bytes(b"no bucket")
     watched.drop(bucket, "witness", b"w")
     watched.wait_delivered()
-    watch = watched.running[0]
-    watched.wait_for(lambda: len(watch.events("left alone")) == 3, "three warnings")
+    watcher = watched.running[0]
+    watched.wait_for(lambda: len(watcher.events("left alone")) == 3, "three warnings")
     watched.drop(bucket, "later", b"after some scans")
     watched.wait_delivered()
-    left = {line["path"] for line in watch.events("left alone")}
+    left = {line["path"] for line in watcher.events("left alone")}
     assert left == {
         "incoming/main/no-bucket",
         *(f"incoming/main/{bucket}/{x}" for x in ("link", "fifo")),
     }
-    assert len(watch.events("left alone")) == 3, "one warning each"
+    assert len(watcher.events("left alone")) == 3, "one warning each"
     for path in (directory / "link", directory / "fifo", stray):
         path.unlink()
     check_whole(watched, server, proxy)

@@ -1,5 +1,7 @@
 """Huey's tables may go at any time: nothing depends on them."""
 
+from datetime import datetime, timezone
+
 import pytest
 
 from tests.acceptance.harness import Flood, check_promises
@@ -41,6 +43,8 @@ def test_the_schedule_is_lost_while_retries_wait(
         "a failed attempt of every file",
     )
     consumer.kill()
+    due = max(row["next_attempt_at"] for row in proxied.rows())
+    proxied.wait_for(lambda: due < f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%fZ}")
     proxied.tamper(*LOSSES[loss])
     proxy.up()
     proxied.start_consumer()

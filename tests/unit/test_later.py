@@ -1,5 +1,7 @@
 """Which files are looked at again, and when."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,8 +40,8 @@ def looks(later: Later, why: Why, identity: Identity | None, until: float) -> li
 def test_looks_grow_rarer_up_to_a_bound(why: Why, first: float, longest: float) -> None:
     times = looks(Later(), why, STILL, 500.0)
     assert times[0] == pytest.approx(first)
-    gaps = [two - one for one, two in zip(times, times[1:], strict=False)]
-    assert gaps == sorted(gaps)
+    gaps = [two - one for one, two in pairwise(times)]
+    assert gaps == pytest.approx(sorted(gaps))
     assert gaps[-1] == pytest.approx(longest)
 
 

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from flood import records
 from flood.locks import PUT_LOCK, FileLock
 from flood.purge import YOUNG, purge
 from flood.record_values import Arrival
+from flood.spool import Spool
 from tests.spooling import START, House, deaths, quick_house
 
 
@@ -105,23 +105,28 @@ def test_many_files_are_deleted_in_batches(house: House) -> None:
     assert purge(house.spool, now()) == 1100
 
 
+class Stubborn(Spool):
+    """A spool in which one file was taken away and another cannot be."""
+
+    def remove(self, path: str) -> None:
+        if path.endswith("/taken"):
+            os.unlink(self.absolute(path))
+        if path.endswith("/denied"):
+            raise PermissionError(1, "Operation not permitted")
+        super().remove(path)
+
+
 def test_what_cannot_be_deleted_is_named_and_the_rest_goes(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
-    house.write("incoming_tmp/p/b/key")
-    house.write("incoming_tmp/p/c/key")
-    stubborn = Path(house.spool.absolute("incoming_tmp/p/b/key"))
-    # Somebody else is faster than the purge.
-    real = house.spool.remove
-
-    class Slow(type(house.spool)):  # type: ignore[misc]  # the same class, a little late
-        def remove(self, path: str) -> None:
-            if path.endswith("b/key"):
-                stubborn.unlink()
-            real(path)
-
-    assert purge(Slow(house.spool.root), now()) == 1
-    assert house.files() == {}
+    ids = {key: begun(house, key) for key in ("taken", "denied", "other")}
+    assert purge(Stubborn(house.spool.root), now()) == 1
+    assert list(house.files()) == ["incoming_tmp/p/b/denied"]
+    assert [one.facts["path"] for one in caplog.records if one.levelname == "WARNING"] == [  # type: ignore[attr-defined]  # flood.log's
+        "incoming_tmp/p/b/denied"
+    ]
+    assert house.row(ids["other"])["current_state"] == "failed"
+    assert house.row(ids["denied"])["current_state"] == "incoming_tmp"
 
 
 def test_s0_purging_may_die_at_any_line() -> None:
@@ -133,11 +138,7 @@ def test_s0_purging_may_die_at_any_line() -> None:
     for house in deaths(lambda house: purge(house.spool, now()), arrange, ("purge", "remove")):
         died += 1
         purge(house.spool, now())
-        # The row of a file that was deleted without it is found by the sweep.
-        house_agent = house.agent()
-        from workers.sweep import sweep
-
-        sweep(house_agent, lambda profile, bucket: None, ())
+        house.sweep()  # which finds the rows of files that were deleted without them
         assert house.files() == {}
         assert [state for _, state, _ in house.states()] == ["failed", "failed"]
     assert died > 10

@@ -1,0 +1,602 @@
+"""The watcher with the server's loop over real inotify."""
+
+import logging
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flood import models, records
+from flood.record_values import Proof
+from flood.server import Server
+from flood.spool import Spool
+from flood.states import STATES
+from flood.stop import Stop
+from flood.watcher import Watcher
+from tests import spooling
+from tests.spooling import START, House
+from tests.uploading import wait_until
+
+NEVER = 3600.0
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with spooling.house(tmp_path) as made:
+        yield made
+
+
+class Told(logging.Handler):
+    """What has been logged, and when the server had caught up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.caught_up = threading.Event()
+        self.lines: list[tuple[str, str, dict[str, Any]]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        facts: dict[str, Any] = getattr(record, "facts", {})
+        self.lines.append((record.levelname, record.getMessage(), facts))
+        if record.getMessage() == "caught up":
+            self.caught_up.set()
+
+    def warnings(self) -> list[str]:
+        return [facts["path"] for level, _, facts in self.lines if level == "WARNING"]
+
+    def events(self) -> list[str]:
+        return [event for _, event, _ in self.lines]
+
+
+@contextmanager
+def serving(
+    house: House,
+    *,
+    rescan_interval: float = NEVER,
+    caught_up: bool = True,
+    tick: Callable[[], None] = lambda: None,
+    profiles: set[str] | None = None,
+    **intake: Any,
+) -> Iterator[Told]:
+    """Run the server in a thread; any exception of its own fails the test."""
+    told, stop, failures = Told(), Stop(), list[BaseException]()
+    known = profiles or {"p"}
+    server = Server(
+        house.spool,
+        house.intake(now=lambda: datetime.now(timezone.utc), profiles=lambda: known, **intake),
+        profiles=lambda: known,
+        rescan_interval=rescan_interval,
+        clock=time.monotonic,
+        stop=stop,
+        tick=tick,
+    )
+    server.prepare()
+
+    def run() -> None:
+        try:
+            server.run()
+        except BaseException as error:  # noqa: BLE001  raised below
+            failures.append(error)
+
+    logger = logging.getLogger("flood")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(told)
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        if caught_up:
+            wait_until(lambda: told.caught_up.is_set() or bool(failures))
+        if not failures:
+            yield told
+    finally:
+        stop.set()
+        thread.join(30.0)
+        stop.close()
+        logger.removeHandler(told)
+        logger.setLevel(level)
+    assert not thread.is_alive()
+    if failures:
+        raise failures[0]
+
+
+def taken(house: House) -> dict[str, bytes]:
+    """The keys in processing with their contents."""
+    prefix = "processing/p/b/"
+    return {
+        path.removeprefix(prefix): data
+        for path, data in house.files().items()
+        if path.startswith(prefix)
+    }
+
+
+def until_taken(house: House, *keys: str, seconds: float = 15.0) -> None:
+    """Wait until exactly these keys are in processing, recorded and enqueued."""
+    wait_until(lambda: set(taken(house)) == set(keys), seconds)
+    wait_until(lambda: len(house.rows("current_state = 'processing'")) == len(keys))
+    rows = house.rows("current_state = 'processing'")
+    assert {models.name_from(row["filepath"]) for row in rows} == set(keys)
+    enqueued = [one for _, _, ids in house.enqueued for one in ids]
+    assert sorted(enqueued) == sorted({*enqueued})
+    assert {row["id"] for row in rows} <= set(enqueued)
+
+
+def incoming(house: House, key: str = "") -> str:
+    return house.spool.absolute(f"incoming/p/b/{key}")
+
+
+def mkdir(house: House, key: str = "") -> None:
+    os.makedirs(incoming(house, key), exist_ok=True)
+
+
+# --- arriving ----------------------------------------------------------------------------------
+
+
+def test_written_and_moved_files_are_taken(house: House) -> None:
+    with serving(house) as told:
+        house.write("incoming/p/b/written", b"w")
+        house.write("failed/moved", b"m")
+        os.rename(house.spool.absolute("failed/moved"), incoming(house, "moved"))
+        until_taken(house, "written", "moved")
+        assert taken(house) == {"written": b"w", "moved": b"m"}
+    assert told.warnings() == []
+
+
+def test_files_that_land_in_directories_before_their_watches(house: House) -> None:
+    keys = [f"{n}/{n % 7}/{n % 3}/file" for n in range(150)]
+    with serving(house):
+        for key in keys:
+            house.write(f"incoming/p/b/{key}", key.encode())
+        until_taken(house, *keys)
+    assert taken(house) == {key: key.encode() for key in keys}
+
+
+def test_a_tree_that_is_moved_in(house: House) -> None:
+    for key in ("top", "one/file", "one/two/file"):
+        house.write(f"failed/tree/{key}")
+    with serving(house):
+        mkdir(house)
+        os.rename(house.spool.absolute("failed/tree"), incoming(house, "tree"))
+        until_taken(house, "tree/top", "tree/one/file", "tree/one/two/file")
+        house.write("incoming/p/b/tree/one/two/later")
+        until_taken(house, "tree/top", "tree/one/file", "tree/one/two/file", "tree/one/two/later")
+
+
+def test_a_whole_bucket_that_is_moved_in(house: House) -> None:
+    house.write("failed/bucket/key")
+    with serving(house):
+        os.rename(house.spool.absolute("failed/bucket"), house.spool.absolute("incoming/p/b"))
+        until_taken(house, "key")
+
+
+def test_files_in_a_renamed_directory_have_its_new_name(house: House) -> None:
+    mkdir(house, "old/sub")
+    with serving(house):
+        os.rename(incoming(house, "old"), incoming(house, "new"))
+        house.write("incoming/p/b/new/sub/file")
+        until_taken(house, "new/sub/file")
+        mkdir(house, "old/sub")  # another directory of the former name
+        house.write("incoming/p/b/old/sub/file")
+        house.write("incoming/p/b/new/sub/again")
+        until_taken(house, "new/sub/file", "old/sub/file", "new/sub/again")
+
+
+def test_a_directory_that_is_moved_out_is_nobodys_any_more(house: House) -> None:
+    mkdir(house, "directory/sub")
+    with serving(house) as told:
+        os.rename(incoming(house, "directory"), house.spool.absolute("failed/directory"))
+        house.write("failed/directory/sub/file")
+        house.write("incoming/p/b/marker")
+        until_taken(house, "marker")
+        assert "failed/directory/sub/file" in house.files()
+        os.rename(house.spool.absolute("failed/directory"), incoming(house, "back"))
+        until_taken(house, "marker", "back/sub/file")
+    assert told.warnings() == []
+
+
+def test_directories_that_are_deleted_then_made_again(house: House) -> None:
+    with serving(house):
+        for round_number in range(20):
+            mkdir(house, "directory/sub")
+            shutil.rmtree(incoming(house, "directory"))
+            mkdir(house, "directory/sub")
+            house.write(f"incoming/p/b/directory/sub/{round_number}")
+            keys = [f"directory/sub/{n}" for n in range(round_number + 1)]
+            until_taken(house, *keys)
+            shutil.rmtree(incoming(house, "directory"))
+
+
+def test_incoming_itself_is_removed(house: House) -> None:
+    mkdir(house, "sub")
+    with serving(house) as told:
+        shutil.rmtree(house.spool.absolute("incoming"))
+        wait_until(lambda: "incoming was removed" in told.events())
+        wait_until(lambda: house.spool.exists("incoming/p"))
+        house.write("incoming/p/b/key")
+        until_taken(house, "key")
+
+
+def test_incoming_itself_is_renamed(house: House) -> None:
+    mkdir(house, "sub")
+    with serving(house):
+        os.rename(house.spool.absolute("incoming"), house.spool.absolute("aside"))
+        wait_until(lambda: house.spool.exists("incoming/p"))
+        house.write("incoming/p/b/key")
+        until_taken(house, "key")
+        house.write("aside/p/b/sub/key")
+        house.write("incoming/p/b/other")
+        until_taken(house, "key", "other")
+
+
+def test_a_hard_link_is_taken(house: House) -> None:
+    """It is opened by nobody, so that its only event is its creation."""
+    house.write("failed/original")
+    with serving(house):
+        mkdir(house)
+        house.write("incoming/p/b/first")
+        until_taken(house, "first")
+        os.link(house.spool.absolute("failed/original"), incoming(house, "link"))
+        until_taken(house, "first", "link")
+
+
+def test_a_new_bucket_gets_its_directories(house: House) -> None:
+    with serving(house):
+        house.write("incoming/p/new/key")
+        wait_until(lambda: all(house.spool.exists(f"{state}/p/new") for state in STATES))
+
+
+def test_at_start_every_known_bucket_gets_its_directories(house: House) -> None:
+    house.write("completed/p/old/key")
+    os.makedirs(house.spool.absolute("failed/q/other"))
+    with serving(house, profiles={"p", "q"}):
+        for state in STATES:
+            assert house.spool.subdirectories(state) == ["p", "q"]
+            assert house.spool.subdirectories(f"{state}/p") == ["old"]
+            assert house.spool.subdirectories(f"{state}/q") == ["other"]
+
+
+def test_a_file_in_a_buckets_place_does_no_harm(house: House) -> None:
+    """Nor does a directory that has become a file before it is looked at."""
+    house.write("failed/p/b")
+    with serving(house) as told:
+        for _ in range(20):
+            os.mkdir(house.spool.absolute("incoming/p/x"))
+            os.rmdir(house.spool.absolute("incoming/p/x"))
+            house.write("incoming/p/x")
+            os.unlink(house.spool.absolute("incoming/p/x"))
+        house.write("incoming/p/b/key")
+        until_taken(house, "key")
+    assert "incoming/p/b" in told.warnings()
+
+
+# --- what is not taken -------------------------------------------------------------------------
+
+
+def test_what_is_no_regular_file_is_left_with_one_warning(house: House) -> None:
+    mkdir(house)
+    with serving(house, rescan_interval=0.2) as told:
+        os.symlink("/etc/hostname", incoming(house, "link"))
+        os.symlink("/etc", incoming(house, "directory-link"))
+        os.mkfifo(incoming(house, "fifo"))
+        with socket.socket(socket.AF_UNIX) as listener:
+            here = os.open(incoming(house), os.O_RDONLY)
+            listener.bind(f"/proc/self/fd/{here}/socket")
+            os.close(here)
+        names = {"link", "directory-link", "fifo", "socket"}
+        wait_until(lambda: len(told.warnings()) >= 4)
+        house.write("incoming/p/b/key")
+        until_taken(house, "key")
+        time.sleep(0.5)  # two scans
+    assert sorted(told.warnings()) == sorted(f"incoming/p/b/{name}" for name in names)
+    assert set(os.listdir(incoming(house))) == names
+
+
+def test_other_profiles_wait_until_the_credentials_have_them(house: House) -> None:
+    profiles = {"p"}
+    with serving(house, rescan_interval=0.2, profiles=profiles) as told:
+        house.write("incoming/q/b/key")
+        house.write("incoming/p/stray")
+        house.write("incoming/p/b/key")
+        until_taken(house, "key")
+        wait_until(lambda: len(told.warnings()) == 2)
+        profiles.add("q")
+        wait_until(lambda: house.spool.exists("processing/q/b/key"))
+    assert sorted(told.warnings()) == ["incoming/p/stray", "incoming/q/b/key"]
+
+
+def test_temporary_names_are_taken_under_their_final_one(house: House) -> None:
+    with serving(house):
+        house.write("incoming/p/b/movie.part")
+        house.write("incoming/p/b/marker")
+        until_taken(house, "marker")
+        assert "incoming/p/b/movie.part" in house.files()
+        os.rename(incoming(house, "movie.part"), incoming(house, "movie"))
+        until_taken(house, "marker", "movie")
+
+
+def test_an_open_file_is_taken_once_it_is_closed(house: House) -> None:
+    mkdir(house)
+    with open(incoming(house, "early"), "wb") as early, serving(house):
+        late = open(incoming(house, "late"), "wb")
+        for file in (early, late):
+            file.write(b"first ")
+            file.flush()
+        house.write("incoming/p/b/marker")
+        until_taken(house, "marker")
+        time.sleep(0.7)
+        for file in (early, late):
+            file.write(b"second")
+            file.close()
+        until_taken(house, "marker", "early", "late")
+    assert taken(house) == {"marker": b"data", "early": b"first second", "late": b"first second"}
+
+
+def test_a_file_that_is_opened_again_after_its_close(house: House) -> None:
+    """Its descriptor was passed on: there is no event when it can be taken."""
+    mkdir(house)
+    with serving(house):
+        with open(incoming(house, "key"), "wb") as file:
+            kept = os.dup(file.fileno())
+        house.write("incoming/p/b/marker")
+        until_taken(house, "marker")
+        os.close(kept)
+        until_taken(house, "marker", "key")
+
+
+def test_a_newer_version_goes_in_once_the_way_is_free(house: House) -> None:
+    with serving(house):
+        house.write("incoming/p/b/key", b"old")
+        until_taken(house, "key")
+        house.write("incoming/p/b/key", b"new")
+        house.write("incoming/p/b/marker")
+        until_taken(house, "key", "marker")
+        assert taken(house)["key"] == b"old"
+        [claim] = house.claim(house.in_processing("key"))[:1]
+        house.spool.move("processing/p/b/key", "completed/p/b/key")
+        records.complete(claim, "completed/p/b/key", Proof("e", None, None, 3), START)
+        wait_until(lambda: taken(house).get("key") == b"new")
+
+
+# --- the start ---------------------------------------------------------------------------------
+
+
+def test_processing_goes_before_incoming_and_both_before_what_arrives(house: House) -> None:
+    for n in range(30):
+        house.write(f"processing/p/b/old-{n}")
+        house.write(f"incoming/p/b/waiting-{n}")
+    arrived = threading.Event()
+
+    def enqueue(*task: Any) -> None:
+        if not arrived.is_set():  # while the first batch is taken up
+            for n in range(30):
+                house.write(f"incoming/p/b/new-{n}")
+            arrived.set()
+        house.enqueued.append(task)
+
+    with serving(house, enqueue=enqueue):
+        until_taken(
+            house, *(f"{kind}-{n}" for kind in ("old", "waiting", "new") for n in range(30))
+        )
+    kinds = [
+        models.name_from(row["filepath"]).partition("-")[0]
+        for row in sorted(house.rows(), key=lambda row: row["id"])
+    ]
+    assert kinds[:30] == ["old"] * 30
+    assert set(kinds[30:60]) <= {"waiting", "new"}  # the scan may meet some that are new
+    assert kinds[30:].index("waiting") < 30
+
+
+def test_arriving_while_it_starts_nothing_is_missed(house: House) -> None:
+    for n in range(600):
+        house.write(f"incoming/p/b/{n % 20}/waiting-{n}", b"")
+    keys = {f"{n % 20}/waiting-{n}" for n in range(600)}
+    done = threading.Event()
+
+    def produce() -> None:
+        for n in range(300):
+            key = f"{n % 40}/new/{n}"
+            house.write(f"incoming/p/b/{key}", b"")
+            keys.add(key)
+        done.set()
+
+    producer = threading.Thread(target=produce)
+    with serving(house, caught_up=False):
+        producer.start()
+        producer.join()
+        until_taken(house, *keys, seconds=30.0)
+
+
+# --- many at once ------------------------------------------------------------------------------
+
+
+def test_busy_producers(house: House) -> None:
+    """Trees are made, renamed and moved in beside each other; each file is taken once."""
+    keys: set[str] = set()
+
+    def produce(name: str) -> None:
+        for n in range(25):
+            tree = f"failed/{name}-{n}"
+            for m in range(4):
+                house.write(f"{tree}/sub/{m}", b"")
+            os.rename(house.spool.absolute(tree), incoming(house, f"{name}-{n}"))
+            house.write(f"incoming/p/b/{name}/{n}/x.part", b"")
+            os.rename(incoming(house, f"{name}/{n}/x.part"), incoming(house, f"{name}/{n}/x"))
+            keys.update({f"{name}-{n}/sub/{m}" for m in range(4)} | {f"{name}/{n}/x"})
+
+    mkdir(house)
+    with serving(house):
+        threads = [threading.Thread(target=produce, args=[name]) for name in "abc"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        until_taken(house, *keys, seconds=30.0)
+
+
+def test_an_overflow_of_events_is_followed_by_a_scan(house: House) -> None:
+    with open("/proc/sys/fs/inotify/max_queued_events", encoding="ascii") as file:
+        limit = int(file.read())
+    if limit > 50_000:
+        pytest.skip("this system keeps more events than a test should make")
+    mkdir(house)
+    reading, go_on = threading.Event(), threading.Event()
+
+    def enqueue(*task: Any) -> None:
+        reading.set()
+        go_on.wait(60.0)
+        house.enqueued.append(task)
+
+    count = limit // 2 + 100  # a creation with a close each
+    with serving(house, enqueue=enqueue) as told:
+        house.write("incoming/p/b/first")
+        assert reading.wait(10.0)
+        directory = os.open(incoming(house), os.O_RDONLY)
+        for n in range(count):
+            os.close(os.open(f"{n}", os.O_WRONLY | os.O_CREAT, dir_fd=directory))
+        os.close(directory)
+        go_on.set()
+        wait_until(lambda: len(os.listdir(house.spool.absolute("processing/p/b"))) > count, 60.0)
+        wait_until(lambda: len(house.rows()) == count + 1)
+    assert "missed events" in told.events()
+
+
+def test_reading_events_has_an_end(house: House) -> None:
+    """A producer that is faster than the watcher does not keep it from its work."""
+    mkdir(house)
+    watcher = Watcher(house.spool, "incoming")
+    stop = threading.Event()
+    list(watcher.scan("incoming"))
+
+    def produce() -> None:
+        directory = os.open(incoming(house), os.O_RDONLY)
+        while not stop.is_set():
+            for name in ("a", "b", "c", "d"):
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT, dir_fd=directory))
+        os.close(directory)
+
+    threads = [threading.Thread(target=produce) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        began = time.monotonic()
+        assert watcher.read().files
+        assert time.monotonic() - began < 10.0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        watcher.close()
+
+
+# --- trouble -----------------------------------------------------------------------------------
+
+
+def test_a_refused_batch_is_taken_once_the_trouble_is_over(house: House) -> None:
+    trouble = threading.Event()
+    trouble.set()
+
+    def enqueue(*task: Any) -> None:
+        if trouble.is_set():
+            raise OSError(28, "No space left on device")
+        house.enqueued.append(task)
+
+    with serving(house, enqueue=enqueue) as told:
+        house.write("incoming/p/b/one")
+        wait_until(lambda: "cannot take files in" in told.events())
+        assert house.rows() == []
+        house.write("incoming/p/b/two")
+        trouble.clear()
+        until_taken(house, "one", "two")
+        wait_until(lambda: "takes files in again" in told.events())
+    assert told.events().count("cannot take files in") == 1
+
+
+def test_trouble_at_the_start_holds_nothing_up_for_good(house: House) -> None:
+    house.write("processing/p/b/old")
+    house.write("incoming/p/b/new")
+    failures = iter(range(1))
+
+    def enqueue(*task: Any) -> None:
+        for _ in failures:
+            raise OSError(28, "No space left on device")
+        house.enqueued.append(task)
+
+    with serving(house, enqueue=enqueue):
+        until_taken(house, "old", "new")
+
+
+def test_without_inotify_scans_find_everything(house: House) -> None:
+    """As when this user may not have another inotify instance."""
+
+    class Blind(Spool):
+        def absolute(self, path: str) -> str:
+            return super().absolute(path)
+
+    mkdir(house)
+    with serving(house, rescan_interval=0.2):
+        # A file under a name of which there is no event, as its directory is not watched yet.
+        house.write("failed/tree/file")
+        os.rename(house.spool.absolute("failed/tree"), incoming(house, "tree"))
+        until_taken(house, "tree/file")
+
+
+@pytest.mark.parametrize("when", ["idle", "busy", "starting"])
+def test_it_stops_soon_and_gives_its_watches_back(house: House, when: str) -> None:
+    before = _inotify_instances()
+    for n in range(0 if when == "idle" else 300):
+        house.write(f"incoming/p/b/{n}/file", b"")
+    ticks = threading.Event()
+    with serving(house, caught_up=when == "idle", tick=ticks.set):
+        if when == "busy":
+            assert ticks.wait(10.0)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5.0
+    assert _inotify_instances() == before
+    files = house.files()
+    rows = {row["spool_path"] for row in house.rows()}
+    assert rows == {path for path in files if path.startswith("processing/")}
+
+
+def _inotify_instances() -> int:
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+        except OSError:
+            continue  # the listing's own
+    return links.count("anon_inode:inotify")
+
+
+# --- names -------------------------------------------------------------------------------------
+
+parts = st.binary(min_size=1, max_size=80).filter(
+    lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+)
+
+
+def test_any_name_is_taken_as_it_is(house: House) -> None:
+    numbers = iter(range(10**6))
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.lists(parts, min_size=1, max_size=3).map(b"/".join))
+    def check(name: bytes) -> None:
+        key = f"{next(numbers)}/{os.fsdecode(name)}"
+        house.write(f"incoming/p/b/{key}", name)
+        wait_until(lambda: house.spool.exists(f"processing/p/b/{key}"))
+        wait_until(lambda: bool(house.rows("filepath = ?", models.name_value(key))))
+        [row] = house.rows("filepath = ?", models.name_value(key))
+        assert models.name_from(row["spool_path"]) == f"processing/p/b/{key}"
+
+    with serving(house, ignore=[]):
+        check()
+    assert house.spool.subdirectories("incoming/p") == ["b"]
+    assert [path for path in house.files() if path.startswith("incoming")] == []

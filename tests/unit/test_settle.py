@@ -1,0 +1,347 @@
+"""Decisions written down, with deaths at every step of it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from flood import models, records
+from flood.intake import Candidate
+from flood.record_values import Claimed, Reason
+from flood.spool import Identity, Spool
+from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
+from tests.spooling import START, House, deaths
+from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
+from workers.settle import MOVE_AGAIN, settle
+from workers.transfer import Receipt
+
+RECEIPT = Receipt(etag="etag", version_id="v", checksum="md5:00", bytes_sent=4)
+BROKEN = Reason(TRANSIENT, "broken", "the connection broke")
+REFUSED = Reason(PERMANENT, "refused", "the store refuses it")
+STOPPED = Reason(INTERRUPTED, "stopped", "the worker was told to stop")
+
+
+def claimed(house: House, *keys: str) -> list[Claimed]:
+    house.admit(*keys)
+    claims = house.claim()
+    assert len(claims) == len(keys)
+    return claims
+
+
+@contextmanager
+def proven(house: House, claim: Claimed) -> Iterator[Prove]:
+    descriptor, _ = house.spool.open(claim.path)
+    try:
+        yield Prove(claim, RECEIPT, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(house: House, path: str, data: bytes) -> Identity:
+    """Another file in the place of one."""
+    identity = house.write(f"{path}.new", data)
+    os.rename(house.spool.absolute(f"{path}.new"), house.spool.absolute(path))
+    return identity
+
+
+# --- each decision -----------------------------------------------------------------------------
+
+
+def test_s5_becomes_s8(house: House) -> None:
+    [claim] = claimed(house, "dir/sub/key")
+    with proven(house, claim) as decision:
+        house.settle(decision)
+    assert house.files() == {"completed/p/b/dir/sub/key": b"data"}
+    assert house.spool.subdirectories("processing/p/b") == []
+    row = house.row(claim.id)
+    assert (row["current_state"], row["upload_outcome"], row["spool_path"], row["etag"]) == (
+        "completed",
+        "success",
+        "completed/p/b/dir/sub/key",
+        "etag",
+    )
+    assert len(house.attempts(claim.id)) == 1
+
+
+def test_a_place_that_is_taken_gets_a_suffix(house: House) -> None:
+    house.write("completed/p/b/key", b"older")
+    [claim] = claimed(house, "key")
+    with proven(house, claim) as decision:
+        house.settle(decision)
+    beside = f"completed/p/b/key.~{claim.id}~"
+    assert house.files() == {"completed/p/b/key": b"older", beside: b"data"}
+    assert house.row(claim.id)["spool_path"] == beside
+
+
+def test_s5_becomes_s4(house: House) -> None:
+    [claim] = claimed(house, "key")
+    house.settle(TryAgain(claim, claim.identity, BROKEN, 30.0))
+    row = house.row(claim.id)
+    assert (row["current_state"], row["retry_count"], row["owner"]) == ("processing", 1, None)
+    [(record_id, profile, bucket, due, left)] = house.scheduled
+    assert (record_id, profile, bucket, left) == (claim.id, "p", "b", 9)
+    assert models.utc_text(due) == row["next_attempt_at"]
+    assert (due - START).total_seconds() == 30.0
+
+
+def test_the_last_retry_has_none_left(house: House) -> None:
+    [claim] = claimed(house, "key")
+    models.execute("UPDATE file_records SET retry_count = 9")
+    house.settle(TryAgain(replace(claim, retry_count=9), claim.identity, BROKEN, 30.0))
+    assert house.row(claim.id)["retry_count"] == 10
+    assert house.scheduled[0][4] == 0
+
+
+def test_s5_becomes_s10(house: House) -> None:
+    [claim] = claimed(house, "dir/key")
+    house.settle(GiveUp(claim, REFUSED))
+    assert house.files() == {"failed/p/b/dir/key": b"data"}
+    row = house.row(claim.id)
+    assert (row["current_state"], row["upload_outcome"], row["error_code"]) == (
+        "failed",
+        "failure",
+        "refused",
+    )
+    assert house.spool.subdirectories("processing/p/b") == []
+
+
+def test_s5_becomes_s3_again(house: House) -> None:
+    [claim] = claimed(house, "key")
+    house.settle(LetGo(claim, STOPPED))
+    row = house.row(claim.id)
+    assert (row["current_state"], row["retry_count"], row["owner"]) == ("processing", 0, None)
+    assert [again.id for again in house.claim()] == [claim.id]
+    assert house.scheduled == []
+
+
+# --- files that are not where they were --------------------------------------------------------
+
+
+def test_s11_a_file_that_is_nowhere(house: House) -> None:
+    missing, proven_first = claimed(house, "missing", "proven")
+    with proven(house, proven_first) as decision:
+        for claim in (missing, proven_first):
+            os.unlink(house.spool.absolute(claim.path))
+        house.settle(Missing(missing), decision)
+    for claim in (missing, proven_first):
+        row = house.row(claim.id)
+        assert (row["current_state"], row["error_code"]) == ("failed", "vanished")
+
+
+@pytest.mark.parametrize(("state", "outcome"), [("completed", "success"), ("failed", "failure")])
+@pytest.mark.parametrize("taken", [False, True])
+def test_s7_and_s9_the_file_is_ahead_of_its_row(
+    house: House, state: str, outcome: str, taken: bool
+) -> None:
+    [claim] = claimed(house, "dir/key")
+    path = f"{state}/p/b/dir/key"
+    if taken:
+        house.write(path, b"older")
+        path += f".~{claim.id}~"
+    house.spool.move(claim.path, path)
+    house.settle(Missing(claim))
+    row = house.row(claim.id)
+    assert (row["current_state"], row["upload_outcome"], row["spool_path"]) == (
+        state,
+        outcome,
+        path,
+    )
+    assert house.files()[path] == b"data"
+
+
+def test_s9_given_up_after_it_had_changed(house: House) -> None:
+    [claim] = claimed(house, "key")
+    with open(house.spool.absolute(claim.path), "ab") as file:
+        file.write(b"more")
+    house.spool.move(claim.path, "failed/p/b/key")
+    house.settle(Missing(claim))
+    assert house.row(claim.id)["spool_path"] == "failed/p/b/key"
+
+
+def test_another_file_in_completed_proves_nothing(house: House) -> None:
+    house.write("completed/p/b/key")
+    [claim] = claimed(house, "key")
+    os.unlink(house.spool.absolute(claim.path))
+    house.settle(Missing(claim))
+    assert house.row(claim.id)["error_code"] == "vanished"
+
+
+@pytest.mark.parametrize("how", ["prove", "give up"])
+def test_another_file_in_its_place_is_not_moved(house: House, how: str) -> None:
+    [claim] = claimed(house, "key")
+    with proven(house, claim) as prove:
+        replace_file(house, claim.path, b"another")
+        house.settle(prove if how == "prove" else GiveUp(claim, REFUSED))
+    assert house.files() == {claim.path: b"another"}
+    assert house.row(claim.id)["error_code"] == "vanished"
+    house.recover()
+    assert house.in_processing("key") != claim.id
+
+
+def test_a_change_between_the_upload_and_its_settling_is_noticed(house: House) -> None:
+    [claim] = claimed(house, "key")
+    with proven(house, claim) as decision:
+        with open(house.spool.absolute(claim.path), "ab") as file:
+            file.write(b"more")
+        house.settle(decision)
+    assert house.files() == {claim.path: b"datamore"}
+    row = house.row(claim.id)
+    assert (row["current_state"], row["owner"], row["retry_count"]) == ("processing", None, 0)
+    assert house.attempts(claim.id)[0]["error_code"] == "changed"
+
+
+# --- claims ------------------------------------------------------------------------------------
+
+
+def test_a_claim_that_was_taken_away_moves_nothing(house: House) -> None:
+    one, two, three = claimed(house, "one", "two", "three")
+    assert records.lose(one, 30.0, START)
+    assert records.lose(two, 30.0, START)
+    before = [house.row(one.id), house.row(two.id)]
+    with proven(house, one) as stale, proven(house, three) as standing:
+        house.settle(stale, GiveUp(two, REFUSED), standing)
+    assert set(house.files()) == {one.path, two.path, "completed/p/b/three"}
+    assert [house.row(one.id), house.row(two.id)] == before
+    assert house.row(three.id)["current_state"] == "completed"
+
+
+# --- trouble -----------------------------------------------------------------------------------
+
+
+class Full(Spool):
+    """A spool whose disk has no room for another directory."""
+
+    def move(self, source: str, target: str) -> None:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("how", ["prove", "give up"])
+def test_a_file_that_cannot_be_moved_is_tried_again_at_no_cost(house: House, how: str) -> None:
+    bad, good = claimed(house, "bad", "good")
+    agent = house.agent(spool=Full(house.spool.root))
+    with proven(house, bad) as prove:
+        decision: Decision = prove if how == "prove" else GiveUp(bad, REFUSED)
+        house.settle(decision, LetGo(good, STOPPED), agent=agent)
+    assert house.files() == {bad.path: b"data", good.path: b"data"}
+    assert [one.id for one in house.claim()] == [good.id]
+    house.clock.advance(MOVE_AGAIN)
+    [again] = house.claim()
+    assert (again.id, again.retry_count) == (bad.id, 0)
+
+
+def test_a_refused_transaction_is_made_good_by_the_sweep(house: House) -> None:
+    """S7: files are in completed, the rows were undone with the retry of another."""
+    done, again = claimed(house, "done", "again")
+
+    def refuse(*_retry: object) -> None:
+        raise OSError("the queue is gone")
+
+    with proven(house, done) as decision, pytest.raises(OSError, match="queue"):
+        settle(house.agent(), [decision, TryAgain(again, again.identity, BROKEN, 30.0)], refuse)
+    assert set(house.files()) == {"completed/p/b/done", "processing/p/b/again"}
+    assert {state for _, state, _ in house.states()} == {"processing"}
+    house.sweep()
+    assert house.states() == [
+        ("done", "completed", "success"),
+        ("again", "processing", None),
+    ]
+
+
+# --- deaths ------------------------------------------------------------------------------------
+
+STEPS = ("_prove", "_give_up", "_move", "_rename", "_try_again", "write")
+
+
+def test_settling_may_die_at_any_line() -> None:
+    """S5, S6, S7, S9: whatever was done by then, no file is lost and no row is stuck."""
+
+    def arrange(house: House) -> None:
+        for key in ("done", "refused", "broken", "stopped"):
+            house.admit(f"dir/{key}", data=key.encode())
+        house.claim()
+        models.close()
+
+    def call(house: House) -> None:
+        done, refused, broken, stopped = house.claimed()
+        with proven(house, done) as decision:
+            house.settle(
+                decision,
+                GiveUp(refused, REFUSED),
+                TryAgain(broken, broken.identity, BROKEN, 30.0),
+                LetGo(stopped, STOPPED),
+            )
+
+    died = 0
+    for house in deaths(call, arrange, STEPS):
+        died += 1
+        house.sweep()
+        house.recover()
+        assert_nothing_is_stuck(house)
+        done = house.rows("filepath = 'dir/done'")[0]
+        assert done["current_state"] in ("completed", "processing")
+        house.clock.advance(3600.0)
+        finish(house)
+        assert [state for _, state, _ in house.states()] in (
+            ["completed"] * 4,
+            ["completed", "failed", "completed", "completed"],
+        )
+        assert set(house.files().values()) == {b"done", b"refused", b"broken", b"stopped"}
+    assert died > 30
+
+
+class Linking(Spool):
+    """A spool on a filesystem that cannot rename without overwriting."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self._linking = True
+
+
+def test_a_file_may_have_two_names_when_it_dies() -> None:
+    """S2, S7 where a move is a link with an unlink: at worst the file is uploaded twice."""
+
+    def arrange(house: House) -> None:
+        house.write("incoming/p/b/key", b"content")
+        models.close()
+
+    def call(house: House) -> None:
+        linking = Linking(house.spool.root)
+        paths = [each.path for each in house.found("incoming")]
+        house.intake(linking).admit([(Candidate(path, closed=True), None) for path in paths])
+        [claim] = house.claim()
+        with proven(house, claim) as decision:
+            house.settle(decision, agent=house.agent(spool=linking))
+
+    doubles = 0
+    for house in deaths(call, arrange, ("_rename",)):
+        doubles += len(house.files()) == 2
+        house.spool = Linking(house.spool.root)
+        for _ in range(2):  # the second name has its own way to go
+            house.sweep()
+            house.recover()
+            house.clock.advance(3600.0)
+            finish(house)
+        assert house.files() == {"completed/p/b/key": b"content"}
+        assert {state for _, state, _ in house.states()} == {"completed"}
+    assert doubles == 2
+
+
+def assert_nothing_is_stuck(house: House) -> None:
+    """Each file has a row at its place, and each row that waits can be claimed some day."""
+    places = {row["spool_path"]: row for row in house.rows()}
+    for path in house.files():
+        assert path.startswith(f"{places[path]['current_state']}/")
+    for row in house.rows("current_state = 'processing'"):
+        assert row["spool_path"] in house.files()
+        assert row["owner"] is None
+        assert row["next_attempt_at"] is not None
+
+
+def finish(house: House) -> None:
+    """Prove everything that can be claimed."""
+    while claims := house.claim():
+        for claim in claims:
+            with proven(house, claim) as decision:
+                house.settle(decision)

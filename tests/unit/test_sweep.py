@@ -1,0 +1,273 @@
+"""What a sweep finds, with deaths at every step of it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from flood import claims as claiming
+from flood import log, models, records
+from flood.record_values import Arrival, Claimed, Proof, Reason
+from flood.states import TRANSIENT
+from tests.spooling import LARGE, NOBODY, START, House, deaths
+from workers.sweep import sweep, take_over
+
+WORKER = """
+import sys
+from flood.locks import WorkerLocks
+from flood.spool import Spool
+locks = WorkerLocks(Spool(sys.argv[1]))
+print(locks.own(), flush=True)
+sys.stdin.read()
+"""
+
+
+def lost(house: House, *keys: str) -> list[Claimed]:
+    """S6: files whose worker is dead."""
+    house.admit(*keys)
+    claims = house.claim()
+    assert len(claims) == len(keys)
+    return claims
+
+
+@contextmanager
+def worker(house: House) -> Iterator["tuple[str, subprocess.Popen[bytes]]"]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKER, house.spool.root],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().decode().strip(), process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+# --- claims of the dead ------------------------------------------------------------------------
+
+
+def test_s5_is_left_alone_until_its_worker_is_dead_which_makes_it_s6(house: House) -> None:
+    with worker(house) as (owner, process):
+        [record_id] = house.admit("key")
+        [claim] = house.claim(owner=owner)
+        house.clock.advance(24 * 3600.0)  # no time-out: who is alive is not the clock's knowledge
+        house.sweep()
+        assert house.claimed(owner) == [claim]
+        process.send_signal(signal.SIGSTOP)
+        house.sweep()
+        assert house.claimed(owner) == [claim]
+    house.sweep()
+    assert house.claimed(owner) == []
+    assert house.row(record_id)["owner"] is None
+    assert [row["kind"] for row in house.attempts(record_id)] == ["lost"]
+
+
+def test_s6_in_company_waits_alone_at_no_cost(house: House) -> None:
+    claims = lost(house, "one", "two")
+    house.sweep()
+    rows = [house.row(claim.id) for claim in claims]
+    assert [(row["retry_count"], row["alone"], row["owner"]) for row in rows] == [(0, 1, None)] * 2
+    due = models.utc_moment(rows[0]["next_attempt_at"])
+    assert (due - START).total_seconds() == 30.0
+    assert [(one[0], one[3], one[4]) for one in house.scheduled] == [
+        (claim.id, due, 10) for claim in claims
+    ]
+    house.sweep()
+    assert len(house.scheduled) == 2
+
+
+def test_s6_alone_pays_until_it_is_given_up(house: House) -> None:
+    """A poisonous file kills eleven workers, and no more."""
+    [claim] = lost(house, "key")
+    for number in range(10):
+        house.sweep()
+        row = house.row(claim.id)
+        assert (row["retry_count"], row["current_state"]) == (number + 1, "processing")
+        due = models.utc_moment(row["next_attempt_at"])
+        assert (due - house.clock.now()).total_seconds() == 30.0 * 2**number
+        assert house.scheduled[-1][4] == 9 - number
+        house.clock.moment = due
+        assert len(house.claim()) == 1
+    house.sweep()
+    row = house.row(claim.id)
+    assert (row["current_state"], row["error_code"]) == ("failed", "worker_died")
+    assert list(house.files()) == ["failed/p/b/key"]
+    assert [one["retry_number"] for one in house.attempts(claim.id)] == list(range(11))
+
+
+@pytest.mark.parametrize(("state", "outcome"), [("completed", "success"), ("failed", "failure")])
+def test_s7_and_s9_are_brought_forward(house: House, state: str, outcome: str) -> None:
+    [claim] = lost(house, "dir/key")
+    house.spool.move(claim.path, f"{state}/p/b/dir/key")
+    house.sweep()
+    assert house.states() == [("dir/key", state, outcome)]
+    assert house.row(claim.id)["spool_path"] == f"{state}/p/b/dir/key"
+    assert house.scheduled == []
+
+
+def test_s11_of_a_dead_worker(house: House) -> None:
+    [claim] = lost(house, "key")
+    os.unlink(house.spool.absolute(claim.path))
+    house.sweep()
+    assert house.row(claim.id)["error_code"] == "vanished"
+
+
+def test_content_that_changed_meanwhile_is_no_other_file(house: House) -> None:
+    [claim] = lost(house, "key")
+    with open(house.spool.absolute(claim.path), "ab") as file:
+        file.write(b"more")
+    house.sweep()
+    assert house.row(claim.id)["current_state"] == "processing"
+
+
+def test_a_claim_that_ended_meanwhile_is_not_lost(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two sweeps may look at the same dead worker."""
+    [claim] = lost(house, "key")
+    agent = house.agent()
+
+    class Slow(type(agent.spool)):  # type: ignore[misc]  # the same spool, a little late
+        def identify(self, path: str) -> object:
+            records.lose(claim, 30.0, START)
+            return super().identify(path)
+
+    house.sweep(house.agent(spool=Slow(house.spool.root)))
+    assert len(house.attempts(claim.id)) == 1
+    assert house.scheduled == []
+    assert [one for one in caplog.records if one.getMessage() == "attempt lost"] == []
+
+
+# --- files that somebody removed ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["incoming_tmp", "incoming"])
+def test_s11_before_processing(house: House, state: str) -> None:
+    identity = house.write(f"{state}/p/b/key")
+    arrival = Arrival("p", "b", "key", f"{state}/p/b/key", identity, START)
+    [record_id] = records.put_begun([arrival], START)
+    if state == "incoming":
+        records.put_arrived(record_id, arrival.path, START)
+    house.sweep()
+    assert house.row(record_id)["current_state"] == state
+    # A step ahead of its row, or two.
+    house.spool.move(f"{state}/p/b/key", "processing/p/b/key")
+    house.sweep()
+    assert house.row(record_id)["current_state"] == state
+    os.unlink(house.spool.absolute("processing/p/b/key"))
+    house.sweep()
+    assert house.row(record_id)["error_code"] == "vanished"
+
+
+def test_s11_among_many(house: House) -> None:
+    arrivals = []
+    for number in range(450):
+        identity = house.write(f"incoming/p/b/{number}")
+        path = f"incoming/p/b/{number}"
+        arrivals.append(Arrival("p", "b", f"{number}", path, identity, START))
+    ids = records.put_begun(arrivals, START)
+    for number in (0, 199, 200, 449):
+        os.unlink(house.spool.absolute(f"incoming/p/b/{number}"))
+    house.sweep()
+    failed = [row["id"] for row in house.rows("current_state = 'failed'")]
+    assert failed == [ids[number] for number in (0, 199, 200, 449)]
+
+
+# --- rings -------------------------------------------------------------------------------------
+
+
+def test_one_ring_for_each_bucket_with_something_due(house: House) -> None:
+    house.admit("one", "two")
+    for profile, bucket in (("p", "other"), ("p", "later"), ("gone", "b")):
+        identity = house.write(f"processing/{profile}/{bucket}/key")
+        path = f"processing/{profile}/{bucket}/key"
+        records.admit([Arrival(profile, bucket, "key", path, identity, START)], START)
+    claims = claiming.claim([], "p", "later", owner=NOBODY, large=LARGE, now=START)
+    records.retry(claims[0], claims[0].identity, Reason(TRANSIENT, "c", "m"), 30.0, START)
+    agent = house.agent()
+    sweep(agent, house.ring, {("p", "other")}, house.schedule)
+    assert house.rung == [("p", "b")]
+    house.clock.advance(30.0)
+    sweep(agent, house.ring, (), house.schedule)
+    assert sorted(house.rung[1:]) == [("p", "b"), ("p", "later"), ("p", "other")]
+
+
+def test_files_without_a_profile_are_named(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    identity = house.write("processing/gone/b/key")
+    records.admit([Arrival("gone", "b", "key", "processing/gone/b/key", identity, START)], START)
+    house.sweep()
+    assert house.rung == []
+    [waiting] = [one for one in caplog.records if one.getMessage() == "waiting"]
+    assert log.TextFormatter().format(waiting).count("gone") == 1
+
+
+def test_locks_of_the_dead_go_once_their_claims_are_taken_over(house: House) -> None:
+    directory = house.spool.absolute(".flood/workers")
+    os.makedirs(directory, exist_ok=True)
+    lost(house, "key")
+    for name in (NOBODY, "1" * 32):
+        with open(f"{directory}/{name}", "xb"):
+            pass
+    house.sweep()
+    assert os.listdir(directory) == []
+    assert house.claimed() == []
+
+
+def test_an_uploader_that_cannot_be_made_does_not_stop_the_sweep(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    [claim] = lost(house, "key")
+    claiming.remember_multipart(claim, "upload")
+    records.complete(claim, "completed/p/b/key", Proof(None, None, None, 1), START)
+    models.execute("UPDATE file_records SET multipart_upload_id = 'left'")
+    house.admit("other")
+    house.sweep()
+    assert house.rung == [("p", "b")]
+    assert "multipart upload stays" in [one.getMessage() for one in caplog.records]
+
+
+# --- deaths ------------------------------------------------------------------------------------
+
+
+def test_taking_over_may_die_at_any_line() -> None:
+    """S6, S7, S9, S11: the next sweep takes over from the one that died."""
+
+    def arrange(house: House) -> None:
+        for key in ("lost", "given up", "completed", "failed", "vanished"):
+            house.admit(key, data=key.encode())
+            house.claim()  # each alone
+        models.execute("UPDATE file_records SET retry_count = 10 WHERE filepath = 'given up'")
+        house.spool.move("processing/p/b/completed", "completed/p/b/completed")
+        house.spool.move("processing/p/b/failed", "failed/p/b/failed")
+        os.unlink(house.spool.absolute("processing/p/b/vanished"))
+        models.close()
+
+    steps = ("take_over", "_take_over", "_missing", "_give_up", "_rename", "write")
+    died = 0
+    for house in deaths(lambda house: take_over(house.agent(), house.schedule), arrange, steps):
+        died += 1
+        house.sweep()
+        assert house.states() == [
+            ("lost", "processing", None),
+            ("given up", "failed", "failure"),
+            ("completed", "completed", "success"),
+            ("failed", "failed", "failure"),
+            ("vanished", "failed", "failure"),
+        ]
+        assert house.files() == {
+            "processing/p/b/lost": b"lost",
+            "failed/p/b/given up": b"given up",
+            "completed/p/b/completed": b"completed",
+            "failed/p/b/failed": b"failed",
+        }
+        assert house.claimed() == []
+        for row in house.rows():
+            assert len(house.attempts(row["id"])) == 1
+            assert row["current_state"] == "processing" or row["next_attempt_at"] is None
+    assert died > 30
