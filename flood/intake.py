@@ -19,6 +19,9 @@ from flood.states import INCOMING, PROCESSING
 #: How long a file that cannot be probed must stand still before it counts as closed, in seconds.
 STANDSTILL: Final = 2.0
 
+#: The same for a file that was seen being created, whose close will most likely be seen as well.
+BEGUN_STANDSTILL: Final = 300.0
+
 #: After so many seconds a file under a temporary name may have been forgotten.
 FORGOTTEN: Final = 3600.0
 
@@ -42,10 +45,12 @@ class Why(Enum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file in incoming that may be taken; `closed` if an event said that its writer closed it."""
+    """A file in incoming that may be taken; `closed` if an event said that its writer closed it,
+    `begun` if one said that it was created, after which a close should follow."""
 
     path: str
     closed: bool = False
+    begun: bool = False
 
 
 @dataclass

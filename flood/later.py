@@ -1,11 +1,11 @@
 """Files in incoming that are to be looked at again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import DEBUG, INFO, WARNING, getLogger
 from typing import Final
 
 from flood import log
-from flood.intake import STANDSTILL, Candidate, Why
+from flood.intake import BEGUN_STANDSTILL, STANDSTILL, Candidate, Why
 from flood.spool import Identity
 
 #: How many files are kept; what does not fit is found by the next scan.
@@ -81,9 +81,18 @@ class Later:
         ]
 
     def still(self, path: str, now: float) -> Identity | None:
-        """The identity that a file has had for STANDSTILL, as far as is known."""
+        """The identity that a file has had for STANDSTILL, or where its close is still to come for
+        BEGUN_STANDSTILL, as far as is known."""
         entry = self._entries.get(path)
-        return entry.identity if entry and now - entry.since >= STANDSTILL else None
+        if entry is None:
+            return None
+        enough = BEGUN_STANDSTILL if entry.candidate.begun else STANDSTILL
+        return entry.identity if now - entry.since >= enough else None
+
+    def doubt(self) -> None:
+        """Events were missed: files that were begun may have been closed since."""
+        for entry in self._entries.values():
+            entry.candidate = replace(entry.candidate, begun=False)
 
     def forget(self, path: str) -> None:
         """The file was taken, or is gone."""

@@ -96,7 +96,8 @@ def _admit(arrival: Arrival, waiting: Mapping[tuple[Any, ...], int], now: dateti
 
 
 def put_back(record_id: int, path: str, now: datetime) -> bool:
-    """S12: the row ran ahead of its file in a power failure; the same row is due again."""
+    """S12: the row ran ahead of its file in a power failure, or somebody moved the file back; the
+    same row is due again, with all its retries."""
     return _change(
         record_id,
         (COMPLETED, FAILED),
@@ -107,6 +108,10 @@ def put_back(record_id: int, path: str, now: datetime) -> bool:
             "spool_path": name_value(path),
             "owner": None,
             "next_attempt_at": utc_text(now),
+            "retry_count": 0,
+            "alone": 0,
+            "error_code": None,
+            "error_message": None,
             "completed_at": None,
         },
     )

@@ -185,12 +185,13 @@ class Server:
         now = self._clock()
         for path in news.begun:
             if path not in self._later and not self._intake.ignores(path):
-                self._later.add(Candidate(path), Why.WRITING, None, now)
+                self._later.add(Candidate(path, begun=True), Why.WRITING, None, now)
         for directory in news.directories:
             self._prepare_bucket(directory)
             self._scans.append(self._watcher.scan(directory))
         if news.overflow:
             log.event(logger, WARNING, "missed events", next="everything is scanned")
+            self._later.doubt()
         if news.root_gone:
             log.event(logger, ERROR, "incoming was removed", next="it is created again")
             self._guarded(self._restore)

@@ -57,7 +57,7 @@ ANSWERS: Final = (
         PERMANENT,
         None,
         "the store does not accept this access key",
-        f"check AWS_ACCESS_KEY_ID, AWSENDPOINT, AWS_SESSION_TOKEN; {KEYS}",
+        f"check AWS_ACCESS_KEY_ID, AWS_ENDPOINT, AWS_SESSION_TOKEN; {KEYS}",
         codes=(
             *("InvalidAccessKeyId", "InvalidToken", "ExpiredToken", "TokenRefreshRequired"),
             *("InvalidSecurity", "MissingSecurityHeader", "CredentialsNotSupported"),

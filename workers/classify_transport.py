@@ -53,7 +53,7 @@ TRANSPORT: Final = (
         PERMANENT,
         "tls_certificate",
         "the store's certificate is for another host",
-        "check AWSENDPOINT, then retry the file",
+        "check AWS_ENDPOINT, then retry the file",
         exceptions=(boto.SSLError,),
         text=r"(?i)certificate|doesn't match",
     ),

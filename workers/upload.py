@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from flood import claims as claiming
@@ -13,11 +14,20 @@ from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
 from workers.agent import Agent
 from workers.backoff import decide
 from workers.classify import Verdict, classify
+from workers.classify_rule import AGAIN
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
-from workers.transfer import Hooks, Receipt, Upload, Uploader
+from workers.lanes import Lanes
+from workers.source import Watch
+from workers.transfer import Hooks, Interrupted, Receipt, Upload, Uploader
 
 #: Decisions are settled together, at most so many seconds after the first of them.
 GROUPING: Final = 0.1
+
+_TICK: Final = 0.1
+
+#: What a message says where no retry is left.
+TRIED: Final = "it was tried again and again"
+SPENT: Final = "no retry is left: when the cause is mended, move the file to incoming again"
 
 _STOPPED: Final = Reason(INTERRUPTED, "stopped", "the consumer was told to stop")
 _CHANGED: Final = Verdict(
@@ -92,7 +102,7 @@ def _transfer(
 ) -> Iterator[list[Decision]]:
     first = next(iter(opened.values()))[0]
     uploader = agent.uploader(first.profile)
-    error = _bucket_error(uploader, first.bucket)
+    error = _bucket_error(agent, uploader, first.bucket)
     if error is not None:
         verdict = classify(error)
         yield [_decision(agent, claim, identity, verdict) for claim, _, identity in opened.values()]
@@ -115,12 +125,16 @@ def _transfer(
         yield pending
 
 
-def _bucket_error(uploader: Uploader, bucket: str) -> Exception | None:
-    try:
-        uploader.ensure_bucket(bucket)
-    except Exception as error:  # noqa: BLE001  whatever it is, classify() says what follows
-        return error
-    return None
+def _bucket_error(agent: Agent, uploader: Uploader, bucket: str) -> BaseException | None:
+    """Ask for the bucket in a thread of its own: a store that does not answer must not hold up the
+    stop."""
+    watch = Watch(agent.stopping, agent.clock)
+    with Lanes[None, None](1, "flood-bucket") as lanes:
+        lanes.start(None, partial(uploader.ensure_bucket, bucket))
+        while (finished := lanes.next(_TICK)) is None:
+            if watch.expired():
+                return Interrupted()
+    return finished[1]
 
 
 def _hooks(agent: Agent, claims: dict[int, Claimed]) -> Hooks:
@@ -165,5 +179,7 @@ def _decision(agent: Agent, claim: Claimed, identity: Identity, verdict: Verdict
         uniform=agent.uniform,
     )
     if retry is None:
+        if verdict.kind == TRANSIENT:
+            reason = reason._replace(message=f"{reason.message.replace(AGAIN, TRIED)}; {SPENT}")
         return GiveUp(claim, reason)
     return TryAgain(claim, identity, reason, retry.delay)

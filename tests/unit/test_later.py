@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flood.intake import STANDSTILL, Candidate, Why
+from flood.intake import BEGUN_STANDSTILL, STANDSTILL, Candidate, Why
 from flood.later import CAPACITY, Later
 from flood.spool import Identity
 
@@ -130,3 +130,19 @@ def test_whatever_comes_the_next_look_is_within_a_minute(
             assert candidate.path in later
     everything = {candidate.path for candidate, _ in later.due(now + 60.0)}
     assert everything == {path for path, *_ in events}
+
+
+def test_a_file_whose_close_is_still_to_come_stands_still_for_longer() -> None:
+    later = Later()
+    begun = Candidate("incoming/p/b/k", begun=True)
+    later.add(begun, Why.STANDSTILL, STILL, 0.0)
+    assert later.still(begun.path, STANDSTILL) is None
+    assert later.still(begun.path, BEGUN_STANDSTILL) == STILL
+
+
+def test_once_events_were_missed_nothing_is_expected_to_close() -> None:
+    later = Later()
+    begun = Candidate("incoming/p/b/k", begun=True)
+    later.add(begun, Why.STANDSTILL, STILL, 0.0)
+    later.doubt()
+    assert later.still(begun.path, STANDSTILL) == STILL
