@@ -73,6 +73,11 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
             getattr(namespace, str(self.gathers)).extend(rest)
         return namespace
 
+    def how_to_set(self, name: str) -> str:
+        """Where this process takes a setting from, as an advice."""
+        option = OPTIONS[name]
+        return f"give {option.flag}, or set {option.variable} or {option.key} in ./flood.conf"
+
     def refuse(self, problems: str) -> NoReturn:
         """End the process with exit status 2, each line of `problems` on a line of its own."""
         for line in problems.splitlines():
@@ -82,6 +87,10 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
 
 class EmbeddedParser(Parser):
     """A parser for a process whose command line is not flood's: it raises ConfigError."""
+
+    def how_to_set(self, name: str) -> str:
+        option = OPTIONS[name]
+        return f"set {option.variable}, or {option.key} in ./flood.conf"
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)

@@ -127,10 +127,7 @@ def _load(
         except ValueError as error:
             problems.append(f"{_place(option, origin)}: {error}")
     if values.get("server_directory", "") is None:
-        problems.append(
-            "server-directory is not set: set FLOOD_SERVER_DIRECTORY or server-directory in "
-            "./flood.conf"
-        )
+        problems.append(f"server-directory is not set: {parser.how_to_set('server_directory')}")
     problems += _contradictions(values)
     if problems:
         raise ConfigError("\n".join(problems))

@@ -193,7 +193,7 @@ class Server:
             log.event(logger, WARNING, "missed events", next="everything is scanned")
             self._later.doubt()
         if news.root_gone:
-            log.event(logger, ERROR, "incoming was removed", next="it is created again")
+            log.event(logger, ERROR, "incoming was taken away", next="it is created again")
             self._guarded(self._restore)
         if news.overflow or news.root_gone:
             self._scans.append(self._watcher.scan(INCOMING))

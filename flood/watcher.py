@@ -77,7 +77,8 @@ class Watcher:
         if self._events is None:
             return True
         try:
-            watch = self._events.add_watch(self._spool.absolute(directory), _MASK)
+            mask = _MASK | flags.MOVE_SELF if directory == self._root else _MASK
+            watch = self._events.add_watch(self._spool.absolute(directory), mask)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return False
@@ -142,6 +143,10 @@ class Watcher:
             if self._watches.get(directory) == event.wd:
                 del self._watches[directory]
             news.root_gone = news.root_gone or directory == self._root
+            return
+        if event.mask & flags.MOVE_SELF:
+            self._forget(directory)
+            news.root_gone = True
             return
         path = f"{directory}/{event.name}"
         if event.mask & flags.ISDIR:

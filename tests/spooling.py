@@ -20,7 +20,7 @@ from flood.config import Settings
 from flood.intake import Candidate, Intake
 from flood.locks import WorkerLocks
 from flood.record_values import Claimed
-from flood.spool import Found, Identity, Spool
+from flood.spool import Found, Identity, Spool, identity_of
 from flood.states import INCOMING, PROCESSING
 from huey_config import huey
 from tests.uploading import profile
@@ -124,9 +124,8 @@ class House:
         os.makedirs(os.path.dirname(absolute), exist_ok=True)
         with open(absolute, "wb") as file:
             file.write(data)
-        found = self.spool.identify(path)
-        assert found is not None
-        return found
+            file.flush()
+            return identity_of(os.fstat(file.fileno()))
 
     def files(self) -> dict[str, bytes]:
         """Every file in the five directories with its content."""

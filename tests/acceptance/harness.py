@@ -149,9 +149,16 @@ class Flood:
         self.close()
 
     def close(self) -> None:
-        """End every process, whatever state it is in."""
+        """End every process, whatever state it is in, with all that came from it."""
         for one in self.running:
             one.end()
+        mine = os.fsencode(f"FLOOD_DATABASE={self.database}")
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if mine in (process / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(process.name), signal.SIGKILL)
+            except (OSError, ValueError):
+                continue  # another user's, or gone by now
 
     # --- processes ---------------------------------------------------------------------------
 

@@ -31,18 +31,12 @@ TREE = {
 }
 
 SLOW_WRITER = """\
-import sys
+import sys, time
 with open(sys.argv[1], "wb", buffering=0) as file:
-    for line in sys.stdin:
-        file.write(line.encode() * 1000)
-        print("written", flush=True)
+    for number in range(6):
+        file.write(b"chunk %d" % number * 1000)
+        time.sleep(0.3)
 """
-
-
-@pytest.fixture
-def server(moto_server: S3Server) -> S3Server:
-    """rclone sometimes answers 500 where keys share a prefix; here every attempt counts."""
-    return moto_server
 
 
 def watch(make_flood: MakeFlood, proxy: FaultProxy, bucket: str, rescan: str) -> Flood:
@@ -125,41 +119,33 @@ def check_whole(flood: Flood, server: S3Server, proxy: FaultProxy) -> None:
     assert {len(flood.attempts(row["id"])) for row in rows} == {1}
 
 
-def waits(flood: Flood, path: Path) -> bool:
-    """Whether flood-watch has seen that somebody is still writing this file."""
-    name = str(path.relative_to(flood.spool))
-    lines = flood.running[0].events("waits")
-    return any(line["path"] == name and "writing" in line["reason"] for line in lines)
-
-
 def test_a_slow_writer_is_waited_for(
     watched: Flood, server: S3Server, proxy: FaultProxy, bucket: str
 ) -> None:
     path = watched.incoming(bucket) / "slow"
-    with subprocess.Popen(
-        [sys.executable, "-c", SLOW_WRITER, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    ) as writer:
-        assert writer.stdin is not None
-        assert writer.stdout is not None
-        for number in range(4):
-            writer.stdin.write(f"chunk {number}\n")
-            writer.stdout.readline()
-            # Others pass meanwhile, and a scan has seen this one.
-            watched.drop(bucket, f"witness-{number}", b"w")
-            watched.wait_for(
-                lambda count=number + 1: watched.count(current_state="completed") == count
-            )
-            watched.wait_for(lambda: waits(watched, path) or not path.exists(), "a look at it")
-            assert path.exists()
-            assert watched.rows(filepath="slow") == []
-        writer.stdin.close()
-    watched.expect(bucket, "slow", b"".join(b"chunk %d\n" % n * 1000 for n in range(4)))
+    subprocess.run([sys.executable, "-c", SLOW_WRITER, str(path)], check=True)
+    watched.expect(bucket, "slow", b"".join(b"chunk %d" % n * 1000 for n in range(6)))
     watched.wait_delivered()
     check_whole(watched, server, proxy)
+
+
+def test_a_writer_that_was_there_first_is_waited_for(
+    make_flood: MakeFlood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    flood = make_flood(credentials(("main", proxy.url)))
+    path = flood.incoming(bucket) / "first"
+    with path.open("wb", buffering=0) as file:
+        file.write(b"half ")
+        watcher = flood.start_watch()
+        assert [line["waiting"] for line in watcher.events("caught up")] == [1]
+        flood.start_consumer()
+        flood.drop(bucket, "witness", b"not held up")
+        flood.wait_delivered()
+        assert path.exists()
+        file.write(b"whole")
+    flood.expect(bucket, "first", b"half whole")
+    flood.wait_delivered()
+    check_whole(flood, server, proxy)
 
 
 def test_an_atomic_rename_from_outside(

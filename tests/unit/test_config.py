@@ -198,7 +198,7 @@ def test_all_problems_are_told_at_once(
         "FLOOD_READ_TIMEOUT: '1e3'",
         "--retry-jitter: 'nan'",
         "multipart-part-size (16MiB) is larger than multipart-threshold (8MiB)",
-        "server-directory is not set: set FLOOD_SERVER_DIRECTORY",
+        "server-directory is not set: give --server-directory, or set FLOOD_SERVER_DIRECTORY",
     ):
         assert len([line for line in lines if said in line]) == 1, (said, lines)
     assert len(lines) == 7
@@ -408,7 +408,7 @@ def test_a_process_without_flags(environ: dict[str, str]) -> None:
     with pytest.raises(ConfigError) as caught:
         config.from_environment({"HOME": "/nowhere"})
     assert str(caught.value) == (
-        "server-directory is not set: set FLOOD_SERVER_DIRECTORY or server-directory in "
+        "server-directory is not set: set FLOOD_SERVER_DIRECTORY, or server-directory in "
         "./flood.conf"
     )
     with pytest.raises(ConfigError, match=r"^gone: cannot be read: No such file or directory$"):
