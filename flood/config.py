@@ -179,6 +179,9 @@ def _value(option: Option, given: Any, environ: Mapping[str, str]) -> Any:
     if isinstance(given, bool):
         return given
     if option.repeatable:
+        if given is not None and not all(isinstance(text, str) for text in given):
+            # argparse takes "--" for the end of all options, whatever stands before it.
+            raise ValueError("'--' cannot be given as a value: write [-]-")
         return ignored([_read(option, text, environ) for text in given or ()])
     text = option.default if given is None else given
     return None if text is None else _read(option, text, environ)

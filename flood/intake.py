@@ -1,29 +1,17 @@
 """Takes files into processing, each with its row."""
 
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from enum import Enum
-from fnmatch import translate
-from logging import INFO, WARNING, getLogger
-from re import compile as compile_pattern
+from logging import INFO, getLogger
 from typing import Final
 
 from flood import layout, log, models, queries, records, syscalls
+from flood.door import Candidate, Door, Why
 from flood.layout import Place
 from flood.record_values import TASK_BYTES, TASK_FILES, Arrival
-from flood.spool import Found, Identity, NotRegular, Occupied, Spool, Vanished, identity_of
+from flood.spool import Found, Identity, Occupied, Spool, Vanished
 from flood.states import INCOMING, PROCESSING
-
-#: How long a file that cannot be probed must stand still before it counts as closed, in seconds.
-STANDSTILL: Final = 2.0
-
-#: The same for a file that was seen being created, whose close will most likely be seen as well.
-BEGUN_STANDSTILL: Final = 300.0
-
-#: After so many seconds a file under a temporary name may have been forgotten.
-FORGOTTEN: Final = 3600.0
 
 #: How many files one transaction admits; other writers wait meanwhile.
 BATCH: Final = 500
@@ -32,25 +20,6 @@ logger = getLogger(__name__)
 
 #: Enqueues one task: a profile, a bucket of it, ids of records there.
 Enqueue = Callable[[str, str, list[int]], None]
-
-
-class Why(Enum):
-    """Why a file in incoming is not taken now."""
-
-    WRITING = "somebody has it open for writing"
-    STANDSTILL = "it must stand still, as nobody can tell whether it is open for writing"
-    OCCUPIED = "an earlier file of this key, or of a part of its path, is still being worked on"
-    ERROR = "it cannot be moved"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A file in incoming that may be taken; `closed` if an event said that its writer closed it,
-    `begun` if one said that it was created, after which a close should follow."""
-
-    path: str
-    closed: bool = False
-    begun: bool = False
 
 
 @dataclass
@@ -64,8 +33,8 @@ class Result:
 class Intake:
     """The way from incoming to processing of one spool.
 
-    `profiles` answers which profiles the credentials have now; `large` is the size in bytes from
-    which on a file gets a task of its own; `now` answers aware times.
+    `profiles` and `ignore` are for its door; `large` is the size in bytes from which on a file gets
+    a task of its own; `now` answers aware times.
     """
 
     def __init__(
@@ -79,89 +48,12 @@ class Intake:
         now: Callable[[], datetime],
     ) -> None:
         self._spool = spool
-        self._profiles = profiles
-        patterns = "|".join(translate(pattern) for pattern in ignore)
-        self._ignored = compile_pattern(patterns or r"(?!)")
+        self.door = Door(spool, profiles=profiles, ignore=ignore, now=now)
         self._large = large
         self._enqueue = enqueue
         self._now = now
-        self._warned: set[tuple[str, str]] = set()
         #: Files that a failed transaction left in processing without rows.
         self.stranded: list[str] = []
-
-    def ignores(self, path: str) -> bool:
-        """Whether the last component is a name that some program uses while it writes."""
-        return self._ignored.match(path.rpartition("/")[2]) is not None
-
-    def look(
-        self, candidate: Candidate, still: Identity | None
-    ) -> tuple[Place, Why | None, Identity | None] | None:
-        """Whether the file can be taken: its place, why not yet, its identity; None if it is not
-        flood's to take.
-
-        `still` is the identity that it had STANDSTILL seconds ago, where that is known.
-        """
-        path = candidate.path
-        if self.ignores(path):
-            self._leave_ignored(path)
-            return None
-        place = layout.parse(path)
-        if place is None:
-            self.leave(path, "it must lie below incoming/PROFILE/BUCKET/: move it there")
-            return None
-        if place.profile not in self._profiles():
-            self.leave(
-                path,
-                f"the credentials have no profile {log.printable(place.profile)!r}: "
-                "add it, then restart flood-watch",
-            )
-            return None
-        if self._spool.exists(place.moved(PROCESSING).path):
-            return place, Why.OCCUPIED, None
-        try:
-            descriptor, identity = self._spool.open(path)
-        except Vanished:
-            return None
-        except NotRegular:
-            self.leave(path, "it is no regular file")
-            return None
-        except OSError as error:
-            # Unreadable: it is taken all the same, so that its failure is recorded.
-            known = self._spool.identify(path)
-            if known is None:
-                self.leave(path, f"it cannot be looked at: {error.strerror}")
-                return None
-            writing, identity = None, known
-        else:
-            try:
-                writing = syscalls.open_for_writing(descriptor)
-                identity = identity_of(os.fstat(descriptor))
-            finally:
-                os.close(descriptor)
-        if writing:
-            return place, Why.WRITING, identity
-        if writing is None and not candidate.closed and identity != still:
-            return place, Why.STANDSTILL, identity
-        return place, None, identity
-
-    def leave(self, path: str, reason: str) -> None:
-        """Say once why a file stays where it is."""
-        if (path, reason) in self._warned:
-            return
-        if len(self._warned) > 10_000:
-            self._warned.clear()
-        self._warned.add((path, reason))
-        log.event(logger, WARNING, "left alone", path=path, reason=reason)
-
-    def _leave_ignored(self, path: str) -> None:
-        """A name that programs use while they write is left without a word, for an hour."""
-        identity = self._spool.identify(path)
-        if identity is not None and self._now().timestamp() - identity.mtime_ns / 1e9 > FORGOTTEN:
-            self.leave(
-                path,
-                "its name says that it is still being written, yet it has not changed for an hour:"
-                " rename it, or take the pattern back (--ignore '!PATTERN')",
-            )
 
     def admit(
         self,
@@ -178,7 +70,7 @@ class Intake:
         for start in range(0, len(candidates), BATCH):
             ready: list[tuple[Candidate, Place]] = []
             for candidate, still in candidates[start : start + BATCH]:
-                looked = self.look(candidate, still)
+                looked = self.door.look(candidate, still)
                 if looked is None:
                     continue
                 place, why, identity = looked
@@ -222,13 +114,13 @@ class Intake:
             result.later.append((candidate, Why.OCCUPIED, None))
             return None
         except OSError as error:
-            self.leave(place.path, f"it cannot be moved to processing: {error.strerror}")
+            self.door.leave(place.path, f"it cannot be moved to processing: {error.strerror}")
             result.later.append((candidate, Why.ERROR, None))
             return None
         identity = self._spool.identify(target.path)
         if identity is None:
             # It changed into something else between the look and the rename.
-            self.leave(target.path, "it is no regular file")
+            self.door.leave(target.path, "it is no regular file")
             return None
         return _arrival(target, identity, birth)
 

@@ -5,7 +5,7 @@ from logging import DEBUG, INFO, WARNING, getLogger
 from typing import Final
 
 from flood import log
-from flood.intake import BEGUN_STANDSTILL, STANDSTILL, Candidate, Why
+from flood.door import BEGUN_STANDSTILL, STANDSTILL, Candidate, Why
 from flood.spool import Identity
 
 #: How many files are kept; what does not fit is found by the next scan.

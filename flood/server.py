@@ -7,8 +7,9 @@ from logging import ERROR, INFO, WARNING, getLogger
 from typing import Final
 
 from flood import layout, log, models
+from flood.door import Candidate, Why
 from flood.errors import SpoolError
-from flood.intake import BATCH, Candidate, Intake, Why
+from flood.intake import BATCH, Intake
 from flood.later import Later
 from flood.spool import Found, Identity, Spool
 from flood.states import INCOMING, PROCESSING, STATES
@@ -108,7 +109,7 @@ class Server:
             if isinstance(found, Found):
                 yield found
             else:
-                self._intake.leave(found.path, f"it is no regular file but a {found.kind}")
+                self._intake.door.leave(found.path, f"it is no regular file but a {found.kind}")
 
     def _take_up_some(self) -> None:
         self._intake.take_up_stranded()
@@ -184,7 +185,7 @@ class Server:
             self._files[path] = closed
         now = self._clock()
         for path in news.begun:
-            if path not in self._later and not self._intake.ignores(path):
+            if path not in self._later and not self._intake.door.ignores(path):
                 self._later.add(Candidate(path, begun=True), Why.WRITING, None, now)
         for directory in news.directories:
             self._prepare_bucket(directory)
@@ -209,7 +210,7 @@ class Server:
                 self._spool.prepare_destination(parts[1], parts[2])
             except SpoolError as error:
                 # Moves make the directories that they need, so this is worth no more than a line.
-                self._intake.leave(directory, str(error))
+                self._intake.door.leave(directory, str(error))
 
     def _wait(self) -> None:
         now = self._clock()

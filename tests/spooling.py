@@ -17,7 +17,8 @@ from typing import Any
 from flood import claims as claiming
 from flood import models
 from flood.config import Settings
-from flood.intake import Candidate, Intake
+from flood.door import Candidate
+from flood.intake import Intake
 from flood.locks import WorkerLocks
 from flood.record_values import Claimed
 from flood.spool import Found, Identity, Spool, identity_of

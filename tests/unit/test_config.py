@@ -426,6 +426,11 @@ def test_every_setting_is_described(environ: dict[str, str]) -> None:
     assert described["ignore"] == ("", "flag")
 
 
+def test_two_dashes_are_no_pattern(environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"FLOOD_IGNORE: '--' cannot be given .*\[-\]-"):
+        config.from_environment(environ | {"FLOOD_IGNORE": "--"})
+
+
 names = st.text(
     st.characters(exclude_characters="\0/.", exclude_categories=["Cs"]), min_size=1, max_size=20
 )
@@ -445,7 +450,8 @@ seconds = st.floats(0.1, 3600)
         retry_jitter=st.floats(0, 1),
         rescan_interval=seconds,
         ignore=st.lists(
-            st.text(st.characters(exclude_characters="/\0!"), min_size=1), unique=True
+            st.text(st.characters(exclude_characters="/\0!"), min_size=1).filter("--".__ne__),
+            unique=True,
         ).map(tuple),
         multipart_threshold=st.integers(50 * MIB, 5 * 1024 * MIB),
         multipart_part_size=st.integers(5 * MIB, 50 * MIB),

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flood import models, records
-from flood.intake import BATCH, FORGOTTEN, Candidate, Intake, Result, Why
+from flood.door import FORGOTTEN, Candidate, Why
+from flood.intake import BATCH, Intake, Result
 from flood.record_values import TASK_BYTES, TASK_FILES, Arrival, Proof
 from flood.spool import Spool
 from tests.spooling import LARGE, START, House, deaths, quick_house

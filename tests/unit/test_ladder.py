@@ -21,7 +21,7 @@ LADDER = (
     " workers.backoff workers.classify_answers workers.classify_transport",
     "flood.consumers flood.credentials flood.destination flood.models flood.options flood.spool"
     " workers.failures workers.s3_client",
-    "flood.binding flood.config_files flood.locks flood.put_plan flood.put_room"
+    "flood.binding flood.config_files flood.door flood.locks flood.put_plan flood.put_room"
     " flood.record_values flood.watcher"
     " workers.classify_local workers.s3_bucket workers.source",
     "flood.claims flood.command_line flood.put_copy flood.put_locks flood.put_outcome"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flood.intake import BEGUN_STANDSTILL, STANDSTILL, Candidate, Why
+from flood.door import BEGUN_STANDSTILL, STANDSTILL, Candidate, Why
 from flood.later import CAPACITY, Later
 from flood.spool import Identity
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from flood import models, records
-from flood.intake import Candidate
+from flood.door import Candidate
 from flood.record_values import Claimed, Reason
 from flood.spool import Identity, Spool
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT

@@ -1,0 +1,143 @@
+"""Decides whether a file in incoming may be taken."""
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from fnmatch import translate
+from logging import WARNING, getLogger
+from re import compile as compile_pattern
+from typing import Final
+
+from flood import layout, log, syscalls
+from flood.layout import Place
+from flood.spool import Identity, NotRegular, Spool, Vanished, identity_of
+from flood.states import PROCESSING
+
+#: How long a file that cannot be probed must stand still before it counts as closed, in seconds.
+STANDSTILL: Final = 2.0
+
+#: The same for a file that was seen being created, whose close will most likely be seen as well.
+BEGUN_STANDSTILL: Final = 300.0
+
+#: After so many seconds a file under a temporary name may have been forgotten.
+FORGOTTEN: Final = 3600.0
+
+logger = getLogger(__name__)
+
+
+class Why(Enum):
+    """Why a file in incoming is not taken now."""
+
+    WRITING = "somebody has it open for writing"
+    STANDSTILL = "it must stand still, as nobody can tell whether it is open for writing"
+    OCCUPIED = "an earlier file of this key, or of a part of its path, is still being worked on"
+    ERROR = "it cannot be moved"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file in incoming that may be taken; `closed` if an event said that its writer closed it,
+    `begun` if one said that it was created, after which a close should follow."""
+
+    path: str
+    closed: bool = False
+    begun: bool = False
+
+
+class Door:
+    """What stands between incoming and processing.
+
+    `profiles` answers which profiles the credentials have now, `ignore` has shell patterns of names
+    that are not taken, `now` answers aware times.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        profiles: Callable[[], Collection[str]],
+        ignore: Sequence[str],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._spool = spool
+        self._profiles = profiles
+        patterns = "|".join(translate(pattern) for pattern in ignore)
+        self._ignored = compile_pattern(patterns or r"(?!)")
+        self._now = now
+        self._warned: set[tuple[str, str]] = set()
+
+    def ignores(self, path: str) -> bool:
+        """Whether the last component is a name that some program uses while it writes."""
+        return self._ignored.match(path.rpartition("/")[2]) is not None
+
+    def look(
+        self, candidate: Candidate, still: Identity | None
+    ) -> tuple[Place, Why | None, Identity | None] | None:
+        """Whether the file can be taken: its place, why not yet, its identity; None if it is not
+        flood's to take.
+
+        `still` is the identity that it had STANDSTILL seconds ago, where that is known.
+        """
+        path = candidate.path
+        if self.ignores(path):
+            self._leave_ignored(path)
+            return None
+        place = layout.parse(path)
+        if place is None:
+            self.leave(path, "it must lie below incoming/PROFILE/BUCKET/: move it there")
+            return None
+        if place.profile not in self._profiles():
+            self.leave(
+                path,
+                f"the credentials have no profile {log.printable(place.profile)!r}: "
+                "add it, then restart flood-watch",
+            )
+            return None
+        if self._spool.exists(place.moved(PROCESSING).path):
+            return place, Why.OCCUPIED, None
+        try:
+            descriptor, identity = self._spool.open(path)
+        except Vanished:
+            return None
+        except NotRegular:
+            self.leave(path, "it is no regular file")
+            return None
+        except OSError as error:
+            # Unreadable: it is taken all the same, so that its failure is recorded.
+            known = self._spool.identify(path)
+            if known is None:
+                self.leave(path, f"it cannot be looked at: {error.strerror}")
+                return None
+            writing, identity = None, known
+        else:
+            try:
+                writing = syscalls.open_for_writing(descriptor)
+                identity = identity_of(os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
+        if writing:
+            return place, Why.WRITING, identity
+        if writing is None and not candidate.closed and identity != still:
+            return place, Why.STANDSTILL, identity
+        return place, None, identity
+
+    def leave(self, path: str, reason: str) -> None:
+        """Say once why a file stays where it is."""
+        if (path, reason) in self._warned:
+            return
+        if len(self._warned) > 10_000:
+            self._warned.clear()
+        self._warned.add((path, reason))
+        log.event(logger, WARNING, "left alone", path=path, reason=reason)
+
+    def _leave_ignored(self, path: str) -> None:
+        """A name that programs use while they write is left without a word, for an hour."""
+        identity = self._spool.identify(path)
+        if identity is not None and self._now().timestamp() - identity.mtime_ns / 1e9 > FORGOTTEN:
+            self.leave(
+                path,
+                "its name says that it is still being written, yet it has not changed for an hour:"
+                " rename it, or take the pattern back (--ignore '!PATTERN')",
+            )

@@ -1,0 +1,452 @@
+"""Attempts to upload claimed files to a real server, then what a consumer makes of them."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from flood import claims as claiming
+from flood import models, tasks
+from flood.door import Candidate
+from flood.locks import WorkerLocks
+from flood.profiles import Profile
+from flood.record_values import Claimed, Reason
+from flood.states import PERMANENT
+from huey_config import huey
+from tests import spooling
+from tests.servers import S3Server
+from tests.spooling import LARGE, NOBODY, House, in_child
+from tests.uploading import LARGE as MULTIPART
+from tests.uploading import MIB, boto3_uploader, profile
+from workers.agent import Agent
+from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
+from workers.transfer import Hooks, Outcome, Upload, Uploader
+from workers.upload import attempt
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with spooling.house(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def server(rclone_server: S3Server) -> S3Server:
+    return rclone_server
+
+
+@pytest.fixture
+def bucket(server: S3Server, bucket_name: Callable[[], str]) -> str:
+    return server.make_bucket(bucket_name())
+
+
+def known(url: str, provider: str = "s3") -> Profile:
+    return replace(profile(url, provider), name="p")
+
+
+@pytest.fixture
+def uploader(server: S3Server) -> Iterator[Uploader]:
+    made = boto3_uploader(known(server.url))
+    with closing(made):
+        yield made
+
+
+def claimed(house: House, bucket: str, files: dict[str, bytes]) -> list[Claimed]:
+    for key, data in files.items():
+        house.write(f"incoming/p/{bucket}/{key}", data)
+    paths = [f"incoming/p/{bucket}/{key}" for key in files]
+    result = house.intake().admit([(Candidate(path, closed=True), None) for path in paths])
+    assert result.admitted == len(files)
+    return claiming.claim([], "p", bucket, owner=NOBODY, large=LARGE, now=house.clock.now())
+
+
+def decide(agent: Agent, claims: list[Claimed]) -> list[Decision]:
+    """What an attempt decides, nothing of which is settled."""
+    return [decision for group in attempt(agent, claims) for decision in group]
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+# --- files that arrive -------------------------------------------------------------------------
+
+
+def test_s5_uploads_then_settles(
+    house: House, uploader: Uploader, server: S3Server, bucket: str
+) -> None:
+    files = {"a": b"", "dir/b": b"x", "dir/ü 🚰\n%2F+": b"y" * 5000}
+    claims = claimed(house, bucket, files)
+    agent = house.agent(uploader)
+    before = descriptors()
+    for decisions in attempt(agent, claims):
+        for decision in decisions:
+            assert isinstance(decision, Prove)
+            os.fstat(decision.descriptor)  # is open until it is settled
+        house.settle(*decisions, agent=agent)
+    assert descriptors() - before < 5  # connections, but no files
+    assert {key: server.read(bucket, key) for key in files} == files
+    assert house.files() == {f"completed/p/{bucket}/{key}": data for key, data in files.items()}
+    for row in house.rows():
+        assert (row["current_state"], row["bytes_sent"]) == ("completed", row["size"])
+        assert row["etag"]
+
+
+def test_files_are_closed_when_an_attempt_is_broken_off(
+    house: House, uploader: Uploader, bucket: str
+) -> None:
+    claims = claimed(house, bucket, {"a": b"x", "b": b"y"})
+    before = descriptors()
+    groups = attempt(house.agent(uploader), claims)
+    next(groups)
+    groups.close()  # type: ignore[attr-defined]  # it is a generator
+    held = [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if _is_open(n)]
+    assert not any("/processing/" in path for path in held)
+    assert descriptors() - before < 10
+
+
+def _is_open(descriptor: str) -> bool:
+    return os.path.lexists(f"/proc/self/fd/{descriptor}")
+
+
+# --- files that are not sent -------------------------------------------------------------------
+
+
+def test_names_that_no_key_can_have_are_given_up(house: House, bucket: str) -> None:
+    bad = os.fsdecode(b"caf\xe9")
+    claims = claimed(house, bucket, {bad: b"x", "ä" * 100 + "/" + "/".join(["d" * 250] * 4): b"y"})
+    decisions = decide(house.agent(), claims)  # without any uploader
+    assert [type(one) for one in decisions] == [GiveUp, GiveUp]
+    codes = {one.reason.code for one in decisions if isinstance(one, GiveUp)}
+    assert codes == {"key_not_utf8", "key_too_long"}
+    house.settle(*decisions)
+    assert {state for _, state, _ in house.states()} == {"failed"}
+
+
+def test_names_that_a_store_would_change_are_given_up(
+    house: House, server: S3Server, bucket: str
+) -> None:
+    claims = claimed(house, bucket, {"e\u0301": b"x"})
+    agent = house.agent(profiles={"p": known(server.url, "cloudflare")})
+    [decision] = decide(agent, claims)
+    assert isinstance(decision, GiveUp)
+    assert decision.reason.code == "key_not_normalized"
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "link", "directory"])
+def test_s11_a_file_that_is_not_there(
+    house: House, uploader: Uploader, server: S3Server, bucket: str, how: str
+) -> None:
+    gone, good = claimed(house, bucket, {"gone": b"x", "good": b"y"})
+    path = house.spool.absolute(gone.path)
+    os.rename(path, house.spool.absolute("failed/aside"))
+    if how == "replaced":
+        house.write(gone.path, b"another")
+    elif how == "link":
+        os.symlink(house.spool.absolute("failed/aside"), path)
+    elif how == "directory":
+        os.mkdir(path)
+    decisions = decide(house.agent(uploader), [gone, good])
+    assert [type(one) for one in decisions] == [Missing, Prove]
+    assert server.keys(bucket) == ["good"]
+
+
+def test_a_file_that_changed_is_sent_once_more(
+    house: House, uploader: Uploader, server: S3Server, bucket: str
+) -> None:
+    [claim] = claimed(house, bucket, {"key": b"x"})
+    identity = house.write(claim.path, b"longer")
+    agent = house.agent(uploader)
+    [decision] = decide(agent, [claim])
+    assert isinstance(decision, TryAgain)
+    assert (decision.reason.code, decision.identity, decision.delay) == ("changed", identity, 30.0)
+    house.settle(decision, agent=agent)
+    house.clock.advance(30.0)
+    again = claiming.claim([], "p", bucket, owner=NOBODY, large=LARGE, now=house.clock.now())
+    house.settle(*decide(agent, again), agent=agent)
+    assert server.read(bucket, "key") == b"longer"
+
+
+def test_a_file_that_somebody_writes_to_is_sent_later(
+    house: House, uploader: Uploader, bucket: str
+) -> None:
+    [claim] = claimed(house, bucket, {"key": b"x"})
+    with open(house.spool.absolute(claim.path), "ab"):
+        [decision] = decide(house.agent(uploader), [claim])
+    assert isinstance(decision, TryAgain)
+    assert decision.reason.code == "being_written"
+
+
+class Meddler:
+    """Somebody who does something just before the uploader tells how a file ended."""
+
+    def __init__(self, uploader: Uploader, meddle: Callable[[Upload], None]) -> None:
+        self._uploader = uploader
+        self._meddle = meddle
+        self.ensure_bucket = uploader.ensure_bucket
+        self.abort_multipart = uploader.abort_multipart
+        self.close = uploader.close
+
+    def transfer(self, uploads: Iterable[Upload], hooks: Hooks) -> Iterator[Outcome | None]:
+        for outcome in self._uploader.transfer(uploads, hooks):
+            if outcome is not None:
+                self._meddle(outcome[0])
+            yield outcome
+
+
+def test_a_file_that_changes_while_it_is_sent(
+    house: House, uploader: Uploader, bucket: str
+) -> None:
+    [claim] = claimed(house, bucket, {"key": b"x"})
+
+    def append(_upload: Upload) -> None:
+        with open(house.spool.absolute(claim.path), "ab") as file:
+            file.write(b"more")
+
+    [decision] = decide(house.agent(Meddler(uploader, append)), [claim])
+    assert isinstance(decision, TryAgain)
+    assert decision.reason.code == "changed"
+    assert decision.identity == house.spool.identify(claim.path)
+
+
+def test_a_file_that_is_removed_while_it_is_sent(
+    house: House, uploader: Uploader, bucket: str
+) -> None:
+    [claim] = claimed(house, bucket, {"key": b"x"})
+    agent = house.agent(
+        Meddler(uploader, lambda _upload: os.unlink(house.spool.absolute(claim.path)))
+    )
+    for decisions in attempt(agent, [claim]):
+        house.settle(*decisions, agent=agent)
+    assert house.row(claim.id)["error_code"] == "vanished"
+
+
+# --- stores that do not play along -------------------------------------------------------------
+
+
+def test_a_bucket_that_is_missing_fails_its_files(
+    house: House, uploader: Uploader, bucket_name: Callable[[], str]
+) -> None:
+    claims = claimed(house, bucket_name(), {"a": b"x", "b": b"y"})
+    decisions = decide(house.agent(uploader), claims)
+    assert [type(one) for one in decisions] == [GiveUp, GiveUp]
+
+
+def test_a_server_that_is_away_is_tried_again_ten_times(house: House) -> None:
+    claims = claimed(house, "bucket", {"key": b"x"})
+    away = boto3_uploader(known("http://127.0.0.1:9"))
+    agent = house.agent(away)
+    delays = []
+    with closing(away):
+        while claims:
+            decisions = decide(agent, claims)
+            house.settle(*decisions, agent=agent)
+            delays += [one.delay for one in decisions if isinstance(one, TryAgain)]
+            house.clock.advance(30.0 * 2**10)
+            now = house.clock.now()
+            claims = claiming.claim([], "p", "bucket", owner=NOBODY, large=LARGE, now=now)
+    assert delays == [30.0 * 2**n for n in range(10)]
+    assert [one[4] for one in house.scheduled] == list(range(9, -1, -1))
+    [row] = house.rows()
+    assert (row["current_state"], row["retry_count"]) == ("failed", 10)
+    attempts = house.attempts(row["id"])
+    assert [one["retry_number"] for one in attempts] == list(range(11))
+    assert {one["kind"] for one in attempts} == {"transient"}
+
+
+def test_a_stop_lets_files_go(house: House, uploader: Uploader, bucket: str) -> None:
+    claims = claimed(house, bucket, {"a": b"x", "b": b"y"})
+    agent = house.agent(uploader, stopping=lambda: True)
+    decisions = decide(agent, claims)
+    assert [type(one) for one in decisions] == [LetGo, LetGo]
+    house.settle(*decisions, agent=agent)
+    assert [row["retry_count"] for row in house.rows()] == [0, 0]
+
+
+# --- multipart uploads -------------------------------------------------------------------------
+
+
+def test_the_id_of_a_multipart_upload_is_on_record_while_it_lasts(
+    house: House, uploader: Uploader, server: S3Server, bucket: str
+) -> None:
+    [claim] = claimed(house, bucket, {"large": bytes(MULTIPART)})
+    recorded: list[str | None] = []
+
+    class Noting(Meddler):
+        def transfer(self, uploads: Iterable[Upload], hooks: Hooks) -> Iterator[Outcome | None]:
+            def note(then: Callable[..., None]) -> Callable[..., None]:
+                def call(*arguments: object) -> None:
+                    then(*arguments)
+                    recorded.append(house.row(claim.id)["multipart_upload_id"])
+
+                return call
+
+            noted = replace(
+                hooks,
+                multipart_started=note(hooks.multipart_started),
+                multipart_ended=note(hooks.multipart_ended),
+            )
+            return super().transfer(uploads, noted)
+
+    agent = house.agent(Noting(uploader, lambda _upload: None))
+    for decisions in attempt(agent, [claim]):
+        house.settle(*decisions, agent=agent)
+    begun, ended = recorded
+    assert begun
+    assert ended is None
+    assert len(server.read(bucket, "large")) == MULTIPART
+    assert house.row(claim.id)["current_state"] == "completed"
+
+
+def test_a_sweep_aborts_what_a_settled_record_left(
+    house: House, uploader: Uploader, server: S3Server, bucket: str
+) -> None:
+    [claim] = claimed(house, bucket, {"key": b"x"})
+    begun = server.client.create_multipart_upload(Bucket=bucket, Key="key")["UploadId"]
+    assert claiming.remember_multipart(claim, begun)
+    agent = house.agent(uploader)
+    house.sweep(house.agent(uploader, locks=_Alive(agent.locks._spool)))
+    assert server.unfinished(bucket) == [begun]  # its record is at work
+    house.settle(GiveUp(claim, Reason(PERMANENT, "code", "words")))
+    house.sweep(agent)
+    assert server.unfinished(bucket) == []
+    assert house.row(claim.id)["multipart_upload_id"] is None
+
+
+class _Alive(WorkerLocks):
+    """As if every worker lived."""
+
+    def dead(self, owner: str) -> bool:
+        return False
+
+
+# --- tasks -------------------------------------------------------------------------------------
+
+
+def in_consumer(house: House, url: str, call: Callable[[], object]) -> None:
+    """Run a call where huey has been prepared, as in a worker of a consumer."""
+
+    def child() -> None:
+        huey.settings = house.settings(concurrency=2, multipart_part_size=5 * MIB)
+        huey.credentials = SimpleNamespace(profiles={"p": known(url)})  # type: ignore[assignment]  # all that tasks ask for
+        call()
+
+    assert in_child(child) == 0
+
+
+def work_off() -> None:
+    """Execute tasks until none is left."""
+    while (task := huey.dequeue()) is not None:
+        huey.execute(task)
+
+
+def admit_for_now(house: House, bucket: str, *keys: str) -> None:
+    """Admit files, with tasks, at the time of the real clock."""
+    for key in keys:
+        house.write(f"incoming/p/{bucket}/{key}", key.encode())
+    intake = house.intake(enqueue=tasks.enqueue, now=lambda: datetime.now(timezone.utc))
+    paths = [f"incoming/p/{bucket}/{key}" for key in keys]
+    intake.admit([(Candidate(path, closed=True), None) for path in paths])
+
+
+def test_a_task_uploads_what_it_names(house: House, server: S3Server, bucket: str) -> None:
+    admit_for_now(house, bucket, "a", "b", "c")
+    in_consumer(house, server.url, work_off)
+    assert server.keys(bucket) == ["a", "b", "c"]
+    assert {state for _, state, _ in house.states()} == {"completed"}
+    assert len({row["owner"] for row in house.rows()}) == 1
+
+
+def test_a_task_that_was_lost_is_made_good_by_a_sweep(
+    house: House, server: S3Server, bucket: str
+) -> None:
+    admit_for_now(house, bucket, "a", "b")
+    huey.storage.flush_queue()
+
+    def sweep_twice() -> None:
+        tasks.sweep.call_local()
+        tasks.sweep.call_local()  # too soon, so that nothing is rung twice
+        assert huey.storage.queue_size() == 1
+        work_off()
+
+    in_consumer(house, server.url, sweep_twice)
+    assert server.keys(bucket) == ["a", "b"]
+    assert huey.storage.queue_size() == 0
+
+
+def test_a_failed_attempt_has_a_task_at_the_instant_of_its_retry(house: House) -> None:
+    admit_for_now(house, "bucket", "key")
+    in_consumer(house, "http://127.0.0.1:9", work_off)
+    [row] = house.rows()
+    assert (row["current_state"], row["retry_count"], row["owner"]) == ("processing", 1, None)
+    due = models.utc_moment(row["next_attempt_at"]).replace(tzinfo=None)
+    [task] = huey.read_schedule(due)
+    assert (task.args, task.retries, task.eta) == (["p", "bucket", [row["id"]]], 9, due)
+
+
+def test_an_attempt_that_breaks_off_gives_its_claims_up(
+    house: House, server: S3Server, bucket: str
+) -> None:
+    """S6 of a worker that lives on, as when the database was full."""
+    admit_for_now(house, bucket, "key")
+
+    def break_off() -> None:
+        with models.write():
+            models.execute("ALTER TABLE retry_attempts RENAME TO elsewhere")
+        work_off()
+        models.execute("ALTER TABLE elsewhere RENAME TO retry_attempts")
+        [row] = house.rows()
+        assert (row["current_state"], bool(row["owner"])) == ("processing", True)
+        assert list(house.files()) == [f"completed/p/{bucket}/key"]
+        tasks.sweep.call_local()
+
+    in_consumer(house, server.url, break_off)
+    assert house.states() == [("key", "completed", "success")]
+
+
+def test_files_of_an_unknown_profile_wait(house: House, server: S3Server) -> None:
+    house.write("incoming/unknown/b/key")
+    intake = house.intake(profiles=lambda: {"unknown"}, enqueue=tasks.enqueue)
+    intake.admit([(Candidate("incoming/unknown/b/key"), None)])
+    in_consumer(house, server.url, work_off)
+    [row] = house.rows()
+    assert (row["current_state"], row["owner"], house.attempts(row["id"])) == (
+        "processing",
+        None,
+        [],
+    )
+
+
+def test_a_ring_goes_on_until_nothing_is_due(house: House, server: S3Server, bucket: str) -> None:
+    keys = [f"{n:03}" for n in range(130)]
+    admit_for_now(house, bucket, *keys)
+    huey.storage.flush_queue()
+    tasks.enqueue_ring("p", bucket)
+    in_consumer(house, server.url, work_off)
+    assert server.keys(bucket) == keys
+
+
+def test_claims_are_released_when_huey_interrupts_a_task(
+    house: House, server: S3Server, bucket: str
+) -> None:
+    admit_for_now(house, bucket, "key")
+    huey.storage.flush_queue()
+
+    def interrupt() -> None:
+        agent = tasks._agent()
+        claims = claiming.claim(
+            [], "p", bucket, owner=agent.locks.own(), large=LARGE, now=agent.now()
+        )
+        assert len(claims) == 1
+        tasks.release_claims()
+
+    in_consumer(house, server.url, interrupt)
+    [row] = house.rows()
+    assert (row["current_state"], row["owner"], row["retry_count"]) == ("processing", None, 0)
+    assert house.attempts(row["id"])[0]["kind"] == "interrupted"
+    assert len(huey.storage.of_priority(tasks.RING_PRIORITY)) == 1

@@ -1,0 +1,78 @@
+"""The stop signal, with real signals."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from flood.stop import Stop
+
+WAITS = """
+import select
+from flood.stop import Stop
+stop = Stop()
+stop.install()
+print("ready", flush=True)
+poller = select.poll()
+poller.register(stop.fileno(), select.POLLIN)
+poller.poll(30000)
+assert stop.is_set()
+print("set", flush=True)
+input()
+poller.poll(30000)  # it stays set
+stop.close()
+"""
+
+
+@pytest.fixture
+def stop() -> Iterator[Stop]:
+    made = Stop()
+    yield made
+    made.close()
+
+
+def readable(stop: Stop, seconds: float) -> bool:
+    poller = select.poll()
+    poller.register(stop.fileno(), select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
+
+
+def test_it_is_set_once_and_for_all(stop: Stop) -> None:
+    assert not stop.is_set()
+    assert not readable(stop, 0.0)
+    for _ in range(2):
+        stop.set()
+        assert stop.is_set()
+        assert readable(stop, 0.0)
+
+
+def test_it_wakes_who_waits(stop: Stop) -> None:
+    timer = threading.Timer(0.05, stop.set)
+    began = time.monotonic()
+    timer.start()
+    assert readable(stop, 30.0)
+    assert time.monotonic() - began < 10.0
+    timer.join()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_sets_it(number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", WAITS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, number)
+    assert process.stdout.readline() == "set\n"
+    os.kill(process.pid, number)  # an impatient person
+    process.communicate("\n", timeout=30)
+    assert process.returncode == 0
