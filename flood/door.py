@@ -95,7 +95,7 @@ class Door:
                 "add it, then restart flood-watch",
             )
             return None
-        if self._spool.exists(place.moved(PROCESSING).path):
+        if not self._spool.vacant(place.moved(PROCESSING).path):
             return place, Why.OCCUPIED, None
         try:
             descriptor, identity = self._spool.open(path)

@@ -52,8 +52,12 @@ class Oddity:
 
 
 def identity_of(status: os.stat_result) -> Identity:
-    """The identity in the answer of a stat call."""
-    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    """The identity in the answer of a stat call, each number as the signed 64 bits that SQLite has.
+
+    Overlay filesystems have inodes beyond that; a time after the year 2262 is one, in nanoseconds.
+    """
+    numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return Identity(*((number + 2**63) % 2**64 - 2**63 for number in numbers))
 
 
 class Spool:
@@ -117,6 +121,17 @@ class Spool:
     def exists(self, path: str) -> bool:
         """Whether anything at all lies at `path`."""
         return os.path.lexists(self.absolute(path))
+
+    def vacant(self, path: str) -> bool:
+        """Whether nothing lies at `path`, after removing directories there that hold no file: a
+        file that was taken away, or a crash, may have left them."""
+        if not self.exists(path):
+            return True
+        if next(self.walk(path), None) is not None:
+            return False  # a file, or a directory with one
+        self.remove_empty(path)
+        self.prune(f"{path}/anything")
+        return not self.exists(path)
 
     def open(self, path: str) -> tuple[int, Identity]:
         """Open a regular file for reading, following no link: its descriptor, its identity.

@@ -35,6 +35,10 @@ def test_flood_watch_is_killed_in_mid_batch(flood: Flood, server: S3Server, buck
     check_promises(flood, server)
 
 
+def wait_completed(flood: Flood, count: int) -> None:
+    flood.wait_for(lambda: flood.count(current_state="completed") >= count, f"{count} uploads")
+
+
 def test_both_are_killed_again_and_again(flood: Flood, server: S3Server, bucket: str) -> None:
     flood.incoming(bucket)
     settled = 0
@@ -42,8 +46,7 @@ def test_both_are_killed_again_and_again(flood: Flood, server: S3Server, bucket:
         started = [flood.start_watch(), flood.start_consumer()]
         if round_number == 0:
             drop_many(flood, bucket, 600)
-        goal = settled + random.randrange(1, 180)
-        flood.wait_for(lambda goal=goal: flood.count(current_state="completed") >= goal)
+        wait_completed(flood, settled + random.randrange(1, 180))
         random.shuffle(started)
         for one in started:
             one.kill()

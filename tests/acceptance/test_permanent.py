@@ -1,12 +1,15 @@
 """Errors that no retry mends: one attempt, then failed, while everything else goes on."""
 
 import os
-import subprocess
 from collections.abc import Callable
 
-import pytest
-
-from tests.acceptance.harness import Flood, MakeFlood, check_promises, credentials
+from tests.acceptance.harness import (
+    Flood,
+    MakeFlood,
+    check_promises,
+    credentials,
+    without_roots_rights,
+)
 from tests.faults import s3_error
 from tests.proxy import FaultProxy
 from tests.servers import (
@@ -82,18 +85,6 @@ def test_each_permanent_error_has_one_attempt(
     sent = {name: proxy.count("PUT", f"^/{name}/") for name in (absent, denied, huge)}
     assert sent == {absent: 0, denied: 1, huge: 1}
     assert proxy.count("PUT", f"^/{bucket}/(?!good-)") == 0
-
-
-def without_roots_rights() -> list[str]:
-    """Return the prefix of a command that cannot read what the file's mode forbids."""
-    if os.geteuid():
-        return []
-    prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    try:
-        subprocess.run([*prefix, "true"], check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("root reads everything, and setpriv cannot take that right away here")
-    return prefix
 
 
 def test_an_unreadable_file_has_one_attempt(

@@ -1,12 +1,11 @@
 """Wrong credentials files: a message, exit status 2, nothing else."""
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.harness import MakeFlood
+from tests.acceptance.harness import MakeFlood, without_roots_rights
 from tests.servers import SECRET_ACCESS_KEY, credentials_section
 
 GOOD = credentials_section("good", "http://127.0.0.1:9")
@@ -51,10 +50,12 @@ WRONG: dict[str, tuple[str, tuple[str, ...]]] = {
 def refused(make_flood: MakeFlood) -> Callable[..., str]:
     """Runs a command, which has to refuse without leaving a trace; returns what it says."""
 
-    def refuse(text: str, command: str = "flood-watch", **environ: str) -> str:
-        flood = make_flood(text, log_level="warning", log_format="text")
+    def refuse(
+        text: str, command: str = "flood-watch", prefix: Sequence[str] = (), **environ: str
+    ) -> str:
+        flood = make_flood(text, prefix=prefix, log_level="warning", log_format="text")
         before = traces(flood.directory)
-        ended = flood.run(*COMMANDS[command], **environ)
+        ended = flood.run(*COMMANDS[command], environ=environ)
         assert ended.returncode == 2, ended
         assert ended.stdout == ""
         assert "Traceback" not in ended.stderr
@@ -99,11 +100,11 @@ def test_a_directory(refused: Callable[..., str]) -> None:
     assert "Is a directory" in refused(GOOD, FLOOD_CREDENTIALS="/")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
 def test_an_unreadable_file(refused: Callable[..., str], tmp_path: Path) -> None:
     path = tmp_path / "unreadable"
     path.touch(mode=0o000)
-    assert "Permission denied" in refused(GOOD, FLOOD_CREDENTIALS=str(path))
+    message = refused(GOOD, prefix=without_roots_rights(), FLOOD_CREDENTIALS=str(path))
+    assert f"{path}: Permission denied" in message
 
 
 def test_an_ordinary_aws_file_is_not_floods(refused: Callable[..., str], tmp_path: Path) -> None:
