@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
-from logging import INFO, getLogger
+from logging import ERROR, INFO, getLogger
 from typing import Any, Final, TypeVar
 
 from huey import Huey
-from huey.constants import WORKER_PROCESS
+from huey.constants import WORKER_PROCESS, WORKER_THREAD
 from huey.consumer import Consumer, ProcessEnvironment
 from huey.exceptions import HueyException
 from huey.registry import Message
@@ -23,7 +23,7 @@ from flood import binding, config, log, models, queries, startup, syscalls
 from flood.bell import Bell, ring
 from flood.config import Settings
 from flood.credentials import Credentials
-from flood.errors import FloodError
+from flood.errors import ConfigError, FloodError, SpoolError
 from flood.spool import Spool
 from flood.states import EXIT_USAGE
 
@@ -36,6 +36,12 @@ INTERRUPT_GRACE: Final = 8.0
 
 #: Set by flood-watch for the consumers that it starts: they end when it does.
 PARENT_VARIABLE: Final = "FLOOD_PARENT_PID"
+
+#: What SQLite says of tables that are gone, or not huey's.
+_BROKEN: Final = ("no such table", "no such column", "has no column named")
+
+#: How long a consumer waits whose database refuses it, in seconds.
+TROUBLE_PAUSE: Final = 2.0
 
 logger = getLogger("flood.queue")
 
@@ -84,6 +90,8 @@ class FloodStorage(SqliteStorage):
             cursor = models.database.connection().cursor()
             try:
                 yield cursor
+            except sqlite3.DatabaseError as error:
+                raise models.DatabaseError(str(error)) from error
             finally:
                 cursor.close()
 
@@ -125,13 +133,17 @@ class FloodStorage(SqliteStorage):
         return [row[0] for row in rows]
 
     def _mended(self, call: Callable[[], _T]) -> _T:
-        """The call's result, after making the queue's tables anew if somebody dropped them."""
+        """The call's result, after making the queue's tables anew if somebody broke them: nothing
+        that they hold is needed."""
         try:
             return call()
-        except sqlite3.OperationalError as error:
-            if "no such table" not in str(error):
+        except models.DatabaseError as error:
+            if not any(words in str(error) for words in _BROKEN):
                 raise
-        logger.warning("the queue's tables were gone: made anew")
+            logger.warning("the queue's tables are made anew: %s", error)
+        with self.db(commit=True) as cursor:
+            for table in ("task", "schedule", "kv", "counter"):
+                cursor.execute(f"drop table if exists {table}")
         self.initialize_schema()
         return call()
 
@@ -172,11 +184,14 @@ class FloodHuey(Huey):
     settings: Settings
     credentials: Credentials
     consumer: FloodConsumer | None = None
+    _in_trouble = False
 
     def create_consumer(self, **options: Any) -> FloodConsumer:
         """Check everything in the main thread, before any worker starts; a wrong setting is one
         line on stderr and exit status 2."""
         try:
+            if options.get("worker_type") not in (None, WORKER_THREAD, WORKER_PROCESS):
+                raise ConfigError("flood's workers are threads or processes: use -k thread")
             self.prepare(os.environ)
         except FloodError as error:
             for line in str(error).splitlines():
@@ -213,6 +228,11 @@ class FloodHuey(Huey):
             )
             self.storage.initialize_schema()
             queries.ask_for_sweep()
+        except (models.DatabaseError, OSError) as error:
+            raise SpoolError(
+                f"cannot write to the database {self.settings.database}: {error}; "
+                "consumers need write access to it"
+            ) from error
         finally:
             models.close()
 
@@ -223,10 +243,42 @@ class FloodHuey(Huey):
     def dequeue(self) -> Any:
         """The next task; one that flood did not write is dropped with a line in the log."""
         try:
-            return super().dequeue()
+            task = super().dequeue()
+        except models.DatabaseError as error:
+            self._trouble(error)
+            return None
         except (ValueError, TypeError, AttributeError, HueyException) as error:
             logger.error("dropped a task that is none of flood's: %s", error)
             return None
+        self._well()
+        return task
+
+    def read_schedule(self, timestamp: Any = None) -> Any:
+        """The tasks whose time has come; none while the database refuses."""
+        try:
+            return super().read_schedule(timestamp)
+        except models.DatabaseError as error:
+            self._trouble(error)
+            return []
+
+    def _trouble(self, error: Exception) -> None:
+        """Say once that the database refuses, then wait."""
+        if not self._in_trouble:
+            self._in_trouble = True
+            log.event(
+                logger,
+                ERROR,
+                "cannot read the queue",
+                reason=models.explain(error),
+                next="tried again every two seconds",
+            )
+        if self.consumer is not None:
+            self.consumer.stop_flag.wait(TROUBLE_PAUSE)
+
+    def _well(self) -> None:
+        if self._in_trouble:
+            self._in_trouble = False
+            log.event(logger, INFO, "the queue can be read again")
 
     # Nothing revokes flood's tasks, so the look-ups that huey makes for each are saved.
     def is_revoked(self, *_task: Any, **_options: Any) -> bool:

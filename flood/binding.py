@@ -13,6 +13,19 @@ from flood.spool import Spool
 _CARD: Final = f"{layout.PRIVATE}/spool"
 
 
+def check(server_directory: str, database: str) -> None:
+    """Raise SpoolError if the spool was set up with another database that still exists. It needs
+    no database, so that none is made in the wrong place."""
+    # A second database for a spool that has one would make two records of the same files.
+    card = _read(server_directory)
+    if card is not None and _is_another(card["database"], database):
+        raise SpoolError(
+            f"the spool {server_directory} belongs to the database {card['database']}, "
+            f"not to {database}: correct --database, or remove {server_directory}/{_CARD} "
+            "if the spool is to start with a new one"
+        )
+
+
 def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
     """Compare the ids of both sides, and return the spool's id; raise SpoolError if they differ.
 
@@ -45,13 +58,7 @@ def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
         raise SpoolError(
             f"the database {database} is empty, it belongs to no spool yet: start flood-watch first"
         )
-    # A second database for a spool that has one would make two records of the same files.
-    if card is not None and _is_another(card["database"], database):
-        raise SpoolError(
-            f"the spool {server_directory} belongs to the database {card['database']}, "
-            f"not to {database}: correct --database, or remove {server_directory}/{_CARD} "
-            "if the spool is to start with a new one"
-        )
+    check(server_directory, database)
     spool_id = recorded or (card["id"] if card else uuid.uuid4().hex)
     # The spool's side first: should this process die in between, the next start completes it.
     if create and (card is None or card["database"] != database):
@@ -71,7 +78,7 @@ def _is_another(recorded: str, database: str) -> bool:
     try:
         return not os.path.samefile(recorded, database)
     except OSError:
-        return False
+        return os.path.exists(recorded)  # then `database` is the one that is not there
 
 
 def database_of(server_directory: str) -> str | None:

@@ -121,6 +121,16 @@ def of_owner(owner: str) -> list[Claimed]:
     return [claimed_from(row) for row in rows]
 
 
+def of_record(record_id: int) -> Claimed | None:
+    """The claim on this record; None if nobody has claimed it."""
+    row = models.execute(
+        f"SELECT {CLAIM_COLUMNS} FROM file_records "
+        "WHERE id = ? AND current_state = 'processing' AND owner IS NOT NULL",
+        (record_id,),
+    ).fetchone()
+    return claimed_from(row) if row else None
+
+
 def owners() -> list[str]:
     """Everybody who has claimed records."""
     rows = models.execute(

@@ -96,7 +96,8 @@ class Door:
             )
             return None
         if not self._spool.vacant(place.moved(PROCESSING).path):
-            return place, Why.OCCUPIED, None
+            # Where it is itself in processing already there is nothing to wait for.
+            return (place, Why.OCCUPIED, None) if self._spool.exists(path) else None
         try:
             descriptor, identity = self._spool.open(path)
         except Vanished:

@@ -1,6 +1,6 @@
 """Takes files into processing, each with its row."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from logging import INFO, getLogger
@@ -12,6 +12,7 @@ from flood.layout import Place
 from flood.record_values import TASK_BYTES, TASK_FILES, Arrival
 from flood.spool import Found, Identity, Occupied, Spool, Vanished
 from flood.states import INCOMING, PROCESSING
+from flood.whereabouts import lies_in
 
 #: How many files one transaction admits; other writers wait meanwhile.
 BATCH: Final = 500
@@ -86,6 +87,11 @@ class Intake:
         self, ready: Sequence[tuple[Candidate, Place]], result: Result, starting: bool
     ) -> None:
         births = [syscalls.birth_time(self._spool.absolute(place.path)) for _, place in ready]
+        changed = {
+            place.moved(PROCESSING).path: self._spool.changed_at(place.path)
+            for _, place in ready
+            if starting
+        }
         moved: list[Arrival] = []
         try:
             with models.write():
@@ -93,7 +99,7 @@ class Intake:
                     arrival = self._move(candidate, place, birth, result)
                     if arrival is not None:
                         moved.append(arrival)
-                ids = self._record(moved, starting=starting)
+                ids = self._record(moved, changed)
         except BaseException:
             # The files are ahead of their rows now; the second try brings the rows forward.
             self.stranded += [arrival.path for arrival in moved]
@@ -124,10 +130,14 @@ class Intake:
             return None
         return _arrival(target, identity, birth)
 
-    def _record(self, moved: Sequence[Arrival], *, starting: bool) -> list[int]:
-        """Rows for files in processing, tasks for the rows; inside a transaction."""
+    def _record(
+        self, moved: Sequence[Arrival], changed: Mapping[str, datetime | None]
+    ) -> list[int]:
+        """Rows for files in processing, tasks for the rows; inside a transaction. `changed` has
+        the change times of those whose row may have run ahead."""
         now = self._now()
-        ids = [self._back(arrival, now) if starting else None for arrival in moved]
+        self._bring_forward(moved, now)
+        ids = [self._back(arrival, changed.get(arrival.path), now) for arrival in moved]
         fresh = records.admit(
             [arrival for arrival, back in zip(moved, ids, strict=True) if back is None], now
         )
@@ -137,11 +147,32 @@ class Intake:
             self._enqueue(profile, bucket, group)
         return every
 
-    def _back(self, arrival: Arrival, now: datetime) -> int | None:
-        row = queries.settled(arrival.profile, arrival.bucket, arrival.key, arrival.identity)
+    def _back(self, arrival: Arrival, changed: datetime | None, now: datetime) -> int | None:
+        """S12: the record of the very file, if it ran ahead.
+
+        A file that somebody moved back has a change time later than its row's; one whose last
+        renames a power failure undid has not.
+        """
+        if changed is None:
+            return None
+        row = queries.settled(
+            arrival.profile, arrival.bucket, arrival.key, arrival.identity, changed
+        )
         if row is None or queries.at_paths([arrival.path], PROCESSING):
             return None
         return row.id if records.put_back(row.id, arrival.path, now) else None
+
+    def _bring_forward(self, moved: Sequence[Arrival], now: datetime) -> None:
+        """S7, S9: the place in processing was free although a row has it. That row's file may have
+        been settled by somebody who died before the commit."""
+        rows = queries.at_paths([arrival.path for arrival in moved], PROCESSING)
+        for arrival in moved:
+            row = rows.get(arrival.path)
+            if row is None or row.identity == arrival.identity:
+                continue
+            found = lies_in(self._spool, row)
+            if found is not None:
+                records.follow(row.id, found.state, found.path, row.identity.size, now)
 
     def take_up(self, found: Sequence[Found]) -> int:
         """Give rows to files in processing that have none, or whose row ran ahead; how many."""
@@ -149,6 +180,7 @@ class Intake:
         for start in range(0, len(found), BATCH):
             part = found[start : start + BATCH]
             births = {one.path: syscalls.birth_time(self._spool.absolute(one.path)) for one in part}
+            changed = {one.path: self._spool.changed_at(one.path) for one in part}
             with models.write():
                 rows = queries.at_paths([one.path for one in part], PROCESSING)
                 without: list[Arrival] = []
@@ -162,7 +194,7 @@ class Intake:
                     if place is None or self._spool.identify(one.path) != one.identity:
                         continue
                     without.append(_arrival(place, one.identity, births[one.path]))
-                ids = self._record(without, starting=True)
+                ids = self._record(without, changed)
             for arrival, record_id in zip(without, ids, strict=True):
                 _log_admitted(arrival, record_id, PROCESSING)
             taken += len(without)

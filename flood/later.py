@@ -15,7 +15,7 @@ CAPACITY: Final = 20_000
 _PAUSES: Final = {
     Why.WRITING: (0.5, 2.0),
     Why.STANDSTILL: (STANDSTILL, STANDSTILL),
-    Why.OCCUPIED: (0.1, 2.0),
+    Why.OCCUPIED: (0.1, 5.0),
     Why.ERROR: (5.0, 60.0),
 }
 

@@ -12,13 +12,14 @@ from typing import Final
 from flood.layout import PRIVATE
 from flood.spool import Spool
 
-WATCH_LOCK: Final = f"{PRIVATE}/watch.lock"
+#: The server directory itself, as a file of its own could be deleted while it is held.
+WATCH_LOCK: Final = "."
 PUT_LOCK: Final = f"{PRIVATE}/put.lock"
 WORKERS: Final = f"{PRIVATE}/workers"
 
 
 class FileLock:
-    """A lock on a file that is created if need be and stays."""
+    """A lock on a directory, or on a file that is created if need be and stays."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -45,7 +46,9 @@ class FileLock:
 
     def _open(self) -> None:
         if self._descriptor < 0:
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            # A directory can only be opened for reading, which is enough for flock.
+            flags = os.O_RDONLY if os.path.isdir(self.path) else os.O_RDWR | os.O_CREAT
+            self._descriptor = os.open(self.path, flags | os.O_CLOEXEC, 0o666)
 
     def _try(self, operation: int) -> bool:
         self._open()

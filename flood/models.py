@@ -27,6 +27,14 @@ from flood.errors import SpoolError
 #: How long SQLite waits for another process's transaction, in seconds.
 BUSY_TIMEOUT: Final = 60
 
+# SQLite's words for what a person can mend.
+_ADVICE: Final = {
+    "disk is full": "make room on the disk of the database",
+    "readonly": "give this user write access to the database and its directory",
+    "locked": "another program holds it; flood goes on as soon as it lets go",
+    "malformed": "restore the database, or move it away: flood-watch makes a new one",
+}
+
 database = SqliteDatabase(None, lock_type="IMMEDIATE")
 
 
@@ -223,8 +231,29 @@ def write() -> Iterator[None]:
     if database.in_transaction():
         yield
         return
-    with _writers_turn(str(database.database)), database.atomic("IMMEDIATE"):
-        yield
+    failure: BaseException | None = None
+    try:
+        with _writers_turn(str(database.database)), database.atomic("IMMEDIATE"):
+            try:
+                yield
+            except BaseException as error:
+                failure = error
+                raise
+    except DatabaseError as error:
+        # On a full disk SQLite rolls back by itself; that there is nothing left to roll back then
+        # hides the reason.
+        if failure is not None and error is not failure:
+            raise failure from None
+        raise
+
+
+def explain(error: Exception) -> str:
+    """A database's refusal in words, with what to do about it where that is known."""
+    text = str(error)
+    for sign, advice in _ADVICE.items():
+        if sign in text:
+            return f"{text}: {advice}"
+    return text
 
 
 def execute(sql: str, parameters: tuple[Any, ...] = ()) -> Any:

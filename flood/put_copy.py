@@ -141,8 +141,8 @@ class Copier:
         reading = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         copy.lock = os.open(name, reading, dir_fd=self._directory)
         fcntl.flock(copy.lock, fcntl.LOCK_EX)
-        made = os.fstat(copy.writer)
-        copy.identity = Identity(made.st_dev, made.st_ino, status.st_size, status.st_mtime_ns)
+        made, wanted = identity_of(os.fstat(copy.writer)), identity_of(status)
+        copy.identity = made._replace(size=wanted.size, mtime_ns=wanted.mtime_ns)
         copy.birth = syscalls.birth_time(f"{self._absolute}/{name}")
 
     def fill(self, copy: Copy) -> None:

@@ -23,12 +23,14 @@ def at_paths(paths: Sequence[str], state: str) -> dict[str, Row]:
     return rows
 
 
-def settled(profile: str, bucket: str, key: str, identity: Identity) -> Row | None:
-    """The latest row of this key in completed or failed, if it is of exactly this file."""
+def settled(profile: str, bucket: str, key: str, identity: Identity, since: datetime) -> Row | None:
+    """The latest row of this key in completed or failed, if it is of exactly this file, and was
+    written at `since` (aware) or later."""
     columns = models.execute(
         f"SELECT {ROW_COLUMNS} FROM file_records WHERE profile = ? AND bucket = ? "
-        "AND filepath = ? AND current_state IN ('completed', 'failed') ORDER BY id DESC LIMIT 1",
-        (name_value(profile), name_value(bucket), name_value(key)),
+        "AND filepath = ? AND current_state IN ('completed', 'failed') AND last_updated >= ? "
+        "ORDER BY id DESC LIMIT 1",
+        (name_value(profile), name_value(bucket), name_value(key), utc_text(since)),
     ).fetchone()
     row = row_from(columns) if columns else None
     return row if row and row.identity == identity else None

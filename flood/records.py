@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from flood import models
+from flood import claims, models
 from flood.claims import MINE
 from flood.models import name_value, utc_text
 from flood.record_values import (
@@ -34,6 +34,9 @@ VANISHED: Final = Reason(
     PERMANENT,
     "vanished",
     "somebody removed or replaced the file before it was uploaded: put it again if it is needed",
+)
+GIVEN_UP: Final = Reason(
+    PERMANENT, "given_up", "its worker gave this file up, then died: the log has the reason"
 )
 WORKER_DIED: Final = Reason(LOST, "worker_died", "the worker died during this attempt")
 
@@ -199,6 +202,18 @@ def lose(claim: Claimed, delay: float, now: datetime) -> bool:
 def gone(claim: Claimed, now: datetime, reason: Reason = VANISHED) -> bool:
     """S11, found by who had claimed it. False: the claim was taken away."""
     return _settle(claim, now, reason, _done(FAILED, None, now, reason))
+
+
+def follow(record_id: int, state: str, path: str, size: int, now: datetime) -> bool:
+    """S7, S9: the file lies in completed or failed already, whoever moved it there has died before
+    the row could say so."""
+    claim = claims.of_record(record_id)
+    if claim is not None and state == COMPLETED:
+        return complete(claim, path, Proof(None, None, None, size), now)
+    if claim is not None:
+        return fail(claim, path, GIVEN_UP, now)
+    reason = None if state == COMPLETED else GIVEN_UP
+    return _change(record_id, (PROCESSING,), now, _done(state, path, now, reason))
 
 
 def vanish(record_id: int, now: datetime, reason: Reason = VANISHED) -> bool:

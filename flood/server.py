@@ -247,7 +247,7 @@ class Server:
                     ERROR,
                     "cannot take files in",
                     error=type(error).__name__,
-                    reason=str(error),
+                    reason=models.explain(error),
                     next="they wait in incoming, and are tried again every two seconds",
                 )
             return None

@@ -5,12 +5,15 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from datetime import datetime, timezone
+from typing import Final, NamedTuple
 
 from flood import layout, syscalls
 from flood.errors import SpoolError
 from flood.layout import Place
 from flood.states import STATES
+
+_PATH_MAX: Final = 4096  # with the NUL at the end, linux/limits.h
 
 
 class Identity(NamedTuple):
@@ -118,6 +121,14 @@ class Spool:
             return None
         return identity_of(status) if stat.S_ISREG(status.st_mode) else None
 
+    def changed_at(self, path: str) -> datetime | None:
+        """When the inode last changed, as by a rename (aware); None if the file is gone."""
+        try:
+            status = os.lstat(self.absolute(path))
+            return datetime.fromtimestamp(status.st_ctime, timezone.utc)
+        except (OSError, OverflowError, ValueError):
+            return None
+
     def exists(self, path: str) -> bool:
         """Whether anything at all lies at `path`."""
         return os.path.lexists(self.absolute(path))
@@ -125,10 +136,12 @@ class Spool:
     def vacant(self, path: str) -> bool:
         """Whether nothing lies at `path`, after removing directories there that hold no file: a
         file that was taken away, or a crash, may have left them."""
-        if not self.exists(path):
+        try:
+            status = os.lstat(self.absolute(path))
+        except OSError:
             return True
-        if next(self.walk(path), None) is not None:
-            return False  # a file, or a directory with one
+        if not stat.S_ISDIR(status.st_mode) or next(self.walk(path), None) is not None:
+            return False
         self.remove_empty(path)
         self.prune(f"{path}/anything")
         return not self.exists(path)
@@ -160,6 +173,9 @@ class Spool:
         Raises Occupied, Vanished, or the OSError of the rename.
         """
         source, target = self.absolute(source), self.absolute(target)
+        if len(os.fsencode(target)) >= _PATH_MAX:
+            # The rename itself might work, but nobody could open the file by its path then.
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), target)
         folder, name = os.path.split(source)
         try:
             directory = syscalls.open_without_links(folder, os.O_PATH | os.O_DIRECTORY)
@@ -293,19 +309,35 @@ class Spool:
             return []
 
     def _rename(self, directory: int, name: str, target: str) -> None:
+        folder, target_name = os.path.split(target)
+        try:
+            into = syscalls.open_without_links(folder, os.O_PATH | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise Occupied(target) from error
+            raise
+        try:
+            self._rename_into(directory, name, into, target_name)
+        finally:
+            os.close(into)
+
+    def _rename_into(self, directory: int, name: str, into: int, target: str) -> None:
         if not self._linking:
             try:
-                syscalls.rename_noreplace(directory, name, target)
+                syscalls.rename_noreplace(directory, name, into, target)
                 return
             except NotImplementedError:
                 self._linking = True
         # link fails if the target exists, as the rename would. A crash between the two leaves one
         # inode under two names; the next attempt to move it ends here again.
         try:
-            os.link(name, target, src_dir_fd=directory, follow_symlinks=False)
+            os.link(name, target, src_dir_fd=directory, dst_dir_fd=into, follow_symlinks=False)
         except FileExistsError:
-            here = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if not os.path.samestat(here, os.lstat(target)):
+            here, there = (
+                os.stat(each, dir_fd=place, follow_symlinks=False)
+                for each, place in ((name, directory), (target, into))
+            )
+            if not os.path.samestat(here, there):
                 raise
         os.unlink(name, dir_fd=directory)
 

@@ -52,8 +52,8 @@ def _open_step_by_step(path: str, flags: int) -> int:
         os.close(directory)
 
 
-def rename_noreplace(directory: int, source: str, target: str) -> None:
-    """Rename the name `source` in an open directory to the path `target`, atomically.
+def rename_noreplace(directory: int, source: str, target_directory: int, target: str) -> None:
+    """Rename `source` in one open directory to `target` in another, atomically.
 
     Raises FileExistsError if the target exists, NotImplementedError where the filesystem or the C
     library cannot do that (renameat2(2), RENAME_NOREPLACE).
@@ -62,7 +62,13 @@ def rename_noreplace(directory: int, source: str, target: str) -> None:
         call = _libc.renameat2
     except AttributeError:
         raise NotImplementedError("renameat2") from None
-    result = call(directory, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
+    result = call(
+        directory,
+        os.fsencode(source),
+        target_directory,
+        os.fsencode(target),
+        _RENAME_NOREPLACE,
+    )
     if result == 0:
         return
     number = ctypes.get_errno()

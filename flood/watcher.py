@@ -23,6 +23,11 @@ _MASK: Final = (
     | flags.ONLYDIR
     | flags.DONT_FOLLOW
 )
+# Which limit of the kernel's an error means, with what it counts.
+_KNOBS: Final = {
+    errno.ENOSPC: ("max_user_watches", "directories"),
+    errno.EMFILE: ("max_user_instances", "programs"),
+}
 _GONE: Final = flags.IGNORED | flags.DELETE_SELF | flags.UNMOUNT
 
 
@@ -55,6 +60,7 @@ class Watcher:
         self._paths: dict[int, str] = {}
         self._watches: dict[str, int] = {}
         self._events: INotify | None = None
+        self._said: set[tuple[str, int | None]] = set()
         self.complete = True
         try:
             self._events = INotify(nonblocking=True)
@@ -111,9 +117,10 @@ class Watcher:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                log.event(
-                    logger, WARNING, "cannot read directory", path=current, error=error.strerror
-                )
+                if self._first_time(current, error):
+                    log.event(
+                        logger, WARNING, "cannot read directory", path=current, error=error.strerror
+                    )
 
     def read(self) -> News:
         """Everything that has happened since the last call, without waiting.
@@ -178,17 +185,23 @@ class Watcher:
             except OSError:
                 pass  # the directory is deleted already
 
+    def _first_time(self, about: str, error: OSError) -> bool:
+        if len(self._said) > 10_000:
+            self._said.clear()
+        known = (about, error.errno) in self._said
+        self._said.add((about, error.errno))
+        return not known
+
     def _limited(self, error: OSError, directory: str) -> None:
-        if not self.complete:
+        if error.errno not in _KNOBS:
+            # This one directory is out of reach; scans say so, too.
+            if self._first_time(directory, error):
+                log.event(logger, ERROR, "cannot watch", path=directory, error=error.strerror)
             return
         self.complete = False
-        if error.errno == errno.ENOSPC:
-            knob, purpose = "max_user_watches", "directories"
-        elif error.errno == errno.EMFILE:
-            knob, purpose = "max_user_instances", "programs"
-        else:
-            log.event(logger, ERROR, "cannot watch", path=directory, error=error.strerror)
+        if not self._first_time("", error):
             return
+        knob, purpose = _KNOBS[error.errno]
         limit = _limit(knob)
         log.event(
             logger,

@@ -136,8 +136,11 @@ class House:
             for name in files:
                 path = os.path.join(directory, name)
                 if os.path.isfile(path) and not os.path.islink(path):
-                    with open(path, "rb") as file:
-                        found[os.path.relpath(path, self.spool.root)] = file.read()
+                    try:
+                        with open(path, "rb") as file:
+                            found[os.path.relpath(path, self.spool.root)] = file.read()
+                    except FileNotFoundError:
+                        continue  # a server moves it at this moment
         return found
 
     def found(self, directory: str) -> list[Found]:

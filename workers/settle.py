@@ -8,11 +8,12 @@ from logging import ERROR, INFO, WARNING, getLogger
 from typing import Any, Final
 
 from flood import claims as claiming
-from flood import layout, log, models, records
+from flood import log, models, records
 from flood.layout import Place
 from flood.record_values import Claimed, Proof, Reason
 from flood.spool import Spool, Vanished, identity_of
-from flood.states import COMPLETED, FAILED, INTERRUPTED, PERMANENT, PROCESSING
+from flood.states import COMPLETED, FAILED, INTERRUPTED, PROCESSING
+from flood.whereabouts import lies_in
 from workers.agent import Agent
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
 
@@ -22,9 +23,6 @@ MOVE_AGAIN: Final = 60.0
 #: Enqueues the retry of one record: id, profile, bucket, when (aware), retries left after it.
 Schedule = Callable[[int, str, str, datetime, int], None]
 
-_GIVEN_UP: Final = Reason(
-    PERMANENT, "given_up", "its worker gave this file up, then died: the log has the reason"
-)
 _CHANGED: Final = Reason(
     INTERRUPTED, "changed", "somebody changed the file after it was sent: it is sent once more"
 )
@@ -144,6 +142,7 @@ def _try_again(agent: Agent, decision: TryAgain, schedule: Schedule, now: dateti
 
 def _missing(agent: Agent, claim: Claimed, now: datetime) -> _Line:
     """The file left processing without its row: by a worker that died, or by somebody's hand."""
+    agent.spool.prune(claim.path)
     found = lies_in(agent.spool, claim)
     if found is None:
         records.gone(claim, now)
@@ -154,20 +153,8 @@ def _missing(agent: Agent, claim: Claimed, now: datetime) -> _Line:
     if found.state == COMPLETED:
         records.complete(claim, found.path, Proof(None, None, None, claim.identity.size), now)
         return _Line(INFO, "completed", claim, {"to": COMPLETED, "size": claim.identity.size})
-    records.fail(claim, found.path, _GIVEN_UP, now)
-    return _Line(ERROR, "failed", claim, {"to": FAILED, "error": _GIVEN_UP.code})
-
-
-def lies_in(spool: Spool, claim: Claimed) -> Place | None:
-    """Where in completed or failed this very file lies; None if it is in neither."""
-    # What was given up may have changed since it was claimed, what was proven has not.
-    for state, wanted in ((COMPLETED, claim.identity), (FAILED, claim.identity[:2])):
-        place = Place(state, claim.profile, claim.bucket, claim.key)
-        for candidate in (place, *layout.beside(place, claim.id)):
-            found = spool.identify(candidate.path)
-            if found is not None and found[: len(wanted)] == wanted:
-                return candidate
-    return None
+    records.fail(claim, found.path, records.GIVEN_UP, now)
+    return _Line(ERROR, "failed", claim, {"to": FAILED, "error": records.GIVEN_UP.code})
 
 
 def _move(spool: Spool, claim: Claimed, state: str) -> Place:

@@ -16,6 +16,7 @@ from flood.config import Settings
 from flood.consumers import Consumers
 from flood.errors import FloodError, SpoolError, SpoolLockedError
 from flood.intake import Intake
+from flood.layout import PRIVATE
 from flood.locks import WATCH_LOCK, FileLock
 from flood.purge import purge
 from flood.server import Server
@@ -69,6 +70,7 @@ def _watch(settings: Settings, stop: Stop) -> None:
     spool = Spool(settings.server_directory)
     lock = _lock(spool)
     try:
+        binding.check(spool.root, settings.database)
         models.migrate(settings.database, create=True)
         binding.bind(spool, settings.database, create=True, now=now())
         huey.storage.initialize_schema()
@@ -111,7 +113,7 @@ def _watch(settings: Settings, stop: Stop) -> None:
 
 def _lock(spool: Spool) -> FileLock:
     try:
-        os.makedirs(os.path.dirname(spool.absolute(WATCH_LOCK)), exist_ok=True)
+        os.makedirs(spool.absolute(PRIVATE), exist_ok=True)
         lock = FileLock(spool.absolute(WATCH_LOCK))
         free = lock.try_exclusive()
         for _ in range(5):

@@ -141,9 +141,10 @@ def set_up(place: Place) -> None:
 @pytest.fixture
 def watch_lock(place: Place) -> Iterator[None]:
     """As if flood-watch ran."""
-    with open(place.root / WATCH_LOCK, "wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    directory = os.open(place.root / WATCH_LOCK, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    yield
+    os.close(directory)
 
 
 # --- where files go --------------------------------------------------------------------------

@@ -102,6 +102,11 @@ def test_a_bell_that_was_removed_is_made_anew(bell: Bell, database: str) -> None
     assert waited(bell, 30.0) < 10.0
 
 
+def test_a_bell_that_cannot_be_rung_harms_nobody(tmp_path: Path) -> None:
+    """What it announces is committed already."""
+    ring(str(tmp_path / "no such directory" / "flood.db"))
+
+
 def test_without_inotify_it_sleeps_in_short_steps(tmp_path: Path) -> None:
     bell = Bell(str(tmp_path / "no such directory" / "flood.db"))
     bell.listen()

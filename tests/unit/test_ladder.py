@@ -25,7 +25,7 @@ LADDER = (
     " flood.record_values flood.watcher"
     " workers.classify_local workers.s3_bucket workers.source",
     "flood.claims flood.command_line flood.put_copy flood.put_locks flood.put_outcome"
-    " flood.queries workers.classify workers.decisions workers.s3_verify",
+    " flood.queries flood.whereabouts workers.classify workers.decisions workers.s3_verify",
     "flood.config flood.put_wait flood.records workers.s3_abort",
     "flood.intake flood.purge flood.put_rows flood.startup workers.agent workers.s3_multipart",
     "flood.later flood.put huey_config workers.s3 workers.settle workers.upload",

@@ -33,7 +33,7 @@ def looks(later: Later, why: Why, identity: Identity | None, until: float) -> li
     [
         (Why.WRITING, 0.5, 2.0),
         (Why.STANDSTILL, STANDSTILL, STANDSTILL),
-        (Why.OCCUPIED, 0.1, 2.0),
+        (Why.OCCUPIED, 0.1, 5.0),
         (Why.ERROR, 5.0, 60.0),
     ],
 )

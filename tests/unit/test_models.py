@@ -86,7 +86,6 @@ def test_records_keep_names_that_are_no_text(house: House) -> None:
     read = FileRecord.get_by_id(made.id)
     assert (read.profile, read.filepath, read.spool_path) == (name, name, f"processing/{name}")
     assert read.created_at == START
-    assert read.completed_at is None
     assert FileRecord.get(FileRecord.filepath == name).id == made.id
 
 

@@ -142,7 +142,8 @@ def test_s12_the_same_row_goes_back(house: House, ended: str) -> None:
     claim = claimed(house)
     assert not records.put_back(claim.id, claim.path, START)
     assert SETTLING[ended](claim)
-    row = queries.settled("p", "b", "key", FILE)
+    assert queries.settled("p", "b", "key", FILE, START + timedelta(days=1)) is None
+    row = queries.settled("p", "b", "key", FILE, START)
     assert row is not None
     assert row.id == claim.id
     assert records.put_back(claim.id, "processing/p/b/key", START)
@@ -157,12 +158,12 @@ def test_s12_the_same_row_goes_back(house: House, ended: str) -> None:
 def test_only_the_latest_row_of_exactly_this_file_goes_back(house: House) -> None:
     claim = claimed(house)
     SETTLING["complete"](claim)
-    assert queries.settled("p", "b", "key", OTHER) is None
-    assert queries.settled("p", "b", "other", FILE) is None
+    assert queries.settled("p", "b", "key", OTHER, START) is None
+    assert queries.settled("p", "b", "other", FILE, START) is None
     newer = admitted(identity=OTHER)
     [claim] = house.claim(newer)
     SETTLING["complete"](claim)
-    assert queries.settled("p", "b", "key", FILE) is None
+    assert queries.settled("p", "b", "key", FILE, START) is None
 
 
 # --- settling ----------------------------------------------------------------------------------

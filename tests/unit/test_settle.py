@@ -288,6 +288,7 @@ def test_settling_may_die_at_any_line() -> None:
             ["completed", "failed", "completed", "completed"],
         )
         assert set(house.files().values()) == {b"done", b"refused", b"broken", b"stopped"}
+        assert house.spool.subdirectories("processing/p/b") == []
     assert died > 30
 
 
@@ -315,7 +316,7 @@ def test_a_file_may_have_two_names_when_it_dies() -> None:
             house.settle(decision, agent=house.agent(spool=linking))
 
     doubles = 0
-    for house in deaths(call, arrange, ("_rename",)):
+    for house in deaths(call, arrange, ("_rename_into",)):
         doubles += len(house.files()) == 2
         house.spool = Linking(house.spool.root)
         for _ in range(2):  # the second name has its own way to go

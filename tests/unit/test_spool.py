@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flood import syscalls
 from flood.errors import SpoolError
 from flood.layout import Place
-from flood.spool import Found, NotRegular, Occupied, Oddity, Spool, Vanished
+from flood.spool import Found, NotRegular, Occupied, Oddity, Spool, Vanished, identity_of
 from flood.states import STATES
 
 
@@ -65,13 +65,13 @@ def test_rename_never_overwrites(tmp_path: Path) -> None:
     directory = os.open(tmp_path, os.O_PATH)
     try:
         with pytest.raises(FileExistsError):
-            syscalls.rename_noreplace(directory, "source", str(target))
+            syscalls.rename_noreplace(directory, "source", directory, "target")
         assert target.read_text() == "old"
         target.unlink()
-        syscalls.rename_noreplace(directory, "source", str(target))
+        syscalls.rename_noreplace(directory, "source", directory, "target")
         assert target.read_text() == "new"
         with pytest.raises(FileNotFoundError):
-            syscalls.rename_noreplace(directory, "source", str(target))
+            syscalls.rename_noreplace(directory, "source", directory, "target")
     finally:
         os.close(directory)
 
@@ -310,6 +310,42 @@ def test_open_takes_regular_files_only(spool: Spool) -> None:
     assert isinstance(kinds["file"], Found)
     assert kinds["file"].identity == identity
     assert kinds["file"].uid == os.getuid()
+
+
+def test_a_place_is_vacant_where_no_file_lies(spool: Spool) -> None:
+    assert spool.vacant("processing/p/b/x")
+    write(spool, "processing/p/b/file")
+    assert not spool.vacant("processing/p/b/file")
+    assert spool.vacant("processing/p/b/file/below")  # which a move will find out
+    write(spool, "processing/p/b/x/y/file")
+    os.makedirs(spool.absolute("processing/p/b/x/empty"))
+    assert not spool.vacant("processing/p/b/x")
+    os.unlink(spool.absolute("processing/p/b/x/y/file"))
+    assert spool.vacant("processing/p/b/x")
+    assert not spool.exists("processing/p/b/x")
+    os.makedirs(spool.absolute("failed/p/empty"))
+    os.symlink(spool.absolute("failed/p"), spool.absolute("processing/p/b/x"))
+    assert not spool.vacant("processing/p/b/x")
+    assert spool.exists("failed/p/empty")
+
+
+@pytest.mark.parametrize("seconds", [-(2**33), 0, 2**33, 2**34 - 1])
+def test_identities_fit_the_database(spool: Spool, seconds: int) -> None:
+    """Nanoseconds since 1970 need more than 63 bits from the year 2262 on."""
+    write(spool, "incoming/p/b/x")
+    os.utime(spool.absolute("incoming/p/b/x"), ns=(0, seconds * 10**9))
+    identity = spool.identify("incoming/p/b/x")
+    assert identity is not None
+    assert all(-(2**63) <= number < 2**63 for number in identity)
+    assert spool.identify("incoming/p/b/x") == identity
+
+
+def test_inodes_beyond_63_bits() -> None:
+    """As overlay filesystems make them, to tell their layers apart."""
+    status = os.stat_result(
+        (stat.S_IFREG, 2**64 - 1, 1, 1, 0, 0, 5, 0, 0, 0), {"st_mtime_ns": 2**63 + 1}
+    )
+    assert identity_of(status) == (1, -1, 5, -(2**63) + 1)
 
 
 def test_walk_passes_over_what_is_not_there(spool: Spool) -> None:

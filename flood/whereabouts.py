@@ -1,0 +1,20 @@
+"""Finds settled files whose rows are a step behind."""
+
+from flood import layout
+from flood.layout import Place
+from flood.record_values import Claimed, Row
+from flood.spool import Spool
+from flood.states import COMPLETED, FAILED
+
+
+def lies_in(spool: Spool, record: Claimed | Row) -> Place | None:
+    """Where in completed or failed the record's very file lies; None if it is in neither."""
+    identity = record.identity
+    # What was given up may have changed since it was claimed, what was proven has not.
+    for state, wanted in ((COMPLETED, identity), (FAILED, identity[:2])):
+        place = Place(state, record.profile, record.bucket, record.key)
+        for candidate in (place, *layout.beside(place, record.id)):
+            found = spool.identify(candidate.path)
+            if found is not None and found[: len(wanted)] == wanted:
+                return candidate
+    return None
