@@ -5,15 +5,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from fnmatch import translate
 from logging import WARNING, getLogger
-from re import compile as compile_pattern
 from typing import Final
 
 from flood import layout, log, syscalls
 from flood.layout import Place
 from flood.spool import Identity, NotRegular, Spool, Vanished, identity_of
 from flood.states import PROCESSING
+from flood.temporary import Temporary
 
 #: How long a file that cannot be probed must stand still before it counts as closed, in seconds.
 STANDSTILL: Final = 2.0
@@ -63,14 +62,13 @@ class Door:
     ) -> None:
         self._spool = spool
         self._profiles = profiles
-        patterns = "|".join(translate(pattern) for pattern in ignore)
-        self._ignored = compile_pattern(patterns or r"(?!)")
+        self._temporary = Temporary(ignore)
         self._now = now
         self._warned: set[tuple[str, str]] = set()
 
     def ignores(self, path: str) -> bool:
-        """Whether the last component is a name that some program uses while it writes."""
-        return self._ignored.match(path.rpartition("/")[2]) is not None
+        """Whether this is a name that some program uses while it writes."""
+        return self._temporary.pattern(path) is not None
 
     def look(
         self, candidate: Candidate, still: Identity | None

@@ -124,8 +124,8 @@ def _read_yes_or_no(text: str, _environ: Mapping[str, str]) -> bool:
 def _read_pattern(text: str, _environ: Mapping[str, str]) -> str:
     if text in ("", "!"):
         raise ValueError("is no pattern; allowed: such as *.bak, or !*.tmp to take one back")
-    if "/" in text or "\0" in text:
-        raise ValueError("can match no file's name; allowed: such as *.bak, without a '/'")
+    if "/" in text[:-1] or "\0" in text:
+        raise ValueError("can match no name; allowed: such as *.bak, or dir/ for a directory")
     return text
 
 
@@ -133,5 +133,6 @@ def _read_pattern(text: str, _environ: Mapping[str, str]) -> str:
 PATH: Final = Kind(_read_path)
 FRACTION: Final = Kind(_read_fraction, repr)
 YES_OR_NO: Final = Kind(_read_yes_or_no, lambda value: "true" if value else "false")
-#: A shell pattern (Python's fnmatch) of file names, or one after `!`.
+#: A shell pattern (Python's fnmatch) of file names, with a slash at its end of directories', or
+#: one after `!`.
 PATTERN: Final = Kind(_read_pattern)

@@ -56,6 +56,8 @@ class Option:
 #: purpose, because a file that one of them matches is never uploaded under that name.
 IGNORE: Final = (
     ".?*." + "[0-9A-Za-z]" * 6,  # rsync: .name.XXXXXX; with ?????? it would take .data.tar.gz
+    ".~tmp~/",  # rsync --delay-updates
+    ".rsync-partial/",  # rsync --partial-dir, as its manual names it
     "*.part",  # Firefox, yt-dlp, KDE
     "*.partial",  # rclone, Edge
     "*.filepart",  # WinSCP

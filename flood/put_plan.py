@@ -1,16 +1,15 @@
 """Finds out which files flood-put is to copy, each with its key."""
 
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import translate
 from typing import Final
 
 from flood import layout
 from flood.destination import Destination
 from flood.errors import ConfigError
+from flood.temporary import Temporary
 from flood.text import printable
 
 #: What is copied, flushed, recorded together: so many files, so many bytes.
@@ -51,7 +50,7 @@ class Refusal:
     """Says why a key can be put nowhere: flood-watch ignores its name, or no store takes it."""
 
     def __init__(self, ignore: Sequence[str], *, normalizes: bool) -> None:
-        self._ignore = [(pattern, re.compile(translate(pattern))) for pattern in ignore]
+        self._temporary = Temporary(ignore)
         self._normalizes = normalizes
 
     def __call__(self, key: str) -> str | None:
@@ -59,13 +58,11 @@ class Refusal:
         problem = layout.key_problem(key, normalizes=self._normalizes)
         if problem is not None:
             return problem[1]
-        name = key.rpartition("/")[2]
-        for pattern, compiled in self._ignore:
-            if compiled.match(name):
-                return (
-                    f"flood-watch takes no files named {pattern!r} (see --ignore): "
-                    "give it another name"
-                )
+        pattern = self._temporary.pattern(key)
+        if pattern is not None:
+            return (
+                f"flood-watch takes no files named {pattern!r} (see --ignore): give it another name"
+            )
         return None
 
 

@@ -1,16 +1,14 @@
 """What most unit tests need."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests import spooling
-from tests.spooling import House
+from tests.spooling import House, quick_house
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house() -> Iterator[House]:
     """A spool with a migrated, bound database."""
-    with spooling.house(tmp_path) as made:
+    with quick_house() as made:
         yield made

@@ -1,6 +1,5 @@
 """What flags, environment, files or defaults become, right or wrong."""
 
-import fnmatch
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from flood import config, config_files, units
 from flood.errors import ConfigError
 from flood.options import IGNORE, OPTIONS, Option, ignored
+from flood.temporary import Temporary
 
 MIB = 1024**2
 
@@ -330,7 +330,7 @@ def test_ignore_adds_or_takes_back(environ: dict[str, str]) -> None:
     ],
 )
 def test_temporary_names_are_ignored(name: str) -> None:
-    assert any(fnmatch.fnmatchcase(name, pattern) for pattern in IGNORE)
+    assert Temporary(IGNORE).pattern(name) is not None
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,20 @@ def test_temporary_names_are_ignored(name: str) -> None:
     ],
 )
 def test_other_names_are_not_ignored(name: str) -> None:
-    assert not any(fnmatch.fnmatchcase(name, pattern) for pattern in IGNORE)
+    assert Temporary(IGNORE).pattern(name) is None
+
+
+@pytest.mark.parametrize(
+    "path", ["p/b/.~tmp~/x", "p/b/a/.rsync-partial/x", "p/b/.rsync-partial/a/x"]
+)
+def test_temporary_directories_are_ignored(path: str) -> None:
+    assert Temporary(IGNORE).pattern(path) is not None
+
+
+def test_a_file_is_no_temporary_directory() -> None:
+    assert Temporary(IGNORE).pattern("p/b/.rsync-partial") is None
+    assert Temporary(["x/"]).pattern("x/y") == "x/"
+    assert Temporary([]).pattern("x/y") is None
 
 
 def test_options_of_other_commands(environ: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 #: Imports point from a rung to lower ones; modules of one rung do not know each other.
 LADDER = (
     "flood flood.bell flood.commands flood.endpoints flood.expand flood.ini flood.migrations"
-    " flood.providers flood.states flood.stop flood.syscalls flood.text flood.units"
+    " flood.providers flood.states flood.stop flood.syscalls flood.temporary flood.text flood.units"
     " workers workers.classify_rule workers.lanes workers.transfer",
     "flood.errors flood.kinds flood.layout flood.log flood.profiles flood.terminal"
     " workers.backoff workers.classify_answers workers.classify_transport",
