@@ -26,6 +26,7 @@ from flood.credentials import Credentials
 from flood.errors import ConfigError, FloodError, SpoolError
 from flood.spool import Spool
 from flood.states import EXIT_USAGE
+from flood.text import printable
 
 #: How long an idle worker listens before it looks at its stop flag, in seconds.
 LISTEN: Final = 0.5
@@ -195,7 +196,7 @@ class FloodHuey(Huey):
             self.prepare(os.environ)
         except FloodError as error:
             for line in str(error).splitlines():
-                print(f"huey_consumer: {line}", file=sys.stderr)  # noqa: T201  nothing logs yet
+                print(f"huey_consumer: {printable(line)}", file=sys.stderr)  # noqa: T201  nothing logs yet
             raise SystemExit(error.exit_status) from None
         self.consumer = FloodConsumer(self, **options)
         log.event(

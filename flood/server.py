@@ -136,7 +136,8 @@ class Server:
         if self._guarded(lambda: self._admit(batch, starting)) is None:
             # Nothing is forgotten: what was not admitted is tried again after the pause.
             for candidate, _ in batch:
-                self._files.setdefault(candidate.path, candidate.closed)
+                if candidate.path not in self._later:
+                    self._files.setdefault(candidate.path, candidate.closed)
             return
         if self._takes is not None:
             self._guarded(self._take_up_some)

@@ -37,8 +37,8 @@ BUCKET under the rest of its path.
 _EPILOG = """\
 With --consumers N everything that flood needs runs under this one command; otherwise start
 consumers yourself: huey_consumer flood.tasks.huey. SIGTERM or SIGINT ends flood-watch in order.
-Exit status: 0 ended by a signal, 2 wrong usage, configuration or credentials, 75 another
-flood-watch has this server directory.
+Exit status: 0 ended by a signal, 1 the disk or the database failed, 2 wrong usage, configuration or
+credentials, 75 another flood-watch has this server directory, or the disk is full.
 """
 
 

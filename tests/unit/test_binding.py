@@ -11,7 +11,7 @@ import pytest
 from flood import binding, models
 from flood.errors import SpoolError
 from flood.spool import Spool
-from tests.spooling import START, dying_at
+from tests.spooling import START, House, dying_at
 
 
 class Pair:
@@ -151,3 +151,13 @@ def test_the_first_start_may_die_at_any_time(tmp_path: Path) -> None:
         with open(pair.card, encoding="utf-8") as card:
             assert json.load(card) == {"id": made, "database": pair.database}
     assert line > 10
+
+
+def test_another_database_is_refused_before_it_is_made(house: House, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    house.spool.prepare()
+    house.spool.keep(".flood/spool", json.dumps({"id": "1", "database": house.database}))
+    with pytest.raises(SpoolError, match="belongs to the database"):
+        binding.check(house.spool.root, str(other))
+    assert not other.exists()
+    binding.check(house.spool.root, house.database)

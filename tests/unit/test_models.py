@@ -314,3 +314,24 @@ def test_closing_gives_everything_back(house: House) -> None:
 
 def _is(descriptor: str) -> bool:
     return os.path.islink(f"/proc/self/fd/{descriptor}")
+
+
+def test_a_transaction_that_sqlite_ended_by_itself_hides_no_reason(house: House) -> None:
+    """As it does on a full disk."""
+
+    def broken_off() -> None:
+        with models.write():
+            models.database.connection().execute("ROLLBACK")
+            raise ValueError("the reason")
+
+    with pytest.raises(ValueError, match="the reason"):
+        broken_off()
+    with models.write():
+        assert models.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_refusals_come_with_advice() -> None:
+    assert models.explain(Exception("database or disk is full")).endswith(
+        "make room on the disk of the database"
+    )
+    assert models.explain(Exception("something else")) == "something else"

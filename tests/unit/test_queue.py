@@ -233,6 +233,32 @@ def test_every_task_is_taken_once(house: House, queue: FloodHuey) -> None:
     assert sorted(taken) == list(range(120))
 
 
+def test_tables_that_somebody_altered_are_made_anew(queue: FloodHuey) -> None:
+    tomorrow = START.replace(tzinfo=None) + timedelta(days=1)  # as huey has its times
+    queue.storage.initialize_schema()
+    for table in ("task", "schedule"):
+        models.execute(f"DROP TABLE {table}")
+        models.execute(f"CREATE TABLE {table} (x)")
+    queue.enqueue(note(queue, 1))
+    queue.add_schedule(note(queue, 2, eta=START.replace(tzinfo=None)))
+    taken = queue.dequeue()
+    assert taken is not None
+    assert list(taken.args) == [1]
+    assert len(queue.read_schedule(tomorrow)) == 1
+
+
+def test_a_database_that_refuses_is_said_once(
+    queue: FloodHuey, house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    tomorrow = START.replace(tzinfo=None) + timedelta(days=1)
+    queue.storage.initialize_schema()
+    models.close()
+    models.bind(os.path.dirname(house.database))  # a directory is no database
+    for _ in range(3):
+        assert queue.read_schedule(tomorrow) == []
+    assert [one.getMessage() for one in caplog.records].count("cannot read the queue") == 1
+
+
 @pytest.mark.parametrize("call", ["enqueue", "dequeue", "schedule", "read", "priority"])
 def test_tables_that_were_dropped_are_made_anew(
     house: House, queue: FloodHuey, call: str, caplog: pytest.LogCaptureFixture

@@ -1,0 +1,208 @@
+"""Any course of events, with deaths at any line, ends with every file where it belongs."""
+
+import os
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from flood import models
+from flood.door import Candidate
+from flood.record_values import Claimed, Reason
+from flood.spool import Occupied
+from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
+from tests.spooling import House, dying_at, quick_house
+from workers.decisions import Decision, GiveUp, LetGo, Prove, TryAgain
+from workers.transfer import Receipt
+
+RECEIPT = Receipt(etag="e", version_id=None, checksum=None, bytes_sent=1)
+BROKEN = Reason(TRANSIENT, "broken", "the connection broke")
+REFUSED = Reason(PERMANENT, "refused", "the store refuses it")
+STOPPED = Reason(INTERRUPTED, "stopped", "the worker was told to stop")
+
+#: Where a process may die: in whatever changes files or rows.
+STEPS = (
+    *("_transaction", "_move", "_record", "_rename", "take_up", "_back", "write", "prune"),
+    *("settle", "_settle", "_prove", "_give_up", "_try_again", "_missing", "_take_over"),
+)
+
+#: Names in each other's way among them.
+KEYS = ("a", "b", "dir/a", "dir/b", "dir", "a/below")
+
+lines = st.integers(1, 60) | st.just(10**9)  # at which it dies; the latter never comes
+kinds = st.sampled_from(["prove", "prove", "retry", "give up", "let go"])
+
+
+class AnyCourse(RuleBasedStateMachine):
+    """A producer, flood-watch and a worker, each of which may die; a person who removes files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._context = quick_house()
+        self.house: House = self._context.__enter__()
+        # Later than any rename of this run, as a power failure leaves rows that ran ahead.
+        self.house.clock.moment = datetime.now(timezone.utc) + timedelta(hours=1)
+        self.versions = 0
+        self.put: dict[bytes, str] = {}
+        self.removed: set[bytes] = set()
+        #: What the store was sent for each key, in that order.
+        self.sent: dict[str, list[int]] = {key: [] for key in KEYS}
+
+    def teardown(self) -> None:
+        try:
+            self.ends_well()
+        finally:
+            self._context.__exit__(None, None, None)
+
+    def may_die(self, line: int, call: Callable[[], object]) -> None:
+        if line == 10**9:
+            call()
+        else:
+            dying_at(line, STEPS, call)
+
+    # --- what happens ----------------------------------------------------------------------------
+
+    @rule(key=st.sampled_from(KEYS))
+    def puts(self, key: str) -> None:
+        path = self.house.spool.absolute(f"incoming/p/b/{key}")
+        self.house.spool.remove_empty("incoming")
+        content = b"%d" % self.versions
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "xb") as file:
+                file.write(content)
+        except (FileExistsError, NotADirectoryError):
+            return  # another waits there
+        self.put[content] = key
+        self.versions += 1
+
+    @rule(line=lines, starting=st.booleans())
+    def watcher_admits(self, line: int, starting: bool) -> None:
+        def admit() -> None:
+            paths = [each.path for each in self.house.found("incoming")]
+            candidates = [(Candidate(path), None) for path in paths]
+            self.house.intake().admit(candidates, starting=starting)
+
+        self.may_die(line, admit)
+
+    @rule(line=lines)
+    def watcher_starts(self, line: int) -> None:
+        self.may_die(line, self.house.recover)
+
+    @rule(line=lines, how=st.lists(kinds, min_size=1, max_size=4))
+    def worker_works(self, line: int, how: list[str]) -> None:
+        # The claim is taken, the store has the object; then it may die.
+        claims = self.house.claim()
+        plans = [(claim, how[n % len(how)]) for n, claim in enumerate(claims)]
+        opened = {claim.id: self.sends(claim) for claim, kind in plans if kind == "prove"}
+
+        def settle() -> None:
+            decisions = [_decision(claim, kind, opened.get(claim.id)) for claim, kind in plans]
+            self.house.settle(*(one for one in decisions if one is not None))
+
+        try:
+            self.may_die(line, settle)
+        finally:
+            for descriptor in opened.values():
+                if descriptor is not None:
+                    os.close(descriptor)
+
+    def sends(self, claim: Claimed) -> int | None:
+        try:
+            descriptor, _ = self.house.spool.open(claim.path)
+        except Exception:  # noqa: BLE001  somebody has removed it
+            return None
+        self.sent[claim.key].append(int(os.pread(descriptor, 20, 0)))
+        return descriptor
+
+    @rule(line=lines)
+    def worker_sweeps(self, line: int) -> None:
+        self.may_die(line, self.house.sweep)
+
+    @rule(seconds=st.sampled_from([1.0, 60.0, 86400.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.house.clock.advance(seconds)
+
+    @precondition(lambda self: self.house.found("processing"))
+    @rule(data=st.data())
+    def somebody_removes(self, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(sorted(x.path for x in self.house.found("processing"))))
+        self.removed.add(self.house.files()[path])
+        os.unlink(self.house.spool.absolute(path))
+
+    @rule(place=st.sampled_from(["processing", "incoming"]))
+    def power_fails(self, place: str) -> None:
+        """Renames are not flushed one by one: a file may be back where it was. flood-watch starts
+        after that."""
+        for row in reversed(self.house.rows("current_state = 'completed'")):
+            # Filesystems keep the order of renames: with an earlier one, later ones are undone.
+            key = row["filepath"]
+            later = self.house.rows("filepath = ? AND id > ?", key, row["id"])
+            places = (f"processing/p/b/{key}", f"incoming/p/b/{key}")
+            if not later and all(map(self.house.spool.vacant, places)):
+                try:
+                    self.house.spool.move(row["spool_path"], f"{place}/p/b/{key}")
+                except Occupied:
+                    continue
+                with models.write():  # its row was written after the renames that were lost
+                    models.execute(
+                        "UPDATE file_records SET last_updated = '9999' WHERE id = ?", (row["id"],)
+                    )
+                break
+        self.house.recover()
+
+    # --- how it ends -----------------------------------------------------------------------------
+
+    def ends_well(self) -> None:
+        """Once nobody dies any more, everything comes to its end."""
+        house = self.house
+        for _ in range(3 * len(KEYS) + 12):
+            house.recover()
+            house.clock.advance(86400.0 * 30)
+            house.sweep()
+            self.worker_works(10**9, ["prove"])
+        files = house.files()
+        assert not [path for path in files if path.startswith(("incoming", "processing"))], files
+        assert sorted(files.values()) == sorted(set(self.put) - self.removed)
+        rows = house.rows()
+        assert {row["current_state"] for row in rows} <= {"completed", "failed"}
+        places = [row["spool_path"] for row in rows if row["error_code"] != "vanished"]
+        assert sorted(places) == sorted(files)
+        for path, content in files.items():
+            [row] = [row for row in rows if row["spool_path"] == path and _ended_there(row)]
+            assert row["filepath"] == self.put[content]
+            assert path.startswith(f"{row['current_state']}/p/b/")
+        for key, versions in self.sent.items():
+            assert versions == sorted(versions), f"{key}: an older version came after a newer one"
+        completed = {int(data) for path, data in files.items() if path.startswith("completed")}
+        assert completed <= {version for versions in self.sent.values() for version in versions}
+        for row in rows:
+            expected = {0}
+            for one in house.attempts(row["id"]):
+                assert one["retry_number"] in expected
+                free = one["kind"] in ("interrupted", "lost")
+                expected = {one["retry_number"] + 1, *([one["retry_number"]] if free else [])}
+                if one["outcome"] == "success":
+                    expected = {0}  # should it go back after a power failure
+                assert max(expected) <= 11
+        models.close()
+
+
+def _ended_there(row: dict[str, object]) -> bool:
+    return row["error_code"] != "vanished"
+
+
+def _decision(claim: Claimed, kind: str, descriptor: int | None) -> Decision | None:
+    if kind == "prove":
+        return None if descriptor is None else Prove(claim, RECEIPT, descriptor)
+    if kind == "retry":
+        if claim.retry_count < 10:
+            return TryAgain(claim, claim.identity, BROKEN, 30.0)
+        return GiveUp(claim, BROKEN)
+    return GiveUp(claim, REFUSED) if kind == "give up" else LetGo(claim, STOPPED)
+
+
+TestAnyCourse = AnyCourse.TestCase
+TestAnyCourse.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
