@@ -101,6 +101,8 @@ class Watcher:
     def scan(self, directory: str) -> Iterator[str]:
         """Every file and oddity below a directory, each directory being watched before it is
         listed. What vanishes meanwhile is passed over."""
+        if directory == self._root and self._events is not None:
+            self.complete = True  # until a limit says otherwise; it may have been raised
         waiting = [directory]
         while waiting:
             current = waiting.pop()
