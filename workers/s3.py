@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from flood.layout import MAX_KEY_BYTES
 from flood.states import PERMANENT
 from workers.classify import classify
 from workers.failures import KeyNotUtf8, KeyTooLong
@@ -21,7 +22,6 @@ from workers.transfer import Hooks, Interrupted, Outcome, Receipt, Upload
 if TYPE_CHECKING:
     from flood.profiles import Profile
 
-_MAX_KEY_BYTES: Final = 1024
 _TICK: Final = 0.1
 # How long transfers that were told to end are waited for, before they are left to their time-outs.
 _LAST_WORDS: Final = 0.5
@@ -124,8 +124,8 @@ class S3:
             length = len(upload.key.encode())
         except UnicodeEncodeError:
             return KeyNotUtf8(f"the name {upload.key!a} is not UTF-8, which S3 requires of keys")
-        if length > _MAX_KEY_BYTES:
-            return KeyTooLong(f"the key has {length} bytes, and S3 allows {_MAX_KEY_BYTES}")
+        if length > MAX_KEY_BYTES:
+            return KeyTooLong(f"the key has {length} bytes, and S3 allows {MAX_KEY_BYTES}")
         if upload.multipart_upload_id is not None:
             try:
                 self.abort_multipart(upload.bucket, upload.key, upload.multipart_upload_id)
