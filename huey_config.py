@@ -171,6 +171,14 @@ class FloodConsumer(Consumer):
             return TiedProcesses(self._graceful_sig, self._interrupt_sig)
         return super().get_environment(worker_type)
 
+    def start(self) -> None:
+        # huey sets its handlers last; until then a signal would end in a traceback.
+        self._set_signal_handlers()
+        super().start()
+        log.event(
+            logger, INFO, "ready", pid=os.getpid(), workers=self.workers, kind=self.worker_type
+        )
+
     def stop(self, graceful: bool = False) -> None:
         if not graceful and not self.environment.forks:
             self.stop_flag.set()
@@ -199,14 +207,6 @@ class FloodHuey(Huey):
                 print(f"huey_consumer: {printable(line)}", file=sys.stderr)  # noqa: T201  nothing logs yet
             raise SystemExit(error.exit_status) from None
         self.consumer = FloodConsumer(self, **options)
-        log.event(
-            logger,
-            INFO,
-            "ready",
-            pid=os.getpid(),
-            workers=self.consumer.workers,
-            kind=self.consumer.worker_type,
-        )
         return self.consumer
 
     def prepare(self, environ: Mapping[str, str]) -> None:
@@ -254,6 +254,17 @@ class FloodHuey(Huey):
         self._well()
         return task
 
+    def enqueue(self, task: Any) -> Any:
+        """Enqueue a task; one that the database refuses is left to the sweep, unless it was to
+        commit together with rows."""
+        try:
+            return super().enqueue(task)
+        except models.DatabaseError as error:
+            if models.database.in_transaction():
+                raise
+            self._trouble(error)
+            return None
+
     def read_schedule(self, timestamp: Any = None) -> Any:
         """The tasks whose time has come; none while the database refuses."""
         try:
@@ -269,7 +280,7 @@ class FloodHuey(Huey):
             log.event(
                 logger,
                 ERROR,
-                "cannot read the queue",
+                "cannot use the queue",
                 reason=models.explain(error),
                 next="tried again every two seconds",
             )
@@ -279,7 +290,7 @@ class FloodHuey(Huey):
     def _well(self) -> None:
         if self._in_trouble:
             self._in_trouble = False
-            log.event(logger, INFO, "the queue can be read again")
+            log.event(logger, INFO, "the queue can be used again")
 
     # Nothing revokes flood's tasks, so the look-ups that huey makes for each are saved.
     def is_revoked(self, *_task: Any, **_options: Any) -> bool:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import partial
-from logging import WARNING, getLogger
+from logging import ERROR, WARNING, getLogger
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -89,11 +89,11 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             settle(agent, decisions, enqueue_retry)
         if claims and agent.stopping():
             enqueue_ring(profile, bucket)  # for what was let go
-    except Exception:
+    except Exception as error:  # noqa: BLE001  whatever it is, the claims must go
         # Nobody settles what this worker still claims: a name that is given up is a dead owner's,
         # whose records the sweep takes over.
         agent.locks.disown()
-        logger.exception("an attempt broke off; the sweep takes up its files")
+        _broke_off("an attempt broke off; the sweep takes up its files", error)
 
 
 @huey.periodic_task(crontab(minute="*"), name="sweep", priority=SWEEP_PRIORITY)
@@ -102,8 +102,19 @@ def sweep() -> None:
     from workers import sweep as sweeping
 
     agent = _agent()
-    if queries.sweep_begins(agent.now(), sweeping.INTERVAL):
-        sweeping.sweep(agent, enqueue_ring, _outstanding_rings(), enqueue_retry)
+    try:
+        if queries.sweep_begins(agent.now(), sweeping.INTERVAL):
+            sweeping.sweep(agent, enqueue_ring, _outstanding_rings(), enqueue_retry)
+    except (models.DatabaseError, OSError) as error:
+        _broke_off("a sweep broke off; the next one is due in a minute", error)
+
+
+def _broke_off(what: str, error: Exception) -> None:
+    """A disk or a database that refuses is a person's to mend, and worth no traceback."""
+    if isinstance(error, models.DatabaseError | OSError):
+        log.event(logger, ERROR, what, error=type(error).__name__, reason=models.explain(error))
+    else:
+        logger.error(what, exc_info=error)
 
 
 def _outstanding_rings() -> set[tuple[str, str]]:

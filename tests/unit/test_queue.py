@@ -256,7 +256,32 @@ def test_a_database_that_refuses_is_said_once(
     models.bind(os.path.dirname(house.database))  # a directory is no database
     for _ in range(3):
         assert queue.read_schedule(tomorrow) == []
-    assert [one.getMessage() for one in caplog.records].count("cannot read the queue") == 1
+    assert [one.getMessage() for one in caplog.records].count("cannot use the queue") == 1
+
+
+def test_a_task_that_the_database_refuses_is_left_to_the_sweep_but_never_parted_from_its_rows(
+    queue: FloodHuey, house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    models.execute(
+        "CREATE TRIGGER refuses BEFORE INSERT ON task BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    )
+    for number in range(2):
+        assert queue.enqueue(note(queue, number)) is None
+    assert [one.getMessage() for one in caplog.records] == ["cannot use the queue"]
+    models.execute("CREATE TABLE rows (id)")
+
+
+    def together() -> None:
+        with models.write():
+            models.execute("INSERT INTO rows VALUES (1)")
+            queue.enqueue(note(queue, 3))
+
+    with pytest.raises(models.DatabaseError, match="refused"):
+        together()
+    assert models.execute("SELECT count(*) FROM rows").fetchone() == (0,)
+    models.execute("DROP TRIGGER refuses")
+    queue.enqueue(note(queue, 4))
+    assert list(queue.dequeue().args) == [4]
 
 
 @pytest.mark.parametrize("call", ["enqueue", "dequeue", "schedule", "read", "priority"])
