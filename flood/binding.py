@@ -4,13 +4,11 @@ import json
 import os
 import uuid
 from datetime import datetime
-from typing import Final
 
 from flood import layout, models
 from flood.errors import SpoolError
+from flood.layout import CARD
 from flood.spool import Spool
-
-_CARD: Final = f"{layout.PRIVATE}/spool"
 
 
 def check(server_directory: str, database: str) -> None:
@@ -21,7 +19,7 @@ def check(server_directory: str, database: str) -> None:
     if card is not None and _is_another(card["database"], database):
         raise SpoolError(
             f"the spool {server_directory} belongs to the database {card['database']}, "
-            f"not to {database}: correct --database, or remove {server_directory}/{_CARD} "
+            f"not to {database}: correct --database, or remove {server_directory}/{CARD} "
             "if the spool is to start with a new one"
         )
 
@@ -46,8 +44,8 @@ def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
         text = json.dumps({"id": recorded, "database": database})
         raise SpoolError(
             f"{server_directory} is not the spool of the database {database}: is its disk mounted? "
-            f"If it is, and only {_CARD} was deleted, write it again: mkdir -p "
-            f"{server_directory}/{layout.PRIVATE} && echo '{text}' > {server_directory}/{_CARD}"
+            f"If it is, and only {CARD} was deleted, write it again: mkdir -p "
+            f"{server_directory}/{layout.PRIVATE} && echo '{text}' > {server_directory}/{CARD}"
         )
     if card is not None and recorded is not None and card["id"] != recorded:
         raise SpoolError(
@@ -62,7 +60,7 @@ def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
     spool_id = recorded or (card["id"] if card else uuid.uuid4().hex)
     # The spool's side first: should this process die in between, the next start completes it.
     if create and (card is None or card["database"] != database):
-        spool.keep(_CARD, json.dumps({"id": spool_id, "database": database}) + "\n")
+        spool.keep(CARD, json.dumps({"id": spool_id, "database": database}) + "\n")
     if recorded is None:
         with models.write():
             models.execute(
@@ -88,7 +86,7 @@ def database_of(server_directory: str) -> str | None:
 
 
 def _read(server_directory: str) -> dict[str, str] | None:
-    path = f"{server_directory}/{_CARD}"
+    path = f"{server_directory}/{CARD}"
     try:
         with open(path, encoding="utf-8") as file:
             card = json.load(file)

@@ -35,6 +35,7 @@ class Settings:
     retry_max: int
     retry_jitter: float
     rescan_interval: float
+    min_free: int
     ignore: tuple[str, ...]
     multipart_threshold: int
     multipart_part_size: int

@@ -10,6 +10,9 @@ from flood.states import STATES
 #: Everything flood keeps for itself below the server directory.
 PRIVATE: Final = ".flood"
 
+#: The spool's id with its database: whatever has none is no spool, or one whose disk is away.
+CARD: Final = f"{PRIVATE}/spool"
+
 #: Amazon S3, Cloudflare R2 and Backblaze B2 alike: 1024 bytes of UTF-8.
 MAX_KEY_BYTES: Final = 1024
 

@@ -6,6 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import Collection
+from contextlib import suppress
 from io import FileIO
 from typing import Final
 
@@ -27,16 +28,22 @@ class FileLock:
 
     def try_exclusive(self) -> bool:
         """Take the lock for this process alone, or return False at once."""
-        return self._try(fcntl.LOCK_EX)
-
-    def try_shared(self) -> bool:
-        """Take the lock beside other sharers, or return False at once."""
-        return self._try(fcntl.LOCK_SH)
-
-    def shared(self) -> None:
-        """Take the lock beside other sharers; wait while somebody has it alone."""
         self._open()
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            if error.errno == errno.EWOULDBLOCK:
+                return False
+            raise
+        return True
+
+    def stands(self) -> bool:
+        """Whether what is locked still lies at the path."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(self.path))
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Give the lock back, if it is held."""
@@ -49,17 +56,6 @@ class FileLock:
             # A directory can only be opened for reading, which is enough for flock.
             flags = os.O_RDONLY if os.path.isdir(self.path) else os.O_RDWR | os.O_CREAT
             self._descriptor = os.open(self.path, flags | os.O_CLOEXEC, 0o666)
-
-    def _try(self, operation: int) -> bool:
-        self._open()
-        try:
-            fcntl.flock(self._descriptor, operation | fcntl.LOCK_NB)
-        except OSError as error:
-            self.release()
-            if error.errno == errno.EWOULDBLOCK:
-                return False
-            raise
-        return True
 
 
 class WorkerLocks:
@@ -111,7 +107,8 @@ class WorkerLocks:
             with open(f"{self._directory}/{owner}", "r+b", buffering=0) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except FileNotFoundError:
-            return True
+            # On a disk that is not mounted nothing is found, which says nothing.
+            return self._spool.present()
         except OSError:
             return False
         return True
@@ -133,7 +130,10 @@ class WorkerLocks:
                 continue  # alive, or another sweep was faster
 
     def _lock(self) -> tuple[str, FileIO]:
-        os.makedirs(self._directory, exist_ok=True)
+        if not os.path.isdir(self._directory):
+            # Not its parents: where they are gone, the spool is, and must not be made anew.
+            with suppress(FileExistsError):
+                os.mkdir(self._directory)
         while True:
             owner = uuid.uuid4().hex
             file = open(f"{self._directory}/{owner}", "xb", buffering=0)  # noqa: SIM115  held

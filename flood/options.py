@@ -164,6 +164,14 @@ _TABLE: Final = (
         metavar="DURATION",
     ),
     Option(
+        "min_free",
+        sizes(0, 1024**5),
+        "64MiB",
+        "space to leave on the disks of server directory and database: with less nothing is taken "
+        "in, nor put there by flood-put",
+        metavar="SIZE",
+    ),
+    Option(
         "ignore",
         PATTERN,
         None,

@@ -42,7 +42,7 @@ def purge(spool: Spool, now: datetime) -> int:
             gone = [path for path in batch if _remove(spool, path)]
             with models.write():
                 for row in queries.at_paths(gone, INCOMING_TMP).values():
-                    records.vanish(row.id, now, _ABANDONED)
+                    records.vanish(row.id, now, reason=_ABANDONED)
             deleted += len(gone)
         if alone:
             spool.remove_empty(INCOMING_TMP)

@@ -107,7 +107,7 @@ class Rows:
         """Note that these copies were removed; a sweep ends what this does not."""
         self._each(
             copies,
-            lambda record, _: records.vanish(record, self._now(), reason),
+            lambda record, _: records.vanish(record, self._now(), reason=reason),
             required=False,
         )
 

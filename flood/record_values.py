@@ -21,7 +21,8 @@ ROW_COLUMNS: Final = (
 )
 CLAIM_COLUMNS: Final = (
     "id, profile, bucket, filepath, spool_path, device, inode, size, mtime_ns, retry_count, "
-    "claim_number, owner, claimed_at, alone, claim_size, multipart_upload_id"
+    "claim_number, owner, claimed_at, alone, claim_size, multipart_upload_id, "
+    "etag, version_id, checksum, bytes_sent"
 )
 
 
@@ -52,6 +53,15 @@ class Row:
     owner: str | None
 
 
+class Proof(NamedTuple):
+    """The receipt's part that the record keeps."""
+
+    etag: str | None
+    version_id: str | None
+    checksum: str | None
+    bytes_sent: int
+
+
 @dataclass(frozen=True)
 class Claimed:
     """A record that this worker has the right to work on while `number` stands in its row."""
@@ -71,15 +81,8 @@ class Claimed:
     #: How many records this claim took at once.
     company: int
     multipart_upload_id: str | None
-
-
-class Proof(NamedTuple):
-    """The receipt's part that the record keeps."""
-
-    etag: str | None
-    version_id: str | None
-    checksum: str | None
-    bytes_sent: int
+    #: That of an earlier attempt, after which the file could not be moved.
+    proof: Proof | None
 
 
 class Reason(NamedTuple):
@@ -120,6 +123,8 @@ def claimed_from(columns: Sequence[Any]) -> Claimed:
         alone=bool(columns[13]),
         company=columns[14],
         multipart_upload_id=columns[15],
+        # Every store answers an upload with an ETag.
+        proof=Proof(*columns[16:20]) if columns[16] is not None else None,
     )
 
 

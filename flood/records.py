@@ -38,6 +38,7 @@ VANISHED: Final = Reason(
 GIVEN_UP: Final = Reason(
     PERMANENT, "given_up", "its worker gave this file up, then died: the log has the reason"
 )
+_UNPROVEN: Final = {"etag": None, "version_id": None, "checksum": None, "bytes_sent": 0}
 WORKER_DIED: Final = Reason(LOST, "worker_died", "the worker died during this attempt")
 
 
@@ -113,6 +114,7 @@ def put_back(record_id: int, path: str, now: datetime) -> bool:
             "next_attempt_at": utc_text(now),
             "retry_count": 0,
             "alone": 0,
+            **_UNPROVEN,
             "error_code": None,
             "error_message": None,
             "completed_at": None,
@@ -156,6 +158,7 @@ def retry(
             "next_attempt_at": utc_text(due),
             "owner": None,
             **_identity(identity),
+            **_UNPROVEN,
             "error_code": reason.code,
             "error_message": reason.message,
         },
@@ -170,13 +173,20 @@ def fail(claim: Claimed, path: str, reason: Reason, now: datetime) -> bool:
     return _settle(claim, now, reason, _done(FAILED, path, now, reason))
 
 
-def release(claim: Claimed, reason: Reason, now: datetime, delay: float = 0.0) -> bool:
+def release(
+    claim: Claimed,
+    reason: Reason,
+    now: datetime,
+    delay: float = 0.0,
+    proof: Proof | None = None,
+) -> bool:
     """S3: the attempt ended through no fault of the file's, as when the worker was told to stop;
-    the record is due after `delay` seconds, at no cost."""
+    the record is due after `delay` seconds, at no cost. With a `proof` only the move is left to be
+    done, as long as the file stays what it is."""
     due = now + timedelta(seconds=delay)
-    return _settle(
-        claim, now, reason, {"next_attempt_at": utc_text(due), "owner": None}, delay, due
-    )
+    values = {"next_attempt_at": utc_text(due), "owner": None}
+    kept = proof._asdict() if proof else {}
+    return _settle(claim, now, reason, {**values, **kept}, delay, due)
 
 
 def lose(claim: Claimed, delay: float, now: datetime) -> bool:
@@ -216,11 +226,17 @@ def follow(record_id: int, state: str, path: str, size: int, now: datetime) -> b
     return _change(record_id, (PROCESSING,), now, _done(state, path, now, reason))
 
 
-def vanish(record_id: int, now: datetime, reason: Reason = VANISHED) -> bool:
-    """S0, S11: the file is in none of the directories, so the record has nothing to wait for."""
+def vanish(
+    record_id: int,
+    now: datetime,
+    leaving: Sequence[str] = (INCOMING_TMP, INCOMING, PROCESSING),
+    reason: Reason = VANISHED,
+) -> bool:
+    """S0, S11: the file is in none of the directories, so the record has nothing to wait for, if it
+    still has one of the states `leaving`."""
     return _change(
         record_id,
-        (INCOMING_TMP, INCOMING, PROCESSING),
+        leaving,
         now,
         _done(FAILED, None, now, reason),
     )

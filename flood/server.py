@@ -8,7 +8,7 @@ from typing import Final
 
 from flood import layout, log, models
 from flood.door import Candidate, Why
-from flood.errors import SpoolError
+from flood.errors import NoRoomError, SpoolError
 from flood.intake import BATCH, Intake
 from flood.later import Later
 from flood.spool import Found, Identity, Spool
@@ -26,14 +26,18 @@ logger = getLogger(__name__)
 
 
 class Server:
-    """The loop of flood-watch. `clock` is monotonic seconds; `tick` is called about every second,
-    and after each batch."""
+    """The loop of flood-watch.
+
+    `check` raises SpoolError or NoRoomError while nothing may be taken in; `clock` is monotonic
+    seconds; `tick` is called about every second, and after each batch.
+    """
 
     def __init__(
         self,
         spool: Spool,
         intake: Intake,
         *,
+        check: Callable[[], None],
         profiles: Callable[[], set[str]],
         rescan_interval: float,
         clock: Callable[[], float],
@@ -42,6 +46,7 @@ class Server:
     ) -> None:
         self._spool = spool
         self._intake = intake
+        self._check = check
         self._profiles = profiles
         self._rescan_interval = rescan_interval
         self._clock = clock
@@ -55,6 +60,7 @@ class Server:
         self._next_scan = 0.0
         self._trouble_until = 0.0
         self._in_trouble = False
+        self._lost = False
 
     def prepare(self) -> None:
         """Create the directories of every profile, with those of every bucket seen in any state."""
@@ -132,15 +138,22 @@ class Server:
             return
         if not starting and now >= self._next_scan and not self._scans:
             self._rescan()
-        batch = self._batch(now, starting)
-        if self._guarded(lambda: self._admit(batch, starting)) is None:
-            # Nothing is forgotten: what was not admitted is tried again after the pause.
-            for candidate, _ in batch:
-                if candidate.path not in self._later:
-                    self._files.setdefault(candidate.path, candidate.closed)
-            return
+        if self._guarded(lambda: self._take(now, starting)) is None:
+            # Nothing is forgotten: a scan finds all that was not taken, in whatever number.
+            self._files.clear()
+            self._scans[:] = [self._watcher.scan(INCOMING)]
+
+    def _take(self, now: float, starting: bool) -> None:
+        try:
+            self._check()
+        except SpoolError:
+            self._lost = True
+            raise
+        if self._lost:
+            self._restore()
+        self._admit(self._batch(now, starting), starting)
         if self._takes is not None:
-            self._guarded(self._take_up_some)
+            self._take_up_some()
 
     def _admit(self, batch: list[tuple[Candidate, Identity | None]], starting: bool) -> None:
         self._intake.take_up_stranded()
@@ -196,13 +209,16 @@ class Server:
             self._later.doubt()
         if news.root_gone:
             log.event(logger, ERROR, "incoming was taken away", next="it is created again")
-            self._guarded(self._restore)
+            self._lost = True
         if news.overflow or news.root_gone:
             self._scans.append(self._watcher.scan(INCOMING))
 
     def _restore(self) -> None:
+        """The directories were away; what lies in them now was heard of by nobody."""
         self._spool.prepare()
         self.prepare()
+        self._lost = False
+        self._rescan()
 
     def _prepare_bucket(self, directory: str) -> None:
         parts = directory.split("/")
@@ -239,7 +255,7 @@ class Server:
         has worked again."""
         try:
             step()
-        except (models.DatabaseError, OSError, SpoolError) as error:
+        except (models.DatabaseError, OSError, SpoolError, NoRoomError) as error:
             self._trouble_until = self._clock() + TROUBLE_PAUSE
             if not self._in_trouble:
                 self._in_trouble = True

@@ -78,6 +78,11 @@ class Spool:
         """The path that the operating system takes."""
         return f"{self.root}/{path}"
 
+    def present(self) -> bool:
+        """Whether the server directory is there, and a spool: an unmounted disk leaves an empty
+        directory behind, in which every file would seem to have vanished."""
+        return os.path.isfile(self.absolute(layout.CARD))
+
     def prepare(self) -> None:
         """Create the five directories with flood's own one; raise SpoolError unless renames
         between them are atomic, as they are within one filesystem."""
@@ -268,6 +273,7 @@ class Spool:
     def keep(self, path: str, content: str) -> None:
         """Write one of flood's own notes, whole or not at all."""
         target = self.absolute(path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(f"{target}.new", "w", encoding="utf-8") as file:
             file.write(content)
             file.flush()

@@ -64,6 +64,8 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
     if agent.stopping():
         enqueue_ring(profile, bucket)  # for another consumer, or the next one
         return
+    if not agent.at_home():
+        return  # the sweep rings once it is back
     if profile not in agent.profiles:
         log.event(
             logger,

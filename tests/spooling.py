@@ -1,5 +1,6 @@
 """A spool with its database for one test."""
 
+import json
 import os
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from flood import models
 from flood.config import Settings
 from flood.door import Candidate
 from flood.intake import Intake
+from flood.layout import CARD
 from flood.locks import WorkerLocks
 from flood.record_values import Claimed
 from flood.spool import Found, Identity, Spool, identity_of
@@ -104,6 +106,7 @@ class House:
             "retry_max": 10,
             "retry_jitter": 0.25,
             "rescan_interval": 300.0,
+            "min_free": 0,
             "ignore": (),
             "multipart_threshold": LARGE,
             "multipart_part_size": LARGE,
@@ -222,6 +225,7 @@ def house(directory: Path) -> Iterator[House]:
     models.bind(str(database))
     spool = Spool(str(directory / "spool"))
     spool.prepare()
+    spool.keep(CARD, json.dumps({"id": "f" * 32, "database": str(database)}))
     try:
         yield House(spool, str(database))
     finally:

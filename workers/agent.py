@@ -3,13 +3,17 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from logging import ERROR, INFO, getLogger
 from threading import Lock
 
+from flood import log
 from flood.config import Settings
 from flood.locks import WorkerLocks
 from flood.profiles import Profile
 from flood.spool import Spool
 from workers.transfer import Uploader
+
+logger = getLogger(__name__)
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Agent:
     clock: Callable[[], float]
     uniform: Callable[[float, float], float]
     stopping: Callable[[], bool]
+    _away: bool = False
     _uploaders: dict[str, Uploader] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -40,6 +45,22 @@ class Agent:
             if profile not in self._uploaders:
                 self._uploaders[profile] = self.make_uploader(self.profiles[profile])
             return self._uploaders[profile]
+
+    def at_home(self) -> bool:
+        """Whether the spool is there; the log says once when it goes, and when it is back."""
+        present = self.spool.present()
+        with self._lock:
+            changed = present == self._away
+            self._away = not present
+        if changed:
+            log.event(
+                logger,
+                INFO if present else ERROR,
+                "spool is back" if present else "spool is away",
+                path=self.spool.root,
+                next=None if present else "its files wait; is its disk mounted?",
+            )
+        return present
 
     def close(self) -> None:
         """Give all connections back."""

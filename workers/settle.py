@@ -16,6 +16,7 @@ from flood.states import COMPLETED, FAILED, INTERRUPTED, PROCESSING
 from flood.whereabouts import lies_in
 from workers.agent import Agent
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
+from workers.transfer import Receipt
 
 #: How long a file waits whose move failed, as on a full disk, in seconds.
 MOVE_AGAIN: Final = 60.0
@@ -25,6 +26,10 @@ Schedule = Callable[[int, str, str, datetime, int], None]
 
 _CHANGED: Final = Reason(
     INTERRUPTED, "changed", "somebody changed the file after it was sent: it is sent once more"
+)
+
+_AWAY: Final = Reason(
+    INTERRUPTED, "spool_away", "the server directory is not there: is its disk mounted?"
 )
 
 logger = getLogger(__name__)
@@ -86,7 +91,9 @@ def _settle(agent: Agent, decision: Decision, schedule: Schedule, now: datetime)
             "cannot_move",
             f"the file cannot leave processing ({error.strerror}): it is tried again in a minute",
         )
-        records.release(claim, reason, now, MOVE_AGAIN)
+        # What is proven needs no second upload, only the move.
+        proof = _proof(decision.receipt) if isinstance(decision, Prove) else None
+        records.release(claim, reason, now, MOVE_AGAIN, proof)
         return _Line(ERROR, "cannot move", claim, {"error": reason.code, "reason": reason.message})
     if isinstance(decision, Missing):
         return _missing(agent, claim, now)
@@ -106,12 +113,15 @@ def _prove(agent: Agent, decision: Prove, now: datetime) -> _Line:
         records.release(claim, _CHANGED, now)
         return _Line(WARNING, "changed", claim, {"reason": _CHANGED.message})
     place = _move(agent.spool, claim, COMPLETED)
-    proof = Proof(receipt.etag, receipt.version_id, receipt.checksum, receipt.bytes_sent)
-    records.complete(claim, place.path, proof, now)
+    records.complete(claim, place.path, _proof(receipt), now)
     facts: dict[str, Any] = {"from_": PROCESSING, "to": COMPLETED, "size": receipt.bytes_sent}
     if receipt.unverified:
         facts["unverified"] = receipt.unverified
     return _Line(INFO, "completed", claim, facts)
+
+
+def _proof(receipt: Receipt) -> Proof:
+    return Proof(receipt.etag, receipt.version_id, receipt.checksum, receipt.bytes_sent)
 
 
 def _give_up(agent: Agent, decision: GiveUp, now: datetime) -> _Line:
@@ -142,6 +152,9 @@ def _try_again(agent: Agent, decision: TryAgain, schedule: Schedule, now: dateti
 
 def _missing(agent: Agent, claim: Claimed, now: datetime) -> _Line:
     """The file left processing without its row: by a worker that died, or by somebody's hand."""
+    if not agent.at_home() or agent.spool.identify(claim.path) == claim.identity:
+        records.release(claim, _AWAY, now, MOVE_AGAIN)
+        return _Line(WARNING, "spool is away", claim, {"reason": _AWAY.message})
     agent.spool.prune(claim.path)
     found = lies_in(agent.spool, claim)
     if found is None:

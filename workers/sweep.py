@@ -22,6 +22,9 @@ INTERVAL: Final = 50.0
 #: How many rows one transaction takes up.
 _BATCH: Final = 200
 
+#: Where a file is before it is in processing.
+BEFORE: Final = (INCOMING_TMP, INCOMING)
+
 #: Rings for one profile and bucket.
 Ring = Callable[[str, str], None]
 
@@ -35,7 +38,10 @@ def sweep(
     schedule: settle.Schedule,
 ) -> None:
     """Take up what dead workers left, what somebody removed, multipart uploads of settled records;
-    ring for every profile and bucket that has due records, unless a ring is `outstanding`."""
+    ring for every profile and bucket that has due records, unless a ring is `outstanding`. Nothing
+    is judged while the spool is away."""
+    if not agent.at_home():
+        return
     take_over(agent, schedule)
     _find_vanished(agent)
     _abort_leftovers(agent)
@@ -113,26 +119,30 @@ def _find_vanished(agent: Agent) -> None:
     """S11 before processing; in processing the next claim notices."""
     after = 0
     while True:
-        rows = queries.unclaimed((INCOMING_TMP, INCOMING), after, _BATCH)
+        rows = queries.unclaimed(BEFORE, after, _BATCH)
         if not rows:
             return
         after = rows[-1].id
-        with models.write():
-            for row in rows:
-                if not _anywhere(agent, row) and records.vanish(row.id, agent.now()):
-                    log.event(
-                        logger,
-                        ERROR,
-                        "failed",
-                        record=row.id,
-                        profile=row.profile,
-                        bucket=row.bucket,
-                        key=row.key,
-                        from_=row.state,
-                        to=FAILED,
-                        error=records.VANISHED.code,
-                        reason=records.VANISHED.message,
-                    )
+        # Files only go forward, and are looked for in that order: one that is in no place has gone,
+        # or its row has a later state by now, and the update below leaves it alone.
+        missing = [row for row in rows if not _anywhere(agent, row)]
+        if missing:
+            with models.write():
+                missing = [row for row in missing if records.vanish(row.id, agent.now(), BEFORE)]
+        for row in missing:
+            log.event(
+                logger,
+                ERROR,
+                "failed",
+                record=row.id,
+                profile=row.profile,
+                bucket=row.bucket,
+                key=row.key,
+                from_=row.state,
+                to=FAILED,
+                error=records.VANISHED.code,
+                reason=records.VANISHED.message,
+            )
 
 
 def _anywhere(agent: Agent, row: Row) -> bool:

@@ -45,10 +45,11 @@ def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]
     one is asked for.
     """
     opened: dict[int, tuple[Claimed, Upload, Identity]] = {}
+    proven: list[int] = []
     try:
         early: list[Decision] = []
         for claim in claims:
-            decision = _open(agent, claim, opened)
+            decision = _open(agent, claim, opened, proven)
             if decision is not None:
                 early.append(decision)
         if early:
@@ -56,14 +57,18 @@ def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]
         if opened:
             yield from _transfer(agent, opened)
     finally:
-        for _, upload, _ in opened.values():
-            os.close(upload.descriptor)
+        for descriptor in (*proven, *(upload.descriptor for _, upload, _ in opened.values())):
+            os.close(descriptor)
 
 
 def _open(
-    agent: Agent, claim: Claimed, opened: dict[int, tuple[Claimed, Upload, Identity]]
+    agent: Agent,
+    claim: Claimed,
+    opened: dict[int, tuple[Claimed, Upload, Identity]],
+    proven: list[int],
 ) -> Decision | None:
-    """Open the claimed file, or decide at once."""
+    """Open the claimed file, or decide at once; `proven` gets descriptors of files that need no
+    upload any more."""
     provider = agent.profiles[claim.profile].provider
     problem = layout.key_problem(claim.key, normalizes=provider.normalizes_keys)
     if problem is not None:
@@ -85,6 +90,9 @@ def _open(
     if verdict is not None:
         os.close(descriptor)
         return _decision(agent, claim, identity, verdict)
+    if claim.proof is not None:
+        proven.append(descriptor)
+        return Prove(claim, Receipt(*claim.proof), descriptor)
     upload = Upload(
         record_id=claim.id,
         bucket=claim.bucket,

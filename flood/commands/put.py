@@ -24,9 +24,9 @@ from flood.put_copy import Copier
 from flood.put_locks import put_lock, watching
 from flood.put_outcome import Delivered
 from flood.put_plan import Plan, Refusal, Stopped, resolve
-from flood.put_room import check_room
 from flood.put_rows import Rows, check_set_up, connect
 from flood.put_wait import Wait
+from flood.room import check_room
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TRY_AGAIN
 from flood.stop import Stop
@@ -144,7 +144,7 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
     delivered = Delivered()
     no_room = False
     try:
-        _deliver(spool, target, plan, rows, delivered, stop, terminal)
+        _deliver(spool, target, plan, rows, delivered, stop, terminal, settings.min_free)
     except NoRoomError as error:
         terminal.problem(str(error))
         no_room = True
@@ -183,10 +183,11 @@ def _deliver(
     delivered: Delivered,
     stop: Stop,
     terminal: Terminal,
+    min_free: int,
 ) -> None:
     if not plan.sources:
         return
-    check_room(spool, len(plan.sources), plan.size)
+    check_room(spool.root, min_free, len(plan.sources), plan.size)
     pause = partial(_pause, stop)
     try:
         with (

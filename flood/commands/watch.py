@@ -14,11 +14,11 @@ from systemd_watchdog.systemd_watchdog import WatchDog
 from flood import binding, config, log, models, startup
 from flood.config import Settings
 from flood.consumers import Consumers
-from flood.errors import FloodError, SpoolError, SpoolLockedError
+from flood.errors import FloodError
+from flood.home import Home
 from flood.intake import Intake
-from flood.layout import PRIVATE
-from flood.locks import WATCH_LOCK, FileLock
 from flood.purge import purge
+from flood.room import Room
 from flood.server import Server
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_OK, EXIT_TRY_AGAIN
@@ -68,7 +68,8 @@ def _watch(settings: Settings, stop: Stop) -> None:
     profiles = set(startup.read_credentials(settings, os.environ).profiles)
     now = partial(datetime.now, timezone.utc)
     spool = Spool(settings.server_directory)
-    lock = _lock(spool)
+    home = Home(spool, settings.database, now=now)
+    home.enter()
     try:
         binding.check(spool.root, settings.database)
         models.migrate(settings.database, create=True)
@@ -89,9 +90,16 @@ def _watch(settings: Settings, stop: Stop) -> None:
             enqueue=enqueue,
             now=now,
         )
+        room = Room((spool.root, os.path.dirname(settings.database)), settings.min_free)
+
+        def check() -> None:
+            home.check()
+            room.check()
+
         server = Server(
             spool,
             intake,
+            check=check,
             profiles=lambda: profiles,
             rescan_interval=settings.rescan_interval,
             clock=time.monotonic,
@@ -108,30 +116,7 @@ def _watch(settings: Settings, stop: Stop) -> None:
         finally:
             consumers.stop()
     finally:
-        lock.release()
-
-
-def _lock(spool: Spool) -> FileLock:
-    try:
-        os.makedirs(spool.absolute(PRIVATE), exist_ok=True)
-        lock = FileLock(spool.absolute(WATCH_LOCK))
-        free = lock.try_exclusive()
-        for _ in range(5):
-            if free:
-                break
-            # A flood-put that looks whether a flood-watch runs has the lock for an instant.
-            time.sleep(0.1)
-            free = lock.try_exclusive()
-    except OSError as error:
-        raise SpoolError(
-            f"cannot use the server directory {spool.root}: {error.strerror}; "
-            "give this user write access to it, or set --server-directory to another"
-        ) from error
-    if not free:
-        raise SpoolLockedError(
-            f"another flood-watch is at work on {spool.root}: one is enough, stop it first"
-        )
-    return lock
+        home.leave()
 
 
 def _tell_systemd() -> None:

@@ -11,16 +11,16 @@ from types import SimpleNamespace
 import pytest
 
 from flood import claims as claiming
-from flood import models, tasks
+from flood import models, records, tasks
 from flood.door import Candidate
 from flood.locks import WorkerLocks
 from flood.profiles import Profile
-from flood.record_values import Claimed, Reason
-from flood.states import PERMANENT
+from flood.record_values import Claimed, Proof, Reason
+from flood.states import INTERRUPTED, PERMANENT
 from huey_config import huey
 from tests import spooling
 from tests.servers import S3Server
-from tests.spooling import LARGE, NOBODY, House, in_child
+from tests.spooling import LARGE, NOBODY, START, House, in_child
 from tests.uploading import LARGE as MULTIPART
 from tests.uploading import MIB, boto3_uploader, profile
 from workers.agent import Agent
@@ -72,6 +72,47 @@ def decide(agent: Agent, claims: list[Claimed]) -> list[Decision]:
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+class Refusing(Uploader):
+    """Nothing is to be uploaded."""
+
+    def ensure_bucket(self, bucket: str) -> None:
+        raise AssertionError(bucket)
+
+
+def test_what_is_proven_is_only_moved(house: House, bucket: str) -> None:
+    """A file that could not leave processing after it was uploaded."""
+    [claim] = claimed(house, bucket, {"key": b"data"})
+    proof = Proof("etag", None, "md5:00", 4)
+    records.release(claim, Reason(INTERRUPTED, "cannot_move", "no room"), START, 60.0, proof)
+    house.clock.advance(60.0)
+    agent = house.agent(Refusing())
+    before = descriptors()
+    [again] = claiming.claim([], "p", bucket, owner=NOBODY, large=LARGE, now=house.clock.now())
+    for decisions in attempt(agent, [again]):
+        house.settle(*decisions, agent=agent)
+    assert descriptors() == before
+    assert house.files() == {f"completed/p/{bucket}/key": b"data"}
+    row = house.row(claim.id)
+    assert (row["upload_outcome"], row["etag"], row["bytes_sent"]) == ("success", "etag", 4)
+
+
+def test_what_was_proven_and_changed_is_uploaded_again(
+    house: House, uploader: Uploader, server: S3Server, bucket: str
+) -> None:
+    [claim] = claimed(house, bucket, {"key": b"data"})
+    proof = Proof("etag", None, "md5:00", 4)
+    records.release(claim, Reason(INTERRUPTED, "cannot_move", "no room"), START, 0.0, proof)
+    house.write(claim.path, b"other")
+    agent = house.agent(uploader)
+    for _ in range(2):
+        claims = claiming.claim([], "p", bucket, owner=NOBODY, large=LARGE, now=house.clock.now())
+        for decisions in attempt(agent, claims):
+            house.settle(*decisions, agent=agent)
+        house.clock.advance(60.0)
+    assert server.read(bucket, "key") == b"other"
+    assert house.row(claim.id)["etag"] not in (None, "etag")
 
 
 # --- files that arrive -------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flood import models, records
+from flood.errors import NoRoomError
+from flood.home import Home
 from flood.record_values import Proof
 from flood.server import Server
 from flood.states import STATES
@@ -26,6 +28,7 @@ from tests.spooling import START, House
 from tests.uploading import wait_until
 
 NEVER = 3600.0
+NEVER_YET = datetime(9000, 1, 1, tzinfo=timezone.utc)
 
 
 @pytest.fixture
@@ -63,6 +66,7 @@ def serving(
     caught_up: bool = True,
     tick: Callable[[], None] = lambda: None,
     profiles: set[str] | None = None,
+    check: Callable[[], None] = lambda: None,
     **intake: Any,
 ) -> Iterator[Told]:
     """Run the server in a thread; any exception of its own fails the test."""
@@ -71,6 +75,7 @@ def serving(
     server = Server(
         house.spool,
         house.intake(now=lambda: datetime.now(timezone.utc), profiles=lambda: known, **intake),
+        check=check,
         profiles=lambda: known,
         rescan_interval=rescan_interval,
         clock=time.monotonic,
@@ -478,6 +483,69 @@ def test_a_refused_batch_is_taken_once_the_trouble_is_over(house: House) -> None
         until_taken(house, "one", "two")
         wait_until(lambda: "takes files in again" in told.events())
     assert told.events().count("cannot take files in") == 1
+
+
+def test_a_disk_without_room_takes_nothing_in_until_there_is_some(house: House) -> None:
+    full = threading.Event()
+
+    def check() -> None:
+        if full.is_set():
+            raise NoRoomError("no room")
+
+    with serving(house, check=check) as told:
+        full.set()
+        for number in range(700):
+            house.write(f"incoming/p/b/{number % 7}/{number}")
+        wait_until(lambda: "cannot take files in" in told.events())
+        assert house.rows() == []
+        full.clear()
+        until_taken(house, *(f"{number % 7}/{number}" for number in range(700)))
+        wait_until(lambda: "takes files in again" in told.events())
+    assert told.events().count("cannot take files in") == 1
+
+
+def test_a_server_directory_that_goes_away_and_comes_back(house: House) -> None:
+    house.write("completed/p/other/old")
+    home = Home(house.spool, house.database, now=house.clock.now)
+    home.enter()
+    root, away = house.spool.root, f"{house.spool.root}-away"
+    with serving(house, check=home.check) as told:
+        house.write("incoming/p/b/before")
+        until_taken(house, "before")
+        os.rename(root, away)
+        wait_until(lambda: "cannot take files in" in told.events())
+        os.mkdir(root)  # an empty mount point
+        shutil.copytree(away, f"{root}-copy")
+        Path(f"{root}-copy/incoming/p/b/restored").write_bytes(b"x")
+        Path(f"{root}-copy/processing/p/b/taken").write_bytes(b"x")
+        shutil.rmtree(f"{root}-copy/completed")
+        assert os.listdir(root) == []
+        os.rmdir(root)
+        os.rename(f"{root}-copy", root)
+        until_taken(house, "before", "restored", "taken")
+        house.write("incoming/p/b/after")
+        until_taken(house, "before", "restored", "taken", "after")
+        assert house.spool.subdirectories("completed") == ["p"]
+    assert told.events().count("cannot take files in") == 1
+    home.leave()
+
+
+def test_s12_is_recognised_although_the_start_had_trouble(house: House) -> None:
+    [record_id] = house.admit("key")
+    [claim] = house.claim(record_id)
+    house.spool.move(claim.path, "incoming/p/b/key")
+    records.complete(claim, "completed/p/b/key", Proof("e", None, None, 4), NEVER_YET)
+    house.enqueued.clear()
+    refused = iter(range(2))
+
+    def enqueue(*task: Any) -> None:
+        for _ in refused:
+            raise OSError(28, "No space left on device")
+        house.enqueued.append(task)
+
+    with serving(house, enqueue=enqueue):
+        until_taken(house, "key")
+    assert [row["id"] for row in house.rows()] == [record_id]
 
 
 def test_trouble_at_the_start_holds_nothing_up_for_good(house: House) -> None:

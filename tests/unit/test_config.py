@@ -52,6 +52,7 @@ def test_defaults(environ: dict[str, str], tmp_path: Path) -> None:
         retry_max=10,
         retry_jitter=0.25,
         rescan_interval=300.0,
+        min_free=64 * 1024**2,
         ignore=IGNORE,
         multipart_threshold=64 * MIB,
         multipart_part_size=16 * MIB,
@@ -462,6 +463,7 @@ seconds = st.floats(0.1, 3600)
         retry_max=st.integers(0, 10),
         retry_jitter=st.floats(0, 1),
         rescan_interval=seconds,
+        min_free=st.integers(0, 1024**5),
         ignore=st.lists(
             st.text(st.characters(exclude_characters="/\0!"), min_size=1).filter("--".__ne__),
             unique=True,

@@ -21,12 +21,12 @@ LADDER = (
     " workers.backoff workers.classify_answers workers.classify_transport",
     "flood.consumers flood.credentials flood.destination flood.models flood.options flood.spool"
     " workers.failures workers.s3_client",
-    "flood.binding flood.config_files flood.door flood.locks flood.put_plan flood.put_room"
+    "flood.binding flood.config_files flood.door flood.locks flood.put_plan flood.room"
     " flood.record_values flood.watcher"
     " workers.classify_local workers.s3_bucket workers.source",
     "flood.claims flood.command_line flood.put_copy flood.put_locks flood.put_outcome"
     " flood.queries flood.whereabouts workers.classify workers.decisions workers.s3_verify",
-    "flood.config flood.put_wait flood.records workers.s3_abort",
+    "flood.config flood.home flood.put_wait flood.records workers.s3_abort",
     "flood.intake flood.purge flood.put_rows flood.startup workers.agent workers.s3_multipart",
     "flood.later flood.put huey_config workers.s3 workers.settle workers.upload",
     "flood.server workers.sweep",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flood.layout import CARD
 from flood.locks import FileLock, WorkerLocks
 from flood.spool import Spool
 from tests.spooling import fork, in_child
@@ -26,7 +27,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
-    made = Spool(str(tmp_path))
+    made = Spool(str(tmp_path / "spool"))
     made.prepare()
     return made
 
@@ -49,19 +50,29 @@ def start_worker(spool: Spool) -> "tuple[subprocess.Popen[str], str]":
     return process, process.stdout.readline().strip()
 
 
-def test_a_file_lock_is_held_by_one_or_shared(tmp_path: Path) -> None:
+def test_a_file_lock_is_held_by_one(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
     one, two = FileLock(path), FileLock(path)
     assert one.try_exclusive()
     assert not two.try_exclusive()
-    assert not two.try_shared()
     one.release()
     one.release()  # twice is no error
-    assert two.try_shared()
-    one.shared()
-    assert not one.try_exclusive()  # and what it held is given back
     assert two.try_exclusive()
     two.release()
+
+
+def test_a_file_lock_stands_while_its_file_is_there(tmp_path: Path) -> None:
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    lock = FileLock(str(directory))
+    assert not lock.stands()
+    assert lock.try_exclusive()
+    assert lock.stands()
+    directory.rename(tmp_path / "elsewhere")
+    assert not lock.stands()
+    directory.mkdir()
+    assert not lock.stands()  # another one
+    lock.release()
 
 
 def test_a_file_lock_survives_in_no_child(tmp_path: Path) -> None:
@@ -86,7 +97,17 @@ def test_a_worker_lives_until_its_process_is_killed(spool: Spool, locks: WorkerL
     assert locks.dead(owner)
 
 
-def test_an_unknown_worker_is_dead(locks: WorkerLocks) -> None:
+def test_an_unknown_worker_is_dead_unless_the_whole_spool_is_away(
+    spool: Spool, locks: WorkerLocks
+) -> None:
+    spool.keep(CARD, "{}")
+    assert locks.dead("0" * 32)
+    os.rename(spool.root, f"{spool.root}-away")
+    assert not locks.dead("0" * 32)
+    with pytest.raises(FileNotFoundError):
+        locks.own()
+    assert not os.path.exists(spool.root)
+    os.rename(f"{spool.root}-away", spool.root)
     assert locks.dead("0" * 32)
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -11,6 +12,7 @@ import pytest
 from flood import records
 from flood.locks import PUT_LOCK, FileLock
 from flood.purge import YOUNG, purge
+from flood.put_locks import put_lock
 from flood.record_values import Arrival
 from flood.spool import Spool
 from tests.spooling import START, House, deaths, quick_house
@@ -35,12 +37,8 @@ def begun(house: House, key: str, data: bytes = b"half") -> int:
 
 @contextmanager
 def live_put(house: House) -> Iterator[None]:
-    lock = FileLock(house.spool.absolute(PUT_LOCK))
-    assert lock.try_shared()
-    try:
+    with put_lock(house.spool, pause=time.sleep, stopping=lambda: False):
         yield
-    finally:
-        lock.release()
 
 
 def test_s0_of_a_dead_flood_put_is_deleted(house: House) -> None:

@@ -270,7 +270,6 @@ def test_a_task_that_the_database_refuses_is_left_to_the_sweep_but_never_parted_
     assert [one.getMessage() for one in caplog.records] == ["cannot use the queue"]
     models.execute("CREATE TABLE rows (id)")
 
-
     def together() -> None:
         with models.write():
             models.execute("INSERT INTO rows VALUES (1)")

@@ -229,6 +229,21 @@ def test_a_file_that_cannot_be_moved_is_tried_again_at_no_cost(house: House, how
     house.clock.advance(MOVE_AGAIN)
     [again] = house.claim()
     assert (again.id, again.retry_count) == (bad.id, 0)
+    assert again.proof == (("etag", "v", "md5:00", 4) if how == "prove" else None)
+
+
+def test_a_proof_is_forgotten_with_the_file_that_it_was_of(house: House) -> None:
+    [claim] = claimed(house, "key")
+    with proven(house, claim) as prove:
+        house.settle(prove, agent=house.agent(spool=Full(house.spool.root)))
+    house.clock.advance(MOVE_AGAIN)
+    [again] = house.claim()
+    assert again.proof is not None
+    changed = house.write(again.path, b"other")
+    house.settle(TryAgain(again, changed, BROKEN, 30.0))
+    house.clock.advance(30.0)
+    [last] = house.claim()
+    assert last.proof is None
 
 
 def test_a_refused_transaction_is_made_good_by_the_sweep(house: House) -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from flood import claims as claiming
 from flood import log, models, records
+from flood.door import Candidate
 from flood.record_values import Arrival, Claimed, Proof, Reason
 from flood.states import TRANSIENT
 from tests.spooling import LARGE, NOBODY, START, House, deaths
+from workers.decisions import Missing
 from workers.sweep import sweep, take_over
 
 WORKER = """
@@ -177,6 +179,62 @@ def test_s11_among_many(house: House) -> None:
     house.sweep()
     failed = [row["id"] for row in house.rows("current_state = 'failed'")]
     assert failed == [ids[number] for number in (0, 199, 200, 449)]
+
+
+def test_files_are_looked_for_while_nobody_waits_for_the_database(house: House) -> None:
+    class Watched(type(house.spool)):  # type: ignore[misc]  # the same spool, under observation
+        def exists(self, path: str) -> bool:
+            assert not models.database.in_transaction()
+            return bool(super().exists(path))
+
+    identity = house.write("incoming/p/b/key")
+    arrival = Arrival("p", "b", "key", "incoming/p/b/key", identity, START)
+    [record_id] = records.put_begun([arrival], START)
+    os.unlink(house.spool.absolute("incoming/p/b/key"))
+    house.sweep(house.agent(spool=Watched(house.spool.root)))
+    assert house.row(record_id)["error_code"] == "vanished"
+
+
+def test_a_record_that_went_on_meanwhile_has_not_vanished(house: House) -> None:
+    """Between the look for its file and the update its row may have followed."""
+    identity = house.write("incoming/p/b/key")
+    arrival = Arrival("p", "b", "key", "incoming/p/b/key", identity, START)
+    [record_id] = records.put_begun([arrival], START)
+
+    class Slow(type(house.spool)):  # type: ignore[misc]  # the same spool, a little late
+        def exists(self, path: str) -> bool:
+            if path.startswith("incoming/") and super().exists(path):
+                house.intake().admit([(Candidate("incoming/p/b/key"), None)])
+                house.spool.move("processing/p/b/key", "completed/p/b/key")
+            return bool(super().exists(path))
+
+    house.sweep(house.agent(spool=Slow(house.spool.root)))
+    assert house.row(record_id)["current_state"] == "processing"
+
+
+def test_nothing_is_judged_while_the_spool_is_away(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    [claim] = lost(house, "claimed")
+    house.admit("due")
+    identity = house.write("incoming/p/b/key")
+    records.put_begun([Arrival("p", "b", "key", "incoming/p/b/key", identity, START)], START)
+    before = house.rows()
+    agent = house.agent()
+    os.rename(house.spool.root, f"{house.spool.root}-away")
+    for _ in range(3):
+        house.sweep(agent)
+    house.settle(Missing(claim), agent=agent)  # by a worker that was at it
+    assert [row["current_state"] for row in house.rows()] == [
+        row["current_state"] for row in before
+    ]
+    assert not os.path.exists(house.spool.root)
+    os.rename(f"{house.spool.root}-away", house.spool.root)
+    house.sweep(agent)
+    told = [one.getMessage() for one in caplog.records if one.name == "workers.agent"]
+    assert told == ["spool is away", "spool is back"]
+    assert house.rung == [("p", "b")]
 
 
 # --- rings -------------------------------------------------------------------------------------

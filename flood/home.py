@@ -1,0 +1,71 @@
+"""Holds flood-watch to its own server directory, which may go away for a while."""
+
+import os
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from flood import binding
+from flood.errors import SpoolError, SpoolLockedError
+from flood.layout import CARD
+from flood.locks import WATCH_LOCK, FileLock
+from flood.spool import Spool
+
+#: A flood-put that looks whether a flood-watch runs has the lock for an instant.
+_LOOKS: Final = 6
+_PAUSE: Final = 0.1
+
+
+class Home:
+    """The lock on the server directory of `spool`, whose database is `database`; `now` answers
+    aware times."""
+
+    def __init__(self, spool: Spool, database: str, *, now: Callable[[], datetime]) -> None:
+        self._spool = spool
+        self._database = database
+        self._now = now
+        self._lock = FileLock(spool.absolute(WATCH_LOCK))
+
+    def enter(self) -> None:
+        """Make the directory if need be, and lock it.
+
+        Raises SpoolLockedError if another flood-watch has it, SpoolError if it cannot be used.
+        """
+        try:
+            os.makedirs(self._spool.root, exist_ok=True)
+            self._take()
+        except OSError as error:
+            raise SpoolError(
+                f"cannot use the server directory {self._spool.root}: {error.strerror}; "
+                "give this user write access to it, or set --server-directory to another"
+            ) from error
+
+    def check(self) -> None:
+        """Return if the directory is there.
+
+        One that is back as another directory, as after a backup was restored, is locked anew if it
+        is the same spool. Raises SpoolError while it is away, SpoolLockedError if another
+        flood-watch was faster.
+        """
+        if not self._spool.present():
+            raise SpoolError(
+                f"{self._spool.root} is no spool any more, it has no {CARD}: is its disk mounted?"
+            )
+        if not self._lock.stands():
+            binding.bind(self._spool, self._database, create=False, now=self._now())
+            self._lock.release()
+            self._take()
+
+    def leave(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
+    def _take(self) -> None:
+        for _ in range(_LOOKS):
+            if self._lock.try_exclusive():
+                return
+            time.sleep(_PAUSE)
+        raise SpoolLockedError(
+            f"another flood-watch is at work on {self._spool.root}: one is enough, stop it first"
+        )

@@ -1,0 +1,66 @@
+"""Looks whether filesystems have room."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from humanize import naturalsize
+
+from flood.errors import NoRoomError
+
+#: The share of a filesystem's inodes that flood leaves free, beside `--min-free` bytes.
+INODE_SHARE: Final = 0.001
+
+#: Once there was too little room, this many times as much must be free, so that a disk at the very
+#: limit does not make flood change its mind, and say so, every other second.
+_ENOUGH: Final = 1.1
+
+Filesystem = Callable[[str], os.statvfs_result]
+
+
+def check_room(
+    directory: str,
+    min_free: float,
+    files: int = 1,
+    size: int = 0,
+    filesystem: Filesystem = os.statvfs,
+) -> None:
+    """Raise NoRoomError unless the directory's filesystem takes so many files of so many bytes in
+    all, and has `min_free` bytes with INODE_SHARE of its inodes left then."""
+    status = filesystem(directory)
+    room = status.f_bavail * status.f_frsize
+    if size + min_free > room:
+        wanted = f"{naturalsize(size, binary=True)} are to be written, " if size else ""
+        raise NoRoomError(
+            f"{directory} has no room: {wanted}{naturalsize(room, binary=True)} are free, of which "
+            f"flood leaves {naturalsize(int(min_free), binary=True)} (--min-free): delete what is "
+            "not needed, as in completed"
+        )
+    # Filesystems that make inodes as they need them say 0.
+    if status.f_files and files + math.ceil(status.f_files * INODE_SHARE) > status.f_favail:
+        raise NoRoomError(
+            f"{directory} has no room: {status.f_favail} more files fit on its filesystem, of "
+            f"{status.f_files}, and flood leaves a thousandth: delete what is not needed, as in "
+            "completed"
+        )
+
+
+class Room:
+    """Whether each of some directories' filesystems has room for more files."""
+
+    def __init__(
+        self, directories: Sequence[str], min_free: int, filesystem: Filesystem = os.statvfs
+    ) -> None:
+        self._directories = directories
+        self._min_free = min_free
+        self._filesystem = filesystem
+        self._short = False
+
+    def check(self) -> None:
+        """Raise NoRoomError while one of them has too little; OSError if it cannot be asked."""
+        min_free = self._min_free * _ENOUGH if self._short else self._min_free
+        self._short = True
+        for directory in self._directories:
+            check_room(directory, min_free, filesystem=self._filesystem)
+        self._short = False

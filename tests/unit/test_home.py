@@ -1,0 +1,92 @@
+"""A server directory that goes away, and comes back in one way or another."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flood import binding, models
+from flood.errors import SpoolError, SpoolLockedError
+from flood.home import Home
+from flood.locks import FileLock
+from flood.spool import Spool
+from tests.spooling import START
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[str]:
+    path = str(tmp_path / "flood.db")
+    models.migrate(path, create=True)
+    yield path
+    models.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path, database: str) -> Iterator[Home]:
+    spool = Spool(str(tmp_path / "spool"))
+    made = Home(spool, database, now=lambda: START)
+    made.enter()
+    binding.bind(spool, database, create=True, now=START)
+    yield made
+    made.leave()
+
+
+def locked(path: Path) -> bool:
+    lock = FileLock(str(path))
+    free = lock.try_exclusive()
+    lock.release()
+    return not free
+
+
+def test_entering_makes_nothing_but_the_directory(tmp_path: Path) -> None:
+    """An unmounted disk must not look like a spool because flood-watch was started."""
+    root = tmp_path / "new" / "spool"
+    home = Home(Spool(str(root)), "/nowhere", now=lambda: START)
+    home.enter()
+    assert list(root.iterdir()) == []
+    home.leave()
+
+
+def test_a_directory_that_goes_away_and_comes_back(tmp_path: Path, home: Home) -> None:
+    home.check()
+    os.rename(tmp_path / "spool", tmp_path / "away")
+    for _ in range(2):
+        with pytest.raises(SpoolError, match="is its disk mounted"):
+            home.check()
+    (tmp_path / "spool").mkdir()  # what is left where a disk was mounted
+    with pytest.raises(SpoolError, match="is its disk mounted"):
+        home.check()
+    (tmp_path / "spool").rmdir()
+    os.rename(tmp_path / "away", tmp_path / "spool")
+    home.check()
+    assert locked(tmp_path / "spool")
+
+
+def test_a_restored_copy_is_locked_anew(tmp_path: Path, home: Home) -> None:
+    os.rename(tmp_path / "spool", tmp_path / "away")
+    shutil.copytree(tmp_path / "away", tmp_path / "spool")
+    assert not locked(tmp_path / "spool")
+    home.check()
+    assert locked(tmp_path / "spool")
+    assert not locked(tmp_path / "away")
+
+
+def test_another_spool_in_its_place_is_refused(tmp_path: Path, home: Home) -> None:
+    os.rename(tmp_path / "spool", tmp_path / "away")
+    other = Spool(str(tmp_path / "spool"))
+    other.keep(".flood/spool", '{"id": "another", "database": "/elsewhere/flood.db"}')
+    with pytest.raises(SpoolError, match="does not belong"):
+        home.check()
+    assert not locked(tmp_path / "spool")
+
+
+def test_another_flood_watch_may_have_been_faster(tmp_path: Path, home: Home) -> None:
+    os.rename(tmp_path / "spool", tmp_path / "away")
+    shutil.copytree(tmp_path / "away", tmp_path / "spool")
+    rival = FileLock(str(tmp_path / "spool"))
+    assert rival.try_exclusive()
+    with pytest.raises(SpoolLockedError, match="another flood-watch"):
+        home.check()
+    rival.release()
