@@ -88,7 +88,7 @@ class FloodStorage(SqliteStorage):
         close: bool = False,  # noqa: ARG002
     ) -> Iterator[Any]:
         with models.write() if commit else nullcontext():
-            cursor = models.database.connection().cursor()
+            cursor = models.connection().cursor()
             try:
                 yield cursor
             except sqlite3.DatabaseError as error:
@@ -104,11 +104,11 @@ class FloodStorage(SqliteStorage):
     def enqueue(self, data: bytes, priority: float | None = None) -> None:
         with models.write():
             self._mended(lambda: super(FloodStorage, self).enqueue(data, priority))
-            models.database.after_commit(lambda: ring(str(models.database.database)))
+            models.database.after_commit(lambda: ring(models.path()))
 
     def dequeue(self) -> Any:
         if self._bell is None:
-            self._bell = Bell(str(models.database.database))
+            self._bell = Bell(models.path())
         self._bell.listen()
         data = self._mended(super().dequeue)
         if data is None:
@@ -219,6 +219,7 @@ class FloodHuey(Huey):
         log.configure(self.settings.log_level, self.settings.log_format)
         startup.announce(self.settings)
         self.credentials = startup.read_credentials(self.settings, environ)
+        models.be_brief_when(self.stopping)
         models.migrate(self.settings.database, create=False)
         try:
             binding.bind(

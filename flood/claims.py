@@ -42,7 +42,7 @@ def claim(
             seen = {row[0] for row in chosen}
             more = [row for row in _oldest(where, TASK_FILES, large) if row[0] not in seen]
             chosen = _choose([*chosen, *more], large)
-        models.database.connection().executemany(
+        models.connection().executemany(
             "UPDATE file_records SET owner = ?, claim_number = claim_number + 1, claimed_at = ?, "
             "claim_size = ?, last_updated = ? "
             "WHERE id = ? AND current_state = 'processing' AND owner IS NULL",

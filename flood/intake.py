@@ -3,15 +3,15 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from logging import INFO, getLogger
+from logging import ERROR, INFO, getLogger
 from typing import Final
 
 from flood import layout, log, models, queries, records, syscalls
 from flood.door import Candidate, Door, Why
 from flood.layout import Place
-from flood.record_values import TASK_BYTES, TASK_FILES, Arrival
+from flood.record_values import TASK_BYTES, TASK_FILES, Arrival, Row
 from flood.spool import Found, Identity, Occupied, Spool, Vanished
-from flood.states import INCOMING, PROCESSING
+from flood.states import COMPLETED, FAILED, INCOMING, PROCESSING
 from flood.whereabouts import lies_in
 
 #: How many files one transaction admits; other writers wait meanwhile.
@@ -29,6 +29,32 @@ class Result:
 
     admitted: int = 0
     later: list[tuple[Candidate, Why, Identity | None]] = field(default_factory=list)
+
+
+@dataclass
+class _Way:
+    """What stood in the way of files: paths whose record somebody works on, and records that have
+    ended, each with where its file lies."""
+
+    claimed: set[str] = field(default_factory=set)
+    ended: list[tuple[Row, str | None]] = field(default_factory=list)
+
+    def log(self) -> None:
+        for row, state in self.ended:
+            reason = None if state == COMPLETED else records.GIVEN_UP if state else records.VANISHED
+            log.event(
+                logger,
+                ERROR if reason else INFO,
+                "failed" if reason else "completed",
+                record=row.id,
+                profile=row.profile,
+                bucket=row.bucket,
+                key=row.key,
+                from_=PROCESSING,
+                to=FAILED if reason else COMPLETED,
+                error=reason.code if reason else None,
+                reason=reason.message if reason else None,
+            )
 
 
 class Intake:
@@ -69,14 +95,14 @@ class Intake:
         """
         result = Result()
         for start in range(0, len(candidates), BATCH):
-            ready: list[tuple[Candidate, Place]] = []
+            ready: list[tuple[Candidate, Place, Identity | None]] = []
             for candidate, still in candidates[start : start + BATCH]:
                 looked = self.door.look(candidate, still)
                 if looked is None:
                     continue
                 place, why, identity = looked
                 if why is None:
-                    ready.append((candidate, place))
+                    ready.append((candidate, place, identity))
                 else:
                     result.later.append((candidate, why, identity))
             if ready:
@@ -84,18 +110,28 @@ class Intake:
         return result
 
     def _transaction(
-        self, ready: Sequence[tuple[Candidate, Place]], result: Result, starting: bool
+        self,
+        ready: Sequence[tuple[Candidate, Place, Identity | None]],
+        result: Result,
+        starting: bool,
     ) -> None:
-        births = [syscalls.birth_time(self._spool.absolute(place.path)) for _, place in ready]
+        births = [syscalls.birth_time(self._spool.absolute(place.path)) for _, place, _ in ready]
         changed = {
             place.moved(PROCESSING).path: self._spool.changed_at(place.path)
-            for _, place in ready
+            for _, place, _ in ready
             if starting
         }
         moved: list[Arrival] = []
+        way = _Way()
         try:
             with models.write():
-                for (candidate, place), birth in zip(ready, births, strict=True):
+                way = self._make_way(
+                    {place.moved(PROCESSING).path: identity for _, place, identity in ready}
+                )
+                for (candidate, place, _), birth in zip(ready, births, strict=True):
+                    if place.moved(PROCESSING).path in way.claimed:
+                        result.later.append((candidate, Why.OCCUPIED, None))
+                        continue
                     arrival = self._move(candidate, place, birth, result)
                     if arrival is not None:
                         moved.append(arrival)
@@ -104,6 +140,7 @@ class Intake:
             # The files are ahead of their rows now; the second try brings the rows forward.
             self.stranded += [arrival.path for arrival in moved]
             raise
+        way.log()
         for arrival, record_id in zip(moved, ids, strict=True):
             _log_admitted(arrival, record_id, INCOMING)
         result.admitted += len(moved)
@@ -136,7 +173,6 @@ class Intake:
         """Rows for files in processing, tasks for the rows; inside a transaction. `changed` has
         the change times of those whose row may have run ahead."""
         now = self._now()
-        self._bring_forward(moved, now)
         ids = [self._back(arrival, changed.get(arrival.path), now) for arrival in moved]
         fresh = records.admit(
             [arrival for arrival, back in zip(moved, ids, strict=True) if back is None], now
@@ -162,17 +198,28 @@ class Intake:
             return None
         return row.id if records.put_back(row.id, arrival.path, now) else None
 
-    def _bring_forward(self, moved: Sequence[Arrival], now: datetime) -> None:
-        """S7, S9: the place in processing was free although a row has it. That row's file may have
-        been settled by somebody who died before the commit."""
-        rows = queries.at_paths([arrival.path for arrival in moved], PROCESSING)
-        for arrival in moved:
-            row = rows.get(arrival.path)
-            if row is None or row.identity == arrival.identity:
+    def _make_way(self, arriving: Mapping[str, Identity | None]) -> "_Way":
+        """End the records in processing at these paths whose files are not there any more: the
+        place seems free, and belongs to the file that arrives. S7, S9, S11; inside a
+        transaction."""
+        now = self._now()
+        way = _Way()
+        for row in queries.at_paths(list(arriving), PROCESSING).values():
+            if _same_file(row.identity, self._spool.identify(row.path)):
                 continue
+            if row.owner is None and _same_file(row.identity, arriving[row.path]):
+                continue  # somebody moved the very file back to incoming
             found = lies_in(self._spool, row)
             if found is not None:
-                records.follow(row.id, found.state, found.path, row.identity.size, now)
+                # Somebody settled the file, and died before the commit.
+                if records.follow(row.id, found.state, found.path, row.identity.size, now):
+                    way.ended.append((row, found.state))
+            elif row.owner is not None:
+                # Two workers would be at one key, and the older version might arrive last.
+                way.claimed.add(row.path)
+            elif records.vanish(row.id, now):
+                way.ended.append((row, None))
+        return way
 
     def take_up(self, found: Sequence[Found]) -> int:
         """Give rows to files in processing that have none, or whose row ran ahead; how many."""
@@ -182,12 +229,15 @@ class Intake:
             births = {one.path: syscalls.birth_time(self._spool.absolute(one.path)) for one in part}
             changed = {one.path: self._spool.changed_at(one.path) for one in part}
             with models.write():
+                way = self._make_way({one.path: one.identity for one in part})
                 rows = queries.at_paths([one.path for one in part], PROCESSING)
                 without: list[Arrival] = []
                 for one in part:
                     row = rows.get(one.path)
                     if row is not None and _same_file(row.identity, one.identity):
                         continue
+                    if one.path in way.claimed:
+                        continue  # a later scan finds it, when its worker has settled
                     # Inside the transaction no worker is half-way through a move; what was listed
                     # before it may have been settled since.
                     place = layout.parse(one.path)
@@ -195,6 +245,7 @@ class Intake:
                         continue
                     without.append(_arrival(place, one.identity, births[one.path]))
                 ids = self._record(without, changed)
+            way.log()
             for arrival, record_id in zip(without, ids, strict=True):
                 _log_admitted(arrival, record_id, PROCESSING)
             taken += len(without)
@@ -213,10 +264,10 @@ class Intake:
         self.stranded.clear()
 
 
-def _same_file(recorded: Identity, found: Identity) -> bool:
+def _same_file(recorded: Identity, found: Identity | None) -> bool:
     """Whether it is the recorded file, even if somebody changed its content in place; the attempt
     takes note of that."""
-    return (recorded.device, recorded.inode) == (found.device, found.inode)
+    return found is not None and (recorded.device, recorded.inode) == (found.device, found.inode)
 
 
 def _arrival(place: Place, identity: Identity, birth: float | None) -> Arrival:

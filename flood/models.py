@@ -1,12 +1,13 @@
 """The tables as peewee models over one SQLite file."""
 
-import fcntl
 import os
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from peewee import (
     AutoField,
@@ -23,15 +24,17 @@ from peewee import DatabaseError as DatabaseError
 from playhouse.migrations import Runner
 
 from flood.errors import SpoolError
+from flood.writers import Locked, Waiting, leave, turn
 
-#: How long SQLite waits for another process's transaction, in seconds.
-BUSY_TIMEOUT: Final = 60
+# How long SQLite itself waits for another program's transaction, in seconds; `write` tries again.
+_BUSY_TIMEOUT: Final = 1
 
 # SQLite's words for what a person can mend.
 _ADVICE: Final = {
     "disk is full": "make room on the disk of the database",
     "readonly": "give this user write access to the database and its directory",
     "locked": "another program holds it; flood goes on as soon as it lets go",
+    "unable to open": "if the database was deleted, start flood-watch again: it makes a new one",
     "malformed": "restore the database, or move it away: flood-watch makes a new one",
 }
 
@@ -170,81 +173,128 @@ class SpoolInfo(Table):
         table_name = "spool"
 
 
+class _Opened(threading.local):
+    """Which file this thread's connection is to: device, inode."""
+
+    file = (0, 0)
+
+
+_opened = _Opened()
+_path = ""
+
+
+def _never() -> bool:
+    return False
+
+
+_stopping: Callable[[], bool] = _never
+
+
+def path() -> str:
+    """The file that the models are for."""
+    return _path
+
+
 def bind(path: str) -> None:
     """Say which file the models are for; nothing is opened yet."""
+    global _path
     close()
+    _path = path
     # NORMAL: a power failure may lose the last transactions but never corrupts a WAL database
     # (sqlite.org/pragma.html#pragma_synchronous); the directories are what must be durable.
     database.init(
-        path,
-        timeout=BUSY_TIMEOUT,
+        # Not the path itself, for which SQLite would make an empty file where there is none.
+        f"file:{quote(os.fsencode(path))}?mode=rw",
+        uri=True,
+        timeout=_BUSY_TIMEOUT,
         pragmas={"synchronous": "NORMAL", "cache_size": -8000, "temp_store": "MEMORY"},
     )
 
 
 def close() -> None:
     """Close this thread's connection, if it has one."""
+    _disconnect()
+    leave()
+
+
+def _disconnect() -> None:
     if not database.deferred and not database.is_closed():
         database.close()
-    _leave_queue()
 
 
-class _Turn(threading.local):
-    """This thread's place in the queue of writers of one database; of this process alone, as a
-    descriptor that came through a fork shares its lock with the parent."""
-
-    descriptor = -1
-    place = (0, "")
-
-
-_turn = _Turn()
-
-
-@contextmanager
-def _writers_turn(path: str) -> Iterator[None]:
-    # SQLite's writers poll with growing pauses, so that a busy process starves the others. Waiting
-    # for a kernel lock instead lets them in one after the other.
-    if _turn.place != (os.getpid(), path):
-        _leave_queue()
-        _turn.descriptor = os.open(f"{path}-writers", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        _turn.place = (os.getpid(), path)
-    descriptor = _turn.descriptor
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-
-def _leave_queue() -> None:
-    if _turn.descriptor >= 0:
-        os.close(_turn.descriptor)
-    _turn.descriptor, _turn.place = -1, (0, "")
+def be_brief_when(stopping: Callable[[], bool]) -> None:
+    """Wait less for others once this process is to stop."""
+    global _stopping
+    _stopping = stopping
 
 
 @contextmanager
 def write() -> Iterator[None]:
     """One IMMEDIATE transaction, after waiting for this thread's turn; within one, a part of it.
 
-    No network, hashing or file probing belongs inside: every other writer waits.
+    No network, hashing or file probing belongs inside: every other writer waits. Raises
+    OperationalError if the turn does not come within a minute, soon where this process is to stop.
     """
     if database.in_transaction():
         yield
         return
-    failure: BaseException | None = None
+    before = sys.exc_info()[1]
+    waiting = Waiting(_stopping)
     try:
-        with _writers_turn(str(database.database)), database.atomic("IMMEDIATE"):
-            try:
-                yield
-            except BaseException as error:
-                failure = error
-                raise
+        with ExitStack() as stack:
+            stack.enter_context(turn(_path, waiting))
+            _begin(stack, waiting)
+            yield
+    except Locked:
+        raise OperationalError("database is locked") from None
     except DatabaseError as error:
         # On a full disk SQLite rolls back by itself; that there is nothing left to roll back then
         # hides the reason.
-        if failure is not None and error is not failure:
-            raise failure from None
-        raise
+        reason = _reason(error, before)
+        if reason is error:
+            raise
+        raise reason from None
+
+
+def _begin(stack: ExitStack, waiting: Waiting) -> None:
+    while True:
+        connection()
+        try:
+            stack.enter_context(database.atomic("IMMEDIATE"))
+            return
+        except OperationalError as error:
+            # Another program's transaction: SQLite itself cannot be told to wait less.
+            if "locked" not in str(error) or waiting.over():
+                raise
+
+
+def _reason(error: BaseException, before: BaseException | None) -> BaseException:
+    """What went wrong first, of all that has since `before`."""
+    reason, context = error, error.__context__
+    while context is not None and context is not before:
+        if type(context).__module__ != "sqlite3":  # of those peewee makes its own
+            reason = context
+        context = context.__context__
+    return reason
+
+
+def connection() -> Any:
+    """This thread's connection, a new one where the file was replaced by another.
+
+    Raises OperationalError if the file is gone, as it would be if it could not be opened.
+    """
+    if database.in_transaction():
+        return database.connection()
+    try:
+        status = os.stat(_path)
+    except OSError as error:
+        _disconnect()
+        raise OperationalError(f"unable to open database file: {error.strerror}") from error
+    file = (status.st_dev, status.st_ino)
+    if _opened.file != file:
+        _disconnect()
+    _opened.file = file
+    return database.connection()
 
 
 def explain(error: Exception) -> str:
@@ -258,6 +308,7 @@ def explain(error: Exception) -> str:
 
 def execute(sql: str, parameters: tuple[Any, ...] = ()) -> Any:
     """Run one statement on this thread's connection; return its cursor."""
+    connection()
     return database.execute_sql(sql, parameters)
 
 
@@ -277,8 +328,12 @@ def migrate(path: str, *, create: bool) -> list[str]:
                 )
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         bind(path)
-        with _writers_turn(path):
+        with turn(path, Waiting(_stopping)):
             return _upgrade(path)
+    except Locked as error:
+        raise SpoolError(
+            f"cannot use the database {path}: another program holds it ({path}-writers is locked)"
+        ) from error
     except (DatabaseError, OperationalError) as error:
         raise SpoolError(f"cannot use the database {path}: {error}") from error
     except OSError as error:
@@ -288,6 +343,7 @@ def migrate(path: str, *, create: bool) -> list[str]:
 
 
 def _upgrade(path: str) -> list[str]:
+    connection()
     runner = Runner(database, os.path.join(os.path.dirname(__file__), "migrations"))
     known = {migration.name for migration in runner.migrations()}
     applied = set(runner.applied())

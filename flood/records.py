@@ -233,13 +233,15 @@ def vanish(
     reason: Reason = VANISHED,
 ) -> bool:
     """S0, S11: the file is in none of the directories, so the record has nothing to wait for, if it
-    still has one of the states `leaving`."""
-    return _change(
-        record_id,
-        leaving,
-        now,
-        _done(FAILED, None, now, reason),
-    )
+    still has one of the states `leaving`, and nobody has claimed it."""
+    marks = ",".join("?" * len(leaving))
+    with models.write():
+        return _update(
+            f"id = ? AND owner IS NULL AND current_state IN ({marks})",
+            (record_id, *leaving),
+            now,
+            _done(FAILED, None, now, reason),
+        )
 
 
 # --- within ------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run flood-put; return its exit status."""
     stop = Stop()
     stop.install()
+    models.be_brief_when(stop.is_set)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale
     parser = _parser()

@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.configure(settings.log_level, settings.log_format)
     stop = Stop()
     stop.install()
+    models.be_brief_when(stop.is_set)
     try:
         _watch(settings, stop)
     except FloodError as error:

@@ -14,6 +14,7 @@ from flood.intake import BATCH, Intake, Result
 from flood.record_values import TASK_BYTES, TASK_FILES, Arrival, Proof
 from flood.spool import Spool
 from tests.spooling import LARGE, START, House, deaths, quick_house
+from workers.decisions import Missing
 
 #: Later than any rename of this run: as a power failure leaves rows that ran ahead.
 AFTER = datetime.now(timezone.utc) + timedelta(hours=1)
@@ -338,6 +339,39 @@ def test_content_that_changed_in_processing_keeps_its_row(house: House) -> None:
         file.write(b"more")
     house.recover()
     assert [row["id"] for row in house.rows()] == [record_id]
+
+
+@pytest.mark.parametrize("how", ["incoming", "processing"])
+def test_a_newer_file_waits_until_the_upload_of_one_that_was_taken_away_has_ended(
+    house: House, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else two workers were at one key, and the older version might arrive last."""
+    [record_id] = house.admit("key")
+    [claim] = house.claim()
+    os.rename(house.spool.absolute("processing/p/b/key"), f"{house.spool.root}/aside")
+    house.write(f"{how}/p/b/key", b"newer")
+    for _ in range(2):
+        house.recover()
+        assert [row["id"] for row in house.rows()] == [record_id]
+        assert house.claimed() == [claim]
+    assert list(house.files()) == ["aside", f"{how}/p/b/key"]
+    house.settle(Missing(claim))
+    house.recover()
+    assert house.states() == [("key", "failed", "failure"), ("key", "processing", None)]
+    assert len(house.attempts(record_id)) == 1
+    told = [one for one in caplog.records if one.getMessage() == "failed"]
+    assert [one.name for one in told] == ["workers.settle"]
+
+
+def test_the_end_of_a_record_whose_file_was_taken_away_is_told(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    [record_id] = house.admit("key")
+    os.rename(house.spool.absolute("processing/p/b/key"), f"{house.spool.root}/aside")
+    house.admit("key", data=b"newer")
+    [told] = [one for one in caplog.records if one.getMessage() == "failed"]
+    facts = told.facts  # type: ignore[attr-defined]  # flood's own
+    assert (facts["record"], facts["error"], facts["to"]) == (record_id, "vanished", "failed")
 
 
 def test_another_file_in_processing_gets_a_row(house: House) -> None:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 LADDER = (
     "flood flood.bell flood.commands flood.endpoints flood.expand flood.ini flood.migrations"
     " flood.providers flood.states flood.stop flood.syscalls flood.temporary flood.text flood.units"
+    " flood.writers"
     " workers workers.classify_rule workers.lanes workers.transfer",
     "flood.errors flood.kinds flood.layout flood.log flood.profiles flood.terminal"
     " workers.backoff workers.classify_answers workers.classify_transport",

@@ -108,17 +108,24 @@ def test_admitting_again_changes_nothing(house: House) -> None:
 
 
 def test_a_file_in_the_place_of_one_that_was_taken_away(house: House) -> None:
-    """S11: the earlier row has lost its file, and its worker its claim."""
-    claim = claimed(house)
+    """S11: the earlier row has lost its file."""
+    older = admitted()
     newer = admitted(identity=OTHER)
-    assert newer != claim.id
-    assert subset(house.row(claim.id), "current_state", "upload_outcome", "error_code") == (
+    assert newer != older
+    assert subset(house.row(older), "current_state", "upload_outcome", "error_code") == (
         "failed",
         "failure",
         "vanished",
     )
-    assert not records.complete(claim, "completed/p/b/key", PROOF, START)
     assert house.row(newer)["current_state"] == "processing"
+
+
+def test_a_record_that_is_being_worked_on_is_not_ended_by_others(house: House) -> None:
+    claim = claimed(house)
+    with pytest.raises(models.DatabaseError, match="UNIQUE"):
+        admitted(identity=OTHER)
+    assert not records.vanish(claim.id, START)
+    assert records.complete(claim, "completed/p/b/key", PROOF, START)
 
 
 def test_many_arrive_at_once_in_order(house: House) -> None:
