@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
@@ -23,10 +22,9 @@ from flood import binding, config, log, models, queries, startup, syscalls
 from flood.bell import Bell, ring
 from flood.config import Settings
 from flood.credentials import Credentials
-from flood.errors import ConfigError, FloodError, SpoolError
+from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError
 from flood.spool import Spool
 from flood.states import EXIT_USAGE
-from flood.text import printable
 
 #: How long an idle worker listens before it looks at its stop flag, in seconds.
 LISTEN: Final = 0.5
@@ -203,8 +201,7 @@ class FloodHuey(Huey):
                 raise ConfigError("flood's workers are threads or processes: use -k thread")
             self.prepare(os.environ)
         except FloodError as error:
-            for line in str(error).splitlines():
-                print(f"huey_consumer: {printable(line)}", file=sys.stderr)  # noqa: T201  nothing logs yet
+            log.fatal("huey_consumer", str(error))
             raise SystemExit(error.exit_status) from None
         self.consumer = FloodConsumer(self, **options)
         return self.consumer
@@ -231,9 +228,9 @@ class FloodHuey(Huey):
             self.storage.initialize_schema()
             queries.ask_for_sweep()
         except (models.DatabaseError, OSError) as error:
-            raise SpoolError(
-                f"cannot write to the database {self.settings.database}: {error}; "
-                "consumers need write access to it"
+            kind = NoRoomError if models.no_room(error) else SpoolError
+            raise kind(
+                f"cannot write to the database {self.settings.database}: {models.explain(error)}"
             ) from error
         finally:
             models.close()
@@ -306,7 +303,7 @@ def _end_with_parent(environ: Mapping[str, str]) -> None:
     if parent is None:
         return
     syscalls.die_with_parent(signal.SIGTERM)
-    if os.getppid() != int(parent):
+    if str(os.getppid()) != parent:
         raise SystemExit(EXIT_USAGE)  # it died before the kernel knew to tell
 
 

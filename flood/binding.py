@@ -4,6 +4,7 @@ import json
 import os
 import uuid
 from datetime import datetime
+from shlex import quote
 
 from flood import layout, models
 from flood.errors import SpoolError
@@ -45,7 +46,8 @@ def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
         raise SpoolError(
             f"{server_directory} is not the spool of the database {database}: is its disk mounted? "
             f"If it is, and only {CARD} was deleted, write it again: mkdir -p "
-            f"{server_directory}/{layout.PRIVATE} && echo '{text}' > {server_directory}/{CARD}"
+            f"{quote(f'{server_directory}/{layout.PRIVATE}')} && "
+            f"echo {quote(text)} > {quote(f'{server_directory}/{CARD}')}"
         )
     if card is not None and recorded is not None and card["id"] != recorded:
         raise SpoolError(

@@ -18,9 +18,10 @@ WORKERS: Final = 2
 STEADY: Final = 60.0
 _LONGEST_PAUSE: Final = 60.0
 
-#: What is sent to end a consumer, with how long it has for it, in seconds. huey takes a second
-#: SIGINT for "at once, in order"; SIGTERM does nothing after the first.
-_STOPPING: Final = ((signal.SIGINT, 30.0), (signal.SIGINT, 10.0), (signal.SIGKILL, 10.0))
+#: What is sent to end a consumer, with how long it has for it, in seconds. SIGTERM lets it end in
+#: order, in less than ten seconds; one that is just being imported it ends at once, where SIGINT
+#: would have it print a traceback.
+_STOPPING: Final = ((signal.SIGTERM, 30.0), (signal.SIGKILL, 10.0))
 
 logger = getLogger(__name__)
 

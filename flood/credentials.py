@@ -84,7 +84,8 @@ def load(argument: str | None, argument_first: bool, environ: Mapping[str, str])
         try:
             profiles = _profiles(path, file, warnings)
         except CredentialsError as error:
-            raise CredentialsError("\n".join([*odd, str(error)])) from None
+            taken = f"{path}: this file was taken because {candidate.why}"
+            raise CredentialsError("\n".join([*odd, str(error), taken])) from None
         unused = [f"before --credentials {printable(other.path)}" for other in given] * (
             candidate is searched and not argument_first
         )

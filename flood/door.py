@@ -94,6 +94,7 @@ class Door:
             )
             return None
         if not self._spool.vacant(place.moved(PROCESSING).path):
+            self._warn_of_oddity(place.moved(PROCESSING).path)
             # Where it is itself in processing already there is nothing to wait for.
             return (place, Why.OCCUPIED, None) if self._spool.exists(path) else None
         try:
@@ -121,6 +122,14 @@ class Door:
         if writing is None and not candidate.closed and identity != still:
             return place, Why.STANDSTILL, identity
         return place, None, identity
+
+    def _warn_of_oddity(self, path: str) -> None:
+        kind = self._spool.oddity(path)
+        if kind is not None:
+            self.leave(
+                path,
+                f"it is no regular file but a {kind}: files of this name wait until it is removed",
+            )
 
     def leave(self, path: str, reason: str) -> None:
         """Say once why a file stays where it is."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from logging import ERROR, INFO, getLogger
+from logging import INFO, getLogger
 from typing import Final
 
-from flood import layout, log, models, queries, records, syscalls
+from flood import layout, log, models, queries, records, syscalls, telling
 from flood.door import Candidate, Door, Why
 from flood.layout import Place
 from flood.record_values import TASK_BYTES, TASK_FILES, Arrival, Row
@@ -39,22 +39,11 @@ class _Way:
     claimed: set[str] = field(default_factory=set)
     ended: list[tuple[Row, str | None]] = field(default_factory=list)
 
-    def log(self) -> None:
+    def tell(self) -> None:
+        """Log what has ended, after the commit."""
         for row, state in self.ended:
-            reason = None if state == COMPLETED else records.GIVEN_UP if state else records.VANISHED
-            log.event(
-                logger,
-                ERROR if reason else INFO,
-                "failed" if reason else "completed",
-                record=row.id,
-                profile=row.profile,
-                bucket=row.bucket,
-                key=row.key,
-                from_=PROCESSING,
-                to=FAILED if reason else COMPLETED,
-                error=reason.code if reason else None,
-                reason=reason.message if reason else None,
-            )
+            reason = records.GIVEN_UP if state == FAILED else records.VANISHED
+            telling.ended(logger, row, None if state == COMPLETED else reason)
 
 
 class Intake:
@@ -140,7 +129,7 @@ class Intake:
             # The files are ahead of their rows now; the second try brings the rows forward.
             self.stranded += [arrival.path for arrival in moved]
             raise
-        way.log()
+        way.tell()
         for arrival, record_id in zip(moved, ids, strict=True):
             _log_admitted(arrival, record_id, INCOMING)
         result.admitted += len(moved)
@@ -232,6 +221,7 @@ class Intake:
                 way = self._make_way({one.path: one.identity for one in part})
                 rows = queries.at_paths([one.path for one in part], PROCESSING)
                 without: list[Arrival] = []
+                misplaced: list[str] = []
                 for one in part:
                     row = rows.get(one.path)
                     if row is not None and _same_file(row.identity, one.identity):
@@ -241,11 +231,16 @@ class Intake:
                     # Inside the transaction no worker is half-way through a move; what was listed
                     # before it may have been settled since.
                     place = layout.parse(one.path)
-                    if place is None or self._spool.identify(one.path) != one.identity:
+                    if place is None:
+                        misplaced.append(one.path)
+                        continue
+                    if self._spool.identify(one.path) != one.identity:
                         continue
                     without.append(_arrival(place, one.identity, births[one.path]))
                 ids = self._record(without, changed)
-            way.log()
+            way.tell()
+            for path in misplaced:
+                self.door.leave(path, "it must lie below incoming/PROFILE/BUCKET/: move it there")
             for arrival, record_id in zip(without, ids, strict=True):
                 _log_admitted(arrival, record_id, PROCESSING)
             taken += len(without)

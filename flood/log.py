@@ -13,7 +13,7 @@ from typing import Any, Final, TextIO
 
 from flood.text import printable
 
-__all__ = ["JsonFormatter", "TextFormatter", "configure", "event", "printable"]
+__all__ = ["JsonFormatter", "TextFormatter", "configure", "event", "fatal", "printable"]
 
 #: The loggers whose records are flood's own.
 OWN: Final = ("flood", "workers", "huey_config")
@@ -38,6 +38,17 @@ def event(logger: logging.Logger, level: int, name: str, /, **facts: object) -> 
     record = logger.makeRecord(logger.name, level, "", 0, name, (), info)
     record.facts = facts
     logger.handle(record)
+
+
+def fatal(program: str, text: str) -> None:
+    """Say on stderr why the program ends, each line of `text` for itself: `program: line`, or where
+    the log is JSON an event "fatal" with the line as its reason."""
+    form = any(isinstance(entry.formatter, JsonFormatter) for entry in logging.getLogger().handlers)
+    for line in text.splitlines():
+        if form:
+            event(logging.getLogger(f"flood.{program}"), logging.ERROR, "fatal", reason=line)
+        else:
+            print(f"{program}: {printable(line)}", file=sys.stderr)  # noqa: T201  may be all there is
 
 
 def configure(level: str, form: str, stream: TextIO | None = None) -> None:
@@ -141,7 +152,10 @@ def _second(whole: int) -> str:
 
 
 def _json(value: object) -> object:
-    if isinstance(value, bool | int | str):
+    if isinstance(value, str):
+        # Names that are no UTF-8 as the tables have them: lone surrogates are no Unicode.
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         # JSON has no NaN nor infinity.

@@ -1,5 +1,6 @@
 """The tables as peewee models over one SQLite file."""
 
+import errno
 import os
 import sys
 import threading
@@ -23,7 +24,7 @@ from peewee import (
 from peewee import DatabaseError as DatabaseError
 from playhouse.migrations import Runner
 
-from flood.errors import SpoolError
+from flood.errors import FloodError, NoRoomError, SpoolError, TryAgainError
 from flood.writers import Locked, Waiting, leave, turn
 
 # How long SQLite itself waits for another program's transaction, in seconds; `write` tries again.
@@ -32,11 +33,15 @@ _BUSY_TIMEOUT: Final = 1
 # SQLite's words for what a person can mend.
 _ADVICE: Final = {
     "disk is full": "make room on the disk of the database",
-    "readonly": "give this user write access to the database and its directory",
+    "readonly": "give this user write access to the database, to the files beside it whose names "
+    "begin like its own, and to its directory",
+    "disk I/O error": "is its disk full, or broken?",
     "locked": "another program holds it; flood goes on as soon as it lets go",
     "unable to open": "if the database was deleted, start flood-watch again: it makes a new one",
     "malformed": "restore the database, or move it away: flood-watch makes a new one",
 }
+
+_HEADER: Final = b"SQLite format 3\0"  # sqlite.org/fileformat.html
 
 database = SqliteDatabase(None, lock_type="IMMEDIATE")
 
@@ -250,6 +255,8 @@ def write() -> Iterator[None]:
     except DatabaseError as error:
         # On a full disk SQLite rolls back by itself; that there is nothing left to roll back then
         # hides the reason.
+        if "readonly" in str(error):
+            _disconnect()  # SQLite opens what it may not write for reading, and leaves it at that
         reason = _reason(error, before)
         if reason is error:
             raise
@@ -270,11 +277,12 @@ def _begin(stack: ExitStack, waiting: Waiting) -> None:
 
 def _reason(error: BaseException, before: BaseException | None) -> BaseException:
     """What went wrong first, of all that has since `before`."""
-    reason, context = error, error.__context__
+    reason: BaseException = error
+    context: BaseException | None = error
     while context is not None and context is not before:
         if type(context).__module__ != "sqlite3":  # of those peewee makes its own
             reason = context
-        context = context.__context__
+        context = None if context.__cause__ else context.__context__
     return reason
 
 
@@ -295,6 +303,12 @@ def connection() -> Any:
         _disconnect()
     _opened.file = file
     return database.connection()
+
+
+def no_room(error: Exception) -> bool:
+    """Whether a disk is full, as the database or the system puts it."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "disk is full" in str(error)
 
 
 def explain(error: Exception) -> str:
@@ -328,18 +342,37 @@ def migrate(path: str, *, create: bool) -> list[str]:
                 )
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         bind(path)
+        if not create:
+            _check_header(path)
         with turn(path, Waiting(_stopping)):
-            return _upgrade(path)
+            steps = _upgrade(path)
+        with write():
+            return steps  # whoever may only read it learns so now
     except Locked as error:
-        raise SpoolError(
+        raise TryAgainError(
             f"cannot use the database {path}: another program holds it ({path}-writers is locked)"
         ) from error
-    except (DatabaseError, OperationalError) as error:
-        raise SpoolError(f"cannot use the database {path}: {error}") from error
+    except DatabaseError as error:
+        # Without room for the file that SQLite maps into memory it reports an I/O error.
+        full = no_room(error) or not os.statvfs(directory).f_bavail
+        kind: type[FloodError] = NoRoomError if full else SpoolError
+        kind = TryAgainError if "locked" in str(error) else kind
+        raise kind(f"cannot use the database {path}: {explain(error)}") from error
     except OSError as error:
         raise SpoolError(
             f"cannot use the database {path} (in {directory}): {error.strerror}"
         ) from error
+
+
+def _check_header(path: str) -> None:
+    with open(path, "rb") as file:
+        header = file.read(len(_HEADER))
+    if header and header != _HEADER:
+        raise SpoolError(f"{path} is no SQLite database: correct --database (FLOOD_DATABASE)")
+    if not header:
+        raise SpoolError(
+            f"the database {path} is empty, it belongs to no spool yet: start flood-watch first"
+        )
 
 
 def _upgrade(path: str) -> list[str]:

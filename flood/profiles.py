@@ -215,9 +215,9 @@ def _hints(
     empty = [key for key in missing if any(_KEYS.get(e.key) == key for e in section.entries)]
     if empty:
         hints.append(f"without a value: {', '.join(empty)}")
-    # Only a near miss of a known key is quoted: anything else may be a secret that ends in "=".
-    unknown = [entry.key for entry in section.entries if entry.key not in _KEYS]
+    # The line is not quoted: part of it may be a secret, where "=" was forgotten.
+    unknown = {entry.key: entry.line for entry in section.entries if entry.key not in _KEYS}
     for key in missing:
         for near in difflib.get_close_matches(key.lower(), unknown, n=1, cutoff=0.8):
-            hints.append(f"is {printable(near)} meant to be {key}?")
+            hints.append(f"is line {unknown[near]} meant to be {key} = ...?")
     return hints

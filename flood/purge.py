@@ -8,7 +8,7 @@ from itertools import islice
 from logging import INFO, WARNING, getLogger
 from typing import Final
 
-from flood import log, models, queries, records
+from flood import log, models, queries, records, telling
 from flood.locks import PUT_LOCK, FileLock
 from flood.record_values import Reason
 from flood.spool import Found, Oddity, Spool
@@ -41,8 +41,13 @@ def purge(spool: Spool, now: datetime) -> int:
         while batch := list(islice(files, _BATCH)):
             gone = [path for path in batch if _remove(spool, path)]
             with models.write():
-                for row in queries.at_paths(gone, INCOMING_TMP).values():
-                    records.vanish(row.id, now, reason=_ABANDONED)
+                ended = [
+                    row
+                    for row in queries.at_paths(gone, INCOMING_TMP).values()
+                    if records.vanish(row.id, now, reason=_ABANDONED)
+                ]
+            for row in ended:
+                telling.ended(logger, row, _ABANDONED)
             deleted += len(gone)
         if alone:
             spool.remove_empty(INCOMING_TMP)

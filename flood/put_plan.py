@@ -71,18 +71,22 @@ def resolve(
     destination: Destination,
     *,
     recursive: bool,
+    spool: str,
     refusal: Callable[[str], str | None],
     stopping: Callable[[], bool],
 ) -> Plan:
-    """Return the plan for these command line arguments.
+    """Return the plan for these command line arguments; the server directory `spool` is no part of
+    it, where they contain that.
 
     Raises Stopped, or ConfigError if two files would get one key: neither may replace the other.
     """
     plan = Plan()
+    status = os.stat(spool)
+    own = (status.st_dev, status.st_ino)
     into = destination.into or len(arguments) > 1
     for argument in arguments:
         key = _below(destination.key, _base(argument)) if into else destination.key
-        for source in _sources(argument, key, recursive, plan):
+        for source in _sources(argument, key, recursive, own, plan):
             if stopping():
                 raise Stopped
             reason = refusal(source.key)
@@ -105,7 +109,9 @@ def _below(key: str, name: str) -> str:
     return f"{key}/{name}" if key and name else key or name
 
 
-def _sources(argument: str, key: str, recursive: bool, plan: Plan) -> Iterator[Source]:
+def _sources(
+    argument: str, key: str, recursive: bool, own: tuple[int, int], plan: Plan
+) -> Iterator[Source]:
     try:
         status = os.stat(argument)
     except (OSError, ValueError) as error:
@@ -116,12 +122,15 @@ def _sources(argument: str, key: str, recursive: bool, plan: Plan) -> Iterator[S
     elif not stat.S_ISDIR(status.st_mode):
         plan.problems.append(f"{argument}: it is no regular file")
     elif recursive:
-        yield from _walk(argument, key, plan)
+        if (status.st_dev, status.st_ino) == own:
+            plan.problems.append(f"{argument}: it is the spool itself")
+        else:
+            yield from _walk(argument, key, own, plan)
     else:
         plan.problems.append(f"{argument}: it is a directory: add -r to put what is in it")
 
 
-def _walk(top: str, key: str, plan: Plan) -> Iterator[Source]:
+def _walk(top: str, key: str, own: tuple[int, int], plan: Plan) -> Iterator[Source]:
     waiting = [(top, key)]
     while waiting:
         directory, prefix = waiting.pop()
@@ -140,7 +149,10 @@ def _walk(top: str, key: str, plan: Plan) -> Iterator[Source]:
                 plan.problems.append(f"{path}: {error.strerror}")
                 continue
             if stat.S_ISDIR(status.st_mode):
-                below.append((path, name))
+                if (status.st_dev, status.st_ino) == own:
+                    plan.warnings.append(f"{path}: the spool itself, skipped")
+                else:
+                    below.append((path, name))
             elif stat.S_ISREG(status.st_mode):
                 yield Source(path, name, status.st_size, False)
             elif stat.S_ISLNK(status.st_mode):

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 from flood import binding, models, records
 from flood.destination import Destination
-from flood.errors import FloodError, SpoolError
+from flood.errors import FloodError, NoRoomError, SpoolError
 from flood.put_copy import Copy
 from flood.record_values import Arrival, Reason
 from flood.spool import Spool
@@ -131,7 +131,8 @@ class Rows:
                 work()
         except (models.DatabaseError, OSError) as error:
             if required:
-                raise FloodError(f"cannot write to the database: {error}") from error
+                kind = NoRoomError if models.no_room(error) else FloodError
+                raise kind(f"cannot write to the database: {models.explain(error)}") from error
             self._recording = False
             self._notice(f"cannot write to the database ({error}): files are put without records")
 

@@ -78,6 +78,15 @@ def multipart_gone(record_id: int, upload_id: str) -> None:
         )
 
 
+def attempts_with(record_id: int, code: str) -> int:
+    """How many attempts of this record ended with this error code."""
+    row = models.execute(
+        "SELECT count(*) FROM retry_attempts WHERE record_id = ? AND error_code = ?",
+        (record_id, code),
+    ).fetchone()
+    return int(row[0])
+
+
 def outcomes(ids: Sequence[int]) -> dict[int, tuple[str, str | None, str | None]]:
     """State, error code, error message of these records."""
     found: dict[int, tuple[str, str | None, str | None]] = {}

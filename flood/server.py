@@ -52,7 +52,8 @@ class Server:
         self._clock = clock
         self._stop = stop
         self._tick = tick
-        self._watcher = Watcher(spool, INCOMING)
+        self._watcher = Watcher(spool, INCOMING, self._prepare_bucket)
+        self._prepared: set[str] = set()
         self._later = Later()
         self._files: dict[str, bool] = {}
         self._scans: list[Iterator[str]] = []
@@ -188,6 +189,7 @@ class Server:
         if not self._watcher.complete:
             interval = min(interval, LIMITED_RESCAN)
         self._next_scan = self._clock() + interval
+        self._prepared.clear()
         self._scans.append(self._watcher.scan(INCOMING))
         if self._takes is None:
             self._takes = self._in_processing()
@@ -202,7 +204,6 @@ class Server:
             if path not in self._later and not self._intake.door.ignores(path):
                 self._later.add(Candidate(path, begun=True), Why.WRITING, None, now)
         for directory in news.directories:
-            self._prepare_bucket(directory)
             self._scans.append(self._watcher.scan(directory))
         if news.overflow:
             log.event(logger, WARNING, "missed events", next="everything is scanned")
@@ -222,7 +223,10 @@ class Server:
 
     def _prepare_bucket(self, directory: str) -> None:
         parts = directory.split("/")
-        if len(parts) == 3 and parts[1] in self._profiles() and layout.is_name(parts[2]):
+        if len(parts) != 3 or directory in self._prepared:
+            return
+        if parts[1] in self._profiles() and layout.is_name(parts[2]):
+            self._prepared.add(directory)
             try:
                 self._spool.prepare_destination(parts[1], parts[2])
             except SpoolError as error:

@@ -138,6 +138,14 @@ class Spool:
         """Whether anything at all lies at `path`."""
         return os.path.lexists(self.absolute(path))
 
+    def oddity(self, path: str) -> str | None:
+        """What lies at `path` in words, if it is neither a regular file nor a directory."""
+        try:
+            mode = os.lstat(self.absolute(path)).st_mode
+        except OSError:
+            return None
+        return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else _kind(mode)
+
     def vacant(self, path: str) -> bool:
         """Whether nothing lies at `path`, after removing directories there that hold no file: a
         file that was taken away, or a crash, may have left them."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
@@ -74,7 +75,8 @@ def duration_text(seconds: float) -> str:
         count, rest = divmod(Fraction(seconds), _SECONDS[unit])
         if count and not rest:
             return f"{count}{unit}"
-    return f"{Fraction(seconds).numerator}s" if seconds == int(seconds) else f"{seconds!r}s"
+    # Not repr alone, which writes what is very short with an exponent.
+    return f"{int(seconds)}s" if seconds == int(seconds) else f"{Decimal(repr(seconds)):f}s"
 
 
 def size_text(count: int) -> str:

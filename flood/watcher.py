@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from logging import ERROR, WARNING, getLogger
 from typing import Any, Final
@@ -26,7 +26,12 @@ _MASK: Final = (
 # Which limit of the kernel's an error means, with what it counts.
 _KNOBS: Final = {
     errno.ENOSPC: ("max_user_watches", "directories"),
-    errno.EMFILE: ("max_user_instances", "programs"),
+    errno.EMFILE: ("max_user_instances", "trees"),
+}
+# The same within a user namespace, as of a container (user_namespaces(7)).
+_USER: Final = {
+    "max_user_watches": "max_inotify_watches",
+    "max_user_instances": "max_inotify_instances",
 }
 _GONE: Final = flags.IGNORED | flags.DELETE_SELF | flags.UNMOUNT
 
@@ -50,13 +55,16 @@ class News:
 class Watcher:
     """inotify watches on every directory below one directory of the spool.
 
-    Without any watch, as when the kernel's limits are reached, `complete` is False and only scans
-    find what arrives.
+    `seen` is told of each directory that a scan finds. Without any watch, as when the kernel's
+    limits are reached, `complete` is False and only scans find what arrives.
     """
 
-    def __init__(self, spool: Spool, root: str) -> None:
+    def __init__(
+        self, spool: Spool, root: str, seen: Callable[[str], None] = lambda _directory: None
+    ) -> None:
         self._spool = spool
         self._root = root
+        self._seen = seen
         self._paths: dict[int, str] = {}
         self._watches: dict[str, int] = {}
         self._events: INotify | None = None
@@ -108,6 +116,7 @@ class Watcher:
             current = waiting.pop()
             if not self.watch(current):
                 continue
+            self._seen(current)
             try:
                 with os.scandir(self._spool.absolute(current)) as entries:
                     for entry in entries:
@@ -203,8 +212,14 @@ class Watcher:
         self.complete = False
         if not self._first_time("", error):
             return
-        knob, purpose = _KNOBS[error.errno]
-        limit = _limit(knob)
+        name, purpose = _KNOBS[error.errno]
+        limits = {
+            knob: limit
+            for knob in (f"fs.inotify.{name}", f"user.{_USER[name]}")
+            if (limit := _limit(knob))
+        }
+        knob = min(limits, key=limits.__getitem__, default=f"fs.inotify.{name}")
+        limit = limits.get(knob, 0)
         log.event(
             logger,
             ERROR,
@@ -212,7 +227,7 @@ class Watcher:
             path=directory,
             reason=f"this user may watch {limit} {purpose}: until that is raised, files are found "
             "by scanning, more slowly",
-            run=f"sysctl fs.inotify.{knob}={max(2 * limit, 1024)}",
+            run=f"sysctl {knob}={max(2 * limit, 1024)}",
         )
 
 
@@ -241,7 +256,7 @@ def _drop(news: News, directory: str) -> None:
 
 def _limit(knob: str) -> int:
     try:
-        with open(f"/proc/sys/fs/inotify/{knob}", encoding="ascii") as file:
+        with open(f"/proc/sys/{knob.replace('.', '/')}", encoding="ascii") as file:
             return int(file.read())
     except (OSError, ValueError):
         return 0

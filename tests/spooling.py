@@ -221,7 +221,7 @@ def _select(sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:
 def house(directory: Path) -> Iterator[House]:
     """Make a spool below a directory, with the models bound to its database."""
     database = directory / "flood.db"
-    database.write_bytes(_new_database())
+    database.write_bytes(new_database())
     models.bind(str(database))
     spool = Spool(str(directory / "spool"))
     spool.prepare()
@@ -258,7 +258,7 @@ def deaths(
 
 
 @cache
-def _new_database() -> bytes:
+def new_database() -> bytes:
     """A migrated database with the queue's tables; made once, as it takes a while."""
     with tempfile.TemporaryDirectory() as directory:
         path = f"{directory}/flood.db"

@@ -34,6 +34,8 @@ class Agent:
     clock: Callable[[], float]
     uniform: Callable[[float, float], float]
     stopping: Callable[[], bool]
+    #: Multipart uploads that the store does not let go, of which the log has told.
+    left_behind: set[str] = field(default_factory=set)
     _away: bool = False
     _uploaders: dict[str, Uploader] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)

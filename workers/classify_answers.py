@@ -143,10 +143,10 @@ ANSWERS: Final = (
         codes=("QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"),
     ),
     Rule(
-        PERMANENT,
+        TRANSIENT,
         None,
         "the store has no room left",
-        "make room, then retry the file",
+        f"make room; {AGAIN}",
         statuses=(507,),
     ),
     Rule(

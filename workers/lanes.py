@@ -7,11 +7,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Generic, TypeVar
 
+from workers.transfer import Interrupted
+
 Ticket = TypeVar("Ticket")
 Result = TypeVar("Result")
 
 # How long close() waits in all for threads that are in the middle of something.
 _PATIENCE: Final = 1.0
+_TICK: Final = 0.1
 
 
 class Lanes(Generic[Ticket, Result]):
@@ -78,6 +81,23 @@ class Lanes(Generic[Ticket, Result]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def carried(call: Callable[[], Result], given_up: Callable[[], bool]) -> Result:
+    """What the call answers or raises, asked for in a thread of its own.
+
+    Raises Interrupted as soon as `given_up` says so, and leaves the call to its own time-outs: a
+    store that does not answer must not hold up a stop.
+    """
+    with Lanes[None, Result](1, "flood-call") as lanes:
+        lanes.start(None, call)
+        while (finished := lanes.next(_TICK)) is None:
+            if given_up():
+                raise Interrupted
+    result = finished[1]
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def _carry(

@@ -10,7 +10,7 @@ from flood.layout import MAX_KEY_BYTES
 from flood.states import PERMANENT
 from workers.classify import classify
 from workers.failures import KeyNotUtf8, KeyTooLong
-from workers.lanes import Lanes
+from workers.lanes import Lanes, carried
 from workers.s3_abort import abort
 from workers.s3_bucket import Buckets
 from workers.s3_client import Clients
@@ -128,8 +128,18 @@ class S3:
             return KeyTooLong(f"the key has {length} bytes, and S3 allows {MAX_KEY_BYTES}")
         if upload.multipart_upload_id is not None:
             try:
-                self.abort_multipart(upload.bucket, upload.key, upload.multipart_upload_id)
+                carried(
+                    partial(
+                        self.abort_multipart,
+                        upload.bucket,
+                        upload.key,
+                        upload.multipart_upload_id,
+                    ),
+                    watch.expired,
+                )
                 hooks.multipart_ended(upload)
+            except Interrupted as error:
+                return error
             except Exception as error:  # noqa: BLE001  every failure is an outcome
                 # Where the store forbids it, trying again would not help either.
                 if classify(error).kind != PERMANENT:

@@ -2,17 +2,18 @@
 
 import logging
 import secrets
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from flood.log import event
 from flood.providers import Provider
 from flood.states import TRANSIENT
 from workers.classify import classify
-from workers.lanes import Lanes
+from workers.lanes import Lanes, carried
 from workers.s3_abort import abort, clear_leftovers
 from workers.s3_client import Clients
 from workers.s3_verify import Sent, bare, confirm, digest_algorithm
@@ -30,6 +31,9 @@ _MIB: Final = 1024**2
 # A part is worth more than one try, else a blip costs the whole file. The pauses are seconds.
 _PAUSES: Final = (0.2, 0.6)
 _TICK: Final = 0.1
+_LAST_WORDS: Final = 1.0
+
+_Answer = TypeVar("_Answer")
 
 # What tells this upload's object from an earlier one of the same key and size.
 _MARK: Final = "flood-upload"
@@ -67,21 +71,24 @@ class Multipart:
 
         Raises Interrupted, or what classify knows.
         """
-        clear_leftovers(self.clients, self.upload)
+        self._ask(partial(clear_leftovers, self.clients, self.upload))
         mark = secrets.token_hex(16)
-        upload_id = self._create(mark)
+        upload_id = self._ask(partial(self._create, mark))
         whole = False
         try:
             hooks.multipart_started(self.upload, upload_id)
             parts = self._send_parts(upload_id)
-            sent = self._complete(upload_id, parts, mark)
+            sent = self._ask(partial(self._complete, upload_id, parts, mark))
             whole = True
         finally:
             self.source.close()
             gone = whole or self._abort(upload_id)
             if gone:
                 _tell_ended(hooks, self.upload)
-        return confirm(self.clients.main, self.provider, self.upload, sent)
+        return self._ask(partial(confirm, self.clients.main, self.provider, self.upload, sent))
+
+    def _ask(self, call: Callable[[], _Answer]) -> _Answer:
+        return carried(call, self.watch.expired)
 
     def _names(self, upload_id: str) -> dict[str, str]:
         return {"Bucket": self.upload.bucket, "Key": self.upload.key, "UploadId": upload_id}
@@ -183,9 +190,12 @@ class Multipart:
         return head if head.get("Metadata", {}).get(_MARK) == mark else None
 
     def _abort(self, upload_id: str) -> bool:
+        # Where the worker is to stop, the store has a moment for it; the next attempt does it else.
+        call = partial(abort, self.clients, self.upload.bucket, self.upload.key, upload_id)
+        given_up = Watch(self.watch.expired, time.monotonic, _LAST_WORDS).expired
         try:
-            abort(self.clients, self.upload.bucket, self.upload.key, upload_id)
-        except Exception as error:  # noqa: BLE001  the reason to abort must not be hidden
+            carried(call, given_up)
+        except (Exception, Interrupted) as error:  # noqa: BLE001  the reason to abort must not be hidden
             event(
                 _log,
                 logging.WARNING,

@@ -8,7 +8,7 @@ from logging import ERROR, INFO, WARNING, getLogger
 from typing import Any, Final
 
 from flood import claims as claiming
-from flood import log, models, records
+from flood import log, models, queries, records
 from flood.layout import Place
 from flood.record_values import Claimed, Proof, Reason
 from flood.spool import Spool, Vanished, identity_of
@@ -20,6 +20,8 @@ from workers.transfer import Receipt
 
 #: How long a file waits whose move failed, as on a full disk, in seconds.
 MOVE_AGAIN: Final = 60.0
+#: It is doubled each time, up to this.
+MOVE_AGAIN_AT_MOST: Final = 3600.0
 
 #: Enqueues the retry of one record: id, profile, bucket, when (aware), retries left after it.
 Schedule = Callable[[int, str, str, datetime, int], None]
@@ -89,11 +91,13 @@ def _settle(agent: Agent, decision: Decision, schedule: Schedule, now: datetime)
         reason = Reason(
             INTERRUPTED,
             "cannot_move",
-            f"the file cannot leave processing ({error.strerror}): it is tried again in a minute",
+            f"the file cannot leave processing ({error.strerror}): it is tried again soon",
         )
         # What is proven needs no second upload, only the move.
         proof = _proof(decision.receipt) if isinstance(decision, Prove) else None
-        records.release(claim, reason, now, MOVE_AGAIN, proof)
+        before = queries.attempts_with(claim.id, reason.code)
+        seconds = min(MOVE_AGAIN * 2.0 ** min(before, 10), MOVE_AGAIN_AT_MOST)
+        records.release(claim, reason, now, seconds, proof)
         return _Line(ERROR, "cannot move", claim, {"error": reason.code, "reason": reason.message})
     if isinstance(decision, Missing):
         return _missing(agent, claim, now)
@@ -160,14 +164,29 @@ def _missing(agent: Agent, claim: Claimed, now: datetime) -> _Line:
     if found is None:
         records.gone(claim, now)
         reason = records.VANISHED
-        return _Line(
-            ERROR, "failed", claim, {"to": FAILED, "error": reason.code, "reason": reason.message}
-        )
+        facts = {"from_": PROCESSING, "to": FAILED}
+        facts |= {"error": reason.code, "reason": reason.message}
+        return _Line(ERROR, "failed", claim, facts)
     if found.state == COMPLETED:
         records.complete(claim, found.path, Proof(None, None, None, claim.identity.size), now)
-        return _Line(INFO, "completed", claim, {"to": COMPLETED, "size": claim.identity.size})
+        return _Line(
+            INFO,
+            "completed",
+            claim,
+            {"from_": PROCESSING, "to": COMPLETED, "size": claim.identity.size},
+        )
     records.fail(claim, found.path, records.GIVEN_UP, now)
-    return _Line(ERROR, "failed", claim, {"to": FAILED, "error": records.GIVEN_UP.code})
+    return _Line(
+        ERROR,
+        "failed",
+        claim,
+        {
+            "from_": PROCESSING,
+            "to": FAILED,
+            "error": records.GIVEN_UP.code,
+            "reason": records.GIVEN_UP.message,
+        },
+    )
 
 
 def _move(spool: Spool, claim: Claimed, state: str) -> Place:

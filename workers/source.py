@@ -19,11 +19,15 @@ Algorithm = Literal["md5", "crc32"]
 class Watch:
     """Knows when running transfers have to end; any thread may ask.
 
-    `stopping` is the worker's own question; `clock` gives seconds that never go back.
+    `stopping` is the worker's own question; `clock` gives seconds that never go back; after a stop
+    transfers may go on for `grace` seconds.
     """
 
-    def __init__(self, stopping: Callable[[], bool], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, stopping: Callable[[], bool], clock: Callable[[], float], grace: float = GRACE
+    ) -> None:
         self._stopping = stopping
+        self._grace = grace
         self._clock = clock
         self._deadline: float | None = None
         self._cut = threading.Event()
@@ -37,7 +41,7 @@ class Watch:
         if self._cut.is_set():
             return True
         if self._deadline is None and self._stopping():
-            self._deadline = self._clock() + GRACE
+            self._deadline = self._clock() + self._grace
         if self._deadline is not None and self._clock() >= self._deadline:
             self._cut.set()
         return self._cut.is_set()

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Collection
 from datetime import timedelta
-from logging import ERROR, INFO, WARNING, getLogger
+from logging import DEBUG, INFO, WARNING, getLogger
 from typing import Final
 
 from flood import claims as claiming
-from flood import log, models, queries, records
+from flood import log, models, queries, records, telling
 from flood.layout import Place
 from flood.record_values import Claimed, Reason, Row
-from flood.states import FAILED, INCOMING, INCOMING_TMP, LOST, PROCESSING
+from flood.states import INCOMING, INCOMING_TMP, LOST, PROCESSING
 from workers import settle
 from workers.agent import Agent
 from workers.backoff import delay
@@ -130,19 +130,7 @@ def _find_vanished(agent: Agent) -> None:
             with models.write():
                 missing = [row for row in missing if records.vanish(row.id, agent.now(), BEFORE)]
         for row in missing:
-            log.event(
-                logger,
-                ERROR,
-                "failed",
-                record=row.id,
-                profile=row.profile,
-                bucket=row.bucket,
-                key=row.key,
-                from_=row.state,
-                to=FAILED,
-                error=records.VANISHED.code,
-                reason=records.VANISHED.message,
-            )
+            telling.ended(logger, row, records.VANISHED)
 
 
 def _anywhere(agent: Agent, row: Row) -> bool:
@@ -159,9 +147,11 @@ def _abort_leftovers(agent: Agent) -> None:
             agent.uploader(profile).abort_multipart(bucket, key, upload_id)
         except Exception as error:  # noqa: BLE001  the next sweep tries again
             verdict = classify(error)
+            level = DEBUG if upload_id in agent.left_behind else WARNING
+            agent.left_behind.add(upload_id)
             log.event(
                 logger,
-                WARNING,
+                level,
                 "multipart upload stays",
                 record=record_id,
                 profile=profile,

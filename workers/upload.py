@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -16,14 +17,12 @@ from workers.backoff import decide
 from workers.classify import Verdict, classify
 from workers.classify_rule import AGAIN
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
-from workers.lanes import Lanes
+from workers.lanes import carried
 from workers.source import Watch
 from workers.transfer import Hooks, Interrupted, Receipt, Upload, Uploader
 
 #: Decisions are settled together, at most so many seconds after the first of them.
 GROUPING: Final = 0.1
-
-_TICK: Final = 0.1
 
 #: What a message says where no retry is left.
 TRIED: Final = "it was tried again and again"
@@ -38,13 +37,24 @@ _WRITING: Final = Verdict(
 )
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A file on its way; `changed_ns` is when its inode last changed, in nanoseconds: an owner can
+    set a file's times back, that one nobody can."""
+
+    claim: Claimed
+    upload: Upload
+    identity: Identity
+    changed_ns: int
+
+
 def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]:
     """Upload these records, all of one profile with one bucket; yield decisions in groups.
 
     Files stay open until the group that decides on them has been settled, which is when the next
     one is asked for.
     """
-    opened: dict[int, tuple[Claimed, Upload, Identity]] = {}
+    opened: dict[int, _Opened] = {}
     proven: list[int] = []
     try:
         early: list[Decision] = []
@@ -57,14 +67,14 @@ def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]
         if opened:
             yield from _transfer(agent, opened)
     finally:
-        for descriptor in (*proven, *(upload.descriptor for _, upload, _ in opened.values())):
+        for descriptor in (*proven, *(one.upload.descriptor for one in opened.values())):
             os.close(descriptor)
 
 
 def _open(
     agent: Agent,
     claim: Claimed,
-    opened: dict[int, tuple[Claimed, Upload, Identity]],
+    opened: dict[int, _Opened],
     proven: list[int],
 ) -> Decision | None:
     """Open the claimed file, or decide at once; `proven` gets descriptors of files that need no
@@ -101,48 +111,42 @@ def _open(
         size=identity.size,
         multipart_upload_id=claim.multipart_upload_id,
     )
-    opened[claim.id] = (claim, upload, identity)
+    opened[claim.id] = _Opened(claim, upload, identity, os.fstat(descriptor).st_ctime_ns)
     return None
 
 
-def _transfer(
-    agent: Agent, opened: dict[int, tuple[Claimed, Upload, Identity]]
-) -> Iterator[list[Decision]]:
-    first = next(iter(opened.values()))[0]
+def _transfer(agent: Agent, opened: dict[int, _Opened]) -> Iterator[list[Decision]]:
+    first = next(iter(opened.values())).claim
     uploader = agent.uploader(first.profile)
     error = _bucket_error(agent, uploader, first.bucket)
     if error is not None:
         verdict = classify(error)
-        yield [_decision(agent, claim, identity, verdict) for claim, _, identity in opened.values()]
+        yield [_decision(agent, one.claim, one.identity, verdict) for one in opened.values()]
         return
     pending: list[Decision] = []
     since = 0.0
-    uploads = [upload for _, upload, _ in opened.values()]
-    hooks = _hooks(agent, {record_id: claim for record_id, (claim, _, _) in opened.items()})
+    uploads = [one.upload for one in opened.values()]
+    hooks = _hooks(agent, {record_id: one.claim for record_id, one in opened.items()})
     for outcome in uploader.transfer(uploads, hooks):
         if outcome is not None:
-            claim, upload, identity = opened[outcome[0].record_id]
             since = since if pending else agent.clock()
-            pending.append(_judge(agent, claim, upload, identity, outcome[1]))
+            pending.append(_judge(agent, opened[outcome[0].record_id], outcome[1]))
         if pending and (outcome is None or agent.clock() - since >= GROUPING):
             yield pending
             for decision in pending:
-                os.close(opened.pop(decision.claim.id)[1].descriptor)
+                os.close(opened.pop(decision.claim.id).upload.descriptor)
             pending = []
     if pending:
         yield pending
 
 
 def _bucket_error(agent: Agent, uploader: Uploader, bucket: str) -> BaseException | None:
-    """Ask for the bucket in a thread of its own: a store that does not answer must not hold up the
-    stop."""
     watch = Watch(agent.stopping, agent.clock)
-    with Lanes[None, None](1, "flood-bucket") as lanes:
-        lanes.start(None, partial(uploader.ensure_bucket, bucket))
-        while (finished := lanes.next(_TICK)) is None:
-            if watch.expired():
-                return Interrupted()
-    return finished[1]
+    try:
+        carried(partial(uploader.ensure_bucket, bucket), watch.expired)
+    except (Exception, Interrupted) as error:  # noqa: BLE001  every failure is an outcome
+        return error
+    return None
 
 
 def _hooks(agent: Agent, claims: dict[int, Claimed]) -> Hooks:
@@ -157,19 +161,16 @@ def _hooks(agent: Agent, claims: dict[int, Claimed]) -> Hooks:
     return Hooks(stopping=agent.stopping, multipart_started=started, multipart_ended=ended)
 
 
-def _judge(
-    agent: Agent,
-    claim: Claimed,
-    upload: Upload,
-    identity: Identity,
-    outcome: Receipt | BaseException,
-) -> Decision:
-    now = identity_of(os.fstat(upload.descriptor))
+def _judge(agent: Agent, one: _Opened, outcome: Receipt | BaseException) -> Decision:
+    status = os.fstat(one.upload.descriptor)
+    now = identity_of(status)
     if not isinstance(outcome, Receipt):
-        return _decision(agent, claim, now, classify(outcome))
-    if now != identity:
-        return _decision(agent, claim, now, _CHANGED)
-    return Prove(claim, outcome, upload.descriptor)
+        return _decision(agent, one.claim, now, classify(outcome))
+    touched = status.st_ctime_ns != one.changed_ns
+    # Removing or renaming it counts as a change, too; the settlement sees to that.
+    if now != one.identity or (touched and agent.spool.identify(one.claim.path) == now):
+        return _decision(agent, one.claim, now, _CHANGED)
+    return Prove(one.claim, outcome, one.upload.descriptor)
 
 
 def _decision(agent: Agent, claim: Claimed, identity: Identity, verdict: Verdict) -> Decision:

@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FloodError as error:
         for line in str(error).splitlines():
             terminal.problem(line)
-        return error.exit_status
+        return EXIT_INTERRUPTED if stop.is_set() else error.exit_status
     finally:
         models.close()
 
@@ -129,6 +129,7 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
         options.names[:-1],
         target,
         recursive=options.recursive,
+        spool=spool.root,
         refusal=Refusal(
             settings.ignore, normalizes=profiles[target.profile].provider.normalizes_keys
         ),
@@ -204,7 +205,7 @@ def _deliver(
                 copier,
                 rows,
                 delivered,
-                patience=PATIENCE if watching(spool) else 0.0,
+                patience=PATIENCE,
                 clock=time.monotonic,
                 pause=pause,
                 stopping=stop.is_set,

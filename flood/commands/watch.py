@@ -1,6 +1,5 @@
 """flood-watch: takes files from a directory tree into the spool."""
 
-import errno
 import os
 import sys
 import time
@@ -24,7 +23,6 @@ from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_OK, EXIT_TRY_AGAIN
 from flood.stop import Stop
 from flood.tasks import enqueue
-from flood.text import printable
 from huey_config import huey
 
 logger = getLogger("flood.watch")
@@ -53,14 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _watch(settings, stop)
     except FloodError as error:
-        for line in str(error).splitlines():
-            print(f"flood-watch: {printable(line)}", file=sys.stderr)
+        log.fatal("flood-watch", str(error))
         return error.exit_status
     except (OSError, models.DatabaseError) as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        full = full or "disk is full" in str(error)
-        print(f"flood-watch: cannot go on: {printable(str(error))}", file=sys.stderr)
-        return EXIT_TRY_AGAIN if full else EXIT_FAILED
+        log.fatal("flood-watch", f"cannot go on: {models.explain(error)}")
+        return EXIT_TRY_AGAIN if models.no_room(error) else EXIT_FAILED
     return EXIT_OK
 
 

@@ -255,6 +255,23 @@ def test_a_file_that_changes_while_it_is_sent(
     assert decision.identity == house.spool.identify(claim.path)
 
 
+def test_a_file_whose_content_changes_while_it_is_sent_with_its_times_put_back(
+    house: House, uploader: Uploader, bucket: str
+) -> None:
+    [claim] = claimed(house, bucket, {"key": b"x"})
+    path = house.spool.absolute(claim.path)
+
+    def rewrite(_upload: Upload) -> None:
+        times = os.stat(path)
+        with open(path, "r+b") as file:
+            file.write(b"y")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    [decision] = decide(house.agent(Meddler(uploader, rewrite)), [claim])
+    assert isinstance(decision, TryAgain)
+    assert decision.reason.code == "changed"
+
+
 def test_a_file_that_is_removed_while_it_is_sent(
     house: House, uploader: Uploader, bucket: str
 ) -> None:

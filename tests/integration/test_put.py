@@ -284,6 +284,20 @@ def test_an_ignored_name_can_be_taken_back(place: Place) -> None:
     assert place.put("--ignore", "!*.tmp", "x.tmp", "s3://p/box/").returncode == 0
 
 
+def test_the_spool_is_no_source(place: Place) -> None:
+    place.write("tree/file", b"x")
+    os.rename(place.root, place.home / "tree/spool")
+    os.symlink(place.home / "tree/spool", place.root)
+
+    itself = place.put("-r", "tree/spool", "s3://p/box")
+    around = place.put("-r", "tree", "s3://p/box")
+
+    assert (itself.returncode, around.returncode) == (1, 0)
+    assert "tree/spool: it is the spool itself" in itself.stderr
+    assert "tree/spool: the spool itself, skipped" in around.stderr
+    assert place.files() == {"p/box/tree/file": b"x"}
+
+
 def test_links_and_special_files(place: Place) -> None:
     place.write("tree/real", b"real")
     (place.home / "tree/link").symlink_to("real")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flood.states import PERMANENT
+from flood.states import PERMANENT, TRANSIENT
 from tests.faults import Answer, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
@@ -140,7 +140,7 @@ def test_what_is_no_store_is_told(uploader: Uploader, proxy: FaultProxy, answer:
     proxy.inject(answer, "GET", LIST)
     with pytest.raises(NotS3, match=proxy.url) as caught:
         uploader.ensure_bucket("bucket")
-    assert classify(caught.value).kind == PERMANENT
+    assert classify(caught.value).kind == TRANSIENT  # a network that wants a login does the same
 
 
 def listing(*names: str, token: str = "") -> Answer:

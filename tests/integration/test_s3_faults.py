@@ -235,7 +235,7 @@ def test_an_http_proxy_refuses(
         (s3_error(501, "NotImplemented", "A header you provided"), PERMANENT, None),
         (s3_error(400, "NeverHeardOf", "Something new"), PERMANENT, None),
         (s3_error(500, "NeverHeardOf", "Something new"), TRANSIENT, None),
-        (s3_error(507, "InsufficientStorage", "Full"), PERMANENT, None),
+        (s3_error(507, "InsufficientStorage", "Full"), TRANSIENT, None),
         (Answer(505), PERMANENT, "http_505"),
         (Answer(413, b"<html>", {"Content-Type": "text/html"}), PERMANENT, "http_413"),
         (Answer(301, b"", {"Location": "http://127.0.0.1:1/"}), PERMANENT, "http_301"),

@@ -99,6 +99,53 @@ def test_what_takes_too_long_is_interrupted(
     assert rclone_server.unfinished(bucket) == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "uploads"),  # what an earlier attempt left
+        ("POST", r"\?uploads"),
+        ("POST", "uploadId"),
+        ("HEAD", ""),
+    ],
+    ids=["leftovers", "create", "complete", "head"],
+)
+def test_no_request_of_a_large_file_holds_a_stop_up(
+    proxy: FaultProxy, bucket: str, opened: Open, method: str, path: str
+) -> None:
+    record = Record()
+    proxy.inject(Stall("request"), method, path, times=None)
+    with closing(boto3_uploader(profile(proxy.url), clock=LeapingClock(record.stop))) as uploader:
+        upload = Upload(1, bucket, "key", opened(bytes(LARGE)), LARGE)
+
+        def wait() -> None:
+            wait_until(lambda: proxy.count(method, path) > 0)
+            record.stop.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+        began = time.monotonic()
+        assert isinstance(send(uploader, upload, record), Interrupted)
+        assert time.monotonic() - began < 8.0
+    proxy.down()
+    wait_until(lambda: not flood_threads())
+
+
+def test_a_store_that_hangs_when_a_stopped_upload_is_aborted(
+    proxy: FaultProxy, bucket: str, opened: Open
+) -> None:
+    """The next attempt aborts it, as its id stays recorded."""
+    record = Record()
+    proxy.inject(Stall("request"), "PUT", times=None)
+    proxy.inject(Stall("request"), "DELETE", times=None)
+    with closing(boto3_uploader(profile(proxy.url), clock=LeapingClock(record.stop))) as uploader:
+        upload = Upload(1, bucket, "key", opened(bytes(LARGE)), LARGE)
+        stop_during_put(record, proxy)
+        began = time.monotonic()
+        assert isinstance(send(uploader, upload, record), Interrupted)
+        assert time.monotonic() - began < 8.0
+    proxy.down()
+    assert [name for name, _ in record.events] == ["started"]
+
+
 @pytest.mark.parametrize("size", [4, LARGE], ids=["small", "large"])
 def test_the_callers_own_interrupt_goes_through(
     rclone_server: S3Server, proxy: FaultProxy, bucket: str, opened: Open, size: int

@@ -133,7 +133,7 @@ def test_unknown_codes_go_by_status(status: int, code: str) -> None:
     if code in known or str(status) in known:
         return
     expected = TRANSIENT if status >= 500 or status in (408, 425, 429, 499) else PERMANENT
-    if status in (501, 505, 507):
+    if status in (501, 505):
         expected = PERMANENT
     assert classify(answer(code, status)).kind == expected
 
@@ -157,7 +157,7 @@ def test_bare_errors_of_the_system(number: int) -> None:
         (failures.ContradictedByHead("another size"), TRANSIENT, "contradicted_by_head"),
         (failures.BucketMissing("no bucket"), PERMANENT, "NoSuchBucket"),
         (failures.InvalidBucket("no name"), PERMANENT, "InvalidBucketName"),
-        (failures.NotS3("no store"), PERMANENT, "not_s3"),
+        (failures.NotS3("no store"), TRANSIENT, "not_s3"),
         (failures.KeyNotUtf8("no text"), PERMANENT, "key_not_utf8"),
         (failures.KeyTooLong("too long"), PERMANENT, "key_too_long"),
         (failures.LocalReadError("unreadable"), PERMANENT, "local_io"),

@@ -42,7 +42,8 @@ def problems(tmp_path: Path, text: str | bytes) -> list[str]:
     with pytest.raises(CredentialsError) as caught:
         read(tmp_path, text)
     assert SECRET not in str(caught.value)
-    lines = str(caught.value).splitlines()
+    *lines, last = str(caught.value).splitlines()
+    assert last.endswith(": this file was taken because --credentials names it")
     assert all(line.startswith(f"{tmp_path / 'given'}: ") for line in lines)
     return [line.removeprefix(f"{tmp_path / 'given'}: ") for line in lines]
 
@@ -110,7 +111,7 @@ def test_every_missing_key_of_every_profile_is_named(tmp_path: Path) -> None:
         "profile two: missing: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION",
         "profile three: missing: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, "
         "AWS_ENDPOINT; write AWS_REGION = auto; without a value: AWS_ACCESS_KEY_ID; "
-        "is aws_regin meant to be AWS_REGION?",
+        "is line 6 meant to be AWS_REGION = ...?",
         "profile four: missing: AWS_REGION; write AWS_REGION = us-west-004",
         "profile five: missing: AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT",
         "profile six: missing: provider; write provider = one of amazon, cloudflare, backblaze, s3",

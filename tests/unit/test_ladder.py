@@ -17,9 +17,9 @@ LADDER = (
     "flood flood.bell flood.commands flood.endpoints flood.expand flood.ini flood.migrations"
     " flood.providers flood.states flood.stop flood.syscalls flood.temporary flood.text flood.units"
     " flood.writers"
-    " workers workers.classify_rule workers.lanes workers.transfer",
+    " workers workers.classify_rule workers.transfer",
     "flood.errors flood.kinds flood.layout flood.log flood.profiles flood.terminal"
-    " workers.backoff workers.classify_answers workers.classify_transport",
+    " workers.backoff workers.classify_answers workers.classify_transport workers.lanes",
     "flood.consumers flood.credentials flood.destination flood.models flood.options flood.spool"
     " workers.failures workers.s3_client",
     "flood.binding flood.config_files flood.door flood.locks flood.put_plan flood.room"
@@ -27,7 +27,7 @@ LADDER = (
     " workers.classify_local workers.s3_bucket workers.source",
     "flood.claims flood.command_line flood.put_copy flood.put_locks flood.put_outcome"
     " flood.queries flood.whereabouts workers.classify workers.decisions workers.s3_verify",
-    "flood.config flood.home flood.put_wait flood.records workers.s3_abort",
+    "flood.config flood.home flood.put_wait flood.records flood.telling workers.s3_abort",
     "flood.intake flood.purge flood.put_rows flood.startup workers.agent workers.s3_multipart",
     "flood.later flood.put huey_config workers.s3 workers.settle workers.upload",
     "flood.server workers.sweep",

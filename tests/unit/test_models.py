@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from flood import models
 from flood.errors import SpoolError
 from flood.models import FileRecord, RetryAttempt, SpoolInfo, name_from, name_value
-from tests.spooling import START, House, fork
+from tests.spooling import START, House, fork, new_database
 
 zones = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(
     lambda offset: timezone(timedelta(minutes=offset // timedelta(minutes=1)))
@@ -185,7 +185,10 @@ def test_a_new_database_belongs_to_its_user_alone(path: str) -> None:
 def test_an_empty_file_becomes_a_database(path: str) -> None:
     """A first start died between making the file and filling it."""
     Path(path).touch()
-    assert models.migrate(path, create=False) == ["0001_initial"]
+    with pytest.raises(SpoolError, match="empty.*start flood-watch first"):
+        models.migrate(path, create=False)
+    assert os.path.getsize(path) == 0
+    assert models.migrate(path, create=True) == ["0001_initial"]
 
 
 def test_who_must_not_create_is_told_what_to_do(path: str) -> None:
@@ -207,7 +210,7 @@ def test_a_newer_schema_is_refused(path: str) -> None:
 @pytest.mark.parametrize("create", [True, False])
 def test_what_is_no_database_is_refused(path: str, create: bool) -> None:
     Path(path).write_bytes(b"something else entirely " * 100)
-    with pytest.raises(SpoolError, match="cannot use the database"):
+    with pytest.raises(SpoolError, match="cannot use the database|is no SQLite database"):
         models.migrate(path, create=create)
     assert Path(path).read_bytes() == b"something else entirely " * 100
 
@@ -328,6 +331,64 @@ def test_a_transaction_that_sqlite_ended_by_itself_hides_no_reason(house: House)
         broken_off()
     with models.write():
         assert models.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_full_disk_is_told_although_sqlite_has_nothing_to_roll_back(house: House) -> None:
+    """SQLite rolls back by itself, and peewee's rollback then fails with other words."""
+
+    class Full(Exception):
+        pass
+
+    def commit() -> None:
+        models.execute("ROLLBACK")
+        raise models.OperationalError("database or disk is full")
+
+    def within() -> None:
+        with models.write():
+            commit()
+
+    try:
+        raise Full
+    except Full:  # what went wrong before has nothing to do with it
+        with pytest.raises(models.DatabaseError, match="disk is full"):
+            within()
+
+
+def test_a_database_that_was_deleted_is_not_made_anew(house: House) -> None:
+    with models.write():
+        record()
+    os.unlink(house.database)
+    for _ in range(2):
+        with pytest.raises(models.DatabaseError, match="unable to open"), models.write():
+            pass
+        with pytest.raises(models.DatabaseError, match="unable to open"):
+            models.execute("SELECT 1")
+    assert not os.path.exists(house.database)
+
+
+def test_a_database_that_was_replaced_is_the_one_that_is_used(house: House) -> None:
+    with models.write():
+        record()
+    for suffix in ("", "-wal", "-shm"):
+        os.rename(f"{house.database}{suffix}", f"{house.database}.old{suffix}")
+    Path(house.database).write_bytes(new_database())
+    assert house.rows() == []
+    with models.write():
+        record()
+    assert len(house.rows()) == 1
+
+
+def test_odd_names_of_databases(tmp_path: Path) -> None:
+    path = str(tmp_path / "a b?mode=memory#%41\udcff.db")
+    models.migrate(path, create=True)
+    with models.write():
+        record()
+    models.close()
+    assert os.path.getsize(path) > 0
+    assert sorted(os.listdir(tmp_path)) == [
+        os.path.basename(path),
+        f"{os.path.basename(path)}-writers",
+    ]
 
 
 def test_refusals_come_with_advice() -> None:

@@ -232,6 +232,19 @@ def test_a_file_that_cannot_be_moved_is_tried_again_at_no_cost(house: House, how
     assert again.proof == (("etag", "v", "md5:00", 4) if how == "prove" else None)
 
 
+def test_a_file_that_can_never_be_moved_is_tried_ever_less_often(house: House) -> None:
+    [claim] = claimed(house, "key")
+    agent = house.agent(spool=Full(house.spool.root))
+    waits = []
+    for _ in range(8):
+        house.settle(GiveUp(claim, REFUSED), agent=agent)
+        due = models.utc_moment(house.row(claim.id)["next_attempt_at"])
+        waits.append((due - house.clock.now()).total_seconds())
+        house.clock.advance(waits[-1])
+        [claim] = house.claim()
+    assert waits == [60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3600.0, 3600.0]
+
+
 def test_a_proof_is_forgotten_with_the_file_that_it_was_of(house: House) -> None:
     [claim] = claimed(house, "key")
     with proven(house, claim) as prove:

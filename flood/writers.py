@@ -1,0 +1,104 @@
+"""The queue in which writers wait for a database, each of which then has it for a moment."""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+#: How long a writer waits for its turn, in seconds, or once this process is to stop.
+PATIENCE: Final = 60.0
+BRIEF: Final = 3.0
+
+_LOOK: Final = 0.1
+
+
+class Locked(Exception):
+    """The turn did not come in time."""
+
+
+class Waiting:
+    """How long somebody has waited; less is borne once `stopping` says so."""
+
+    def __init__(self, stopping: Callable[[], bool]) -> None:
+        self._stopping = stopping
+        self._since = time.monotonic()
+
+    def over(self) -> bool:
+        """Whether it has been long enough."""
+        return time.monotonic() - self._since >= (BRIEF if self._stopping() else PATIENCE)
+
+
+class _Place(threading.local):
+    """This thread's place in the queue of one database; of this process alone, as a descriptor that
+    came through a fork shares its lock with the parent."""
+
+    descriptor = -1
+    of = (0, "")
+
+
+_place = _Place()
+
+
+@contextmanager
+def turn(path: str, waiting: Waiting) -> Iterator[None]:
+    """Wait for this thread's turn at the database; raises Locked, or the OSError of the lock file.
+
+    SQLite's writers poll with growing pauses, so that a busy process starves the others. A kernel
+    lock, flock(2), lets them in one after the other.
+    """
+    if _place.of != (os.getpid(), path):
+        leave()
+        _place.descriptor = os.open(f"{path}-writers", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _place.of = (os.getpid(), path)
+    try:
+        fcntl.flock(_place.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _wait(_Waiter(_place.descriptor), waiting)
+    try:
+        yield
+    finally:
+        fcntl.flock(_place.descriptor, fcntl.LOCK_UN)
+
+
+def leave() -> None:
+    """Give this thread's descriptor back."""
+    if _place.descriptor >= 0:
+        os.close(_place.descriptor)
+    _place.descriptor, _place.of = -1, (0, "")
+
+
+def _wait(waiter: "_Waiter", waiting: Waiting) -> None:
+    waiter.start()
+    while not waiter.done.wait(_LOOK):
+        if waiting.over() and waiter.abandon():
+            _place.descriptor, _place.of = -1, (0, "")
+            raise Locked
+
+
+class _Waiter(threading.Thread):
+    """Waits in the kernel's queue, which knows no time-out; no signal gets anybody out of it."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(name="flood-turn", daemon=True)
+        self.done = threading.Event()
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        self._abandoned = False
+
+    def run(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        with self._lock:
+            if self._abandoned:
+                os.close(self._descriptor)
+            else:
+                self.done.set()
+
+    def abandon(self) -> bool:
+        """Leave the descriptor to the waiter, which closes it in its time; False if the turn has
+        come after all."""
+        with self._lock:
+            self._abandoned = not self.done.is_set()
+            return self._abandoned

@@ -1,0 +1,133 @@
+"""The queue of writers, shown with real locks of other processes."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from flood import models, writers
+from flood.errors import TryAgainError
+from flood.writers import BRIEF, PATIENCE, Locked, Waiting, turn
+from tests.spooling import House
+from tests.uploading import wait_until
+
+HOLD = """
+import sys, sqlite3
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+class Enough(Waiting):
+    """Somebody who has waited so many times before it is enough."""
+
+    def __init__(self, looks: int = 0) -> None:
+        super().__init__(lambda: False)
+        self.looks = looks
+
+    def over(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[str]:
+    yield str(tmp_path / "flood.db")
+    writers.leave()
+
+
+@contextmanager
+def held(path: str) -> Iterator[None]:
+    """As by a process that was stopped in the middle of a transaction."""
+    descriptor = os.open(f"{path}-writers", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(database: str) -> Iterator[None]:
+    """Another program's transaction."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, database], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    try:
+        yield
+    finally:
+        process.communicate()
+
+
+def test_a_turn_comes_when_the_one_before_is_over(path: str) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with turn(path, Enough(10_000)):
+            order.append("second")
+        writers.leave()
+
+    thread = threading.Thread(target=second)
+    with turn(path, Enough()):
+        thread.start()
+        wait_until(lambda: any(each.name == "flood-turn" for each in threading.enumerate()))
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_waiting_has_an_end(path: str) -> None:
+    with held(path), pytest.raises(Locked):
+        turn(path, Enough()).__enter__()
+    # Whoever gave up is not in the way of others, nor of itself.
+    wait_until(lambda: not any(each.name == "flood-turn" for each in threading.enumerate()))
+    with turn(path, Enough()):
+        pass
+
+
+def test_a_stop_shortens_the_waiting() -> None:
+    told = threading.Event()
+    waiting = Waiting(told.is_set)
+    waiting._since -= BRIEF + 1
+    assert not waiting.over()
+    told.set()
+    assert waiting.over()
+    patient = Waiting(lambda: False)
+    patient._since -= PATIENCE
+    assert patient.over()
+
+
+@pytest.fixture
+def stopping() -> Iterator[None]:
+    models.be_brief_when(lambda: True)
+    yield
+    models.be_brief_when(lambda: False)
+
+
+@pytest.mark.parametrize("how", [held, locked])
+def test_a_process_that_is_to_stop_gives_up_soon(
+    house: House, stopping: None, how: Callable[[str], AbstractContextManager[None]]
+) -> None:
+    with how(house.database):
+        begun = time.monotonic()
+        with pytest.raises(models.DatabaseError, match="locked"), models.write():
+            pass
+        assert time.monotonic() - begun < 3 * BRIEF
+    with models.write():
+        assert models.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_start_that_waits_too_long_may_be_tried_again(house: House, stopping: None) -> None:
+    with held(house.database), pytest.raises(TryAgainError, match="another program holds it"):
+        models.migrate(house.database, create=False)
