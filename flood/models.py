@@ -347,7 +347,9 @@ def migrate(path: str, *, create: bool) -> list[str]:
         with turn(path, Waiting(_stopping)):
             steps = _upgrade(path)
         with write():
-            return steps  # whoever may only read it learns so now
+            # Whoever may only read it learns so now; BEGIN alone does not mind.
+            execute("UPDATE spool SET id = id WHERE FALSE")
+        return steps
     except Locked as error:
         raise TryAgainError(
             f"cannot use the database {path}: another program holds it ({path}-writers is locked)"

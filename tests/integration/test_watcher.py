@@ -465,6 +465,15 @@ def test_an_overflow_of_events_is_followed_by_a_scan(house: House) -> None:
 # --- trouble -----------------------------------------------------------------------------------
 
 
+def test_a_bucket_that_only_a_scan_finds_gets_its_directories(house: House) -> None:
+    with serving(house):
+        os.makedirs(f"{house.spool.root}/tree/known")
+        os.rename(f"{house.spool.root}/incoming/p", f"{house.spool.root}/gone")
+        os.rename(f"{house.spool.root}/tree", f"{house.spool.root}/incoming/p")
+        for state in STATES:
+            wait_until(lambda state=state: house.spool.exists(f"{state}/p/known"))  # type: ignore[misc]  # bound now
+
+
 def test_a_refused_batch_is_taken_once_the_trouble_is_over(house: House) -> None:
     trouble = threading.Event()
     trouble.set()

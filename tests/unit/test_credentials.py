@@ -163,6 +163,21 @@ def test_what_is_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
     assert said in line
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "AWS_SECRET_ACCESS_KEY minio123=",
+        "AWS_SECRET_ACCESS_KEYminio123=x",
+        "AWS_SECRET_ACCESS_KEY mi:nio123",
+        "minio123=",
+    ],
+)
+def test_no_hint_quotes_what_may_be_a_secret(tmp_path: Path, line: str) -> None:
+    told = "\n".join(problems(tmp_path, f"[a]\nprovider = amazon\nregion = x\n{line}\n"))
+    assert "missing: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in told
+    assert "mi" not in told.replace("missing", "")
+
+
 def test_a_line_that_is_indented_by_mistake(tmp_path: Path) -> None:
     assert problems(tmp_path, AMAZON.replace("AWS_S", " AWS_S")) == [
         "profile a: AWS_ACCESS_KEY_ID (line 3) goes on below, where lines are indented deeper",

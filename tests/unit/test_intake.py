@@ -374,6 +374,30 @@ def test_the_end_of_a_record_whose_file_was_taken_away_is_told(
     assert (facts["record"], facts["error"], facts["to"]) == (record_id, "vanished", "failed")
 
 
+def test_what_is_no_file_in_processing_is_named_to_those_who_wait_for_it(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.makedirs(house.spool.absolute("processing/p/b"))
+    os.mkfifo(house.spool.absolute("processing/p/b/key"))
+    house.write("incoming/p/b/key")
+    result = house.intake().admit([(Candidate("incoming/p/b/key"), None)])
+    assert [why for _, why, _ in result.later] == [Why.OCCUPIED]
+    [told] = caplog.records
+    facts = told.facts  # type: ignore[attr-defined]  # flood's own
+    assert facts["path"] == "processing/p/b/key"
+    assert "FIFO" in facts["reason"]
+
+
+def test_a_file_in_processing_that_belongs_to_no_bucket_is_named(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.write("processing/top")
+    intake = house.intake()
+    for _ in range(2):
+        intake.take_up(house.found("processing"))
+    assert [one.facts["path"] for one in caplog.records] == ["processing/top"]  # type: ignore[attr-defined]  # flood's own
+
+
 def test_another_file_in_processing_gets_a_row(house: House) -> None:
     [record_id] = house.admit("key")
     os.rename(

@@ -85,6 +85,19 @@ def test_a_line_of_text() -> None:
     )
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_ends_a_program(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", form)
+    log.fatal("flood-watch", "one\ntwo \x1b[1m")
+    lines = capsys.readouterr().err.splitlines()
+    if form == "text":
+        assert lines == ["flood-watch: one", r"flood-watch: two \x1b[1m"]
+    else:
+        told = [json.loads(line) for line in lines]
+        assert [one["reason"] for one in told] == ["one", "two \x1b[1m"]
+        assert {(one["level"], one["event"]) for one in told} == {("ERROR", "fatal")}
+
+
 def test_a_line_of_json() -> None:
     line = log.JsonFormatter().format(
         record("admitted", record=12, key="é\udcff\x7f", from_="incoming", seconds=0.25, error=None)

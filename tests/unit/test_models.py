@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from flood import models
 from flood.errors import SpoolError
 from flood.models import FileRecord, RetryAttempt, SpoolInfo, name_from, name_value
-from tests.spooling import START, House, fork, new_database
+from tests.spooling import START, House, fork, in_child, new_database
 
 zones = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(
     lambda offset: timezone(timedelta(minutes=offset // timedelta(minutes=1)))
@@ -185,7 +185,7 @@ def test_a_new_database_belongs_to_its_user_alone(path: str) -> None:
 def test_an_empty_file_becomes_a_database(path: str) -> None:
     """A first start died between making the file and filling it."""
     Path(path).touch()
-    with pytest.raises(SpoolError, match="empty.*start flood-watch first"):
+    with pytest.raises(SpoolError, match=r"empty.*start flood-watch first"):
         models.migrate(path, create=False)
     assert os.path.getsize(path) == 0
     assert models.migrate(path, create=True) == ["0001_initial"]
@@ -210,7 +210,7 @@ def test_a_newer_schema_is_refused(path: str) -> None:
 @pytest.mark.parametrize("create", [True, False])
 def test_what_is_no_database_is_refused(path: str, create: bool) -> None:
     Path(path).write_bytes(b"something else entirely " * 100)
-    with pytest.raises(SpoolError, match="cannot use the database|is no SQLite database"):
+    with pytest.raises(SpoolError, match=r"cannot use the database|is no SQLite database"):
         models.migrate(path, create=create)
     assert Path(path).read_bytes() == b"something else entirely " * 100
 
@@ -376,6 +376,51 @@ def test_a_database_that_was_replaced_is_the_one_that_is_used(house: House) -> N
     with models.write():
         record()
     assert len(house.rows()) == 1
+
+
+def test_a_database_that_may_be_written_to_again_is(tmp_path: Path) -> None:
+    """SQLite opens what it may not write for reading, and never looks again."""
+    path = str(tmp_path / "flood.db")
+    models.migrate(path, create=True)
+    models.close()
+
+    def as_another_user() -> None:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        with pytest.raises(SpoolError, match="readonly database: give this user write access"):
+            models.migrate(path, create=False)
+        with pytest.raises(models.DatabaseError, match="readonly"), models.write():
+            record()
+        os.write(asks, b"x")
+        os.read(answers, 1)
+        with models.write():
+            record()
+
+    if os.geteuid() != 0:
+        pytest.skip("takes root to become somebody else")
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o777)
+    Path(path).chmod(0o444)
+    Path(f"{path}-writers").chmod(0o666)
+    answers, answer = os.pipe()
+    asked, asks = os.pipe()
+
+    def give() -> None:
+        os.read(asked, 1)
+        for each in tmp_path.iterdir():
+            each.chmod(0o666)
+        os.write(answer, b"x")
+
+    thread = threading.Thread(target=give)
+    thread.start()
+    try:
+        assert in_child(as_another_user) == 0
+    finally:
+        os.write(asks, b"x")  # should the child have failed before
+        thread.join()
+        for each in (answers, answer, asked, asks):
+            os.close(each)
 
 
 def test_odd_names_of_databases(tmp_path: Path) -> None:

@@ -54,6 +54,18 @@ def test_s0_of_a_dead_flood_put_is_deleted(house: House) -> None:
     assert purge(house.spool, now()) == 0
 
 
+def test_each_record_that_ends_has_its_line(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    record_id = begun(house, "key")
+    purge(house.spool, now())
+    [told] = [one for one in caplog.records if one.getMessage() == "failed"]
+    facts = told.facts  # type: ignore[attr-defined]  # flood's own
+    assert (facts["record"], facts["from_"], facts["error"]) == (
+        record_id,
+        "incoming_tmp",
+        "abandoned",
+    )
+
+
 def test_rows_of_files_that_arrived_stay(house: House) -> None:
     """S1 whose row is a step behind: its file is in incoming."""
     identity = house.write("incoming/p/b/key")
