@@ -42,6 +42,12 @@ _BROKEN: Final = ("no such table", "no such column", "has no column named")
 #: How long a consumer waits whose database refuses it, in seconds.
 TROUBLE_PAUSE: Final = 2.0
 
+#: What flood's tasks consist of: other fields make huey do more than run them.
+_FIELDS: Final = frozenset(
+    {"id", "name", "eta", "retries", "retry_delay", "priority", "args", "kwargs"}
+)
+_ARGUMENTS: Final = {"flood.tasks.upload": (str, str, list), "flood.tasks.sweep": ()}
+
 logger = getLogger("flood.queue")
 
 _T = TypeVar("_T")
@@ -51,20 +57,42 @@ class JsonSerializer(Serializer):
     """Tasks as JSON, so that reading what somebody put into the queue runs none of it."""
 
     def _serialize(self, data: Message) -> bytes:
-        fields = data._asdict()
+        fields = {name: getattr(data, name) for name in _FIELDS}
         if data.eta is not None:
             fields["eta"] = data.eta.isoformat()
         # A zero is kept: for a task without retries huey's default would be ten of them.
         known = {name: value for name, value in fields.items() if value is not None}
-        return json.dumps(known).encode()
+        return json.dumps(known, sort_keys=True).encode()
 
     def _deserialize(self, data: bytes) -> Message:
-        fields = json.loads(bytes(data))
+        if not isinstance(data, bytes | memoryview):
+            raise ValueError("it is no JSON")  # SQLite keeps any type in any column
+        try:
+            fields = json.loads(bytes(data))
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
         if not isinstance(fields, dict):
-            raise ValueError("no task of flood's")
+            raise ValueError("it is no message")
+        if any(value for name, value in fields.items() if name not in _FIELDS):
+            raise ValueError("it asks for more than a task of flood's")
         if fields.get("eta") is not None:
             fields["eta"] = datetime.fromisoformat(fields["eta"])
-        return Message(**{name: fields.get(name) for name in Message._fields})
+        message = Message(**{name: fields.get(name) for name in _FIELDS})
+        _check_arguments(message)
+        return message
+
+
+def _check_arguments(message: Message) -> None:
+    kinds = _ARGUMENTS.get(message.name)
+    if kinds is None:
+        return  # no task of flood's: the registry of tasks refuses it
+    arguments, options = message.args or (), message.kwargs or {}
+    fits = len(arguments) == len(kinds) and all(map(isinstance, arguments, kinds))
+    if not fits or not options.keys() <= {"ring"}:
+        raise ValueError("it has other arguments than flood's")
+    for ids in arguments[2:]:
+        if not all(type(one) is int and 0 < one < 2**63 for one in ids):
+            raise ValueError("it names no records")
 
 
 class FloodStorage(SqliteStorage):
@@ -234,6 +262,8 @@ class FloodHuey(Huey):
             ) from error
         finally:
             models.close()
+        if PARENT_VARIABLE not in environ:  # flood-watch says it for its children
+            startup.warn(self.settings)
 
     def stopping(self) -> bool:
         """Whether the consumer was told to stop."""
@@ -242,15 +272,19 @@ class FloodHuey(Huey):
     def dequeue(self) -> Any:
         """The next task; one that flood did not write is dropped with a line in the log."""
         try:
-            task = super().dequeue()
+            data = self.storage.dequeue()
         except models.DatabaseError as error:
             self._trouble(error)
             return None
-        except (ValueError, TypeError, AttributeError, HueyException) as error:
-            logger.error("dropped a task that is none of flood's: %s", error)
-            return None
         self._well()
-        return task
+        return None if data is None else self._task(data)
+
+    def _task(self, data: Any) -> Any:
+        try:
+            return self.deserialize_task(data)
+        except (ValueError, TypeError, AttributeError, HueyException) as error:
+            log.event(logger, ERROR, "dropped a task that is none of flood's", reason=str(error))
+            return None
 
     def enqueue(self, task: Any) -> Any:
         """Enqueue a task; one that the database refuses is left to the sweep, unless it was to
@@ -266,10 +300,11 @@ class FloodHuey(Huey):
     def read_schedule(self, timestamp: Any = None) -> Any:
         """The tasks whose time has come; none while the database refuses."""
         try:
-            return super().read_schedule(timestamp)
+            found = self.storage.read_schedule(timestamp or self._get_timestamp())
         except models.DatabaseError as error:
             self._trouble(error)
             return []
+        return [task for data in found if (task := self._task(data)) is not None]
 
     def _trouble(self, error: Exception) -> None:
         """Say once that the database refuses, then wait."""

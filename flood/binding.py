@@ -87,6 +87,14 @@ def database_of(server_directory: str) -> str | None:
     return card["database"] if card else None
 
 
+def owner_of(server_directory: str) -> int | None:
+    """The id of the user that flood-watch runs as; None if the spool was never set up."""
+    try:
+        return os.stat(f"{server_directory}/{_CARD}").st_uid
+    except OSError:
+        return None
+
+
 def _read(server_directory: str) -> dict[str, str] | None:
     path = f"{server_directory}/{CARD}"
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from flood import ini
+from flood import exposure, ini
 from flood.errors import CredentialsError
 from flood.expand import expand_user, expand_variables
 from flood.profiles import Profile, names_provider, read_profile
@@ -80,6 +80,7 @@ def load(argument: str | None, argument_first: bool, environ: Mapping[str, str])
             )
             warnings.append(passed_over[-1])
             continue
+        warnings += exposure.above(candidate.path)
         odd = tuple(warnings)
         try:
             profiles = _profiles(path, file, warnings)

@@ -32,6 +32,10 @@ class Why(Enum):
     WRITING = "somebody has it open for writing"
     STANDSTILL = "it must stand still, as nobody can tell whether it is open for writing"
     OCCUPIED = "an earlier file of this key, or of a part of its path, is still being worked on"
+    LINKED = (
+        "it has a second name (hard link), which this kernel lets every user give to any file: "
+        "remove the other names, or run sysctl fs.protected_hardlinks=1"
+    )
     ERROR = "it cannot be moved"
 
 
@@ -49,7 +53,8 @@ class Door:
     """What stands between incoming and processing.
 
     `profiles` answers which profiles the credentials have now, `ignore` has shell patterns of names
-    that are not taken, `now` answers aware times.
+    that are not taken, `now` answers aware times, `links_guarded` whether the kernel sees to it
+    that nobody makes a hard link to what he could not read.
     """
 
     def __init__(
@@ -59,11 +64,13 @@ class Door:
         profiles: Callable[[], Collection[str]],
         ignore: Sequence[str],
         now: Callable[[], datetime],
+        links_guarded: Callable[[], bool] = syscalls.hard_links_guarded,
     ) -> None:
         self._spool = spool
         self._profiles = profiles
         self._temporary = Temporary(ignore)
         self._now = now
+        self._links_guarded = links_guarded
         self._warned: set[tuple[str, str]] = set()
 
     def ignores(self, path: str) -> bool:
@@ -114,9 +121,12 @@ class Door:
         else:
             try:
                 writing = syscalls.open_for_writing(descriptor)
-                identity = identity_of(os.fstat(descriptor))
+                status = os.fstat(descriptor)
             finally:
                 os.close(descriptor)
+            identity = identity_of(status)
+            if status.st_nlink > 1 and not self._links_guarded():
+                return place, Why.LINKED, identity
         if writing:
             return place, Why.WRITING, identity
         if writing is None and not candidate.closed and identity != still:

@@ -49,8 +49,8 @@ class _Way:
 class Intake:
     """The way from incoming to processing of one spool.
 
-    `profiles` and `ignore` are for its door; `large` is the size in bytes from which on a file gets
-    a task of its own; `now` answers aware times.
+    `profiles`, `ignore`, `links_guarded` are for its door; `large` is the size in bytes from which
+    on a file gets a task of its own; `now` answers aware times.
     """
 
     def __init__(
@@ -62,9 +62,12 @@ class Intake:
         large: int,
         enqueue: Enqueue,
         now: Callable[[], datetime],
+        links_guarded: Callable[[], bool] = syscalls.hard_links_guarded,
     ) -> None:
         self._spool = spool
-        self.door = Door(spool, profiles=profiles, ignore=ignore, now=now)
+        self.door = Door(
+            spool, profiles=profiles, ignore=ignore, now=now, links_guarded=links_guarded
+        )
         self._large = large
         self._enqueue = enqueue
         self._now = now

@@ -16,6 +16,7 @@ _PAUSES: Final = {
     Why.WRITING: (0.5, 2.0),
     Why.STANDSTILL: (STANDSTILL, STANDSTILL),
     Why.OCCUPIED: (0.1, 5.0),
+    Why.LINKED: (0.5, 60.0),
     Why.ERROR: (5.0, 60.0),
 }
 

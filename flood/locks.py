@@ -10,6 +10,7 @@ from contextlib import suppress
 from io import FileIO
 from typing import Final
 
+from flood.directories import FILE_MODE, MODE
 from flood.layout import PRIVATE
 from flood.spool import Spool
 
@@ -55,7 +56,7 @@ class FileLock:
         if self._descriptor < 0:
             # A directory can only be opened for reading, which is enough for flock.
             flags = os.O_RDONLY if os.path.isdir(self.path) else os.O_RDWR | os.O_CREAT
-            self._descriptor = os.open(self.path, flags | os.O_CLOEXEC, 0o666)
+            self._descriptor = os.open(self.path, flags | os.O_CLOEXEC, FILE_MODE)
 
 
 class WorkerLocks:
@@ -133,10 +134,11 @@ class WorkerLocks:
         if not os.path.isdir(self._directory):
             # Not its parents: where they are gone, the spool is, and must not be made anew.
             with suppress(FileExistsError):
-                os.mkdir(self._directory)
+                os.mkdir(self._directory, MODE)
         while True:
             owner = uuid.uuid4().hex
-            file = open(f"{self._directory}/{owner}", "xb", buffering=0)  # noqa: SIM115  held
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            file = FileIO(os.open(f"{self._directory}/{owner}", flags, FILE_MODE), "r+")
             fcntl.flock(file, fcntl.LOCK_EX)
             # Between the two calls a sweep may have found the file unlocked and removed it.
             if os.fstat(file.fileno()).st_nlink:

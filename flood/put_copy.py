@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from flood import syscalls
+from flood import binding, syscalls
 from flood.destination import Destination
 from flood.errors import NoRoomError, SpoolError
 from flood.put_plan import Source, Stopped
@@ -88,12 +88,13 @@ class Copier:
         self._folder = f"{INCOMING_TMP}/{destination.profile}/{destination.bucket}"
         self._absolute = spool.absolute(self._folder)
         try:
-            os.makedirs(self._absolute, exist_ok=True)
+            spool.make_directory(self._folder)
             self._directory = syscalls.open_without_links(
                 self._absolute, os.O_RDONLY | os.O_DIRECTORY
             )
         except OSError as error:
             raise SpoolError(f"cannot write to {self._absolute}: {error.strerror}") from error
+        self._own_spool = binding.owner_of(spool.root) == os.geteuid()
 
     def close(self) -> None:
         """Give the directory's descriptor back."""
@@ -137,13 +138,18 @@ class Copier:
         if not stat.S_ISREG(status.st_mode):
             raise NotCopied(f"{copy.source.path}: it is no regular file")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        copy.writer = os.open(name, flags, 0o666, dir_fd=self._directory)
+        copy.writer = os.open(name, flags, self._mode(status), dir_fd=self._directory)
         reading = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         copy.lock = os.open(name, reading, dir_fd=self._directory)
         fcntl.flock(copy.lock, fcntl.LOCK_EX)
         made, wanted = identity_of(os.fstat(copy.writer)), identity_of(status)
         copy.identity = made._replace(size=wanted.size, mtime_ns=wanted.mtime_ns)
         copy.birth = syscalls.birth_time(f"{self._absolute}/{name}")
+
+    def _mode(self, status: os.stat_result) -> int:
+        """The copy's mode, from which the umask takes: whoever could not read the source cannot
+        read its copy either, unless flood-watch runs as another user, who has to read it."""
+        return 0o600 | (status.st_mode & 0o044 if self._own_spool else 0o044)
 
     def fill(self, copy: Copy) -> None:
         """Copy the bytes that the source has now, with its times; nothing is flushed yet.

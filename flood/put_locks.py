@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from flood.directories import FILE_MODE
 from flood.errors import SpoolError
 from flood.locks import PUT_LOCK, WATCH_LOCK
 from flood.put_plan import Stopped
@@ -52,7 +53,7 @@ def _shared(path: str, flags: int) -> int | None:
     """A descriptor with the shared lock; None while somebody has it alone."""
     try:
         # flock needs no more than reading, which is all that other users may do.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, 0o666)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, FILE_MODE)
     except OSError as error:
         raise SpoolError(f"cannot open {path}: {error.strerror}") from error
     try:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Final, NamedTuple
 
-from flood import layout, syscalls
+from flood import directories, layout, syscalls
 from flood.errors import SpoolError
 from flood.layout import Place
 from flood.states import STATES
 
 _PATH_MAX: Final = 4096  # with the NUL at the end, linux/limits.h
+
+# What the way to a file says that is not, or not any more, in the spool.
+_NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 class Identity(NamedTuple):
@@ -86,15 +89,12 @@ class Spool:
     def prepare(self) -> None:
         """Create the five directories with flood's own one; raise SpoolError unless renames
         between them are atomic, as they are within one filesystem."""
-        for name in (*STATES, layout.PRIVATE):
-            try:
-                os.makedirs(self.absolute(name), exist_ok=True)
-            except OSError as error:
-                raise SpoolError(
-                    f"cannot create {self.absolute(name)}: {error.strerror}"
-                ) from error
+        every = (*STATES, layout.PRIVATE)
+        for name in every:
+            if not os.path.islink(self.absolute(name)):
+                self._prepare(name)
         home = os.stat(self.root).st_dev
-        for name in STATES:
+        for name in every:
             path = self.absolute(name)
             status = os.lstat(path)
             if not stat.S_ISDIR(status.st_mode) or status.st_dev != home:
@@ -106,17 +106,22 @@ class Spool:
     def prepare_destination(self, profile: str, bucket: str | None = None) -> None:
         """Create a profile's, or a bucket's, directory in each of the five; raises SpoolError."""
         for state in STATES:
-            name = f"{state}/{profile}" if bucket is None else f"{state}/{profile}/{bucket}"
-            try:
-                os.makedirs(self.absolute(name), exist_ok=True)
-            except (FileExistsError, NotADirectoryError) as error:
-                raise SpoolError(
-                    f"{self.absolute(name)} cannot be made: a file is in the way"
-                ) from error
-            except OSError as error:
-                raise SpoolError(
-                    f"cannot create {self.absolute(name)}: {error.strerror}"
-                ) from error
+            self._prepare(f"{state}/{profile}" if bucket is None else f"{state}/{profile}/{bucket}")
+
+    def _prepare(self, name: str) -> None:
+        path = self.absolute(name)
+        try:
+            directories.make(path)
+        except NotADirectoryError as error:
+            raise SpoolError(f"{path} cannot be made: a file is in the way") from error
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise SpoolError(f"{path} cannot be made: a symbolic link is in the way") from error
+            raise SpoolError(f"cannot create {path}: {error.strerror}") from error
+
+    def make_directory(self, path: str) -> None:
+        """Create a directory with all that is missing above it; raises OSError."""
+        directories.make(self.absolute(path))
 
     def identify(self, path: str) -> Identity | None:
         """The identity of the regular file at `path`, following no link; None if none is there."""
@@ -193,7 +198,7 @@ class Spool:
         try:
             directory = syscalls.open_without_links(folder, os.O_PATH | os.O_DIRECTORY)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            if error.errno in _NOT_THERE:
                 raise Vanished(source) from error
             raise
         try:
@@ -237,7 +242,7 @@ class Spool:
         parts = path.split("/")[:-1]
         while len(parts) > 3:
             try:
-                os.rmdir(self.absolute("/".join(parts)))
+                self._remove_directory("/".join(parts))
             except OSError:
                 return  # not empty, or already gone
             parts.pop()
@@ -265,7 +270,10 @@ class Spool:
         flood's own notes."""
         if not path.startswith(("incoming_tmp/", f"{layout.PRIVATE}/")):
             raise ValueError(path)
-        os.unlink(self.absolute(path))
+        folder, name = os.path.split(self.absolute(path))
+        # A name alone might lead elsewhere by now: whoever drops files may swap directories.
+        with directories.opened(folder) as directory:
+            os.unlink(name, dir_fd=directory)
 
     def remove_empty(self, directory: str) -> None:
         """Remove every directory below `directory` that is empty, or becomes so."""
@@ -274,15 +282,20 @@ class Spool:
             every += [f"{current}/{name}" for name in self.subdirectories(current)]
         for below in reversed(every[1:]):
             try:
-                os.rmdir(self.absolute(below))
+                self._remove_directory(below)
             except OSError:
                 continue  # in use
+
+    def _remove_directory(self, path: str) -> None:
+        folder, name = os.path.split(self.absolute(path))
+        with directories.opened(folder) as directory:
+            os.rmdir(name, dir_fd=directory)
 
     def keep(self, path: str, content: str) -> None:
         """Write one of flood's own notes, whole or not at all."""
         target = self.absolute(path)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with open(f"{target}.new", "w", encoding="utf-8") as file:
+        directories.make(os.path.dirname(target))
+        with open(f"{target}.new", "w", encoding="utf-8", opener=_create) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -295,7 +308,7 @@ class Spool:
         while waiting:
             current = waiting.pop()
             try:
-                with os.scandir(self.absolute(current)) as entries:
+                with directories.listed(self.absolute(current)) as entries:
                     for entry in entries:
                         path = f"{current}/{entry.name}"
                         try:
@@ -309,15 +322,14 @@ class Spool:
                             yield Found(path, identity_of(status), status.st_uid)
                         else:
                             yield Oddity(path, _kind(status.st_mode))
-            except FileNotFoundError:
-                continue
             except OSError as error:
-                yield Oddity(current, f"unreadable ({error.strerror})")
+                if error.errno not in (errno.ENOENT, errno.ELOOP):
+                    yield Oddity(current, f"unreadable ({error.strerror})")
 
     def subdirectories(self, directory: str) -> list[str]:
         """The names of the directories directly below `directory`, without links."""
         try:
-            with os.scandir(self.absolute(directory)) as entries:
+            with directories.listed(self.absolute(directory)) as entries:
                 return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
         except OSError:
             return []
@@ -358,26 +370,20 @@ class Spool:
     def _make_parent(self, target: str) -> None:
         parent = os.path.dirname(target)
         try:
-            _make_directories(parent)
+            directories.make(parent)
         except FileNotFoundError:
             return  # pruning was faster: the next try makes them again
-        except (FileExistsError, NotADirectoryError) as error:
+        except NotADirectoryError as error:
             if _blocked_by_file(parent):
                 raise Occupied(target) from error
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise Occupied(target) from error
+            raise
 
 
-def _make_directories(path: str) -> None:
-    # os.makedirs calls itself for each level, and a path may have more than Python lets it.
-    missing = []
-    while not os.path.isdir(path):
-        missing.append(path)
-        path = os.path.dirname(path)
-    for directory in reversed(missing):
-        try:
-            os.mkdir(directory)
-        except FileExistsError:
-            if not os.path.isdir(directory):
-                raise
+def _create(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, directories.FILE_MODE)
 
 
 def _has(directory: int, name: str) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from logging import INFO, WARNING, getLogger
 
-from flood import config, credentials, log
+from flood import config, credentials, exposure, log, syscalls
 from flood.config import Settings
 from flood.credentials import Credentials
 
@@ -30,3 +30,17 @@ def read_credentials(settings: Settings, environ: Mapping[str, str]) -> Credenti
         profiles=",".join(sorted(found.profiles)),
     )
     return found
+
+
+def warn(settings: Settings) -> None:
+    """Say what other users of this machine may do to the spool; call it once it is set up."""
+    for text in exposure.of_spool(settings.server_directory, settings.database):
+        log.event(logger, WARNING, "exposed", reason=text)
+    if not syscalls.hard_links_guarded():
+        log.event(
+            logger,
+            WARNING,
+            "exposed",
+            reason="this kernel lets every user make hard links to files of others: files with "
+            "another name are left in incoming; run sysctl fs.protected_hardlinks=1",
+        )

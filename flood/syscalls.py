@@ -119,3 +119,14 @@ def die_with_parent(signum: int = signal.SIGTERM) -> None:
     """Ask the kernel to send this process `signum` when the thread that started it ends
     (prctl(2), PR_SET_PDEATHSIG). The caller checks getppid() afterwards: the parent may be gone."""
     _libc.prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
+
+
+def hard_links_guarded() -> bool:
+    """Whether the kernel lets nobody make a hard link to a file that he neither owns nor may read
+    and write (proc(5), fs.protected_hardlinks). True where it does not tell, as before Linux 5.16
+    without root's rights: distributions turn it on."""
+    try:
+        with open("/proc/sys/fs/protected_hardlinks", encoding="ascii") as file:
+            return file.read().strip() != "0"
+    except OSError:
+        return True

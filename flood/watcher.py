@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from inotify_simple import INotify, flags
 
-from flood import log
+from flood import directories, log
 from flood.spool import Spool
 
 logger = getLogger(__name__)
@@ -118,16 +118,16 @@ class Watcher:
                 continue
             self._seen(current)
             try:
-                with os.scandir(self._spool.absolute(current)) as entries:
+                with directories.listed(self._spool.absolute(current)) as entries:
                     for entry in entries:
                         path = f"{current}/{entry.name}"
                         if _is_directory(entry):
                             waiting.append(path)
                         else:
                             yield path
-            except (FileNotFoundError, NotADirectoryError):
-                continue
             except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    continue
                 if self._first_time(current, error):
                     log.event(
                         logger, WARNING, "cannot read directory", path=current, error=error.strerror

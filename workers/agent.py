@@ -11,6 +11,7 @@ from flood.config import Settings
 from flood.locks import WorkerLocks
 from flood.profiles import Profile
 from flood.spool import Spool
+from flood.syscalls import hard_links_guarded
 from workers.transfer import Uploader
 
 logger = getLogger(__name__)
@@ -22,7 +23,7 @@ class Agent:
 
     `make_uploader` is called once for each profile; `now` answers aware times, `clock` monotonic
     seconds; `uniform` is the source of chance for delays; `stopping` tells that the consumer is
-    to end.
+    to end, `links_guarded` that nobody can make a hard link to what he could not read.
     """
 
     settings: Settings
@@ -37,6 +38,7 @@ class Agent:
     #: Multipart uploads that the store does not let go, of which the log has told.
     left_behind: set[str] = field(default_factory=set)
     _away: bool = False
+    links_guarded: Callable[[], bool] = hard_links_guarded
     _uploaders: dict[str, Uploader] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 

@@ -127,11 +127,21 @@ def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: 
         aws_secret_access_key=profile.secret_access_key,
         aws_session_token=profile.session_token,
         config=Config(**settings),
+        verify=_authorities(),
     )
     if not provider.expect_continue:
         for operation in ("PutObject", "UploadPart"):
             client.meta.events.register(f"before-sign.s3.{operation}", _remove_expect)
     return client
+
+
+def _authorities() -> str | bool:
+    """The file of authorities that this machine's owner named, else True for botocore's own.
+
+    Decided here because an empty variable means "verify nothing" to some versions of botocore.
+    """
+    named = (os.environ.get(name, "").strip() for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"))
+    return next(filter(None, named), True)
 
 
 def _remove_expect(request: Any, **_: object) -> None:

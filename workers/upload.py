@@ -9,9 +9,10 @@ from typing import Final
 
 from flood import claims as claiming
 from flood import layout, models, syscalls
+from flood.layout import Place
 from flood.record_values import Claimed, Reason
 from flood.spool import Identity, NotRegular, Vanished, identity_of
-from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
+from flood.states import INTERRUPTED, PERMANENT, STATES, TRANSIENT
 from workers.agent import Agent
 from workers.backoff import decide
 from workers.classify import Verdict, classify
@@ -31,6 +32,12 @@ SPENT: Final = "no retry is left: when the cause is mended, move the file to inc
 _STOPPED: Final = Reason(INTERRUPTED, "stopped", "the consumer was told to stop")
 _CHANGED: Final = Verdict(
     TRANSIENT, "changed", "somebody changed the file while it was uploaded: it is sent once more"
+)
+_LINKED: Final = Verdict(
+    TRANSIENT,
+    "hard_link",
+    "the file has another name (hard link), which this kernel lets every user give to any file: "
+    "remove that name, or run sysctl fs.protected_hardlinks=1",
 )
 _WRITING: Final = Verdict(
     TRANSIENT, "being_written", "somebody has the file open for writing: it is sent once closed"
@@ -97,6 +104,8 @@ def _open(
         verdict = _CHANGED
     elif syscalls.open_for_writing(descriptor):
         verdict = _WRITING
+    elif _has_foreign_name(agent, claim, descriptor):
+        verdict = _LINKED
     if verdict is not None:
         os.close(descriptor)
         return _decision(agent, claim, identity, verdict)
@@ -113,6 +122,19 @@ def _open(
     )
     opened[claim.id] = _Opened(claim, upload, identity, os.fstat(descriptor).st_ctime_ns)
     return None
+
+
+def _has_foreign_name(agent: Agent, claim: Claimed, descriptor: int) -> bool:
+    """Whether an open file has a name elsewhere than on its own way through the spool, where a
+    crash between link and unlink may have left a second one, and the kernel lets anybody link."""
+    status = os.fstat(descriptor)
+    if status.st_nlink == 1 or agent.links_guarded():
+        return False
+    places = (Place(state, claim.profile, claim.bucket, claim.key) for state in STATES)
+    inode = identity_of(status)[:2]
+    names = [path for one in places for path in (one, *layout.beside(one, claim.id))]
+    found = [agent.spool.identify(one.path) for one in names]
+    return status.st_nlink > sum(one is not None and one[:2] == inode for one in found)
 
 
 def _transfer(agent: Agent, opened: dict[int, _Opened]) -> Iterator[list[Decision]]:

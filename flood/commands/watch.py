@@ -72,6 +72,7 @@ def _watch(settings: Settings, stop: Stop) -> None:
         binding.bind(spool, settings.database, create=True, now=now())
         huey.storage.initialize_schema()
         spool.prepare()
+        startup.warn(settings)
         purge(spool, now())
         consumers = Consumers(
             settings.consumers,

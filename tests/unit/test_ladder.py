@@ -18,7 +18,8 @@ LADDER = (
     " flood.providers flood.states flood.stop flood.syscalls flood.temporary flood.text flood.units"
     " flood.writers"
     " workers workers.classify_rule workers.transfer",
-    "flood.errors flood.kinds flood.layout flood.log flood.profiles flood.terminal"
+    "flood.directories flood.errors flood.exposure flood.kinds flood.layout flood.log"
+    " flood.profiles flood.terminal"
     " workers.backoff workers.classify_answers workers.classify_transport workers.lanes",
     "flood.consumers flood.credentials flood.destination flood.models flood.options flood.spool"
     " workers.failures workers.s3_client",
