@@ -11,6 +11,7 @@ from flood.errors import ConfigError
 from flood.kinds import YES_OR_NO
 from flood.options import OPTIONS, Option
 from flood.states import EXIT_OK, EXIT_USAGE
+from flood.text import printable
 
 _EPILOG: Final = """\
 Each setting is taken from the first of these that has it: the command line, the
@@ -72,6 +73,12 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
         if rest:
             getattr(namespace, str(self.gathers)).extend(rest)
         return namespace
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse's own, which quotes arguments as they are: a shell's * may have made them of
+        file names."""
+        super().error(printable(message))
+        raise AssertionError("argparse has ended the process")
 
     def how_to_set(self, name: str) -> str:
         """Where this process takes a setting from, as an advice."""

@@ -257,6 +257,51 @@ def deaths(
             yield made
 
 
+def meddlings(
+    call: Callable[[House], object],
+    arrange: Callable[[House], None],
+    functions: Collection[str],
+    meddle: Callable[[House], None],
+) -> Iterator[House]:
+    """Houses, each arranged anew, in which somebody else did something in the middle of the call:
+    before the first line that it executes in these functions of flood's, then before the second,
+    until there is no such line."""
+    line, met = 0, True
+    while met:
+        line += 1
+        with quick_house() as made:
+            arrange(made)
+            met = _meddled(line, functions, lambda house=made: meddle(house), lambda: call(made))  # type: ignore[misc]
+            yield made
+
+
+def _meddled(
+    line: int,
+    functions: Collection[str],
+    meddle: Callable[[], None],
+    call: Callable[[], object],
+) -> bool:
+    passed = 0
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal passed
+        if frame.f_code.co_name not in functions or not _is_floods(frame):
+            return None
+        if event == "line":
+            passed += 1
+            if passed == line:
+                meddle()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return passed >= line
+
+
 @cache
 def new_database() -> bytes:
     """A migrated database with the queue's tables; made once, as it takes a while."""
