@@ -134,9 +134,14 @@ def _find_vanished(agent: Agent) -> None:
 
 
 def _anywhere(agent: Agent, row: Row) -> bool:
-    """Whether the file is still on its way; its row may be a step behind."""
+    """Whether this very file is still on its way, though its size may not be what it will be; its
+    row may be a step behind."""
     places = (Place(state, row.profile, row.bucket, row.key) for state in (INCOMING, PROCESSING))
-    return any(agent.spool.exists(path) for path in (row.path, *(one.path for one in places)))
+    for path in (row.path, *(one.path for one in places)):
+        found = agent.spool.identify(path)
+        if found is not None and found[:2] == row.identity[:2]:
+            return True
+    return False
 
 
 def _abort_leftovers(agent: Agent) -> None:

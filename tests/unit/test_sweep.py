@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import pytest
 
@@ -17,6 +18,7 @@ from flood.states import TRANSIENT
 from tests.spooling import LARGE, NOBODY, START, House, deaths
 from workers.decisions import Missing
 from workers.sweep import sweep, take_over
+from workers.transfer import Uploader
 
 WORKER = """
 import sys
@@ -163,6 +165,18 @@ def test_s11_before_processing(house: House, state: str) -> None:
     house.sweep()
     assert house.row(record_id)["current_state"] == state
     os.unlink(house.spool.absolute("processing/p/b/key"))
+    house.sweep()
+    assert house.row(record_id)["error_code"] == "vanished"
+
+
+def test_s11_another_file_of_its_name_is_not_the_file(house: House) -> None:
+    identity = house.write("incoming_tmp/p/b/copy")
+    arrival = Arrival("p", "b", "key", "incoming_tmp/p/b/copy", identity, START)
+    [record_id] = records.put_begun([arrival], START)
+    house.write("processing/p/b/key", b"another one's")
+    house.sweep()
+    assert house.row(record_id)["current_state"] == "incoming_tmp"
+    house.spool.remove("incoming_tmp/p/b/copy")
     house.sweep()
     assert house.row(record_id)["error_code"] == "vanished"
 
@@ -329,3 +343,31 @@ def test_taking_over_may_die_at_any_line() -> None:
             assert len(house.attempts(row["id"])) == 1
             assert row["current_state"] == "processing" or row["next_attempt_at"] is None
     assert died > 30
+
+
+class Aborts:
+    """An uploader of which nothing is asked but to abort; that can be done twice."""
+
+    def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+        assert (bucket, key, upload_id) == ("b", "key", "upload")
+
+
+def test_clearing_parts_away_may_die_at_any_line() -> None:
+    def arrange(house: House) -> None:
+        house.admit("key")
+        [claim] = house.claim()
+        claiming.remember_multipart(claim, "upload")
+        house.spool.move(claim.path, "failed/p/b/key")
+        records.fail(claim, "failed/p/b/key", records.GIVEN_UP, START)
+        models.close()
+
+    def sweep_once(house: House) -> None:
+        house.sweep(house.agent(cast(Uploader, Aborts())))
+
+    died = 0
+    steps = ("sweep", "_abort_leftovers", "multipart_gone", "forget_dead", "_find_vanished")
+    for house in deaths(sweep_once, arrange, steps):
+        died += 1
+        sweep_once(house)
+        assert house.rows()[0]["multipart_upload_id"] is None
+    assert died > 10
