@@ -128,7 +128,10 @@ class AnyTree(RuleBasedStateMachine):
     def content(self) -> bytes:
         return b"%d" % next(self.numbers)
 
-    @rule(deeds=st.lists(deeds, min_size=1, max_size=6))
+    @rule(deeds=st.lists(deeds, min_size=2, max_size=12))
+    def producers_go_on(self, deeds: list[tuple[str, int, str]]) -> None:
+        self.producers_are_busy(deeds)
+
     def producers_are_busy(self, deeds: list[tuple[str, int, str]]) -> None:
         """Faster than the server looks."""
         for deed, number, key in deeds:
@@ -229,7 +232,11 @@ class AnyTree(RuleBasedStateMachine):
                 self.writer_ends(self.waiting.pop(name))
 
     @precondition(lambda self: not self.overflown)
-    @rule()
+    @rule(chance=st.integers(0, 9))
+    def overflows(self, chance: int) -> None:
+        if chance == 9:
+            self.does_more_than_the_kernel_remembers()
+
     def does_more_than_the_kernel_remembers(self) -> None:
         """Its queue of events overflows; from then on it tells nothing until it is read."""
         self.overflown = True
@@ -246,8 +253,9 @@ class AnyTree(RuleBasedStateMachine):
 
     # --- what flood does -------------------------------------------------------------------------
 
-    @rule()
-    def flood_watch_looks(self) -> None:
+    @rule(deeds=st.lists(deeds, max_size=3))
+    def flood_watch_looks(self, deeds: list[tuple[str, int, str]]) -> None:
+        self.producers_are_busy(deeds)
         self.turns()
 
     def turns(self) -> None:
@@ -282,8 +290,10 @@ class AnyTree(RuleBasedStateMachine):
         for claim in claims:
             del self.processing[claim.key]
 
-    @rule()
-    def flood_watch_is_restarted(self) -> None:
+    @rule(chance=st.integers(0, 3))
+    def flood_watch_is_restarted(self, chance: int) -> None:
+        if chance < 3:
+            return
         self.stop.set()
         self.steps.free()
         self.thread.join(30.0)
@@ -329,4 +339,4 @@ def in_state(house: House, state: str) -> dict[str, bytes]:
 
 
 TestAnyTree = AnyTree.TestCase
-TestAnyTree.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestAnyTree.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
