@@ -34,6 +34,11 @@ class Point:
     state: str
     course: Course = "plain"
 
+    @property
+    def place(self) -> str:
+        """The function with its module."""
+        return f"{self.file.removesuffix('.py').replace('/', '.')}.{self.function}"
+
     @cached_property
     def number(self) -> int:
         """The line's number; raises LookupError unless there is exactly one such line."""

@@ -164,6 +164,18 @@ def test_certificate_of_an_authority_named_in_the_environment(
     assert isinstance(put(secure.url), Receipt)
 
 
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_an_empty_list_of_authorities_trusts_nobody_new(
+    put: Send, secure: FaultProxy, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """Some versions of botocore verify nothing then."""
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv(variable, "")
+    expect(put(secure.url), PERMANENT, "tls_certificate")
+    assert secure.requests == []
+
+
 def test_certificate_of_another_host(put: Send, authority: trustme.CA, trusted: None) -> None:
     with FaultProxy(tls=server_tls(authority, "elsewhere.invalid")) as proxy:
         expect(put(proxy.url), PERMANENT, "tls_certificate")

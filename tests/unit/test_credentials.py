@@ -1,14 +1,18 @@
 """Which credentials file is taken, what is read from it, what is said about its faults."""
 
 import configparser
+import io
+import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flood import credentials, endpoints, ini
+from flood import credentials, endpoints, ini, log, startup
 from flood.errors import CredentialsError
 from flood.expand import expand_user, expand_variables
 from flood.profiles import SPELLINGS
@@ -501,7 +505,31 @@ mangled = st.sampled_from([SECRET, f"= {SECRET}", f"[a] {SECRET}", f"[{SECRET}",
 )
 def test_no_message_shows_a_secret(scratch: Path, lines: list[str]) -> None:
     shown = load_whatever(scratch, "\n".join(["[a]", *lines]).encode())
+    shown += logged(scratch)
     assert SECRET.lower() not in shown.lower()
+
+
+def logged(path: Path) -> str:
+    """Everything that a process of flood would log about this file, in both forms."""
+    handlers = []
+    for formatter in (log.TextFormatter(), log.JsonFormatter()):
+        handlers.append(logging.StreamHandler(io.StringIO()))
+        handlers[-1].setFormatter(formatter)
+    logger = logging.getLogger("flood")
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        wanted: Any = SimpleNamespace(credentials=str(path), credentials_first=True)
+        startup.read_credentials(wanted, {"HOME": "/nowhere"})
+    except CredentialsError:
+        logger.exception("refused")  # worse than any process does it
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+        logger.setLevel(level)
+    return "".join(handler.stream.getvalue() for handler in handlers)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=lambda provider: provider.name)

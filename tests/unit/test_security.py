@@ -4,6 +4,7 @@ docs/security.md names these tests beside what they show.
 """
 
 import os
+import re
 import stat
 import subprocess
 import tempfile
@@ -17,6 +18,8 @@ from flood import exposure, syscalls
 from flood.command_line import Parser
 from flood.door import Candidate, Why
 from flood.errors import SpoolError
+from flood.options import OPTIONS
+from flood.profiles import SPELLINGS
 from flood.purge import purge
 from flood.record_values import Claimed
 from flood.spool import Spool
@@ -25,6 +28,7 @@ from workers import s3_client
 from workers.transfer import Hooks, Receipt, Upload
 from workers.upload import attempt
 
+ROOT = Path(__file__).resolve().parents[2]
 SECRET = b"not for the producer's eyes"
 
 
@@ -409,3 +413,12 @@ def test_no_variable_turns_verification_off(
     assert s3_client._authorities() is True
     monkeypatch.setenv(variable, "/file")
     assert s3_client._authorities() == "/file"
+
+
+def test_no_setting_turns_verification_off() -> None:
+    words = ("verify", "insecure", "tls", "ssl", "cert")
+    names = [*OPTIONS, *(spelling for each in SPELLINGS.values() for spelling in each)]
+    assert [name for name in names if any(word in name for word in words)] == []
+    for path in [*ROOT.glob("flood/**/*.py"), *ROOT.glob("workers/*.py"), ROOT / "huey_config.py"]:
+        text = path.read_text("utf-8")
+        assert not re.search(r"verify\s*=\s*(False|0|\"\")|CERT_NONE|check_hostname", text), path
