@@ -90,7 +90,7 @@ def database_of(server_directory: str) -> str | None:
 def owner_of(server_directory: str) -> int | None:
     """The id of the user that flood-watch runs as; None if the spool was never set up."""
     try:
-        return os.stat(f"{server_directory}/{_CARD}").st_uid
+        return os.stat(f"{server_directory}/{CARD}").st_uid
     except OSError:
         return None
 

@@ -1,12 +1,11 @@
 """Holds flood-watch to its own server directory, which may go away for a while."""
 
-import os
 import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from flood import binding
+from flood import binding, directories
 from flood.errors import SpoolError, SpoolLockedError
 from flood.layout import CARD
 from flood.locks import WATCH_LOCK, FileLock
@@ -33,7 +32,7 @@ class Home:
         Raises SpoolLockedError if another flood-watch has it, SpoolError if it cannot be used.
         """
         try:
-            os.makedirs(self._spool.root, exist_ok=True)
+            directories.make(self._spool.root)
             self._take()
         except OSError as error:
             raise SpoolError(

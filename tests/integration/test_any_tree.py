@@ -97,6 +97,7 @@ class AnyTree(RuleBasedStateMachine):
         server = Server(
             self.house.spool,
             self.house.intake(),
+            check=lambda: None,
             profiles=lambda: {"p"},
             rescan_interval=NEVER,
             clock=self.house.clock.seconds,
