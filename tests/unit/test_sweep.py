@@ -14,6 +14,7 @@ from flood import claims as claiming
 from flood import log, models, records
 from flood.door import Candidate
 from flood.record_values import Arrival, Claimed, Proof, Reason
+from flood.spool import Identity
 from flood.states import TRANSIENT
 from tests.spooling import LARGE, NOBODY, START, House, deaths
 from workers.decisions import Missing
@@ -216,11 +217,12 @@ def test_a_record_that_went_on_meanwhile_has_not_vanished(house: House) -> None:
     [record_id] = records.put_begun([arrival], START)
 
     class Slow(type(house.spool)):  # type: ignore[misc]  # the same spool, a little late
-        def exists(self, path: str) -> bool:
-            if path.startswith("incoming/") and super().exists(path):
+        def identify(self, path: str) -> Identity | None:
+            if path.startswith("incoming/") and self.exists(path):
                 house.intake().admit([(Candidate("incoming/p/b/key"), None)])
                 house.spool.move("processing/p/b/key", "completed/p/b/key")
-            return bool(super().exists(path))
+            found: Identity | None = super().identify(path)
+            return found
 
     house.sweep(house.agent(spool=Slow(house.spool.root)))
     assert house.row(record_id)["current_state"] == "processing"
