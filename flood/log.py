@@ -70,6 +70,8 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
     root.setLevel(foreign)
     for name in OWN:
         logging.getLogger(name).setLevel(number)
+    # It prints a traceback for an answer that was cut off, of which flood tells by itself.
+    logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
     huey = logging.getLogger("huey")
     huey.setLevel(number if number < logging.INFO else foreign)
     huey.propagate = True

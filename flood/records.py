@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from flood import claims, models
 from flood.claims import MINE
-from flood.models import name_value, utc_text
+from flood.models import name_value, utc_moment, utc_text
 from flood.record_values import (
     ROW_COLUMNS,
     Arrival,
@@ -29,6 +29,12 @@ from flood.states import (
     PROCESSING,
     SUCCESS,
 )
+
+#: How far ahead a time must be for the clock to have been set back since.
+AHEAD: Final = timedelta(seconds=2)
+
+#: How many rows `wait_from_now` writes in one transaction.
+_AT_ONCE: Final = 500
 
 VANISHED: Final = Reason(
     PERMANENT,
@@ -241,6 +247,26 @@ def vanish(
             (record_id, *leaving),
             now,
             _done(FAILED, None, now, reason),
+        )
+
+
+def wait_from_now(now: datetime) -> int:
+    """S3, S4: records that were last written in what is the future now, as somebody has set the
+    clock back since. Each is due after as long as it was to wait; how many that were."""
+    rows = models.execute(
+        "SELECT id, last_updated, next_attempt_at FROM file_records WHERE "
+        "current_state = 'processing' AND owner IS NULL AND last_updated > ? LIMIT ?",
+        (utc_text(now + AHEAD), _AT_ONCE),
+    ).fetchall()
+    with models.write():
+        return sum(
+            _update(
+                "id = ? AND current_state = 'processing' AND owner IS NULL AND last_updated = ?",
+                (record_id, updated),
+                now,
+                {"next_attempt_at": utc_text(now + (utc_moment(due) - utc_moment(updated)))},
+            )
+            for record_id, updated, due in rows
         )
 
 

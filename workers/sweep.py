@@ -43,6 +43,7 @@ def sweep(
     if not agent.at_home():
         return
     take_over(agent, schedule)
+    _follow_the_clock(agent)
     _find_vanished(agent)
     _abort_leftovers(agent)
     agent.locks.forget_dead(claiming.owners())
@@ -113,6 +114,21 @@ def _take_over(agent: Agent, claim: Claimed, schedule: settle.Schedule) -> None:
 
 def _never(*_retry: object) -> None:
     raise AssertionError("neither decision asks for a retry")
+
+
+def _follow_the_clock(agent: Agent) -> None:
+    """What was to wait for a moment must not wait until a clock that was wrong is right."""
+    moved = 0
+    while count := records.wait_from_now(agent.now()):
+        moved += count
+    if moved:
+        log.event(
+            logger,
+            WARNING,
+            "the clock was set back",
+            files=moved,
+            next="they wait for as long as they were to, from now on",
+        )
 
 
 def _find_vanished(agent: Agent) -> None:

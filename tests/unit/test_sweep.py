@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import cast
 
 import pytest
@@ -104,6 +105,30 @@ def test_s6_alone_pays_until_it_is_given_up(house: House) -> None:
     assert (row["current_state"], row["error_code"]) == ("failed", "worker_died")
     assert list(house.files()) == ["failed/p/b/key"]
     assert [one["retry_number"] for one in house.attempts(claim.id)] == list(range(11))
+
+
+def test_a_clock_that_was_ahead_holds_nothing_up(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S3, S4: taken in, or put off, in what is a far future now."""
+    house.clock.advance(24 * 3600.0)
+    [waiting] = house.admit("waiting")
+    [claim] = house.claim(waiting)
+    reason = Reason(TRANSIENT, "timeout", "no answer")
+    records.retry(claim, claim.identity, reason, 90.0, house.clock.now())
+    [fresh] = house.admit("fresh")
+    house.clock.advance(-23 * 3600.0)
+    [early] = house.admit("early")
+    before = house.row(early)
+    house.sweep()
+    now = house.clock.now()
+    assert house.row(early) == before
+    assert house.row(fresh)["next_attempt_at"] == models.utc_text(now)
+    assert models.utc_moment(house.row(waiting)["next_attempt_at"]) == now + timedelta(seconds=90)
+    assert house.row(waiting)["retry_count"] == 1
+    assert [record.facts["files"] for record in caplog.records] == [2]  # type: ignore[attr-defined]  # flood.log's
+    house.sweep()
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(("state", "outcome"), [("completed", "success"), ("failed", "failure")])

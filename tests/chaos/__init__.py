@@ -1,0 +1,1 @@
+"""Trials of flood's real processes under kills and faults."""

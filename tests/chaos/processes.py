@@ -1,0 +1,175 @@
+"""Flood's long-running processes, which are killed, stopped, started again."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+#: Pauses before a process that ended is started again, in seconds.
+_PAUSE = 0.3
+_LONG_PAUSE = 1.0
+
+#: How long a process has to end in order, in seconds.
+_PATIENCE = 45.0
+
+
+def tied(command: Sequence[str]) -> list[str]:
+    """Return a command that ends with the thread that started it."""
+    prefix = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+    return [*prefix, *command]
+
+
+class Member:
+    """One process, with all its successors; what they say goes to one log."""
+
+    def __init__(self, name: str, command: list[str], directory: Path) -> None:
+        self.name = name
+        self.command = command
+        self.log = directory / f"{name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.born = 0.0
+        self.next_start = 0.0
+        self.halted = False
+        #: Whether kills pass it by.
+        self.spared = False
+
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def send(self, number: int) -> bool:
+        """Send a signal; whether there was somebody to get it."""
+        if self.process is None or not self.alive():
+            return False
+        self.process.send_signal(number)
+        return True
+
+    def children(self) -> list[int]:
+        """The processes that it has started."""
+        if self.process is None:
+            return []
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        with suppress(OSError):
+            return [int(word) for word in path.read_text().split()]
+        return []
+
+
+class Crew:
+    """Everything that serves one spool; used by one thread."""
+
+    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._environ = dict(environ)
+        self.members: list[Member] = []
+        self.counts: Counter[str] = Counter()
+        self.endings: Counter[str] = Counter()
+        self.resting = True
+
+    def add(self, name: str, *command: str) -> Member:
+        """Take on a process, which `tend` starts."""
+        member = Member(name, [sys.executable, *command], self._directory)
+        self.members.append(member)
+        return member
+
+    def tend(self) -> None:
+        """Start whoever is not running, after a pause; nobody while the crew is resting."""
+        now = time.monotonic()
+        for member in self.members:
+            if self.resting or member.alive():
+                continue
+            if member.process is not None:
+                self.endings[f"{member.name} {member.process.returncode}"] += 1
+                member.process = None
+                lived = now - member.born
+                member.next_start = now + (_PAUSE if lived > _LONG_PAUSE else _LONG_PAUSE)
+            if now >= member.next_start:
+                self._start(member)
+
+    def _start(self, member: Member) -> None:
+        with member.log.open("ab") as output:
+            output.write(f"--- started {time.time():.3f}\n".encode())
+            output.flush()
+            member.process = subprocess.Popen(
+                tied(member.command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environ,
+                cwd=self._directory,
+                start_new_session=True,
+            )
+        member.born = time.monotonic()
+        member.halted = False
+        self.counts["start"] += 1
+
+    def choose(self, rng: random.Random) -> Member:
+        return rng.choice([member for member in self.members if not member.spared])
+
+    def kill(self, member: Member) -> None:
+        """End it as a crash does."""
+        if member.send(signal.SIGKILL):
+            assert member.process is not None
+            member.process.wait()
+            self.counts[f"kill {member.name}"] += 1
+
+    def kill_child(self, member: Member, rng: random.Random) -> None:
+        """End one of the processes that it has started."""
+        children = member.children()
+        if children:
+            with suppress(ProcessLookupError):
+                os.kill(rng.choice(children), signal.SIGKILL)
+                self.counts[f"kill child of {member.name}"] += 1
+
+    def halt(self, member: Member) -> None:
+        """Stop it as Ctrl-Z does."""
+        if member.send(signal.SIGSTOP):
+            member.halted = True
+            self.counts[f"stop and continue {member.name}"] += 1
+
+    def resume(self, member: Member) -> None:
+        """End `halt`."""
+        member.send(signal.SIGCONT)
+        member.halted = False
+
+    def end(self, member: Member, number: int) -> None:
+        """Have it end by a signal that asks for that; `tend` starts it again."""
+        if not member.halted and member.send(number):
+            self.counts[f"{signal.Signals(number).name} to {member.name}"] += 1
+
+    def kill_all(self) -> None:
+        """End everybody at once, with nobody to come after them."""
+        self.resting = True
+        for member in self.members:
+            self.kill(member)
+
+    def work(self) -> None:
+        """Let everybody be started."""
+        self.resting = False
+
+    def end_all(self) -> list[str]:
+        """End everybody in order; who did not, in words."""
+        self.resting = True
+        problems = []
+        running = [member for member in self.members if member.alive()]
+        for member in running:
+            self.resume(member)
+            member.send(signal.SIGINT)
+        deadline = time.monotonic() + _PATIENCE
+        for member in running:
+            assert member.process is not None
+            try:
+                status = member.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                problems.append(f"{member.name} does not end on SIGINT")
+                member.process.kill()
+                member.process.wait()
+                continue
+            if status:
+                problems.append(f"{member.name} ended with status {status} on SIGINT")
+        return problems

@@ -1,0 +1,86 @@
+"""What long-running processes hold, looked at again and again."""
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.chaos.processes import Member
+from tests.invariants import Violation
+
+#: A process is judged that has been looked at so often, after its beginning.
+_ENOUGH: Final = 30
+_WARMING_UP: Final = 15.0  # seconds
+
+#: What a process may hold more at the end of its life than at the beginning: the least that it had
+#: in a third of its life is compared, since what is under way comes and goes. Two workers keep
+#: 16 connections each, at most, that they do not use.
+_MORE: Final = {"descriptors": 55, "threads": 10, "sockets": 40, "kilobytes": 32 * 1024}
+
+#: What a process may hold at any moment: 2 workers with 100 open files and 16 connections each.
+_MOST: Final = {"descriptors": 400, "threads": 120, "sockets": 150, "kilobytes": 600 * 1024}
+
+
+class Sample(NamedTuple):
+    descriptors: int
+    threads: int
+    sockets: int
+    kilobytes: int
+
+
+class Samples:
+    """Samples of each process by its number."""
+
+    def __init__(self) -> None:
+        self.lives: dict[tuple[str, int], list[Sample]] = defaultdict(list)
+        self.command_lines: set[bytes] = set()
+
+    def take(self, members: Iterable[Member]) -> None:
+        """Look at each process that has been alive for a while, with its children."""
+        for member in members:
+            process = member.process
+            if process is None or time.monotonic() - member.born < _WARMING_UP:
+                continue
+            for number, pid in enumerate([process.pid, *member.children()]):
+                with suppress(OSError, ValueError, KeyError):  # it is gone, or a zombie
+                    name = f"{member.name} child" if number else member.name
+                    sample = _look(pid)
+                    self.lives[name, pid].append(sample)
+                    self.command_lines.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+
+    def growth(self) -> Iterator[Violation]:
+        """What grew over a process' life, and what was too much at any time."""
+        for (name, pid), samples in self.lives.items():
+            for kind in Sample._fields:
+                values = [getattr(sample, kind) for sample in samples]
+                if max(values) > _MOST[kind]:
+                    yield Violation("nothing_grows", f"{name} ({pid}) had {max(values)} {kind}")
+                third = len(values) // 3
+                if len(values) < _ENOUGH:
+                    continue
+                first, last = min(values[:third]), min(values[-third:])
+                if last - first > _MORE[kind]:
+                    yield Violation(
+                        "nothing_grows",
+                        f"{name} ({pid}) had {first} {kind} in its first third, {last} in its last,"
+                        f" in {len(values)} samples",
+                    )
+
+
+def _look(pid: int) -> Sample:
+    links = []
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(OSError):
+            links.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+    status = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
+    return Sample(
+        len(links),
+        int(status["Threads"]),
+        sum(link.startswith("socket:") for link in links),
+        int(status["VmRSS"].split()[0]),
+    )

@@ -1,0 +1,384 @@
+"""What holds of a spool whatever happened before, as predicates that tell each violation."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Final
+
+from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PROCESSING, SUCCESS
+from tests.evidence import Evidence, File, Input, Row
+
+#: Errors of records whose file is in none of the directories.
+NOWHERE: Final = (
+    "vanished",
+    "abandoned",
+    "put_interrupted",
+    "no_room",
+    "put_refused",
+    "put_failed",
+)
+
+_UNSETTLED: Final = (INCOMING_TMP, INCOMING, PROCESSING)
+_TRIED_AGAIN: Final = ("transient", "lost")
+_MOVE_AGAIN: Final = 60.0  # what workers.settle waits after a move that failed, in seconds
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A promise that was not kept, in words; bucket with key where it is about one file."""
+
+    invariant: str
+    words: str
+    bucket: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """The settings that retries obey; `longest` is the longest Retry-After of the store, in
+    seconds."""
+
+    initial: float = 30.0
+    jitter: float = 0.25
+    most: int = 10
+    longest: float = 0.0
+
+
+# --- directories and rows --------------------------------------------------------------------
+
+
+def database_is_sound(found: Evidence) -> Iterator[Violation]:
+    if found.integrity != "ok":
+        yield Violation("database_is_sound", f"integrity_check says: {found.integrity}")
+
+
+def all_is_settled(found: Evidence) -> Iterator[Violation]:
+    """Nothing is on its way any more."""
+    for file in found.files:
+        if file.state in _UNSETTLED:
+            yield _of_file("all_is_settled", file, f"the file still lies in {file.state}")
+    for row in found.rows:
+        if row["current_state"] in _UNSETTLED:
+            yield _of_row("all_is_settled", row, f"the row still says {row['current_state']}")
+
+
+def no_file_has_two_places(found: Evidence) -> Iterator[Violation]:
+    places: dict[tuple[int, int], list[File]] = defaultdict(list)
+    for file in found.files:
+        places[file.identity[:2]].append(file)
+    for same in places.values():
+        if len(same) > 1:
+            paths = " and ".join(file.path for file in same)
+            yield _of_file("no_file_has_two_places", same[0], f"one file under two names: {paths}")
+
+
+def rows_say_where_files_are(found: Evidence) -> Iterator[Violation]:
+    """Every row's file lies where its state and path say, and every file has one row."""
+    files = {file.path: file for file in found.files}
+    owned: Counter[str] = Counter()
+    invariant = "rows_say_where_files_are"
+    for row in found.rows:
+        if row["error_code"] in NOWHERE and row["current_state"] == FAILED:
+            continue
+        path, state = row["spool_path"], row["current_state"]
+        file = files.get(path)
+        if file is None:
+            yield _of_row(invariant, row, f"nothing lies at {path}, where the row says")
+            continue
+        owned[path] += 1
+        if file.state != state:
+            yield _of_row(invariant, row, f"the row says {state}, its file lies at {path}")
+        wanted = tuple(row[column] for column in ("device", "inode", "size", "mtime_ns"))
+        if file.identity != wanted:
+            yield _of_row(
+                invariant, row, f"another file lies at {path}: {file.identity}, not {wanted}"
+            )
+    for file in found.files:
+        if file.state != INCOMING_TMP and owned[file.path] != 1:
+            yield _of_file(invariant, file, f"{owned[file.path]} rows are of the file {file.path}")
+
+
+def settled_rows_are_whole(found: Evidence) -> Iterator[Violation]:
+    """What has ended says how, and has rested since."""
+    for row in found.rows:
+        if row["current_state"] not in (COMPLETED, FAILED):
+            continue
+        completed = row["current_state"] == COMPLETED
+        wrong = [
+            column
+            for column in ("owner", "next_attempt_at", "multipart_upload_id")
+            if row[column] is not None
+        ]
+        wrong += (
+            []
+            if row["upload_outcome"] == ("success" if completed else "failure")
+            else ["upload_outcome"]
+        )
+        wrong += [] if row["last_updated"] == row["completed_at"] else ["last_updated"]
+        if completed:
+            wrong += ["retry_count"] * (row["retry_count"] != 0)
+            wrong += ["bytes_sent"] * (row["bytes_sent"] != row["size"])
+            wrong += ["error_code"] * (row["error_code"] is not None)
+        else:
+            wrong += [column for column in ("error_code", "error_message") if not row[column]]
+        for column in wrong:
+            yield _of_row(
+                "settled_rows_are_whole",
+                row,
+                f"a row in {row['current_state']} has {column} = {row[column]!r}",
+            )
+
+
+def nobody_dead_owns_a_row(found: Evidence) -> Iterator[Violation]:
+    for row in found.rows:
+        if row["current_state"] == PROCESSING and row["owner"] in found.dead_owners:
+            yield _of_row("nobody_dead_owns_a_row", row, f"claimed by {row['owner']}, who is dead")
+
+
+def due_rows_are_rung_for(found: Evidence, now: datetime | None = None) -> Iterator[Violation]:
+    """A task names each due row, or its bucket. Between two sweeps a lost task may leave some."""
+    moment = now or datetime.now(timezone.utc)
+    rung: set[tuple[str, str, int | None]] = set()
+    for task in found.tasks:
+        if task.get("name") != "upload":
+            continue
+        profile, bucket, ids = task["args"][:3]
+        rung |= {(profile, bucket, one) for one in ids} if ids else {(profile, bucket, None)}
+    for row in found.rows:
+        if row["current_state"] != PROCESSING or row["owner"] is not None:
+            continue
+        due = datetime.fromisoformat(row["next_attempt_at"].replace("Z", "+00:00"))
+        place = (row["profile"], row["bucket"])
+        if due <= moment and not rung & {(*place, row["id"]), (*place, None)}:
+            yield _of_row("due_rows_are_rung_for", row, "due, and no task will ring for it")
+
+
+# --- attempts --------------------------------------------------------------------------------
+
+
+def attempts_are_numbered(found: Evidence, backoff: Backoff) -> Iterator[Violation]:
+    """From 0 on without a gap; only what cost no retry leaves its number to the next."""
+    invariant = "attempts_are_numbered"
+    for row in found.rows:
+        expected = {0}
+        attempts = found.attempts.get(row["id"], [])
+        for attempt in attempts:
+            number = attempt["retry_number"]
+            if number not in expected:
+                yield _of_row(invariant, row, f"attempt {number} where {sorted(expected)} was due")
+            if number > backoff.most:
+                yield _of_row(invariant, row, f"retry {number}, of {backoff.most}")
+            expected = {
+                "transient": {number + 1},
+                "lost": {number, number + 1},  # alone it costs a retry
+                "interrupted": {number},
+            }.get(attempt["kind"] or "", set())
+        outcomes = [attempt["outcome"] for attempt in attempts]
+        if SUCCESS in outcomes[:-1]:
+            yield _of_row(invariant, row, "an attempt came after the one that succeeded")
+        if row["current_state"] == FAILED and SUCCESS in outcomes:
+            yield _of_row(invariant, row, "a failed file has an attempt that succeeded")
+
+
+def delays_obey_the_formula(found: Evidence, backoff: Backoff) -> Iterator[Violation]:
+    for row in found.rows:
+        for attempt in found.attempts.get(row["id"], []):
+            number, delay, kind = (
+                attempt[column] for column in ("retry_number", "delay_seconds", "kind")
+            )
+            if delay is None:
+                if kind == "interrupted" or (kind in _TRIED_AGAIN and number < backoff.most):
+                    yield _of_row(
+                        "delays_obey_the_formula", row, f"no delay after {kind} attempt {number}"
+                    )
+                continue
+            low = high = -1.0
+            if kind in _TRIED_AGAIN:
+                low = backoff.initial * 2.0**number
+                high = max(low * (1 + backoff.jitter), backoff.longest)
+            elif kind == "interrupted":
+                low, high = 0.0, _MOVE_AGAIN
+            if not low - 1e-6 <= delay <= high + 1e-6:
+                yield _of_row(
+                    "delays_obey_the_formula",
+                    row,
+                    f"a delay of {delay} s after {kind} attempt {number}, "
+                    f"not {low:.3f} to {high:.3f}",
+                )
+            yield from _instant(row, attempt, delay)
+
+
+def _instant(row: Row, attempt: Row, delay: float) -> Iterator[Violation]:
+    due, ended = (
+        datetime.fromisoformat(attempt[column].replace("Z", "+00:00"))
+        for column in ("next_attempt_at", "finished_at")
+    )
+    # A transaction takes the time once, or twice for what a sweep takes over.
+    if abs((due - ended).total_seconds() - delay) > 0.001:
+        yield _of_row("delays_obey_the_formula", row, f"{delay} s after {ended} is not {due}")
+
+
+# --- what was brought, what the bucket has ---------------------------------------------------
+
+
+def inputs_are_accounted_for(found: Evidence) -> Iterator[Violation]:
+    """Everything that was delivered lies in completed or failed, once, with its bytes."""
+    invariant = "inputs_are_accounted_for"
+    inputs: dict[tuple[str, str], list[Input]] = defaultdict(list)
+    for one in found.inputs:
+        inputs[one.bucket, one.key].append(one)
+    held = _held(found)
+    for place in inputs.keys() | held.keys():
+        open_inputs = list(inputs[place])
+        for file in held.get(place, []):
+            match = _match(found, file, open_inputs)
+            if match is None:
+                yield Violation(
+                    invariant, f"nobody delivered what lies at {file.path}, or only once", *place
+                )
+                continue
+            open_inputs.remove(match)
+            if match.removed:
+                yield Violation(
+                    invariant, f"{file.path} was taken away, yet it is there again", *place
+                )
+        for one in open_inputs:
+            if one.certain and not one.removed:
+                yield Violation(invariant, f"version {one.number} is lost", *place)
+
+
+def vanished_rows_have_a_cause(found: Evidence) -> Iterator[Violation]:
+    """A row says that its file is gone only where somebody took one, or a producer broke off."""
+    causes: Counter[tuple[str, str]] = Counter()
+    for one in found.inputs:
+        if one.removed or not one.certain:
+            causes[one.bucket, one.key] += 1
+    for row in found.rows:
+        if row["current_state"] == FAILED and row["error_code"] in NOWHERE:
+            place = (row["bucket"], row["filepath"])
+            causes[place] -= 1
+            if causes[place] < 0:
+                yield _of_row(
+                    "vanished_rows_have_a_cause",
+                    row,
+                    f"the row says {row['error_code']}, but nobody took the file away",
+                )
+
+
+def the_bucket_has_the_last_version(found: Evidence) -> Iterator[Violation]:
+    """Of each key that got to completed; a later version that failed may be there instead."""
+    invariant = "the_bucket_has_the_last_version"
+    inputs: dict[tuple[str, str], list[Input]] = defaultdict(list)
+    for one in found.inputs:
+        inputs[one.bucket, one.key].append(one)
+    held = _held(found, COMPLETED)
+    for place, files in held.items():
+        versions = inputs.get(place, [])
+        open_inputs = list(versions)
+        done: dict[int, str] = {}
+        for file in files:
+            match = _match(found, file, open_inputs)
+            if match is not None:
+                open_inputs.remove(match)
+                done[match.number] = file.digest
+        if not done:
+            continue  # inputs_are_accounted_for says so
+        last = max(done)
+        allowed = {done[last]} | {one.digest for one in open_inputs if one.number > last}
+        actual = found.objects.get(place)
+        if actual is None:
+            yield Violation(invariant, "completed, but the bucket has no such object", *place)
+        elif actual not in allowed:
+            which = [one.number for one in versions if one.digest == actual]
+            words = f"version {which[0]}" if which else "something that nobody delivered"
+            yield Violation(
+                invariant, f"the bucket has {words}, the last one completed is {last}", *place
+            )
+
+
+def waiting_was_worth_it(found: Evidence) -> Iterator[Violation]:
+    """What flood-put --wait called uploaded is in completed."""
+    held = _held(found, COMPLETED)
+    for one in found.inputs:
+        files = held.get((one.bucket, one.key), [])
+        if one.awaited and not one.removed and one.digest not in {file.digest for file in files}:
+            yield Violation(
+                "waiting_was_worth_it",
+                f"flood-put --wait succeeded, yet version {one.number} is not in completed",
+                one.bucket,
+                one.key,
+            )
+
+
+def no_upload_is_unfinished(found: Evidence) -> Iterator[Violation]:
+    for words in found.unfinished:
+        yield Violation("no_upload_is_unfinished", f"left in the bucket: {words}")
+
+
+# --- logs ------------------------------------------------------------------------------------
+
+
+def no_secret_is_told(found: Evidence, secrets: Sequence[str]) -> Iterator[Violation]:
+    """Not in any log, row or task."""
+    texts = {f"log {name}": lines for name, lines in found.logs.items()}
+    texts["file_records"] = [repr(row) for row in found.rows]
+    texts["retry_attempts"] = [repr(row) for rows in found.attempts.values() for row in rows]
+    texts["tasks"] = [data.decode("utf-8", "replace") for data in found.raw_tasks]
+    for where, lines in texts.items():
+        for number, line in enumerate(lines, 1):
+            if any(secret in line for secret in secrets):
+                yield Violation("no_secret_is_told", f"{where}, line {number} has a secret")
+
+
+def no_traceback_is_logged(
+    found: Evidence, expected: Callable[[str], bool] = lambda _line: False
+) -> Iterator[Violation]:
+    """But those whose line `expected` knows."""
+    for name, lines in found.logs.items():
+        for number, line in enumerate(lines, 1):
+            if "Traceback (most recent call last)" in line:
+                # In JSON it is one line; else the error is the first line that is not indented.
+                error = line if line.startswith("{") else _error_after(lines[number:])
+                if not expected(error):
+                    yield Violation(
+                        "no_traceback_is_logged", f"{name}, line {number}: {error[-2000:]}"
+                    )
+
+
+def _error_after(lines: Sequence[str]) -> str:
+    return next((line for line in lines if line[:1].strip()), "")
+
+
+# --- within ----------------------------------------------------------------------------------
+
+
+def _held(found: Evidence, *states: str) -> dict[tuple[str, str], list[File]]:
+    """The files that rows know of, by bucket with key: a file beside another has its name."""
+    files = {file.path: file for file in found.files}
+    held: dict[tuple[str, str], list[File]] = defaultdict(list)
+    for row in found.rows:
+        file = files.get(row["spool_path"])
+        if row["current_state"] == FAILED and row["error_code"] in NOWHERE:
+            continue
+        if file is not None and (not states or file.state in states):
+            held[row["bucket"], row["filepath"]].append(file)
+    return held
+
+
+def _match(found: Evidence, file: File, inputs: Sequence[Input]) -> Input | None:
+    """The input that this file is, a certain one rather than another."""
+    same = [one for one in inputs if one.digest == file.digest]
+    if same:
+        return max(same, key=lambda one: one.certain and not one.removed)
+    return next((one for one in inputs if one.begins(found.root / file.path)), None)
+
+
+def _of_row(invariant: str, row: Row, words: str) -> Violation:
+    return Violation(invariant, f"record {row['id']}: {words}", row["bucket"], row["filepath"])
+
+
+def _of_file(invariant: str, file: File, words: str) -> Violation:
+    parts = file.path.split(os.sep, 3)
+    return Violation(invariant, words, *(parts[2:] if len(parts) == 4 else ()))

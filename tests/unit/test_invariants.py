@@ -1,0 +1,285 @@
+"""Each invariant finds what violates it, in spools that are made up."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import invariants
+from tests.evidence import Evidence, File, Input, Row
+from tests.invariants import Backoff, Violation
+
+BACKOFF = Backoff(initial=1.0, jitter=0.25, most=10)
+TIME = "2026-01-01T00:00:10.000000Z"
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def row(number: int = 1, key: str = "key", **values: Any) -> Row:
+    """A row of a file that was uploaded."""
+    return {
+        "id": number,
+        "profile": "p",
+        "bucket": "b",
+        "filepath": key,
+        "current_state": "completed",
+        "last_updated": TIME,
+        "upload_outcome": "success",
+        "device": 1,
+        "inode": number,
+        "size": 4,
+        "mtime_ns": 0,
+        "spool_path": f"completed/p/b/{key}",
+        "retry_count": 0,
+        "next_attempt_at": None,
+        "claim_number": 1,
+        "owner": None,
+        "multipart_upload_id": None,
+        "error_code": None,
+        "error_message": None,
+        "bytes_sent": 4,
+        "completed_at": TIME,
+        **values,
+    }
+
+
+def file(number: int = 1, path: str = "completed/p/b/key", data: bytes = b"data") -> File:
+    return File(path, (1, number, 4, 0), 1, digest(data))
+
+
+def attempt(number: int, kind: str | None = None, delay: float | None = None) -> Row:
+    due = datetime(2026, 1, 1, 0, 0, 10) + timedelta(seconds=delay or 0)  # noqa: DTZ001  as text
+    return {
+        "retry_number": number,
+        "kind": kind,
+        "outcome": "failure" if kind else "success",
+        "delay_seconds": delay,
+        "finished_at": TIME,
+        "next_attempt_at": None if delay is None else f"{due.isoformat()}Z",
+    }
+
+
+def good() -> Evidence:
+    """One file that was uploaded at the second try."""
+    return Evidence(
+        Path("/nowhere"),
+        rows=[row()],
+        attempts={1: [attempt(0, "transient", 1.1), attempt(1)]},
+        files=[file()],
+        objects={("b", "key"): digest(b"data")},
+        logs={"watch.log": ['{"event": "completed"}']},
+        inputs=[Input(0, "b", "key", digest(b"data"), awaited=True)],
+    )
+
+
+def every(found: Evidence) -> list[Violation]:
+    checks: list[Iterator[Violation]] = [
+        invariants.database_is_sound(found),
+        invariants.all_is_settled(found),
+        invariants.no_file_has_two_places(found),
+        invariants.rows_say_where_files_are(found),
+        invariants.settled_rows_are_whole(found),
+        invariants.nobody_dead_owns_a_row(found),
+        invariants.due_rows_are_rung_for(found),
+        invariants.attempts_are_numbered(found, BACKOFF),
+        invariants.delays_obey_the_formula(found, BACKOFF),
+        invariants.inputs_are_accounted_for(found),
+        invariants.vanished_rows_have_a_cause(found),
+        invariants.the_bucket_has_the_last_version(found),
+        invariants.waiting_was_worth_it(found),
+        invariants.no_upload_is_unfinished(found),
+        invariants.no_secret_is_told(found, ["sesame"]),
+        invariants.no_traceback_is_logged(found),
+    ]
+    return [violation for check in checks for violation in check]
+
+
+def test_a_good_spool_violates_nothing() -> None:
+    assert every(good()) == []
+
+
+WAITING = {
+    "current_state": "processing",
+    "upload_outcome": None,
+    "completed_at": None,
+    "spool_path": "processing/p/b/key",
+    "next_attempt_at": "2026-01-01T00:00:00.000000Z",
+}
+VANISHED = {
+    "current_state": "failed",
+    "upload_outcome": "failure",
+    "error_code": "vanished",
+    "error_message": "gone",
+}
+
+
+def rows(*made: Row) -> Callable[[Evidence], None]:
+    def change(found: Evidence) -> None:
+        found.rows = list(made)
+
+    return change
+
+
+def files(*made: File) -> Callable[[Evidence], None]:
+    def change(found: Evidence) -> None:
+        found.files = list(made)
+
+    return change
+
+
+def attempts(*made: Row) -> Callable[[Evidence], None]:
+    return lambda found: found.__setattr__("attempts", {1: list(made)})
+
+
+def value(name: str, made: object) -> Callable[[Evidence], None]:
+    return lambda found: setattr(found, name, made)
+
+
+def owned_by_the_dead(found: Evidence) -> None:
+    found.rows = [row(**{**WAITING, "owner": "ann"})]
+    found.dead_owners = {"ann"}
+
+
+def an_older_version(found: Evidence) -> None:
+    found.inputs.append(Input(1, "b", "key", digest(b"newer")))
+    found.rows.append(row(2, spool_path="completed/p/b/key.~2~"))
+    found.files.append(file(2, "completed/p/b/key.~2~", b"newer"))
+
+
+def taken_away(found: Evidence) -> None:
+    found.inputs = [replace(found.inputs[0], removed=True)]
+
+
+CASES: list[tuple[str, Callable[[Evidence], None]]] = [
+    ("database_is_sound", value("integrity", "row 7 missing from index")),
+    ("all_is_settled", files(file(path="incoming/p/b/key"))),
+    ("all_is_settled", rows(row(**WAITING))),
+    ("no_file_has_two_places", files(file(), file(path="failed/p/b/key"))),
+    ("rows_say_where_files_are", files()),
+    ("rows_say_where_files_are", files(file(), file(2, "completed/p/b/nobodys"))),
+    ("rows_say_where_files_are", files(file(2))),
+    ("rows_say_where_files_are", rows(row(), row(2))),
+    ("rows_say_where_files_are", rows(row(current_state="failed"))),
+    ("settled_rows_are_whole", rows(row(owner="ann"))),
+    ("settled_rows_are_whole", rows(row(next_attempt_at=TIME))),
+    ("settled_rows_are_whole", rows(row(multipart_upload_id="7"))),
+    ("settled_rows_are_whole", rows(row(upload_outcome="failure"))),
+    ("settled_rows_are_whole", rows(row(last_updated="2026-01-02T00:00:00.000000Z"))),
+    ("settled_rows_are_whole", rows(row(retry_count=1))),
+    ("settled_rows_are_whole", rows(row(bytes_sent=3))),
+    ("settled_rows_are_whole", rows(row(error_code="timeout"))),
+    ("settled_rows_are_whole", rows(row(**VANISHED, owner=None) | {"error_message": None})),
+    ("nobody_dead_owns_a_row", owned_by_the_dead),
+    ("due_rows_are_rung_for", rows(row(**WAITING))),
+    ("attempts_are_numbered", attempts(attempt(1))),
+    ("attempts_are_numbered", attempts(attempt(0, "transient", 1.0), attempt(2))),
+    ("attempts_are_numbered", attempts(attempt(0, "transient", 1.0), attempt(0))),
+    ("attempts_are_numbered", attempts(attempt(0, "interrupted", 0.0), attempt(1))),
+    ("attempts_are_numbered", attempts(attempt(0), attempt(0))),
+    ("attempts_are_numbered", attempts(attempt(0, "permanent"), attempt(0))),
+    (
+        "attempts_are_numbered",
+        attempts(*(attempt(number, "transient", 2.0**number) for number in range(11)), attempt(11)),
+    ),
+    ("delays_obey_the_formula", attempts(attempt(0, "transient", 0.9), attempt(1))),
+    ("delays_obey_the_formula", attempts(attempt(0, "transient", 1.3), attempt(1))),
+    ("delays_obey_the_formula", attempts(attempt(0, "transient"), attempt(1))),
+    ("delays_obey_the_formula", attempts(attempt(0, None, 1.0))),
+    (
+        "delays_obey_the_formula",
+        attempts(attempt(0, "lost", 1.1) | {"next_attempt_at": TIME}, attempt(0)),
+    ),
+    ("inputs_are_accounted_for", files()),
+    ("inputs_are_accounted_for", files(file(data=b"half"))),
+    ("inputs_are_accounted_for", value("inputs", [])),
+    ("inputs_are_accounted_for", taken_away),
+    ("vanished_rows_have_a_cause", rows(row(**VANISHED))),
+    ("the_bucket_has_the_last_version", value("objects", {})),
+    ("the_bucket_has_the_last_version", value("objects", {("b", "key"): digest(b"half")})),
+    ("the_bucket_has_the_last_version", an_older_version),
+    ("waiting_was_worth_it", files(file(path="failed/p/b/key"))),
+    ("no_upload_is_unfinished", value("unfinished", ["upload 7 of key"])),
+    ("no_secret_is_told", value("logs", {"watch.log": ["open sesame"]})),
+    ("no_secret_is_told", rows(row(error_message="sesame"))),
+    ("no_secret_is_told", value("raw_tasks", [b'{"secret": "sesame"}'])),
+    (
+        "no_traceback_is_logged",
+        value("logs", {"a.log": ["Traceback (most recent call last):", "  x", "OSError: no"]}),
+    ),
+]
+
+
+@pytest.mark.parametrize(("invariant", "change"), CASES)
+def test_a_violation_is_found(invariant: str, change: Callable[[Evidence], None]) -> None:
+    found = good()
+    change(found)
+    assert invariant in {violation.invariant for violation in every(found)}
+
+
+def test_an_expected_traceback_is_no_violation() -> None:
+    found = good()
+    found.logs = {"a.log": ["Traceback (most recent call last):", "  x", "OSError: disk is full"]}
+    assert list(invariants.no_traceback_is_logged(found, lambda line: "full" in line)) == []
+
+
+def test_what_may_repeat_its_number() -> None:
+    found = good()
+    found.attempts = {
+        1: [
+            attempt(0, "interrupted", 0.0),
+            attempt(0, "lost", 1.0),
+            attempt(0, "lost", 1.0),
+            attempt(1),
+        ]
+    }
+    assert every(found) == []
+
+
+def test_a_due_row_that_a_task_names() -> None:
+    found = good()
+    found.rows = [row(**WAITING)]
+    now = datetime(2026, 1, 2, tzinfo=timezone.utc)
+    for ids in ([1], []):
+        found.tasks = [{"name": "upload", "args": ["p", "b", ids]}]
+        assert list(invariants.due_rows_are_rung_for(found, now)) == []
+    for args in (["p", "b", [2]], ["p", "other", []]):
+        found.tasks = [{"name": "upload", "args": args}]
+        assert len(list(invariants.due_rows_are_rung_for(found, now))) == 1
+
+
+def test_a_beginning_of_what_a_writer_was_at_is_accounted_for(tmp_path: Path) -> None:
+    found = good()
+    found.root = tmp_path
+    path = tmp_path / "completed/p/b/key"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"data")
+    found.inputs = [
+        Input(0, "b", "key", digest(b"data set"), certain=False, whole=lambda: b"data set")
+    ]
+    assert list(invariants.inputs_are_accounted_for(found)) == []
+    path.write_bytes(b"dat!")
+    assert len(list(invariants.inputs_are_accounted_for(found))) == 1
+
+
+def test_a_later_version_that_failed_may_be_in_the_bucket() -> None:
+    found = good()
+    found.inputs.append(Input(1, "b", "key", digest(b"newer")))
+    found.rows.append(
+        row(2, spool_path="failed/p/b/key", current_state="failed", error_code="timeout")
+    )
+    found.files.append(file(2, "failed/p/b/key", b"newer"))
+    found.objects["b", "key"] = digest(b"newer")
+    assert list(invariants.the_bucket_has_the_last_version(found)) == []
+
+
+def test_a_vanished_row_of_what_somebody_took_away() -> None:
+    found = good()
+    found.rows = [row(**VANISHED)]
+    taken_away(found)
+    assert list(invariants.vanished_rows_have_a_cause(found)) == []
