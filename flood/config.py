@@ -42,6 +42,7 @@ class Settings:
     connect_timeout: float | None
     read_timeout: float | None
     bucket_cache_seconds: float
+    transfer: str
     concurrency: int
     consumers: int
     log_level: str

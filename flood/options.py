@@ -99,6 +99,7 @@ def ignored(patterns: Sequence[str]) -> tuple[str, ...]:
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("text", "json")
+TRANSFERS: Final = ("curl", "boto3")
 _DAY: Final = 86_400
 _MIB: Final = 1024**2
 _GIB: Final = 1024**3
@@ -217,6 +218,13 @@ _TABLE: Final = (
         "5m",
         "how long a bucket that was seen is not looked up again",
         metavar="DURATION",
+    ),
+    Option(
+        "transfer",
+        choices(TRANSFERS),
+        "curl",
+        "who sends files: curl, which is fast, or boto3",
+        metavar="LIBRARY",
     ),
     Option("concurrency", counts(1, 256), "16", "transfers at once in one worker", metavar="N"),
     Option(

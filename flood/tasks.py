@@ -148,8 +148,8 @@ def release_claims(*_task: Any) -> None:
 
 def _agent() -> "Agent":
     """This process's agent; huey's worker processes are forked, and each needs its own."""
+    from workers import uploaders
     from workers.agent import Agent
-    from workers.s3 import S3
 
     with _agents_lock:
         agent = _agents.get(os.getpid())
@@ -161,16 +161,7 @@ def _agent() -> "Agent":
                 profiles=huey.credentials.profiles,
                 spool=spool,
                 locks=WorkerLocks(spool),
-                make_uploader=partial(
-                    S3,
-                    concurrency=settings.concurrency,
-                    multipart_threshold=settings.multipart_threshold,
-                    multipart_part_size=settings.multipart_part_size,
-                    connect_timeout=settings.connect_timeout,
-                    read_timeout=settings.read_timeout,
-                    bucket_cache_seconds=settings.bucket_cache_seconds,
-                    clock=time.monotonic,
-                ),
+                make_uploader=uploaders.maker(settings),
                 now=partial(datetime.now, timezone.utc),
                 clock=time.monotonic,
                 uniform=random.uniform,

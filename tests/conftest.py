@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from tests import servers
 from tests.servers import S3Server
+from tests.uploading import UPLOADERS, MakeUploader
 
 # A proxy of the machine's own must not stand between the tests and their servers.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
@@ -63,3 +64,9 @@ def opened(tmp_path: Path) -> Iterator[Callable[[bytes], int]]:
     yield open_file
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+@pytest.fixture(params=UPLOADERS)
+def make_uploader(request: pytest.FixtureRequest) -> MakeUploader:
+    """Makes uploaders of one kind; the test is run with each kind."""
+    return UPLOADERS[request.param]

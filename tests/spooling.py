@@ -113,6 +113,7 @@ class House:
             "connect_timeout": 5.0,
             "read_timeout": 5.0,
             "bucket_cache_seconds": 60.0,
+            "transfer": "curl",
             "concurrency": 4,
             "consumers": 0,
             "log_level": "info",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from flood.profiles import Profile
 from flood.providers import PROVIDERS
 from tests.servers import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
+from workers.curl import Curl
 from workers.s3 import S3
 from workers.transfer import Hooks, Receipt, Upload, Uploader
 
@@ -65,6 +66,33 @@ def boto3_uploader(
         bucket_cache_seconds=60.0,
         clock=clock,
     )
+
+
+def curl_uploader(
+    used: Profile,
+    *,
+    concurrency: int = 4,
+    connect_timeout: float = 5.0,
+    read_timeout: float = 10.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Uploader:
+    return Curl(
+        used,
+        concurrency=concurrency,
+        multipart_threshold=LARGE,
+        multipart_part_size=5 * MIB,
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        bucket_cache_seconds=60.0,
+        clock=clock,
+    )
+
+
+#: Makes an uploader for a profile.
+MakeUploader = Callable[..., Uploader]
+
+#: Every implementation, by the name that its tests have.
+UPLOADERS: dict[str, MakeUploader] = {"boto3": boto3_uploader, "curl": curl_uploader}
 
 
 def transferred(

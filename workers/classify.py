@@ -17,6 +17,7 @@ from workers.classify_answers import ANSWERS
 from workers.classify_local import OWN, REST
 from workers.classify_rule import Rule
 from workers.classify_transport import TRANSPORT
+from workers.failures import TransportFailed
 
 __all__ = ["RETRY_AFTER_MAX", "TABLE", "Rule", "Verdict", "classify"]
 
@@ -56,8 +57,9 @@ class Verdict:
 def classify(error: BaseException) -> Verdict:
     """Return the verdict of the first rule in TABLE that fits the error; never raises.
 
-    The order of the table: flood's own failures, transport, the store's answers by code, answers
-    by HTTP status, configuration, local errors, then everything unknown, which is tried again.
+    A TransportFailed names its row. The order of the table: flood's own failures, transport, the
+    store's answers by code, answers by HTTP status, configuration, local errors, then everything
+    unknown, which is tried again.
     """
     try:
         return _judge(error)
@@ -74,6 +76,7 @@ class _Facts:
     code: str
     status: int
     words: list[str]
+    transport: TransportFailed | None
 
 
 def _judge(error: BaseException) -> Verdict:
@@ -89,6 +92,7 @@ def _judge(error: BaseException) -> Verdict:
         status,
         # botocore's own words repeat the address with the key, which may say anything.
         [str(one) for one in chain if not isinstance(one, BotoCoreError)],
+        next((one for one in chain if isinstance(one, TransportFailed)), None),
     )
     rule = next(rule for rule in TABLE if _fits(rule, facts))
     named = _CODE.fullmatch(facts.code) and not facts.code.isdecimal()
@@ -124,6 +128,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _fits(rule: Rule, facts: _Facts) -> bool:
+    if facts.transport is not None:
+        return facts.transport.reason == (rule.reason or rule.code) or rule is TABLE[-1]
     return (
         (not rule.exceptions or any(isinstance(one, rule.exceptions) for one in facts.chain))
         and (not rule.errnos or not facts.errnos.isdisjoint(rule.errnos))
@@ -185,6 +191,8 @@ def _quotation(facts: _Facts) -> str:
 
 
 def _host(error: BaseException) -> str:
+    if isinstance(error, TransportFailed):
+        return error.host
     keywords = getattr(error, "kwargs", None)
     address = keywords.get("endpoint_url") if isinstance(keywords, dict) else None
     if not isinstance(address, str):

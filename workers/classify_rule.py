@@ -27,6 +27,8 @@ class Rule:
     text: str = ""
     #: Whether the error's own words are quoted; some repeat headers that were sent.
     quote: bool = True
+    #: The `reason` of a TransportFailed that this row is for, where that is not its code.
+    reason: str = ""
 
 
 CONNECTION_ERRNOS: Final = frozenset(

@@ -56,6 +56,7 @@ TRANSPORT: Final = (
         "check AWS_ENDPOINT, then retry the file",
         exceptions=(boto.SSLError,),
         text=r"(?i)certificate|doesn't match",
+        reason="tls_host",
     ),
     Rule(
         PERMANENT,

@@ -11,6 +11,7 @@ FloodError
   LocalReadError        the file cannot be read; the cause is the OSError
   FileChanged           the file became shorter while it was sent
   ContradictedByHead    HEAD shows another object than the one that was sent
+  TransportFailed       libcurl could not send the request or read the answer
 """
 
 from flood.errors import FloodError
@@ -54,3 +55,15 @@ class FileChanged(FloodError):
 
 class ContradictedByHead(FloodError):
     """The store confirmed the upload, and HEAD shows something else."""
+
+
+class TransportFailed(FloodError):
+    """A request did not get through.
+
+    `reason` names the row of the error table that tells what this means, `host` is the store.
+    """
+
+    def __init__(self, reason: str, host: str, words: str) -> None:
+        super().__init__(words)
+        self.reason = reason
+        self.host = host

@@ -1,6 +1,5 @@
 """Uploads through boto3 to one profile's store."""
 
-import mimetypes
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -11,13 +10,15 @@ from flood.states import PERMANENT
 from workers.classify import classify
 from workers.failures import KeyNotUtf8, KeyTooLong
 from workers.lanes import Lanes, carried
+from workers.media_type import content_type
 from workers.s3_abort import abort
 from workers.s3_bucket import Buckets
 from workers.s3_client import Clients
-from workers.s3_multipart import Multipart, part_size
-from workers.s3_verify import Sent, bare, confirm, digest_algorithm
+from workers.s3_multipart import Multipart, Part, part_size
+from workers.s3_verify import confirm
 from workers.source import Body, Source, Watch
 from workers.transfer import Hooks, Interrupted, Outcome, Receipt, Upload
+from workers.verify import Sent, bare, digest_algorithm
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 _TICK: Final = 0.1
 # How long transfers that were told to end are waited for, before they are left to their time-outs.
 _LAST_WORDS: Final = 0.5
-
-_COMPRESSED: Final = {
-    "gzip": "application/gzip",
-    "bzip2": "application/x-bzip2",
-    "xz": "application/x-xz",
-    "compress": "application/x-compress",
-}
-_UNKNOWN: Final = "application/octet-stream"
 
 
 class S3:
@@ -61,7 +54,7 @@ class S3:
         self._part_size = multipart_part_size
         self._clock = clock
         self._buckets = Buckets(profile, bucket_cache_seconds, clock)
-        self._clients = Clients(
+        self.clients = Clients(
             profile,
             concurrency,
             provider.connect_timeout if connect_timeout is None else connect_timeout,
@@ -73,7 +66,7 @@ class S3:
 
         Raises BucketMissing, InvalidBucket, NotS3, or a botocore exception that classify knows.
         """
-        self._buckets.ensure(self._clients.main, bucket)
+        self._buckets.ensure(self.clients.main, bucket)
 
     def transfer(self, uploads: Iterable[Upload], hooks: Hooks) -> Iterator[Outcome | None]:
         """PUT then HEAD each file; yield every upload exactly once, in the order they finish, with
@@ -87,13 +80,13 @@ class S3:
         with Lanes[int, Receipt](self._concurrency, "flood-put") as lanes:
             try:
                 for number, upload in enumerate(uploads):
-                    refusal = self._refuse(upload, hooks, watch)
+                    refusal = self.refusal(upload, hooks, watch)
                     if refusal is not None:
                         yield upload, refusal
-                    elif 0 < upload.size >= self._threshold:
+                    elif self.is_large(upload):
                         yield from self._finish(lanes, running, watch, 0)
                         yield None  # a large file takes long, and nothing is yielded meanwhile
-                        yield upload, self._send_large(upload, hooks, watch)
+                        yield upload, self.send_large(upload, hooks, watch)
                     else:
                         source = Source(upload.descriptor, upload.size, watch)
                         running[number] = (upload, source)
@@ -110,13 +103,17 @@ class S3:
 
         Raises a botocore exception that classify knows.
         """
-        abort(self._clients, bucket, key, upload_id)
+        abort(self.clients, bucket, key, upload_id)
 
     def close(self) -> None:
         """Close idle connections; a later call opens new ones."""
-        self._clients.close()
+        self.clients.close()
 
-    def _refuse(self, upload: Upload, hooks: Hooks, watch: Watch) -> BaseException | None:
+    def is_large(self, upload: Upload) -> bool:
+        """Whether the file is sent in parts."""
+        return 0 < upload.size >= self._threshold
+
+    def refusal(self, upload: Upload, hooks: Hooks, watch: Watch) -> BaseException | None:
         """Return why the upload must not start, after clearing away its earlier parts."""
         if watch.stopping():
             return Interrupted()
@@ -175,7 +172,7 @@ class S3:
     def _send_small(self, upload: Upload, source: Source) -> Receipt:
         body = Body(source, 0, upload.size, digest_algorithm(self._provider))
         try:
-            answer = self._clients.main.put_object(
+            answer = self.clients.main.put_object(
                 Bucket=upload.bucket,
                 Key=upload.key,
                 Body=body,
@@ -186,11 +183,28 @@ class S3:
                 raise source.failure from source.failure.__cause__
             raise
         sent = Sent(bare(answer.get("ETag")), answer.get("VersionId"), body.digest())
-        return confirm(self._clients.main, self._provider, upload, sent)
+        return confirm(self.clients.main, self._provider, upload, sent)
 
-    def _send_large(self, upload: Upload, hooks: Hooks, watch: Watch) -> Receipt | BaseException:
+    def send_small(self, upload: Upload, watch: Watch) -> Receipt | BaseException:
+        """PUT then HEAD one file; return what came of it."""
+        source = Source(upload.descriptor, upload.size, watch)
+        try:
+            return carried(partial(self._send_small, upload, source), watch.expired)
+        except (Exception, Interrupted) as error:  # noqa: BLE001  every failure is an outcome
+            return error
+        finally:
+            source.close()
+
+    def send_large(
+        self,
+        upload: Upload,
+        hooks: Hooks,
+        watch: Watch,
+        carry: Callable[[Multipart, str], list[Part]] | None = None,
+    ) -> Receipt | BaseException:
+        """Send one file in parts, by `carry` if it is given; return what came of it."""
         multipart = Multipart(
-            clients=self._clients,
+            clients=self.clients,
             provider=self._provider,
             upload=upload,
             source=Source(upload.descriptor, upload.size, watch),
@@ -198,20 +212,9 @@ class S3:
             part_size=part_size(upload.size, self._part_size),
             content_type=content_type(upload.key),
             concurrency=self._concurrency,
+            carry=carry,
         )
         try:
             return multipart.send(hooks)
         except (Exception, Interrupted) as error:  # noqa: BLE001  every failure is an outcome
             return error
-
-
-def content_type(key: str) -> str:
-    """Return the media type that the key's last segment suggests.
-
-    A compressed file is called that, not what it holds: stores and browsers would unpack it.
-    """
-    # With "./" no name can be taken for a URL.
-    kind, encoding = mimetypes.guess_type("./" + key.rpartition("/")[2], strict=False)
-    if encoding is not None:
-        return _COMPRESSED.get(encoding, _UNKNOWN)
-    return kind or _UNKNOWN

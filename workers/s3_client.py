@@ -2,11 +2,13 @@
 
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.httpsession import get_cert_path
 
 from flood import __version__
 
@@ -82,6 +84,22 @@ class Clients:
         """A client that gives up soon."""
         return self._client("short")
 
+    def address(self, bucket: str, region: str | None) -> str:
+        """Return the URL that keys of a bucket are appended to, as boto3 would choose it; `region`
+        is where the bucket lies if that is not the profile's. No request is sent."""
+        with self._lock:
+            name = f"address {region or ''}"
+            if name not in self._made:
+                profile = replace(self._profile, region=region) if region else self._profile
+                self._made[name] = _build(profile, 1, *self._timeouts["short"])
+                self._made[name].meta.events.register("before-send.s3.HeadObject", _reveal)
+            client = self._made[name]
+        try:
+            client.head_object(Bucket=bucket, Key="-")
+        except _Address as found:
+            return str(found).removesuffix("-")
+        raise AssertionError  # pragma: no cover  botocore passes on what its hooks raise
+
     def close(self) -> None:
         """Close idle connections."""
         with self._lock:
@@ -95,6 +113,13 @@ class Clients:
             if name not in self._made:
                 self._made[name] = _build(self._profile, self._pool, *self._timeouts[name])
             return self._made[name]
+
+
+def authorities() -> str:
+    """Return the file, or the directory, with the certificates that boto3 trusts."""
+    session = botocore.session.Session(session_vars=_ISOLATED)
+    named = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    return str(named or get_cert_path(True))
 
 
 def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: float) -> Any:
@@ -142,6 +167,14 @@ def _authorities() -> str | bool:
     """
     named = (os.environ.get(name, "").strip() for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"))
     return next(filter(None, named), True)
+
+
+class _Address(Exception):
+    """The address of a request that is not sent."""
+
+
+def _reveal(request: Any, **_: object) -> None:
+    raise _Address(request.url)
 
 
 def _remove_expect(request: Any, **_: object) -> None:

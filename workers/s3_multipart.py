@@ -16,9 +16,10 @@ from workers.classify import classify
 from workers.lanes import Lanes, carried
 from workers.s3_abort import abort, clear_leftovers
 from workers.s3_client import Clients
-from workers.s3_verify import Sent, bare, confirm, digest_algorithm
+from workers.s3_verify import confirm
 from workers.source import Body, Source, Watch
 from workers.transfer import Hooks, Interrupted, Receipt, Upload
+from workers.verify import Sent, bare, digest_algorithm
 
 _log = logging.getLogger(__name__)
 
@@ -28,10 +29,10 @@ MIN_PART: Final = 5 * 1024**2
 MAX_PARTS: Final = 10_000
 _MIB: Final = 1024**2
 
-# A part is worth more than one try, else a blip costs the whole file. The pauses are seconds.
-_PAUSES: Final = (0.2, 0.6)
+#: A part is worth more than one try, else a blip costs the whole file. The pauses are seconds.
+PAUSES: Final = (0.2, 0.6)
 _TICK: Final = 0.1
-_LAST_WORDS: Final = 1.0
+_LAST_WORDS: Final = 2.0
 
 _Answer = TypeVar("_Answer")
 
@@ -46,7 +47,9 @@ def part_size(size: int, wanted: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
+    """A part that the store has; `digest` is of what was sent."""
+
     number: int
     etag: str
     crc32: str | None
@@ -65,6 +68,9 @@ class Multipart:
     part_size: int
     content_type: str
     concurrency: int
+    #: What sends the parts of an upload with this id instead of boto3. It raises as `send` does,
+    #: and lets nothing read from the source once it has ended.
+    carry: "Callable[[Multipart, str], list[Part]] | None" = None
 
     def send(self, hooks: Hooks) -> Receipt:
         """Send the file; on any failure nothing of it is left in the bucket, if it can be helped.
@@ -77,7 +83,7 @@ class Multipart:
         whole = False
         try:
             hooks.multipart_started(self.upload, upload_id)
-            parts = self._send_parts(upload_id)
+            parts = (self.carry or Multipart._send_parts)(self, upload_id)
             sent = self._ask(partial(self._complete, upload_id, parts, mark))
             whole = True
         finally:
@@ -108,10 +114,10 @@ class Multipart:
     def _checksums(self) -> bool:
         return self.provider.checksums == "when_supported"
 
-    def _send_parts(self, upload_id: str) -> list[_Part]:
+    def _send_parts(self, upload_id: str) -> list[Part]:
         waiting = self._calls(upload_id)
-        parts: list[_Part] = []
-        with Lanes[None, _Part](self.concurrency, "flood-part") as lanes:
+        parts: list[Part] = []
+        with Lanes[None, Part](self.concurrency, "flood-part") as lanes:
             try:
                 while True:
                     while lanes.busy < lanes.count and (call := next(waiting, None)) is not None:
@@ -131,30 +137,30 @@ class Multipart:
                 # Before the lanes close: parts that are under way must not read on.
                 self.source.close()
 
-    def _calls(self, upload_id: str) -> Iterator[Callable[[], _Part]]:
+    def _calls(self, upload_id: str) -> Iterator[Callable[[], Part]]:
         offsets = range(0, self.upload.size, self.part_size)
         for number, offset in enumerate(offsets, start=1):
             length = min(self.part_size, self.upload.size - offset)
             yield partial(self._send_part, upload_id, number, offset, length)
 
-    def _send_part(self, upload_id: str, number: int, offset: int, length: int) -> _Part:
+    def _send_part(self, upload_id: str, number: int, offset: int, length: int) -> Part:
         body = Body(self.source, offset, length, digest_algorithm(self.provider))
-        for pause in (*_PAUSES, None):
+        for pause in (*PAUSES, None):
             try:
                 answer = self.clients.main.upload_part(
                     **self._names(upload_id), PartNumber=number, Body=body
                 )
             except Exception as error:
-                if self.source.failure or pause is None or not _soon(error, pause):
+                if self.source.failure or pause is None or not soon(error, pause):
                     raise
                 self.watch.pause(pause)
                 body.seek(0)
             else:
                 crc32 = answer.get("ChecksumCRC32") if self._checksums else None
-                return _Part(number, str(answer["ETag"]), crc32, body.digest())
+                return Part(number, str(answer["ETag"]), crc32, body.digest())
         raise AssertionError  # pragma: no cover  the last turn returns or raises
 
-    def _complete(self, upload_id: str, parts: list[_Part], mark: str) -> Sent:
+    def _complete(self, upload_id: str, parts: list[Part], mark: str) -> Sent:
         """Make the parts one object; an answer that got lost is looked for in the object."""
         digest = zlib.crc32(b"".join(part.digest for part in parts)).to_bytes(4, "big")
         listed = [
@@ -162,7 +168,7 @@ class Multipart:
             | ({"ChecksumCRC32": part.crc32} if part.crc32 else {})
             for part in parts
         ]
-        for pause in (*_PAUSES, None):
+        for pause in (*PAUSES, None):
             try:
                 answer = self.clients.main.complete_multipart_upload(
                     **self._names(upload_id), MultipartUpload={"Parts": listed}
@@ -172,7 +178,7 @@ class Multipart:
                     raise
                 answer = self._found(mark)
                 if answer is None:
-                    if pause is None or not _soon(error, pause):
+                    if pause is None or not soon(error, pause):
                         raise
                     self.watch.pause(pause)
                     continue
@@ -224,7 +230,7 @@ def _tell_ended(hooks: Hooks, upload: Upload) -> None:
         )
 
 
-def _soon(error: BaseException, pause: float) -> bool:
+def soon(error: BaseException, pause: float) -> bool:
     """Whether the same request may well succeed after so short a pause."""
     verdict = classify(error)
     return verdict.kind == TRANSIENT and (verdict.retry_after or 0.0) <= pause

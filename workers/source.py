@@ -5,13 +5,16 @@ import os
 import threading
 import zlib
 from collections.abc import Callable
-from typing import Final, Literal
+from functools import partial
+from typing import Final, Literal, TypeVar
 
 from workers.failures import FileChanged, LocalReadError
 from workers.transfer import Interrupted
 
 #: Seconds that running transfers may go on after the worker was told to stop.
 GRACE: Final = 5.0
+
+Got = TypeVar("Got", int, bytes)
 
 Algorithm = Literal["md5", "crc32"]
 
@@ -78,23 +81,33 @@ class Source:
 
         Raises LocalReadError, FileChanged, or Interrupted when the transfer must end.
         """
+        return self._read(partial(os.pread, self._descriptor, count), offset)
+
+    def fill(self, buffer: memoryview, offset: int) -> None:
+        """Read from `offset` until the buffer is full; raises what `read` does."""
+        filled = 0
+        while filled < len(buffer):
+            left = buffer[filled:]
+            filled += self._read(partial(os.preadv, self._descriptor, [left]), offset + filled)
+
+    def _read(self, call: Callable[[int], Got], offset: int) -> Got:
         if self._watch.expired():
             raise Interrupted
         with self._lock:
             if self._closed:
                 raise Interrupted
             try:
-                data = os.pread(self._descriptor, count, offset)
+                got = call(offset)
             except OSError as error:
                 self.failure = LocalReadError(f"cannot read the file: {error.strerror}")
                 raise self.failure from error
-        if not data:
+        if not got:
             self.failure = FileChanged(
                 f"the file ends after {offset} bytes instead of {self.size}: it was changed while"
                 " it was sent; it is sent again"
             )
             raise self.failure
-        return data
+        return got
 
     def close(self) -> None:
         """Let no body read from now on; waits for a read that is under way."""

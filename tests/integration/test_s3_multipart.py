@@ -11,7 +11,7 @@ from flood.states import PERMANENT, TRANSIENT
 from tests.faults import Answer, Cut, Fault, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
-from tests.uploading import LARGE, MIB, Open, Record, boto3_uploader, profile, send, transferred
+from tests.uploading import LARGE, MIB, MakeUploader, Open, Record, profile, send, transferred
 from workers.classify import classify
 from workers.s3_multipart import MAX_PARTS, part_size
 from workers.transfer import Hooks, Receipt, Upload, Uploader
@@ -39,8 +39,8 @@ def proxy(server: S3Server) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def uploader(proxy: FaultProxy) -> Iterator[Uploader]:
-    with closing(boto3_uploader(profile(proxy.url))) as made:
+def uploader(make_uploader: MakeUploader, proxy: FaultProxy) -> Iterator[Uploader]:
+    with closing(make_uploader(profile(proxy.url))) as made:
         yield made
 
 

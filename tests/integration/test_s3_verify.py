@@ -10,7 +10,7 @@ from flood.states import TRANSIENT
 from tests.faults import Alter, Answer, Cut
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
-from tests.uploading import LARGE, Open, boto3_uploader, profile, send
+from tests.uploading import LARGE, MakeUploader, Open, profile, send
 from workers.classify import classify
 from workers.failures import ContradictedByHead
 from workers.transfer import Receipt, Upload
@@ -29,12 +29,16 @@ def proxy(moto_server: S3Server) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def put(
-    proxy: FaultProxy, moto_server: S3Server, bucket_name: Callable[[], str], opened: Open
+    make_uploader: MakeUploader,
+    proxy: FaultProxy,
+    moto_server: S3Server,
+    bucket_name: Callable[[], str],
+    opened: Open,
 ) -> Send:
     bucket = moto_server.make_bucket(bucket_name())
 
     def one(provider: str = "s3", data: bytes = DATA) -> object:
-        with closing(boto3_uploader(profile(proxy.url, provider))) as uploader:
+        with closing(make_uploader(profile(proxy.url, provider))) as uploader:
             return send(uploader, Upload(1, bucket, "key", opened(data), len(data)))
 
     return one

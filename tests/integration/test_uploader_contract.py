@@ -15,9 +15,9 @@ from tests.servers import S3Server
 from tests.uploading import (
     LARGE,
     MIB,
+    MakeUploader,
     Open,
     Record,
-    boto3_uploader,
     flood_threads,
     profile,
     transferred,
@@ -47,7 +47,7 @@ KEYS = [
     "n" * 200,
 ]
 
-MakeUploader = Callable[..., Uploader]
+Make = Callable[..., Uploader]
 
 
 @pytest.fixture(params=["rclone-s3", "rclone-backblaze", "moto-amazon", "moto-cloudflare"])
@@ -62,19 +62,15 @@ def server(setting: tuple[S3Server, str]) -> S3Server:
     return setting[0]
 
 
-@pytest.fixture(params=[boto3_uploader], ids=["boto3"])
-def make_uploader(
-    request: pytest.FixtureRequest, setting: tuple[S3Server, str]
-) -> Iterator[MakeUploader]:
+@pytest.fixture
+def make(make_uploader: MakeUploader, setting: tuple[S3Server, str]) -> Iterator[Make]:
     with ExitStack() as stack:
 
-        def make(url: str = setting[0].url, concurrency: int = 4) -> Uploader:
-            used = profile(url, setting[1])
-            uploader: Uploader = request.param(used, concurrency=concurrency)
-            stack.enter_context(closing(uploader))
-            return uploader
+        def one(url: str = setting[0].url, concurrency: int = 4) -> Uploader:
+            uploader = make_uploader(profile(url, setting[1]), concurrency=concurrency)
+            return stack.enter_context(closing(uploader))
 
-        yield make
+        yield one
 
 
 @pytest.fixture
@@ -83,7 +79,7 @@ def bucket(server: S3Server, bucket_name: Callable[[], str]) -> str:
 
 
 def test_every_kind_of_key_arrives_byte_for_byte(
-    make_uploader: MakeUploader, server: S3Server, bucket: str, opened: Open
+    make: Make, server: S3Server, bucket: str, opened: Open
 ) -> None:
     files = {
         key: f"content of {number}\r\n".encode() * 50
@@ -94,7 +90,7 @@ def test_every_kind_of_key_arrives_byte_for_byte(
         Upload(number, bucket, key, opened(data), len(data))
         for number, (key, data) in enumerate(files.items())
     ]
-    outcomes = list(transferred(make_uploader(), uploads, Record().hooks()))
+    outcomes = list(transferred(make(), uploads, Record().hooks()))
     assert sorted(upload.record_id for upload, _ in outcomes) == list(range(len(files)))
     wrong = {u.key: r for u, r in outcomes if not isinstance(r, Receipt) or r.unverified}
     assert wrong == {}
@@ -103,12 +99,12 @@ def test_every_kind_of_key_arrives_byte_for_byte(
 
 @pytest.mark.parametrize("size", [0, 1, 5 * 1024, LARGE - 1])
 def test_small_files_are_one_put(
-    make_uploader: MakeUploader, server: S3Server, bucket: str, opened: Open, size: int
+    make: Make, server: S3Server, bucket: str, opened: Open, size: int
 ) -> None:
     data = os.urandom(size)
     record = Record()
     upload = Upload(1, bucket, "dir/file.txt", opened(data), size)
-    [(answered, receipt)] = transferred(make_uploader(), [upload], record.hooks())
+    [(answered, receipt)] = transferred(make(), [upload], record.hooks())
     assert answered is upload
     assert isinstance(receipt, Receipt)
     assert (receipt.bytes_sent, receipt.unverified) == (size, None)
@@ -120,12 +116,12 @@ def test_small_files_are_one_put(
 
 @pytest.mark.parametrize("size", [LARGE, 11 * MIB + 7])
 def test_large_files_go_in_parts(
-    make_uploader: MakeUploader, server: S3Server, bucket: str, opened: Open, size: int
+    make: Make, server: S3Server, bucket: str, opened: Open, size: int
 ) -> None:
     data = os.urandom(size)
     record = Record()
     upload = Upload(1, bucket, "dir/large file.bin", opened(data), size)
-    [(_, receipt)] = transferred(make_uploader(), [upload], record.hooks())
+    [(_, receipt)] = transferred(make(), [upload], record.hooks())
     assert isinstance(receipt, Receipt), receipt
     assert (receipt.bytes_sent, receipt.unverified) == (size, None)
     assert [name for name, _ in record.events] == ["started", "ended"]
@@ -135,26 +131,24 @@ def test_large_files_go_in_parts(
 
 
 def test_no_more_is_sent_than_was_opened(
-    make_uploader: MakeUploader, server: S3Server, bucket: str, opened: Open
+    make: Make, server: S3Server, bucket: str, opened: Open
 ) -> None:
     uploads = [Upload(n, bucket, f"key-{n}", opened(b"0123456789"), 4) for n in range(3)]
-    for upload, receipt in transferred(make_uploader(concurrency=1), uploads, Record().hooks()):
+    for upload, receipt in transferred(make(concurrency=1), uploads, Record().hooks()):
         assert isinstance(receipt, Receipt), receipt
         assert server.read(bucket, upload.key) == b"0123"
 
 
-def test_small_and_large_files_mix(
-    make_uploader: MakeUploader, server: S3Server, bucket: str, opened: Open
-) -> None:
+def test_small_and_large_files_mix(make: Make, server: S3Server, bucket: str, opened: Open) -> None:
     sizes = [3, LARGE, 5, 0, LARGE + 1]
     uploads = [Upload(n, bucket, f"key-{n}", opened(b"x" * s), s) for n, s in enumerate(sizes)]
-    outcomes = dict(transferred(make_uploader(), iter(uploads), Record().hooks()))
+    outcomes = dict(transferred(make(), iter(uploads), Record().hooks()))
     assert all(isinstance(outcomes[each], Receipt) for each in uploads), outcomes
     assert [len(server.read(bucket, each.key)) for each in uploads] == sizes
 
 
 def test_a_file_that_fails_takes_no_neighbour_with_it(
-    make_uploader: MakeUploader, server: S3Server, bucket: str, opened: Open, tmp_path: Path
+    make: Make, server: S3Server, bucket: str, opened: Open, tmp_path: Path
 ) -> None:
     data = opened(b"data")
     directory = os.open(tmp_path, os.O_RDONLY)
@@ -166,9 +160,7 @@ def test_a_file_that_fails_takes_no_neighbour_with_it(
             Upload(4, bucket, "directory", directory, 4),
             Upload(5, bucket, "good-2", data, 4),
         ]
-        outcomes = {
-            u.record_id: r for u, r in transferred(make_uploader(), uploads, Record().hooks())
-        }
+        outcomes = {u.record_id: r for u, r in transferred(make(), uploads, Record().hooks())}
     finally:
         os.close(directory)
     assert isinstance(outcomes[2], KeyNotUtf8)
@@ -178,7 +170,7 @@ def test_a_file_that_fails_takes_no_neighbour_with_it(
 
 
 def test_the_earlier_attempts_parts_are_removed_first(
-    make_uploader: MakeUploader, server: S3Server, bucket: str, opened: Open
+    make: Make, server: S3Server, bucket: str, opened: Open
 ) -> None:
     def begun(key: str) -> str:
         answer = server.client.create_multipart_upload(Bucket=bucket, Key=key)
@@ -187,27 +179,25 @@ def test_the_earlier_attempts_parts_are_removed_first(
     recorded, unrecorded, foreign = begun("key"), begun("key"), begun("key-2")
     record = Record()
     upload = Upload(1, bucket, "key", opened(bytes(LARGE)), LARGE, multipart_upload_id=recorded)
-    [(_, receipt)] = transferred(make_uploader(), [upload], record.hooks())
+    [(_, receipt)] = transferred(make(), [upload], record.hooks())
     assert isinstance(receipt, Receipt), receipt
     assert [name for name, _ in record.events] == ["ended", "started", "ended"]
     assert recorded != unrecorded
     assert server.unfinished(bucket) == [foreign]
 
 
-def test_aborting_what_is_gone_is_no_error(
-    make_uploader: MakeUploader, server: S3Server, bucket: str
-) -> None:
+def test_aborting_what_is_gone_is_no_error(make: Make, server: S3Server, bucket: str) -> None:
     answer = server.client.create_multipart_upload(Bucket=bucket, Key="key")
-    uploader = make_uploader()
+    uploader = make()
     uploader.abort_multipart(bucket, "key", answer["UploadId"])
     assert server.unfinished(bucket) == []
     uploader.abort_multipart(bucket, "key", answer["UploadId"])
 
 
 def test_buckets_are_found_and_missed(
-    make_uploader: MakeUploader, server: S3Server, bucket: str, bucket_name: Callable[[], str]
+    make: Make, server: S3Server, bucket: str, bucket_name: Callable[[], str]
 ) -> None:
-    uploader = make_uploader()
+    uploader = make()
     uploader.ensure_bucket(bucket)
     late = bucket_name()
     with pytest.raises(BucketMissing, match=late):
@@ -217,26 +207,26 @@ def test_buckets_are_found_and_missed(
 
 
 @pytest.mark.parametrize("name", ["", "a", "two words", "ümlaut", "\udcff", "arn:aws:s3:::b", "-x"])
-def test_a_name_that_can_be_no_bucket_is_refused(make_uploader: MakeUploader, name: str) -> None:
+def test_a_name_that_can_be_no_bucket_is_refused(make: Make, name: str) -> None:
     with pytest.raises(InvalidBucket):
-        make_uploader().ensure_bucket(name)
+        make().ensure_bucket(name)
 
 
 def test_nothing_starts_once_told_to_stop(
-    make_uploader: MakeUploader, server: S3Server, bucket: str, opened: Open
+    make: Make, server: S3Server, bucket: str, opened: Open
 ) -> None:
     record = Record()
     record.stop.set()
     sizes = [4, LARGE]
     uploads = [Upload(n, bucket, f"key-{n}", opened(bytes(s)), s) for n, s in enumerate(sizes)]
-    outcomes = list(transferred(make_uploader(), uploads, record.hooks()))
+    outcomes = list(transferred(make(), uploads, record.hooks()))
     assert [type(result) for _, result in outcomes] == [Interrupted, Interrupted]
     assert server.keys(bucket) == []
 
 
 @pytest.mark.parametrize("size", [4, LARGE])
 def test_closing_the_iterator_ends_everything(
-    make_uploader: MakeUploader, server: S3Server, bucket: str, opened: Open, size: int
+    make: Make, server: S3Server, bucket: str, opened: Open, size: int
 ) -> None:
     """A consumer that goes away, as it does at KeyboardInterrupt, leaves no thread or part."""
     with FaultProxy(server.address) as proxy:
@@ -245,7 +235,7 @@ def test_closing_the_iterator_ends_everything(
             Upload(1, bucket, "key-1", opened(b"data"), 4),
             Upload(2, bucket, "key-2", opened(bytes(size)), size),
         ]
-        outcomes = transferred(make_uploader(proxy.url), uploads, Record().hooks())
+        outcomes = transferred(make(proxy.url), uploads, Record().hooks())
         upload, _ = next(outcomes)
         assert upload.key == "key-1"
         began = time.monotonic()
@@ -257,13 +247,16 @@ def test_closing_the_iterator_ends_everything(
 
 
 def test_the_caller_gets_a_turn_while_a_transfer_takes_long(
-    rclone_server: S3Server, bucket_name: Callable[[], str], opened: Open
+    make_uploader: MakeUploader,
+    rclone_server: S3Server,
+    bucket_name: Callable[[], str],
+    opened: Open,
 ) -> None:
     bucket = rclone_server.make_bucket(bucket_name())
     with FaultProxy(rclone_server.address) as proxy:
         proxy.inject(Stall("stored", seconds=0.5), "PUT")
         upload = Upload(1, bucket, "slow", opened(b"data"), 4)
-        with closing(boto3_uploader(profile(proxy.url))) as uploader:
+        with closing(make_uploader(profile(proxy.url))) as uploader:
             *turns, last = uploader.transfer([upload], Record().hooks())
     assert turns
     assert set(turns) == {None}

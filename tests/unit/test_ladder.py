@@ -17,21 +17,28 @@ LADDER = (
     "flood flood.bell flood.commands flood.endpoints flood.expand flood.ini flood.migrations"
     " flood.providers flood.states flood.stop flood.syscalls flood.temporary flood.text flood.units"
     " flood.writers"
-    " workers workers.classify_rule workers.transfer",
+    " workers workers.classify_rule workers.media_type workers.transfer",
     "flood.directories flood.errors flood.exposure flood.kinds flood.layout flood.log"
     " flood.profiles flood.terminal"
-    " workers.backoff workers.classify_answers workers.classify_transport workers.lanes",
+    " workers.backoff workers.classify_answers workers.classify_transport workers.lanes"
+    " workers.s3_answer",
     "flood.consumers flood.credentials flood.destination flood.models flood.options flood.spool"
     " workers.failures workers.s3_client",
     "flood.binding flood.config_files flood.door flood.locks flood.put_plan flood.room"
     " flood.record_values flood.watcher"
-    " workers.classify_local workers.s3_bucket workers.source",
+    " workers.classify_local workers.curl_errors workers.s3_bucket workers.source",
     "flood.claims flood.command_line flood.put_copy flood.put_locks flood.put_outcome"
-    " flood.queries flood.whereabouts workers.classify workers.decisions workers.s3_verify",
-    "flood.config flood.home flood.put_wait flood.records flood.telling workers.s3_abort",
-    "flood.intake flood.purge flood.put_rows flood.startup workers.agent workers.s3_multipart",
-    "flood.later flood.put huey_config workers.s3 workers.settle workers.upload",
-    "flood.server workers.sweep",
+    " flood.queries flood.whereabouts workers.classify workers.curl_payload"
+    " workers.decisions workers.verify",
+    "flood.config flood.home flood.put_wait flood.records flood.telling"
+    " workers.curl_exchange workers.s3_abort workers.s3_verify",
+    "flood.intake flood.purge flood.put_rows flood.startup workers.agent workers.curl_connections"
+    " workers.curl_store workers.s3_multipart",
+    "flood.later flood.put huey_config workers.curl_delivery workers.s3 workers.settle"
+    " workers.upload",
+    "flood.server workers.curl_parts workers.sweep",
+    "workers.curl",
+    "workers.uploaders",
     "flood.tasks",
     "flood.commands.put flood.commands.watch",
 )

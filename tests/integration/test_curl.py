@@ -1,0 +1,317 @@
+"""What only the uploader through libcurl does."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flood.states import PERMANENT, TRANSIENT
+from tests.faults import Answer, Raw, Request, Stall, s3_error
+from tests.proxy import FaultProxy
+from tests.servers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
+from tests.uploading import LARGE, MIB, Open, Record, curl_uploader, profile, send, transferred
+from workers.classify import classify
+from workers.curl_errors import NOT_CONNECTED, REASONS
+from workers.failures import TransportFailed
+from workers.transfer import Receipt, Upload
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def bucket(rclone_server: S3Server, bucket_name: Callable[[], str]) -> str:
+    return rclone_server.make_bucket(bucket_name())
+
+
+@pytest.fixture
+def proxy(rclone_server: S3Server) -> Iterator[FaultProxy]:
+    with FaultProxy(rclone_server.address) as running:
+        yield running
+
+
+@pytest.fixture
+def sink() -> Iterator[FaultProxy]:
+    """Takes everything, stores nothing."""
+    with FaultProxy() as running:
+        yield running
+
+
+def files(bucket: str, descriptor: int, count: int, size: int = 4) -> list[Upload]:
+    return [Upload(n, bucket, f"key-{n}", descriptor, size) for n in range(count)]
+
+
+# --- signatures --------------------------------------------------------------------------------
+
+
+def computed_signature(request: Request, region: str) -> tuple[str, str]:
+    """The signature that a request has, with the one that botocore computes for it."""
+    found = re.fullmatch(
+        r"AWS4-HMAC-SHA256 Credential=\S+, SignedHeaders=(\S+), Signature=(\S+)",
+        request.headers["authorization"],
+    )
+    assert found is not None
+    again = AWSRequest(
+        method=request.method,
+        url=f"http://{request.headers['host']}{request.target}",
+        headers={name: request.headers[name] for name in found[1].split(";")},
+    )
+    again.context["timestamp"] = request.headers["x-amz-date"]
+    assert datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%S%z")
+    auth = S3SigV4Auth(Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY), "s3", region)
+    canonical = auth.canonical_request(again)
+    return found[2], auth.signature(auth.string_to_sign(again, canonical), again)
+
+
+@settings(max_examples=60)
+@given(key=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=60))
+def test_every_key_is_signed_as_botocore_signs_it(key: str) -> None:
+    descriptor = os.memfd_create("file")
+    os.write(descriptor, b"data")
+    try:
+        with FaultProxy() as sink, closing(curl_uploader(profile(sink.url))) as uploader:
+            send(uploader, Upload(1, "bucket", key, descriptor, 4))
+            assert [each.method for each in sink.requests] == ["PUT", "HEAD"]
+            for each in sink.requests:
+                given_signature, expected = computed_signature(each, "us-east-1")
+                assert given_signature == expected
+    finally:
+        os.close(descriptor)
+
+
+def test_everything_that_matters_is_signed(sink: FaultProxy, opened: Open) -> None:
+    used = profile(sink.url, "amazon", region="eu-north-1", session_token="a/token+with=signs")
+    with closing(curl_uploader(used)) as uploader:
+        send(uploader, Upload(1, "bucket", "key.txt", opened(b"data"), 4))
+    for each in sink.requests:
+        assert len(set(computed_signature(each, "eu-north-1"))) == 1
+        signed = each.headers["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
+        unsigned = each.headers.keys() - set(signed) - {"authorization"}
+        assert unsigned <= {"user-agent", "accept", "content-length"}
+    assert sink.requests[0].headers["x-amz-checksum-crc32"] == "rfPzYw=="  # of "data"
+    assert sink.requests[0].headers["x-amz-security-token"] == "a/token+with=signs"
+
+
+def test_parts_are_signed_with_their_query(sink: FaultProxy, opened: Open) -> None:
+    upload_id = "odd id/+=&?%~-_."
+    answer = f"<R><UploadId>{upload_id.replace('&', '&amp;')}</UploadId></R>"
+    sink.inject(Answer(200, answer.encode()), "POST", r"\?uploads")
+    sink.inject(s3_error(403, "AccessDenied"), "PUT", "partNumber=2")
+    with closing(curl_uploader(profile(sink.url))) as uploader:
+        send(uploader, Upload(1, "bucket", "ü key", opened(bytes(LARGE)), LARGE))
+    parts = [each for each in sink.requests if each.method == "PUT"]
+    assert parts
+    for each in parts:
+        assert len(set(computed_signature(each, "us-east-1"))) == 1
+
+
+@pytest.mark.parametrize("key", ["a/../b", "./a", "a/.", ".."])
+def test_no_key_is_taken_for_a_path_to_walk(sink: FaultProxy, opened: Open, key: str) -> None:
+    with closing(curl_uploader(profile(sink.url))) as uploader:
+        send(uploader, Upload(1, "bucket", key, opened(b"data"), 4))
+    assert {each.target for each in sink.requests} == {f"/bucket/{key}"}
+
+
+# --- connections -------------------------------------------------------------------------------
+
+
+def test_connections_are_used_again_by_later_calls(
+    proxy: FaultProxy, bucket: str, opened: Open
+) -> None:
+    data = opened(b"data")
+    with closing(curl_uploader(profile(proxy.url))) as uploader:
+        for _ in range(3):
+            [(_, result)] = transferred(uploader, files(bucket, data, 1), Record().hooks())
+            assert isinstance(result, Receipt)
+        assert proxy.count() == 6
+        assert proxy.connections == 1
+
+
+def test_a_connection_that_the_store_has_closed_is_no_failure(
+    proxy: FaultProxy, bucket: str, opened: Open
+) -> None:
+    upload = Upload(1, bucket, "key", opened(b"data"), 4)
+    with closing(curl_uploader(profile(proxy.url))) as uploader:
+        assert isinstance(send(uploader, upload), Receipt)
+        proxy.down()
+        proxy.up()
+        assert isinstance(send(uploader, upload), Receipt)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 9])
+def test_connections_are_opened_as_needed_up_to_a_limit(
+    proxy: FaultProxy, bucket: str, opened: Open, concurrency: int
+) -> None:
+    proxy.inject(Stall("stored", seconds=0.05), "PUT", times=None)
+    data = opened(b"data")
+    with closing(curl_uploader(profile(proxy.url), concurrency=concurrency)) as uploader:
+        for _ in range(2):
+            uploads = files(bucket, data, 4 * concurrency)
+            outcomes = dict(transferred(uploader, uploads, Record().hooks()))
+            assert all(isinstance(each, Receipt) for each in outcomes.values())
+    assert proxy.connections == concurrency
+
+
+def test_a_call_after_close_opens_anew(proxy: FaultProxy, bucket: str, opened: Open) -> None:
+    data = opened(b"data")
+    with closing(curl_uploader(profile(proxy.url))) as uploader:
+        under_way = transferred(uploader, files(bucket, data, 3), Record().hooks())
+        first = next(under_way)
+        uploader.close()
+        rest = list(under_way)
+        assert all(isinstance(result, Receipt) for _, result in [first, *rest])
+        assert isinstance(send(uploader, Upload(9, bucket, "key", data, 4)), Receipt)
+
+
+def test_descriptors_are_given_back(proxy: FaultProxy, bucket: str, opened: Open) -> None:
+    data = opened(b"data")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with closing(curl_uploader(profile(proxy.url))) as uploader:
+            list(transferred(uploader, files(bucket, data, 5), Record().hooks()))
+    proxy.down()  # its own sockets are in this process, too
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_bodies_in_memory_are_bounded(proxy: FaultProxy, bucket: str, opened: Open) -> None:
+    """Files beyond the first sixteen are read once more instead."""
+    proxy.inject(Stall("stored", seconds=0.3), "PUT", times=None)
+    data = opened(os.urandom(MIB))
+    with closing(curl_uploader(profile(proxy.url), concurrency=20)) as uploader:
+        outcomes = dict(transferred(uploader, files(bucket, data, 20, MIB), Record().hooks()))
+    assert all(isinstance(each, Receipt) for each in outcomes.values()), outcomes
+
+
+# --- answers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [4, LARGE])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        s3_error(301, "PermanentRedirect", x_amz_bucket_region="eu-west-3"),
+        Answer(
+            400,
+            b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>the region is wrong;"
+            b" expecting 'eu-west-3'</Message><Region>eu-west-3</Region></Error>",
+        ),
+    ],
+    ids=["header", "body"],
+)
+def test_a_bucket_in_another_region_is_followed(
+    moto_server: S3Server,
+    bucket_name: Callable[[], str],
+    opened: Open,
+    answer: Answer,
+    size: int,
+) -> None:
+    bucket = moto_server.make_bucket(bucket_name())
+    with (
+        FaultProxy(moto_server.address) as proxy,
+        closing(curl_uploader(profile(proxy.url, "amazon"))) as uploader,
+    ):
+        proxy.inject(answer, "PUT")
+        data = opened(bytes(size))
+        for number in range(2):
+            upload = Upload(number, bucket, f"key-{number}", data, size)
+            assert isinstance(send(uploader, upload), Receipt)
+        puts = [each for each in proxy.requests if each.method == "PUT"]
+    regions = [each.headers["authorization"].split("/")[2] for each in puts]
+    assert regions[0] == "us-east-1"
+    assert set(regions[2:]) == {"eu-west-3"}
+
+
+def test_a_store_that_sends_us_in_circles_is_not_followed(
+    proxy: FaultProxy, bucket: str, opened: Open
+) -> None:
+    for region in ("eu-west-1", "eu-west-2", "eu-west-1"):
+        proxy.inject(s3_error(301, "PermanentRedirect", x_amz_bucket_region=region), "PUT")
+    with closing(curl_uploader(profile(proxy.url))) as uploader:
+        result = send(uploader, Upload(1, bucket, "key", opened(b"data"), 4))
+    assert isinstance(result, Exception)
+    assert (classify(result).kind, classify(result).code) == (PERMANENT, "PermanentRedirect")
+    assert proxy.count("PUT") == 2
+
+
+def test_an_answer_without_end_is_not_read(proxy: FaultProxy, bucket: str, opened: Open) -> None:
+    head = b"HTTP/1.1 500 Oh\r\nContent-Length: 99999999\r\n\r\n"
+    proxy.inject(Raw(head + b"x" * MIB), "PUT")
+    with closing(curl_uploader(profile(proxy.url))) as uploader:
+        result = send(uploader, Upload(1, bucket, "key", opened(b"data"), 4))
+    assert isinstance(result, Exception)
+    assert (classify(result).kind, classify(result).code) == (TRANSIENT, "bad_response")
+
+
+def test_every_reason_has_its_row() -> None:
+    for reason in {*REASONS.values(), *NOT_CONNECTED.values(), "send_timeout", "read_timeout"}:
+        verdict = classify(TransportFailed(reason, "host:1", "words"))
+        assert verdict.code in (reason, "tls_certificate"), reason
+        assert "host:1: words" in verdict.message
+    assert classify(TransportFailed("tls_host", "h", "w")).code == "tls_certificate"
+    assert "another host" in classify(TransportFailed("tls_host", "h", "w")).message
+    assert classify(TransportFailed("never heard of", "h", "w")).kind == TRANSIENT
+
+
+# --- without libcurl ---------------------------------------------------------------------------
+
+WITHOUT = """
+import json, logging, sys
+from types import SimpleNamespace
+said = []
+class Hear(logging.Handler):
+    def emit(self, record):
+        said.append([record.getMessage(), record.facts["reason"]])
+logging.getLogger().addHandler(Hear())
+from flood.profiles import Profile
+from flood.providers import PROVIDERS
+from workers.uploaders import maker
+names = ("concurrency", "multipart_threshold", "multipart_part_size", "connect_timeout",
+         "read_timeout", "bucket_cache_seconds")
+settings = SimpleNamespace(transfer=sys.argv[1], **dict.fromkeys(names, 9))
+make = maker(settings)
+used = Profile("p", PROVIDERS["s3"], "key", "secret", None, "here", "http://127.0.0.1:1")
+print(json.dumps([type(make(used)).__name__, said]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("transfer", "pycurl", "chosen", "reason"),
+    [
+        ("curl", None, "Curl", None),
+        ("boto3", None, "S3", None),
+        ("curl", "raise ImportError('libcurl.so.4 is missing')", "S3", "libcurl.so.4 is missing"),
+        ("curl", "version_info = lambda: (0, '7.88.1')", "S3", "libcurl 7.88.1"),
+        ("boto3", "raise ImportError('libcurl.so.4 is missing')", "S3", None),
+    ],
+)
+def test_boto3_does_the_work_where_libcurl_cannot(
+    tmp_path: Path, transfer: str, pycurl: str | None, chosen: str, reason: str | None
+) -> None:
+    if pycurl is not None:
+        (tmp_path / "pycurl.py").write_text(pycurl)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, transfer],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    name, said = json.loads(done.stdout)
+    assert name == chosen
+    if reason is None:
+        assert said == []
+    else:
+        [[what, why]] = said
+        assert what == "libcurl cannot be used"
+        assert reason in why

@@ -1,0 +1,82 @@
+"""What libcurl's error codes mean."""
+
+import errno
+import re
+from typing import Any, Final
+
+import pycurl
+
+from workers.classify_rule import SCARCE_ERRNOS
+from workers.failures import TransportFailed
+
+#: The oldest libcurl that the tests were run with; much older ones sign some keys wrongly.
+LEAST: Final = (8, 16, 0)
+if tuple(map(int, pycurl.version_info()[1].partition("-")[0].split("."))) < LEAST:
+    raise ImportError(
+        f"pycurl comes with libcurl {pycurl.version_info()[1]}, which is older than"
+        f" {'.'.join(map(str, LEAST))}"
+    )
+
+# libcurl's numbers that pycurl has no names for.
+_PROXY: Final = 97
+_TOO_LARGE: Final = 100
+_WEIRD_SERVER_REPLY: Final = 8
+
+#: Each code with the row of the error table that it stands for; libcurl's "Error codes".
+REASONS: Final[dict[int, str]] = {
+    pycurl.E_COULDNT_RESOLVE_HOST: "dns",
+    pycurl.E_COULDNT_RESOLVE_PROXY: "proxy",
+    _PROXY: "proxy",
+    pycurl.E_SSL_CACERT_BADFILE: "ca_bundle",
+    # Only that for connecting, with the handshake, is libcurl's; Connections has the others.
+    pycurl.E_OPERATION_TIMEDOUT: "connect_timeout",
+    pycurl.E_PEER_FAILED_VERIFICATION: "tls_certificate",
+    pycurl.E_SEND_ERROR: "connection_reset",
+    pycurl.E_RECV_ERROR: "connection_reset",
+    pycurl.E_GOT_NOTHING: "connection_reset",
+    pycurl.E_PARTIAL_FILE: "connection_reset",
+    pycurl.E_UNSUPPORTED_PROTOCOL: "bad_response",  # an answer without a status line: HTTP/0.9
+    _WEIRD_SERVER_REPLY: "bad_response",
+    pycurl.E_HTTP_RETURNED_ERROR: "bad_response",
+    pycurl.E_WRITE_ERROR: "bad_response",  # Exchange takes no more of it
+    _TOO_LARGE: "bad_response",
+    pycurl.E_BAD_CONTENT_ENCODING: "bad_response",
+    pycurl.E_OUT_OF_MEMORY: "local_resources",
+}
+#: Why there is no connection; what is not named here makes the store unreachable.
+NOT_CONNECTED: Final = {
+    errno.ECONNREFUSED: "connection_refused",
+    errno.ETIMEDOUT: "connect_timeout",
+    errno.ECONNRESET: "connection_reset",
+}
+_NOT_TLS: Final = re.compile(
+    r"(?i)wrong.version.number|http.request|unsupported.protocol|protocol.version|no.protocols"
+    r"|record layer failure|packet length too long"
+)
+_OTHER_HOST: Final = re.compile(r"(?i)subject name|does not match|not match target")
+_DENIED: Final = frozenset({401, 403, 405, 407})
+_FIRST_REFUSAL: Final = 300
+
+
+def failure(handle: Any, code: int, words: str, host: str, proxy: str) -> TransportFailed:
+    """Return why libcurl gave a transfer up; `proxy` is empty where there is none."""
+    reason = _reason(handle, code, words, proxied=bool(proxy))
+    return TransportFailed(reason, host, words or f"libcurl's error {code}")
+
+
+def _reason(handle: Any, code: int, words: str, *, proxied: bool) -> str:
+    tunnel = handle.getinfo(pycurl.HTTP_CONNECTCODE)
+    if tunnel >= _FIRST_REFUSAL:
+        return "proxy_denied" if tunnel in _DENIED else "proxy"
+    number = handle.getinfo(pycurl.OS_ERRNO)
+    if number in SCARCE_ERRNOS:
+        return "local_resources"
+    if code == pycurl.E_COULDNT_CONNECT:
+        return "proxy" if proxied else NOT_CONNECTED.get(number, "unreachable")
+    if code == pycurl.E_SSL_CONNECT_ERROR:
+        if number == errno.ECONNRESET or "reset by peer" in words:
+            return "connection_reset"
+        return "not_tls" if _NOT_TLS.search(words) else "tls_handshake"
+    if code == pycurl.E_PEER_FAILED_VERIFICATION and _OTHER_HOST.search(words):
+        return "tls_host"
+    return REASONS.get(code, "network")

@@ -1,0 +1,152 @@
+"""Sends the parts of one large file side by side through libcurl."""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from mmap import mmap
+from typing import Final
+
+from workers.curl_connections import Connections
+from workers.curl_delivery import refused
+from workers.curl_exchange import Exchange
+from workers.curl_payload import Loader, Payload
+from workers.curl_store import Store
+from workers.lanes import Lanes
+from workers.s3_multipart import PAUSES, Multipart, Part, soon
+from workers.transfer import Interrupted
+
+# Threads that read and digest parts while others are sent.
+_READERS: Final = 2
+
+# Bytes of parts that are held in memory, so that they are read but once; those that find no room
+# there are read once more while they are sent. On a fast network few parts are under way.
+_IN_MEMORY: Final = 32 * 1024**2
+
+_TICK: Final = 0.1
+# How soon a part that was read is noticed while nothing happens in the network.
+_READING_TICK: Final = 0.002
+
+
+@dataclass
+class _Part:
+    number: int
+    payload: Payload
+    buffer: mmap | None
+    tries: int = 0
+    due: float = 0.0
+    moved: bool = False
+
+
+class Parts:
+    """The parts of one upload."""
+
+    def __init__(
+        self, store: Store, connections: Connections, multipart: Multipart, upload_id: str
+    ) -> None:
+        self._store = store
+        self._connections = connections
+        self._multipart = multipart
+        self._upload_id = upload_id
+        signed = store.is_signed(multipart.upload.bucket)
+        self._loader = Loader("crc32" if store.has_sums else None, signed)
+        self._buffers = _buffers(multipart.part_size, multipart.upload.size)
+        self._running: dict[Exchange, _Part] = {}
+        self._resting: list[_Part] = []
+
+    def send(self) -> list[Part]:
+        """Send them all; raises Interrupted, or what classify knows."""
+        multipart = self._multipart
+        size = multipart.upload.size
+        waiting = iter(list(enumerate(range(0, size, multipart.part_size), start=1)))
+        parts: list[Part] = []
+        with Lanes[int, _Part](_READERS, "flood-part") as lanes:
+            try:
+                while True:
+                    while self._has_room(lanes) and (following := next(waiting, None)) is not None:
+                        buffer = self._buffers.pop() if self._buffers else None
+                        number, offset = following
+                        lanes.start(number, partial(self._load, number, offset, buffer))
+                    if not lanes.busy and not self._alive():
+                        return sorted(parts, key=lambda part: part.number)
+                    self._start_what_is_read(lanes)
+                    self._start_what_has_rested()
+                    tick = _READING_TICK if lanes.busy or self._resting else _TICK
+                    for exchange in self._connections.turn(tick):
+                        part = self._ended(exchange)
+                        if part is not None:
+                            parts.append(part)
+                    if multipart.watch.expired():
+                        raise Interrupted
+            finally:
+                # Before the lanes close: no part must be read on.
+                multipart.source.close()
+                self._connections.drop()
+
+    def _has_room(self, lanes: Lanes[int, _Part]) -> bool:
+        """Whether one more part is to be read: the next ones to be sent, or what keeps the readers
+        busy meanwhile."""
+        return lanes.busy < _READERS and lanes.busy + self._alive() < self._connections.wanted
+
+    def _alive(self) -> int:
+        return len(self._running) + len(self._resting)
+
+    def _load(self, number: int, offset: int, buffer: mmap | None) -> _Part:
+        multipart = self._multipart
+        size = min(multipart.part_size, multipart.upload.size - offset)
+        if buffer is None:
+            payload = self._loader.streamed(multipart.source, offset, size)
+        else:
+            payload = self._loader.held(multipart.source, offset, size, memoryview(buffer))
+        return _Part(number, payload, buffer)
+
+    def _start_what_is_read(self, lanes: Lanes[int, _Part]) -> None:
+        while lanes.busy and (finished := lanes.next(0.0)) is not None:
+            part = finished[1]
+            if isinstance(part, BaseException):
+                raise self._multipart.source.failure or part
+            self._start(part)
+
+    def _start_what_has_rested(self) -> None:
+        now = time.monotonic()
+        for part in [each for each in self._resting if each.due <= now]:
+            self._resting.remove(part)
+            self._start(part)
+
+    def _start(self, part: _Part) -> None:
+        upload = self._multipart.upload
+        exchange = self._store.put_part(
+            upload.bucket, upload.key, self._upload_id, part.number, part.payload
+        )
+        self._connections.start(exchange)
+        self._running[exchange] = part
+
+    def _ended(self, exchange: Exchange) -> Part | None:
+        """Return the part, or None if it is to be sent again; raises what it failed of."""
+        part = self._running.pop(exchange)
+        if exchange.succeeded:
+            headers = exchange.answer_headers()
+            crc32 = headers.get("x-amz-checksum-crc32") if self._store.has_sums else None
+            if part.buffer is not None:
+                self._buffers.append(part.buffer)
+            return Part(part.number, headers.get("etag", ""), crc32, part.payload.digest())
+        bucket = self._multipart.upload.bucket
+        if exchange.failure is None and not part.moved and self._store.moved(bucket, exchange):
+            part.moved = True
+            part.payload.rewind()
+            self._start(part)
+            return None
+        error = self._multipart.source.failure or exchange.failure or refused(exchange)
+        pause = PAUSES[part.tries] if part.tries < len(PAUSES) else None
+        if self._multipart.source.failure or pause is None or not soon(error, pause):
+            raise error
+        part.tries += 1
+        part.due = time.monotonic() + pause
+        part.payload.rewind()
+        self._resting.append(part)
+        return None
+
+
+def _buffers(part_size: int, size: int) -> list[mmap]:
+    # Memory of their own, which goes back to the system with them: what malloc gets back of such
+    # sizes it keeps.
+    return [mmap(-1, part_size) for _ in range(min(_IN_MEMORY, size) // part_size)]

@@ -1,0 +1,190 @@
+"""Builds the requests to one profile's store."""
+
+import base64
+import os
+import re
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import pycurl
+
+from flood import __version__
+from flood.errors import ConfigError
+from workers.classify_rule import KEYS
+from workers.curl_exchange import Exchange
+from workers.curl_payload import Payload
+from workers.s3_client import Clients, authorities
+
+if TYPE_CHECKING:
+    from flood.profiles import Profile
+
+# Options that pycurl has no names for: no CONNECT answer among the headers; a name that is still
+# being looked up does not hold up the end of a transfer.
+_SUPPRESS_CONNECT_HEADERS: Final = 265
+_QUICK_EXIT: Final = 322
+
+# Bytes that are handed to libcurl at once.
+_BLOCK: Final = 256 * 1024
+
+# libcurl lets the store say first whether it wants a body that is larger than this.
+_ASK_FIRST: Final = 1024**2
+
+_HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]+")
+_REGION: Final = re.compile(r"[A-Za-z0-9-]{1,40}")
+_TOLD: Final = re.compile(rb"<Region>([^<]*)</Region>")
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where the keys of a bucket are appended to; what is signed there; by way of which proxy."""
+
+    address: str
+    region: str
+    proxy: str
+
+
+class Store:
+    """What all requests of a profile have in common; any thread may use it."""
+
+    def __init__(self, profile: "Profile", clients: Clients, connect_timeout: float) -> None:
+        self.provider = profile.provider
+        self._profile = profile
+        self._clients = clients
+        self._connect_timeout = connect_timeout
+        self._regions: dict[str, str] = {}
+        self._targets: dict[str, _Target] = {}
+        self._trusted = authorities()
+        self._lock = Lock()
+
+    def configure(self, handle: Any) -> None:
+        """Set what is the same for each request of this profile."""
+        profile = self._profile
+        handle.setopt(pycurl.NOSIGNAL, 1)
+        handle.setopt(_QUICK_EXIT, 1)
+        handle.setopt(_SUPPRESS_CONNECT_HEADERS, 1)
+        handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        handle.setopt(pycurl.USERNAME, profile.access_key_id)
+        handle.setopt(pycurl.PASSWORD, profile.secret_access_key)
+        handle.setopt(pycurl.USERAGENT, f"flood/{__version__} {pycurl.version.split()[1]}")
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, round(1000 * self._connect_timeout)))
+        handle.setopt(pycurl.TCP_KEEPALIVE, 1)
+        handle.setopt(pycurl.UPLOAD_BUFFERSIZE, _BLOCK)
+        handle.setopt(pycurl.NOPROXY, "")  # _proxy has decided
+        handle.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
+        if os.path.isdir(self._trusted):
+            for option in (pycurl.CAPATH, pycurl.PROXY_CAPATH):
+                handle.setopt(option, self._trusted)
+        else:
+            for option in (pycurl.CAINFO, pycurl.PROXY_CAINFO):
+                handle.setopt(option, self._trusted)
+
+    def check(self) -> None:
+        """Raise ConfigError if the profile has what no header can carry; libcurl would not."""
+        profile = self._profile
+        for value in (profile.access_key_id, profile.session_token, profile.region):
+            if value is not None and not _HEADER_VALUE.fullmatch(value):
+                raise ConfigError(
+                    "the access key, token or region has a character that no HTTP header can"
+                    f" carry; {KEYS}"
+                )
+
+    def moved(self, bucket: str, exchange: Exchange) -> bool:
+        """Whether the request belongs to another region, as far as the refusal tells.
+
+        Requests that are built from now on go there.
+        """
+        told = exchange.answer_headers().get("x-amz-bucket-region", "")
+        if not told:
+            found = _TOLD.search(exchange.content.getvalue())
+            told = found.group(1).decode() if found else ""
+        if not _REGION.fullmatch(told) or told == exchange.region:
+            return False
+        with self._lock:
+            self._regions[bucket] = told
+            self._targets.pop(bucket, None)
+        return True
+
+    def is_signed(self, bucket: str) -> bool:
+        """Whether the signature covers the SHA-256 of bodies.
+
+        Over TLS a CRC32 that the signature covers is check enough, as it is for boto3.
+        """
+        return not (self.has_sums and self._target(bucket).address.startswith("https:"))
+
+    @property
+    def has_sums(self) -> bool:
+        """Whether requests announce the CRC32 of their bodies."""
+        return self.provider.checksums == "when_supported"
+
+    def put(self, bucket: str, key: str, media_type: str, payload: Payload) -> Exchange:
+        """Return the request that stores an object."""
+        headers = [f"Content-Type: {media_type}", *self._sums(payload)]
+        # libcurl would ask the store first whether it wants a body of this size.
+        if payload.size > _ASK_FIRST and not self.provider.expect_continue:
+            headers.append("Expect:")
+        return self._exchange("PutObject", bucket, key, headers, payload)
+
+    def put_part(
+        self, bucket: str, key: str, upload_id: str, number: int, payload: Payload
+    ) -> Exchange:
+        """Return the request that stores a part of an object."""
+        # Without a type libcurl would call the part a form. The store has agreed to the upload,
+        # so that it need not be asked about each part.
+        headers = ["Content-Type: application/octet-stream", "Expect:", *self._sums(payload)]
+        exchange = self._exchange("UploadPart", bucket, key, headers, payload)
+        exchange.url += f"?partNumber={number}&uploadId={quote(upload_id, safe='~')}"
+        return exchange
+
+    def head(self, bucket: str, key: str) -> Exchange:
+        """Return the request that asks for an object."""
+        asked = ["x-amz-checksum-mode: ENABLED"] if self.provider.checksum_on_head else []
+        return self._exchange("HeadObject", bucket, key, asked)
+
+    def _exchange(
+        self,
+        operation: str,
+        bucket: str,
+        key: str,
+        headers: list[str],
+        payload: Payload | None = None,
+    ) -> Exchange:
+        target = self._target(bucket)
+        if self._profile.session_token:
+            headers.append(f"x-amz-security-token: {self._profile.session_token}")
+        url = target.address + quote(key, safe="/~")
+        body = payload.body if payload else None
+        size = payload.size if payload else 0
+        return Exchange(operation, url, target.region, headers, target.proxy, body, size)
+
+    def _sums(self, payload: Payload) -> list[str]:
+        sums = [f"x-amz-content-sha256: {payload.sha256 or 'UNSIGNED-PAYLOAD'}"]
+        if self.has_sums:
+            crc32 = base64.b64encode(payload.announced).decode()
+            sums += ["x-amz-sdk-checksum-algorithm: CRC32", f"x-amz-checksum-crc32: {crc32}"]
+        return sums
+
+    def _target(self, bucket: str) -> _Target:
+        with self._lock:
+            found = self._targets.get(bucket)
+            region = self._regions.get(bucket)
+        if found is None:
+            address = self._clients.address(bucket, region)
+            found = _Target(address, region or self._profile.region, _proxy(address))
+            with self._lock:
+                self._targets[bucket] = found
+        return found
+
+
+def _proxy(address: str) -> str:
+    """Return the proxy that the environment names for an address, or an empty text.
+
+    The same rules as boto3's: HTTPS_PROXY or HTTP_PROXY, except for what NO_PROXY names.
+    """
+    parts = urlsplit(address)
+    proxy = getproxies().get(parts.scheme, "")
+    if not proxy or proxy_bypass(parts.netloc):
+        return ""
+    return proxy if "://" in proxy else f"http://{proxy.removeprefix('//')}"

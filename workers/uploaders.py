@@ -1,0 +1,49 @@
+"""Chooses what uploads with."""
+
+import logging
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flood.config import Settings
+from flood.log import event
+from workers.s3 import S3
+from workers.transfer import Uploader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flood.profiles import Profile
+
+_log = logging.getLogger(__name__)
+
+
+def maker(settings: Settings) -> "Callable[[Profile], Uploader]":
+    """Return what makes a profile's uploader.
+
+    Where libcurl is wanted but cannot be had, the log says so once, and boto3 does the work.
+    """
+    chosen: Callable[..., Uploader] = S3
+    if settings.transfer == "curl":
+        try:
+            from workers.curl import Curl
+        except ImportError as error:
+            event(
+                _log,
+                logging.WARNING,
+                "libcurl cannot be used",
+                reason=f"{error}; boto3 sends the files, more slowly: install pycurl,"
+                " or set --transfer boto3",
+            )
+        else:
+            chosen = Curl
+    return partial(
+        chosen,
+        concurrency=settings.concurrency,
+        multipart_threshold=settings.multipart_threshold,
+        multipart_part_size=settings.multipart_part_size,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+        bucket_cache_seconds=settings.bucket_cache_seconds,
+        clock=time.monotonic,
+    )
