@@ -116,10 +116,13 @@ class Clients:
 
 
 def authorities() -> str:
-    """Return the file, or the directory, with the certificates that boto3 trusts."""
-    session = botocore.session.Session(session_vars=_ISOLATED)
-    named = session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-    return str(named or get_cert_path(True))
+    """Return the file, or the directory, with the certificates of the authorities that are trusted:
+    what this machine's owner named, else botocore's own.
+
+    Decided here because an empty variable means "verify nothing" to some versions of botocore.
+    """
+    named = (os.environ.get(name, "").strip() for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"))
+    return next(filter(None, named), None) or str(get_cert_path(True))
 
 
 def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: float) -> Any:
@@ -152,21 +155,12 @@ def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: 
         aws_secret_access_key=profile.secret_access_key,
         aws_session_token=profile.session_token,
         config=Config(**settings),
-        verify=_authorities(),
+        verify=authorities(),
     )
     if not provider.expect_continue:
         for operation in ("PutObject", "UploadPart"):
             client.meta.events.register(f"before-sign.s3.{operation}", _remove_expect)
     return client
-
-
-def _authorities() -> str | bool:
-    """The file of authorities that this machine's owner named, else True for botocore's own.
-
-    Decided here because an empty variable means "verify nothing" to some versions of botocore.
-    """
-    named = (os.environ.get(name, "").strip() for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"))
-    return next(filter(None, named), True)
 
 
 class _Address(Exception):
