@@ -131,7 +131,7 @@ def test_no_request_of_a_large_file_holds_a_stop_up(
         threading.Thread(target=wait, daemon=True).start()
         began = time.monotonic()
         assert isinstance(send(uploader, upload, record), Interrupted)
-        assert time.monotonic() - began < 8.0
+        assert time.monotonic() - began < 15.0
     proxy.down()
     wait_until(lambda: not flood_threads())
 
@@ -148,7 +148,7 @@ def test_a_store_that_hangs_when_a_stopped_upload_is_aborted(
         stop_during_put(record, proxy)
         began = time.monotonic()
         assert isinstance(send(uploader, upload, record), Interrupted)
-        assert time.monotonic() - began < 8.0
+        assert time.monotonic() - began < 15.0
     proxy.down()
     assert [name for name, _ in record.events] == ["started"]
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from botocore.httpsession import get_cert_path
 
 from flood import exposure, syscalls
 from flood.command_line import Parser
@@ -410,9 +411,9 @@ def test_no_variable_turns_verification_off(
         monkeypatch.delenv(name, raising=False)
     if value is not None:
         monkeypatch.setenv(variable, value)
-    assert s3_client._authorities() is True
+    assert s3_client.authorities() == get_cert_path(True)
     monkeypatch.setenv(variable, "/file")
-    assert s3_client._authorities() == "/file"
+    assert s3_client.authorities() == "/file"
 
 
 def test_no_setting_turns_verification_off() -> None:
