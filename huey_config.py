@@ -22,7 +22,8 @@ from flood import binding, config, log, models, queries, startup, syscalls
 from flood.bell import Bell, ring
 from flood.config import Settings
 from flood.credentials import Credentials
-from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError
+from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError, SpoolLockedError
+from flood.locks import CONSUMERS_LOCK, FileLock
 from flood.spool import Spool
 from flood.states import EXIT_USAGE
 
@@ -168,11 +169,15 @@ class FloodStorage(SqliteStorage):
             if not any(words in str(error) for words in _BROKEN):
                 raise
             logger.warning("the queue's tables are made anew: %s", error)
+        self.make_anew()
+        return call()
+
+    def make_anew(self) -> None:
+        """Replace the queue's tables by empty ones."""
         with self.db(commit=True) as cursor:
             for table in ("task", "schedule", "kv", "counter"):
                 cursor.execute(f"drop table if exists {table}")
         self.initialize_schema()
-        return call()
 
 
 def _utc(moment: datetime) -> datetime:
@@ -219,6 +224,7 @@ class FloodHuey(Huey):
     settings: Settings
     credentials: Credentials
     consumer: FloodConsumer | None = None
+    _alive: FileLock | None = None
     _in_trouble = False
 
     def create_consumer(self, **options: Any) -> FloodConsumer:
@@ -253,6 +259,7 @@ class FloodHuey(Huey):
                 create=False,
                 now=datetime.now(timezone.utc),
             )
+            self._announce_itself()
             self.storage.initialize_schema()
             queries.ask_for_sweep()
         except (models.DatabaseError, OSError) as error:
@@ -264,6 +271,16 @@ class FloodHuey(Huey):
             models.close()
         if PARENT_VARIABLE not in environ:  # flood-watch says it for its children
             startup.warn(self.settings)
+
+    def _announce_itself(self) -> None:
+        """Hold the consumers' lock until this process ends, with all that it forks."""
+        # Where the database is made anew, whoever still had the old one open would write to that.
+        alive = FileLock(Spool(self.settings.server_directory).absolute(CONSUMERS_LOCK))
+        if not alive.patiently(alive.try_shared):
+            raise SpoolLockedError(
+                f"flood-fsck repairs {self.settings.server_directory}: start this again afterwards"
+            )
+        self._alive = alive
 
     def stopping(self) -> bool:
         """Whether the consumer was told to stop."""

@@ -33,8 +33,7 @@ def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
     """
     server_directory = spool.root
     card = _read(server_directory)
-    row = models.execute("SELECT spool_id FROM spool WHERE id = 1").fetchone()
-    recorded = str(row[0]) if row else None
+    recorded = bound_to()
     if card is None and recorded is None and not create:
         raise SpoolError(
             f"{server_directory} is no spool yet: start flood-watch on it first, "
@@ -71,6 +70,12 @@ def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
                 (spool_id, models.utc_text(now)),
             )
     return spool_id
+
+
+def bound_to() -> str | None:
+    """The id of the spool that this database belongs to; None if it belongs to none yet."""
+    row = models.execute("SELECT spool_id FROM spool WHERE id = 1").fetchone()
+    return str(row[0]) if row else None
 
 
 def _is_another(recorded: str, database: str) -> bool:

@@ -5,7 +5,7 @@ FloodError                  exit status 1
     CredentialsError        2   the credentials file is
   SpoolError                2   directories, database and settings do not belong together
   TryAgainError             75  nothing is wrong that time will not mend
-    SpoolLockedError        75  another flood-watch holds the spool
+    SpoolLockedError        75  another process needs the spool for itself
     NoRoomError             75  the filesystem has no room
 """
 
@@ -41,7 +41,7 @@ class TryAgainError(FloodError):
 
 
 class SpoolLockedError(TryAgainError):
-    """Another flood-watch is at work on this spool."""
+    """Another flood-watch, or a repair, is at work on this spool."""
 
 
 class NoRoomError(TryAgainError):

@@ -7,7 +7,6 @@ from typing import Final
 
 from flood import binding, directories
 from flood.errors import SpoolError, SpoolLockedError
-from flood.layout import CARD
 from flood.locks import WATCH_LOCK, FileLock
 from flood.spool import Spool
 
@@ -47,10 +46,7 @@ class Home:
         is the same spool. Raises SpoolError while it is away, SpoolLockedError if another
         flood-watch was faster.
         """
-        if not self._spool.present():
-            raise SpoolError(
-                f"{self._spool.root} is no spool any more, it has no {CARD}: is its disk mounted?"
-            )
+        self._spool.check_present()
         if not self._lock.stands():
             binding.bind(self._spool, self._database, create=False, now=self._now())
             self._lock.release()

@@ -157,7 +157,7 @@ class Intake:
             # It changed into something else between the look and the rename.
             self.door.leave(target.path, "it is no regular file")
             return None
-        return _arrival(target, identity, birth)
+        return arrival_of(target, identity, birth)
 
     def _record(
         self, moved: Sequence[Arrival], changed: Mapping[str, datetime | None]
@@ -239,7 +239,7 @@ class Intake:
                         continue
                     if self._spool.identify(one.path) != one.identity:
                         continue
-                    without.append(_arrival(place, one.identity, births[one.path]))
+                    without.append(arrival_of(place, one.identity, births[one.path]))
                 ids = self._record(without, changed)
             way.tell()
             for path in misplaced:
@@ -268,7 +268,9 @@ def _same_file(recorded: Identity, found: Identity | None) -> bool:
     return found is not None and (recorded.device, recorded.inode) == (found.device, found.inode)
 
 
-def _arrival(place: Place, identity: Identity, birth: float | None) -> Arrival:
+def arrival_of(place: Place, identity: Identity, birth: float | None) -> Arrival:
+    """A file as its record begins; `birth` is when it was created, in seconds since the epoch, None
+    where the filesystem does not tell."""
     seconds = identity.mtime_ns / 1e9 if birth is None else birth
     try:
         created = datetime.fromtimestamp(seconds, timezone.utc)

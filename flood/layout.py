@@ -95,13 +95,15 @@ def key_problem(key: str, *, normalizes: bool = False) -> tuple[str, str] | None
 def beside(place: Place, record_id: int) -> Iterator[Place]:
     """Places for a file whose own place in its state is taken: one component of the key, the last
     one first, gets the suffix `.~{record id}~`, shortened on a character's boundary where the name
-    would be too long."""
-    suffix = f".~{record_id}~"
+    would be too long. Should all of these be taken, as by records of a database that was lost, the
+    suffix is `.~{record id}.2~`, and so on up to 9."""
     parts = place.key.split("/")
-    for index in reversed(range(len(parts))):
-        name = _shortened(parts[index], MAX_NAME_BYTES - len(suffix)) + suffix
-        key = "/".join([*parts[:index], name, *parts[index + 1 :]])
-        yield Place(place.state, place.profile, place.bucket, key)
+    for number in ("", *(f".{n}" for n in range(2, 10))):
+        suffix = f".~{record_id}{number}~"
+        for index in reversed(range(len(parts))):
+            name = _shortened(parts[index], MAX_NAME_BYTES - len(suffix)) + suffix
+            key = "/".join([*parts[:index], name, *parts[index + 1 :]])
+            yield Place(place.state, place.profile, place.bucket, key)
 
 
 def _shortened(name: str, limit: int) -> str:

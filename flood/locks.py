@@ -4,8 +4,9 @@ import errno
 import fcntl
 import os
 import threading
+import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from io import FileIO
 from typing import Final
@@ -17,6 +18,8 @@ from flood.spool import Spool
 #: The server directory itself, as a file of its own could be deleted while it is held.
 WATCH_LOCK: Final = "."
 PUT_LOCK: Final = f"{PRIVATE}/put.lock"
+#: Shared by consumers, from before they open the database until they end.
+CONSUMERS_LOCK: Final = f"{PRIVATE}/consumers.lock"
 WORKERS: Final = f"{PRIVATE}/workers"
 
 
@@ -29,15 +32,11 @@ class FileLock:
 
     def try_exclusive(self) -> bool:
         """Take the lock for this process alone, or return False at once."""
-        self._open()
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self.release()
-            if error.errno == errno.EWOULDBLOCK:
-                return False
-            raise
-        return True
+        return self._try(fcntl.LOCK_EX)
+
+    def try_shared(self) -> bool:
+        """Take the lock beside other sharers, or return False at once."""
+        return self._try(fcntl.LOCK_SH)
 
     def stands(self) -> bool:
         """Whether what is locked still lies at the path."""
@@ -45,6 +44,15 @@ class FileLock:
             return os.path.samestat(os.fstat(self._descriptor), os.stat(self.path))
         except OSError:
             return False
+
+    def patiently(self, take: Callable[[], bool]) -> bool:
+        """Take the lock by `take`, one of the above, in half a second: somebody who only looks
+        whether it is free has it for an instant."""
+        for _ in range(5):
+            if take():
+                return True
+            time.sleep(0.1)
+        return take()
 
     def release(self) -> None:
         """Give the lock back, if it is held."""
@@ -57,6 +65,34 @@ class FileLock:
             # A directory can only be opened for reading, which is enough for flock.
             flags = os.O_RDONLY if os.path.isdir(self.path) else os.O_RDWR | os.O_CREAT
             self._descriptor = os.open(self.path, flags | os.O_CLOEXEC, FILE_MODE)
+
+    def _try(self, operation: int) -> bool:
+        self._open()
+        try:
+            fcntl.flock(self._descriptor, operation | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            if error.errno == errno.EWOULDBLOCK:
+                return False
+            raise
+        return True
+
+
+def held(path: str) -> bool:
+    """Whether anybody holds this lock file, shared or alone. For the instant of the question nobody
+    else can take it."""
+    try:
+        # flock needs no more than reading, which is all that other users may do.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 class WorkerLocks:
@@ -129,6 +165,20 @@ class WorkerLocks:
                     self._spool.remove(f"{WORKERS}/{owner}")
             except OSError:
                 continue  # alive, or another sweep was faster
+
+    def ended(self) -> list[str]:
+        """The names of dead workers whose lock files are still there."""
+        try:
+            return sorted(name for name in os.listdir(self._directory) if self.dead(name))
+        except FileNotFoundError:
+            return []
+
+    def all_dead(self) -> bool:
+        """Whether no worker lives."""
+        try:
+            return all(self.dead(name) for name in os.listdir(self._directory))
+        except FileNotFoundError:
+            return True
 
     def _lock(self) -> tuple[str, FileIO]:
         if not os.path.isdir(self._directory):

@@ -38,10 +38,15 @@ _ADVICE: Final = {
     "disk I/O error": "is its disk full, or broken?",
     "locked": "another program holds it; flood goes on as soon as it lets go",
     "unable to open": "if the database was deleted, start flood-watch again: it makes a new one",
-    "malformed": "restore the database, or move it away: flood-watch makes a new one",
+    "malformed": "restore the database, or have flood-fsck --repair make a new one",
 }
 
 _HEADER: Final = b"SQLite format 3\0"  # sqlite.org/fileformat.html
+
+# What SQLite says of a file that it cannot rely on.
+_BROKEN: Final = ("malformed", "not a database", "file is encrypted", "corrupt")
+
+_MIGRATIONS: Final = os.path.join(os.path.dirname(__file__), "migrations")
 
 database = SqliteDatabase(None, lock_type="IMMEDIATE")
 
@@ -311,6 +316,12 @@ def no_room(error: Exception) -> bool:
     return full or "disk is full" in str(error)
 
 
+def version() -> int:
+    """A number that is another one after any other connection's commit (sqlite.org/pragma.html,
+    data_version)."""
+    return int(execute("PRAGMA data_version").fetchone()[0])
+
+
 def explain(error: Exception) -> str:
     """A database's refusal in words, with what to do about it where that is known."""
     text = str(error)
@@ -377,9 +388,51 @@ def _check_header(path: str) -> None:
         )
 
 
-def _upgrade(path: str) -> list[str]:
+def open_for_looking(path: str) -> list[str]:
+    """Open the database at `path` so that nothing can be written to it; return the problems that
+    SQLite finds in it, the tables and columns that are missing.
+
+    Raises SpoolError if it cannot be opened, or is a newer flood's.
+    """
+    bind(path)
+    try:
+        execute("PRAGMA query_only = ON")
+        problems = [
+            row[0] for row in execute("PRAGMA integrity_check").fetchall() if row[0] != "ok"
+        ]
+        if problems:
+            return problems
+        known, applied = _applied(path)
+        if applied and known - applied:
+            return []  # what it lacks, an upgrade adds
+        for table in (FileRecord, RetryAttempt, SpoolInfo) if applied else ():
+            name = table._meta.table_name
+            present = {column.name for column in database.get_columns(name)}
+            missing = {field.column_name for field in table._meta.sorted_fields} - present
+            problems += [f"{name} has no column {column}" for column in sorted(missing)]
+        return problems if applied else ["it has no tables of flood's"]
+    except DatabaseError as error:
+        text = str(error)
+        if any(sign in text for sign in _BROKEN):
+            return [text]
+        raise SpoolError(f"cannot read the database {path}: {explain(error)}") from error
+
+
+def allow_writing() -> None:
+    """End what `open_for_looking` began: this thread's connection may write again."""
+    execute("PRAGMA query_only = OFF")
+
+
+def outdated(path: str) -> bool:
+    """Whether the database lacks steps of this program's schema; raises SpoolError as `migrate`."""
+    known, applied = _applied(path)
+    return bool(known - applied)
+
+
+def _applied(path: str) -> tuple[set[str], set[str]]:
+    """The steps that this program knows, those that the database has."""
     connection()
-    runner = Runner(database, os.path.join(os.path.dirname(__file__), "migrations"))
+    runner = Runner(database, _MIGRATIONS)
     known = {migration.name for migration in runner.migrations()}
     applied = set(runner.applied())
     if applied - known:
@@ -387,6 +440,12 @@ def _upgrade(path: str) -> list[str]:
             f"the database {path} was written by a newer flood "
             f"(schema {max(applied - known)}): upgrade this one"
         )
+    return known, applied
+
+
+def _upgrade(path: str) -> list[str]:
+    known, applied = _applied(path)
+    runner = Runner(database, _MIGRATIONS)
     steps: list[str] = []
     if known - applied:
         # Write-ahead logging is a property of the file. Setting it takes a moment in which nobody

@@ -11,7 +11,7 @@ from typing import Final
 from flood import log, models, queries, records, telling
 from flood.locks import PUT_LOCK, FileLock
 from flood.record_values import Reason
-from flood.spool import Found, Oddity, Spool
+from flood.spool import Oddity, Spool
 from flood.states import INCOMING_TMP, PERMANENT
 
 #: While any flood-put lives, files that were touched within so many seconds are spared: it may
@@ -73,13 +73,14 @@ def _files(spool: Spool, alone: bool, now: datetime) -> Iterator[str]:
     for found in spool.walk(INCOMING_TMP):
         if isinstance(found, Oddity) and found.kind.startswith("unreadable"):
             log.event(logger, WARNING, "not emptied", path=found.path, reason=found.kind)
-        elif alone or isinstance(found, Oddity) or not _in_use(spool, found, now):
+        elif alone or isinstance(found, Oddity) or not in_use(spool, found.path, now):
             yield found.path
 
 
-def _in_use(spool: Spool, found: Found, now: datetime) -> bool:
+def in_use(spool: Spool, path: str, now: datetime) -> bool:
+    """Whether some flood-put may still copy into this file, as long as any lives."""
     try:
-        descriptor, _ = spool.open(found.path)
+        descriptor, _ = spool.open(path)
     except Exception:  # noqa: BLE001  gone already, or not to be looked at: spared either way
         return True
     try:

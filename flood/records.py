@@ -44,6 +44,21 @@ VANISHED: Final = Reason(
 GIVEN_UP: Final = Reason(
     PERMANENT, "given_up", "its worker gave this file up, then died: the log has the reason"
 )
+SECOND: Final = Reason(
+    PERMANENT, "second_record", "another record has this very file, and goes on with it"
+)
+PROOF_LOST: Final = Reason(
+    PERMANENT,
+    "record_lost",
+    "its record was lost, this one was made from the directory: the file lay in completed, so it "
+    "was uploaded; what the store answered is not known any more",
+)
+RECORD_LOST: Final = Reason(
+    PERMANENT,
+    "record_lost",
+    "its record was lost, this one was made from the directory: why it failed is not known any "
+    "more; move it back to incoming to try again",
+)
 _UNPROVEN: Final = {"etag": None, "version_id": None, "checksum": None, "bytes_sent": 0}
 WORKER_DIED: Final = Reason(LOST, "worker_died", "the worker died during this attempt")
 
@@ -222,14 +237,16 @@ def gone(claim: Claimed, now: datetime, reason: Reason = VANISHED) -> bool:
 
 def follow(record_id: int, state: str, path: str, size: int, now: datetime) -> bool:
     """S7, S9: the file lies in completed or failed already, whoever moved it there has died before
-    the row could say so."""
+    the row could say so. A database that was put back from an older copy may be behind by more."""
     claim = claims.of_record(record_id)
     if claim is not None and state == COMPLETED:
         return complete(claim, path, Proof(None, None, None, size), now)
     if claim is not None:
         return fail(claim, path, GIVEN_UP, now)
     reason = None if state == COMPLETED else GIVEN_UP
-    return _change(record_id, (PROCESSING,), now, _done(state, path, now, reason))
+    return _change(
+        record_id, (INCOMING_TMP, INCOMING, PROCESSING), now, _done(state, path, now, reason)
+    )
 
 
 def vanish(
@@ -267,6 +284,29 @@ def wait_from_now(now: datetime) -> int:
                 {"next_attempt_at": utc_text(now + (utc_moment(due) - utc_moment(updated)))},
             )
             for record_id, updated, due in rows
+        )
+
+
+def found(arrival: Arrival, state: str, settled: datetime, now: datetime) -> int:
+    """S8, S10: the file lies in completed or failed, its record is lost. This new one claims no
+    outcome that nobody knows any more; `settled` (aware) is when the file got there. Its id."""
+    reason = PROOF_LOST if state == COMPLETED else RECORD_LOST
+    values = {
+        **_done(state, arrival.path, settled, reason),
+        "upload_outcome": None if state == COMPLETED else FAILURE,
+    }
+    with models.write():
+        return _insert(arrival, state, None, now, values)
+
+
+def due(record_id: int, now: datetime) -> bool:
+    """S4 to S3: what nobody has claimed is due now, whatever its row said of that."""
+    with models.write():
+        return _update(
+            "id = ? AND current_state = ? AND owner IS NULL",
+            (record_id, PROCESSING),
+            now,
+            {"next_attempt_at": utc_text(now)},
         )
 
 
@@ -344,7 +384,13 @@ def _update(
     return bool(cursor.rowcount)
 
 
-def _insert(arrival: Arrival, state: str, due: datetime | None, now: datetime) -> int:
+def _insert(
+    arrival: Arrival,
+    state: str,
+    due: datetime | None,
+    now: datetime,
+    more: Mapping[str, Any] | None = None,
+) -> int:
     values = {
         "profile": name_value(arrival.profile),
         "bucket": name_value(arrival.bucket),
@@ -356,6 +402,7 @@ def _insert(arrival: Arrival, state: str, due: datetime | None, now: datetime) -
         "spool_path": name_value(arrival.path),
         "next_attempt_at": utc_text(due) if due else None,
         "created_at": utc_text(now),
+        **(more or {}),
     }
     marks = ", ".join("?" * len(values))
     cursor = models.execute(

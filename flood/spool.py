@@ -57,6 +57,30 @@ class Oddity:
     kind: str
 
 
+def set_aside(path: str, ending: str) -> list[str]:
+    """Rename a database that is broken, with what SQLite keeps beside it, to a name with this
+    ending; return the new names. Nothing is overwritten, nothing deleted.
+
+    Raises the OSError of the rename.
+    """
+    kept = []
+    directory, name = os.path.split(os.path.realpath(path))
+    folder = syscalls.open_without_links(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # The database itself comes last: as long as it is there, the next try knows what to do.
+        for suffix in ("-journal", "-wal", "-shm", ""):
+            target = f"{name}{ending}{suffix}"
+            try:
+                _rename_new(folder, f"{name}{suffix}", target)
+            except FileNotFoundError:
+                continue
+            kept.append(f"{directory}/{target}")
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return kept
+
+
 def identity_of(status: os.stat_result) -> Identity:
     """The identity in the answer of a stat call, each number as the signed 64 bits that SQLite has.
 
@@ -86,6 +110,13 @@ class Spool:
         directory behind, in which every file would seem to have vanished."""
         return os.path.isfile(self.absolute(layout.CARD))
 
+    def check_present(self) -> None:
+        """Raise SpoolError unless the spool is there."""
+        if not self.present():
+            raise SpoolError(
+                f"{self.root} is no spool any more, it has no {layout.CARD}: is its disk mounted?"
+            )
+
     def prepare(self) -> None:
         """Create the five directories with flood's own one; raise SpoolError unless renames
         between them are atomic, as they are within one filesystem."""
@@ -93,15 +124,25 @@ class Spool:
         for name in every:
             if not os.path.islink(self.absolute(name)):
                 self._prepare(name)
-        home = os.stat(self.root).st_dev
         for name in every:
-            path = self.absolute(name)
+            wrong = self.wrong_with(name)
+            if wrong is not None:
+                raise SpoolError(wrong)
+
+    def wrong_with(self, name: str) -> str | None:
+        """Why one of the directories directly below the server directory cannot be used, None if it
+        can."""
+        path = self.absolute(name)
+        try:
             status = os.lstat(path)
-            if not stat.S_ISDIR(status.st_mode) or status.st_dev != home:
-                raise SpoolError(
-                    f"{path} must be a directory on the same filesystem as {self.root}: "
-                    "files are moved between them by rename"
-                )
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+        if stat.S_ISDIR(status.st_mode) and status.st_dev == os.stat(self.root).st_dev:
+            return None
+        return (
+            f"{path} must be a directory on the same filesystem as {self.root}: "
+            "files are moved between them by rename"
+        )
 
     def prepare_destination(self, profile: str, bucket: str | None = None) -> None:
         """Create a profile's, or a bucket's, directory in each of the five; raises SpoolError."""
@@ -384,6 +425,14 @@ class Spool:
 
 def _create(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, directories.FILE_MODE)
+
+
+def _rename_new(directory: int, name: str, target: str) -> None:
+    try:
+        syscalls.rename_noreplace(directory, name, directory, target)
+    except NotImplementedError:
+        os.link(name, target, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        os.unlink(name, dir_fd=directory)
 
 
 def _has(directory: int, name: str) -> bool:

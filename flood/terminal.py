@@ -1,4 +1,4 @@
-"""What flood-put says to a person."""
+"""What commands say to a person while they work."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -51,8 +51,9 @@ class Terminal:
             yield advance
 
     @contextmanager
-    def files_bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar over so many files; gives the function that advances it."""
+    def files_bar(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """A bar over so many files, None where nobody knows yet; gives the function that advances
+        it."""
         if not self._live:
             yield _nothing
             return
@@ -64,7 +65,7 @@ class Terminal:
 
     @contextmanager
     def _bar(
-        self, title: str, total: int, columns: "tuple[ProgressColumn, ...]"
+        self, title: str, total: int | None, columns: "tuple[ProgressColumn, ...]"
     ) -> Iterator[Callable[[int], None]]:
         # Imported here, as rich takes longer to import than a small file to put.
         from rich.console import Console

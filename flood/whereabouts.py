@@ -1,13 +1,22 @@
 """Finds settled files whose rows are a step behind."""
 
+from typing import Protocol
+
 from flood import layout
 from flood.layout import Place
 from flood.record_values import Claimed, Row
-from flood.spool import Spool
+from flood.spool import Identity
 from flood.states import COMPLETED, FAILED
 
 
-def lies_in(spool: Spool, record: Claimed | Row) -> Place | None:
+class Directories(Protocol):
+    """The spool, or a list of what it held."""
+
+    def identify(self, path: str) -> Identity | None:
+        """The identity of the regular file at `path`; None if none is there."""
+
+
+def lies_in(spool: Directories, record: Claimed | Row) -> Place | None:
     """Where in completed or failed the record's very file lies; None if it is in neither."""
     identity = record.identity
     # What was given up may have changed since it was claimed, what was proven has not.

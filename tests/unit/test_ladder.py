@@ -24,23 +24,24 @@ LADDER = (
     " workers.s3_answer",
     "flood.consumers flood.credentials flood.destination flood.models flood.options flood.spool"
     " workers.failures workers.s3_client",
-    "flood.binding flood.config_files flood.door flood.locks flood.put_plan flood.room"
-    " flood.record_values flood.watcher"
+    "flood.binding flood.config_files flood.door flood.fsck_kinds flood.locks flood.put_plan"
+    " flood.room flood.record_values flood.watcher"
     " workers.classify_local workers.curl_errors workers.s3_bucket workers.source",
-    "flood.claims flood.command_line flood.put_copy flood.put_locks flood.put_outcome"
+    "flood.claims flood.command_line flood.fsck_motion flood.fsck_queries flood.fsck_rebuild"
+    " flood.fsck_report flood.put_copy flood.put_locks flood.put_outcome"
     " flood.queries flood.whereabouts workers.classify workers.curl_payload"
     " workers.decisions workers.verify",
-    "flood.config flood.home flood.put_wait flood.records flood.telling"
-    " workers.curl_exchange workers.s3_abort workers.s3_verify",
-    "flood.intake flood.purge flood.put_rows flood.startup workers.agent workers.curl_connections"
-    " workers.curl_store workers.s3_multipart",
-    "flood.later flood.put huey_config workers.curl_delivery workers.s3 workers.settle"
-    " workers.upload",
-    "flood.server workers.curl_parts workers.sweep",
+    "flood.config flood.fsck_judge flood.fsck_tables flood.home flood.put_wait flood.records"
+    " flood.telling workers.curl_exchange workers.s3_abort workers.s3_verify",
+    "flood.fsck_survey flood.intake flood.purge flood.put_rows flood.startup workers.agent"
+    " workers.curl_connections workers.curl_store workers.s3_multipart",
+    "flood.fsck_database flood.fsck_mend flood.later flood.put huey_config workers.curl_delivery"
+    " workers.s3 workers.settle workers.upload",
+    "flood.fsck flood.server workers.curl_parts workers.sweep",
     "workers.curl",
     "workers.uploaders",
     "flood.tasks",
-    "flood.commands.put flood.commands.watch",
+    "flood.commands.fsck flood.commands.put flood.commands.watch",
 )
 
 #: Who may import which library; a pattern that ends in * stands for every name that so begins.
@@ -238,6 +239,7 @@ def test_importing_does_nothing() -> None:
     [
         ("flood.tasks", ("boto3", "botocore", "workers")),
         ("flood.commands.watch", ("boto3", "botocore", "workers", "rich")),
+        ("flood.commands.fsck", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.put", ("boto3", "botocore", "workers", "huey")),
     ],
 )

@@ -66,14 +66,15 @@ def test_no_path_leads_out_of_its_bucket(path: str) -> None:
 def test_names_beside_a_place_are_short_enough_and_change_one_part(
     place: Place, record_id: int
 ) -> None:
-    suffix = f".~{record_id}~"
     parts = place.key.split("/")
     beside = list(layout.beside(place, record_id))
-    assert len(beside) == len(parts)
-    for depth, candidate in enumerate(beside, start=1):
+    assert len(beside) == len(set(beside)) == 9 * len(parts)
+    for position, candidate in enumerate(beside):
+        again, depth = divmod(position, len(parts))
+        suffix = f".~{record_id}.{again + 1}~" if again else f".~{record_id}~"
         assert layout.parse(candidate.path) == candidate
         others = candidate.key.split("/")
-        changed = len(parts) - depth  # the last part comes first
+        changed = len(parts) - depth - 1  # the last part comes first
         assert others[:changed] == parts[:changed]
         assert others[changed + 1 :] == parts[changed + 1 :]
         assert others[changed].endswith(suffix)
@@ -85,7 +86,7 @@ def test_names_beside_a_place_are_short_enough_and_change_one_part(
 def test_names_are_shortened_between_characters(name: str, record_id: int) -> None:
     if len(name.encode()) > MAX_NAME_BYTES:
         name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
-    [candidate] = layout.beside(Place("failed", "p", "b", name), record_id)
+    candidate = next(layout.beside(Place("failed", "p", "b", name), record_id))
     shortened = candidate.key.removesuffix(f".~{record_id}~")
     assert name.startswith(shortened)
     room = MAX_NAME_BYTES - len(f".~{record_id}~")

@@ -6,7 +6,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -379,17 +378,9 @@ def test_a_database_that_was_replaced_is_the_one_that_is_used(house: House) -> N
     assert len(house.rows()) == 1
 
 
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A directory that every user reaches, unlike those of pytest."""
-    with tempfile.TemporaryDirectory() as made:
-        Path(made).chmod(0o777)
-        yield Path(made)
-
-
-def test_a_database_that_may_be_written_to_again_is(public: Path) -> None:
+def test_a_database_that_may_be_written_to_again_is(tmp_path: Path) -> None:
     """SQLite opens what it may not write for reading, and never looks again."""
-    path = str(public / "flood.db")
+    path = str(tmp_path / "flood.db")
     models.migrate(path, create=True)
     models.close()
 
@@ -408,6 +399,8 @@ def test_a_database_that_may_be_written_to_again_is(public: Path) -> None:
 
     if os.geteuid() != 0:
         pytest.skip("takes root to become somebody else")
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o777)
     Path(path).chmod(0o444)
     Path(f"{path}-writers").chmod(0o666)
     answers, answer = os.pipe()
@@ -415,7 +408,7 @@ def test_a_database_that_may_be_written_to_again_is(public: Path) -> None:
 
     def give() -> None:
         os.read(asked, 1)
-        for each in public.iterdir():
+        for each in tmp_path.iterdir():
             each.chmod(0o666)
         os.write(answer, b"x")
 

@@ -239,6 +239,8 @@ def test_move_beside_gives_up_when_everything_is_taken(spool: Spool) -> None:
     write(spool, "processing/p/b/x")
     write(spool, "completed/p/b/x")
     write(spool, "completed/p/b/x.~1~")
+    for number in range(2, 10):
+        write(spool, f"completed/p/b/x.~1.{number}~")
     with pytest.raises(FileExistsError):
         spool.move_beside("processing/p/b/x", Place("completed", "p", "b", "x"), 1)
     assert read(spool, "processing/p/b/x") == "data"

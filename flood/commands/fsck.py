@@ -1,0 +1,116 @@
+"""flood-fsck: compares directories, records, queue of a spool."""
+
+import argparse
+import io
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from functools import partial
+from typing import Final
+
+from flood import config, fsck_database, fsck_report, log, models
+from flood.command_line import Parser
+from flood.config import Settings
+from flood.errors import FloodError
+from flood.fsck import Fsck
+from flood.spool import Spool
+from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
+from flood.tasks import enqueue, enqueue_ring
+from flood.terminal import Terminal
+from huey_config import huey
+
+_NAME: Final = "flood-fsck"
+_DESCRIPTION: Final = """\
+Compares the directories of a spool with its records and its queue, stopped or at
+work, and says what each discrepancy means and what mends it. It changes nothing
+without --repair.
+"""
+_EPILOG: Final = """\
+With --repair the directory is right: records follow their files, lost records are
+made anew, tasks are rung again. No file is overwritten, and none deleted but copies
+of dead flood-puts. What a person must decide is left. A database that is gone or
+broken is replaced, which needs flood-watch and all consumers stopped; what is left
+of it is kept under a name with a time stamp.
+
+Without --database the one is taken that flood-watch uses. No credentials are read.
+
+Exit status: 0 everything is in order, with --repair also if it is in order now; 1
+something is wrong, with --repair if some of it is left; 2 something could not be
+checked, or wrong usage or configuration; 130 interrupted."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run flood-fsck; return its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale
+    options, settings = config.load(_parser(), argv, os.environ)
+    quiet_log = settings.origins["log_level"] == "default"
+    log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
+    terminal = Terminal(_NAME, quiet=False)
+    try:
+        return _fsck(options, settings, terminal)
+    except KeyboardInterrupt:
+        terminal.problem("interrupted; what was mended stays mended")
+        return EXIT_INTERRUPTED
+    except FloodError as error:
+        for line in str(error).splitlines():
+            terminal.problem(line)
+        return EXIT_USAGE
+    except (OSError, models.DatabaseError) as error:
+        terminal.problem(f"cannot check this spool: {models.explain(error)}")
+        return EXIT_USAGE
+    finally:
+        models.close()
+
+
+def _parser() -> Parser:
+    parser = config.build_parser(_NAME, _DESCRIPTION, epilog=_EPILOG)
+    parser.usage = f"{_NAME} [--repair] [--json] [--all] [settings]"
+    parser.add_argument("--repair", action="store_true", help="mend what is safe to mend")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--all", action="store_true", help="show all of each kind, not ten")
+    return parser
+
+
+def _fsck(options: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
+    spool = Spool(settings.server_directory)
+    named = None if settings.origins["database"] == "default" else settings.database
+    fsck = Fsck(
+        spool,
+        fsck_database.find(spool, named),
+        settings,
+        now=partial(datetime.now, timezone.utc),
+        clock=time.monotonic,
+        sleep=time.sleep,
+        bar=partial(terminal.files_bar, "comparing", None),
+        enqueue=enqueue,
+        ring=enqueue_ring,
+        queue=huey.storage.make_anew,
+    )
+    report = fsck.run(repair=options.repair)
+    status = EXIT_OK if report.clean else EXIT_FAILED
+    if not report.complete:
+        status = EXIT_USAGE
+    if options.json:
+        print(fsck_report.as_json(report, status))
+    else:
+        _show(fsck_report.lines(report, everything=options.all))
+    return status
+
+
+def _show(lines: Iterable[fsck_report.Line]) -> None:
+    if not sys.stdout.isatty():
+        for line in lines:
+            print(fsck_report.plain(line))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for line in lines:
+        console.print(fsck_report.plain(line), style=line.style or None, markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Looks at the database as a whole, at its tie to the spool."""
+
+import os
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from flood import binding, models, put_rows
+from flood import fsck_kinds as kinds
+from flood.errors import SpoolError
+from flood.fsck_kinds import Finding
+from flood.spool import Spool
+
+_HIDING: Final = (kinds.DATABASE_GONE, kinds.DATABASE_BROKEN, kinds.SCHEMA_OLD)
+
+
+def find(spool: Spool, named: str | None) -> str:
+    """The path of the spool's database: `named`, or where that is None the one that the spool was
+    set up with. Raises SpoolError if that is another one, or the spool was never set up."""
+    if not os.path.isdir(spool.root):
+        raise SpoolError(
+            f"there is no directory {spool.root}: is its disk mounted? "
+            "If it is, set --server-directory (FLOOD_SERVER_DIRECTORY)"
+        )
+    if named is not None and os.path.exists(named):
+        binding.check(spool.root, named)
+        return named
+    recorded = put_rows.check_set_up(spool)
+    if named is not None and os.path.exists(recorded):
+        raise SpoolError(
+            f"the database {named} does not exist, and {spool.root} belongs to {recorded}: "
+            "correct --database (FLOOD_DATABASE) or leave it out"
+        )
+    return named or recorded
+
+
+def look(spool: Spool, path: str, now: datetime) -> list[Finding]:
+    """What is wrong with the database at `path`, whose records can be read only if nothing of that
+    `hides` them. The models are bound to it afterwards, for reading.
+
+    Raises SpoolError if it cannot be read, or belongs to another spool.
+    """
+    if not os.path.exists(path):
+        return [Finding(kinds.DATABASE_GONE, path)]
+    problems = models.open_for_looking(path)
+    if problems and not _is_its(spool, path):
+        raise SpoolError(f"{path} is no database of flood's ({problems[0]}): correct --database")
+    if problems:
+        some = "; ".join(problems[:3])
+        more = f"; {len(problems) - 3} more" if len(problems) > 3 else ""
+        return [Finding(kinds.DATABASE_BROKEN, path, detail=some + more)]
+    if models.outdated(path):
+        return [Finding(kinds.SCHEMA_OLD, path)]
+    if binding.bound_to() is None:
+        put_rows.check_set_up(spool)
+        return [Finding(kinds.UNBOUND, path)]
+    binding.bind(spool, path, create=False, now=now)
+    if not _is_its(spool, path):
+        recorded = put_rows.check_set_up(spool)
+        return [Finding(kinds.CARD_OUTDATED, path, detail=f"it remembers {recorded}")]
+    return []
+
+
+def hides(findings: Iterable[Finding]) -> bool:
+    """Whether records cannot be read before these are mended."""
+    return any(each.kind in _HIDING for each in findings)
+
+
+def _is_its(spool: Spool, path: str) -> bool:
+    """Whether it is the database that the spool remembers."""
+    return os.path.realpath(put_rows.check_set_up(spool)) == os.path.realpath(path)

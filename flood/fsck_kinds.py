@@ -1,0 +1,297 @@
+"""Every discrepancy that a spool may have, as one table."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+ALSO: Final = "also "
+
+#: Who mends it: `flood-fsck --repair`; consumers by themselves; a person; nobody need.
+REPAIR: Final = "repair"
+CONSUMERS: Final = "consumers"
+PERSON: Final = "person"
+NOTE: Final = "note"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of discrepancy: a short stable name, its situation in the table of states where it
+    has one, what it is called, what it means, what mends it, who."""
+
+    name: str
+    state: str | None
+    title: str
+    meaning: str
+    remedy: str
+    who: str = REPAIR
+
+    @property
+    def counts(self) -> bool:
+        """Whether a spool that has it is not in order."""
+        return self.who != NOTE
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One discrepancy. `version` is what its record said; two looks that differ in it saw something
+    in motion."""
+
+    kind: Kind
+    path: str | None = None
+    record: int | None = None
+    profile: str | None = None
+    bucket: str | None = None
+    key: str | None = None
+    detail: str | None = None
+    version: tuple[Any, ...] = field(default=(), repr=False)
+
+
+_AT_ITS_START: Final = "flood-watch mends it as it starts, flood-fsck --repair at once"
+_SWEEP: Final = "the next sweep of any consumer mends it, flood-fsck --repair at once"
+_REBUILD: Final = (
+    "stop flood-watch with all consumers, then flood-fsck --repair: it keeps what is left of the "
+    "old file under a name with a time stamp, makes a new database, with a record for each file"
+)
+
+# --- the database --------------------------------------------------------------------------------
+
+DATABASE_GONE: Final = Kind(
+    "database_gone",
+    None,
+    "the database is gone",
+    "no file has a record; the files themselves are safe where they lie",
+    _REBUILD,
+)
+DATABASE_BROKEN: Final = Kind(
+    "database_broken",
+    None,
+    "the database is broken",
+    "SQLite cannot rely on it, or tables are missing; the files are safe where they lie",
+    f"restore a copy if there is one, or {_REBUILD}",
+)
+SCHEMA_OLD: Final = Kind(
+    "schema_old",
+    None,
+    "the database was made by an older flood",
+    "its tables lack what this flood needs to know",
+    "flood-watch upgrades it as it starts, flood-fsck --repair at once",
+)
+UNBOUND: Final = Kind(
+    "unbound",
+    None,
+    "the database does not know its spool",
+    "its row that holds the spool's id is missing, so that consumers refuse to start",
+    _AT_ITS_START,
+)
+CARD_OUTDATED: Final = Kind(
+    "card_outdated",
+    None,
+    "the spool remembers another path of its database",
+    "the database was moved; flood-put without --database does not find it",
+    _AT_ITS_START,
+)
+QUEUE_TABLES: Final = Kind(
+    "queue_tables",
+    None,
+    "tables of the queue are missing or broken",
+    "tasks cannot be enqueued; nothing else is lost with them",
+    "flood makes them anew as it needs them, flood-fsck --repair at once",
+)
+FOREIGN_TASKS: Final = Kind(
+    "foreign_tasks",
+    None,
+    "the queue has tasks that are none of flood's",
+    "somebody else writes into the database",
+    "consumers drop them, with a line in the log",
+    NOTE,
+)
+WRITER_STUCK: Final = Kind(
+    "writer_stuck",
+    None,
+    "one process keeps all others from writing",
+    "it has held the queue of writers for so long that it may be stopped; what was in motion "
+    "meanwhile was not judged",
+    "look for a process of flood's that is stopped (state T in ps): continue or kill it",
+    PERSON,
+)
+
+# --- files ---------------------------------------------------------------------------------------
+
+DIRECTORY_MISSING: Final = Kind(
+    "directory_missing",
+    None,
+    "a directory of the spool is missing",
+    "somebody removed it, with whatever it held",
+    _AT_ITS_START,
+)
+DIRECTORY_FOREIGN: Final = Kind(
+    "directory_foreign",
+    None,
+    "a directory of the spool is none, or on another filesystem",
+    "files cannot be moved between the directories by rename, so flood-watch refuses to start",
+    "make it a directory on the filesystem of the others",
+    PERSON,
+)
+LEFT_OVER: Final = Kind(
+    "left_over",
+    "S0",
+    "copies whose flood-put is dead",
+    "never reported as delivered; nobody will finish them",
+    _AT_ITS_START + ": they are deleted",
+)
+TAKEN: Final = Kind(
+    "taken",
+    "S2",
+    "files in processing that no record knows to be there",
+    "taken, then a crash, or a transaction that failed; nobody uploads them yet",
+    _AT_ITS_START,
+)
+UNRECORDED: Final = Kind(
+    "unrecorded",
+    None,
+    "settled files without a record",
+    "the record is lost, or somebody put the file there by hand",
+    "flood-fsck --repair makes a record that says so; it claims no proof, and no reason",
+)
+TWO_NAMES: Final = Kind(
+    "two_names",
+    None,
+    "one file in two directories",
+    "a crash between link and unlink, where the filesystem cannot rename without overwriting; "
+    "or somebody linked it",
+    "flood-fsck --repair finishes the move on such a filesystem; elsewhere remove the name that "
+    "is not wanted",
+)
+ALTERED: Final = Kind(
+    "altered",
+    None,
+    "completed files that are not what was uploaded",
+    "somebody changed the file afterwards: the store has its earlier content",
+    "move it to incoming to upload it as it is now, or leave it, or delete it",
+    PERSON,
+)
+MISPLACED: Final = Kind(
+    "misplaced",
+    None,
+    "files outside of PROFILE/BUCKET/",
+    "flood does not know where they belong, and leaves them alone",
+    "move them below incoming/PROFILE/BUCKET/, or away",
+    PERSON,
+)
+STRANGE: Final = Kind(
+    "strange",
+    None,
+    "what is no regular file",
+    "links, devices and the like are never uploaded, nor followed",
+    "remove it; put the file itself there if it is to be uploaded",
+    PERSON,
+)
+UNREADABLE: Final = Kind(
+    "unreadable",
+    None,
+    "directories that cannot be read",
+    "what lies in them was not checked",
+    "run flood-fsck as the user of flood-watch, or give this one access",
+    PERSON,
+)
+
+# --- records -------------------------------------------------------------------------------------
+
+UNRUNG: Final = Kind(
+    "unrung",
+    "S3",
+    "due records for which no task rings",
+    "the task got lost with its process, or the queue with its tables",
+    _SWEEP + "; if consumers run and it stays, their credentials may lack the profile",
+)
+NEVER_DUE: Final = Kind(
+    "never_due",
+    "S4",
+    "records that would not come due in time",
+    "no retry takes that long: the clock was wrong, or somebody changed the row",
+    "flood-fsck --repair makes them due now",
+)
+DEAD_CLAIM: Final = Kind(
+    "dead_claim",
+    "S6",
+    "records whose worker is dead",
+    "it died in the middle of an attempt",
+    _SWEEP + ": the attempt is recorded as lost, the file tried again, alone",
+)
+PROVEN: Final = Kind(
+    "proven",
+    "S7",
+    "files in completed whose record is behind",
+    "proven, then a crash before the record could say so; the receipt is lost",
+    _SWEEP,
+)
+GIVEN_UP: Final = Kind(
+    "given_up",
+    "S9",
+    "files in failed whose record is behind",
+    "given up, then a crash before the record could say so",
+    _SWEEP,
+)
+VANISHED: Final = Kind(
+    "vanished",
+    "S11",
+    "records whose file is gone",
+    "somebody removed or replaced the file before it was uploaded",
+    _SWEEP + ": the record fails as vanished",
+)
+RAN_AHEAD: Final = Kind(
+    "ran_ahead",
+    "S12",
+    "records that ran ahead of their file",
+    "a power failure undid the move, not the record: the file is where it was before",
+    _AT_ITS_START + ": the record goes back",
+)
+SECOND_RECORD: Final = Kind(
+    "second_record",
+    None,
+    "records of a file that has another",
+    "the other one leads the file on; this one waits for nothing",
+    "flood-fsck --repair ends it",
+)
+CONTRADICTION: Final = Kind(
+    "contradiction",
+    None,
+    "records that contradict themselves",
+    "no program of flood's writes that: somebody changed the row, or it is a defect of flood's",
+    "look at the row; correct it, or delete it and run flood-fsck --repair",
+    PERSON,
+)
+ATTEMPTS: Final = Kind(
+    "attempts",
+    None,
+    "records whose attempts are not numbered one after the other",
+    "rows of history were deleted or changed, or it is a defect of flood's; uploads go on",
+    "nothing can bring them back; if nobody touched the table, report it",
+    PERSON,
+)
+MULTIPART_LEFT: Final = Kind(
+    "multipart_left",
+    None,
+    "multipart uploads that settled records left behind",
+    "the store keeps the parts, and may bill them",
+    "the next sweep of any consumer aborts them; if they stay, the consumers' log says why",
+    CONSUMERS,
+)
+RECEIPT_MISSING: Final = Kind(
+    "receipt_missing",
+    None,
+    "completed records without a receipt",
+    "a crash, or a rebuilt database, cost what the store had answered",
+    "none needed: nothing but proof brings a file to completed",
+    NOTE,
+)
+LOCK_LEFT: Final = Kind(
+    "lock_left",
+    None,
+    "lock files of workers that have ended",
+    "each worker leaves one, also when it ends in order",
+    "the next sweep removes them, flood-fsck --repair at once",
+    NOTE,
+)
+
+#: In the order in which they are reported.
+KINDS: Final = tuple(each for each in list(globals().values()) if isinstance(each, Kind))
