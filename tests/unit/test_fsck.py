@@ -401,7 +401,9 @@ def test_directories_that_are_none_are_for_a_person(
 ) -> None:
     os.rmdir(house.spool.absolute("failed"))
     os.symlink(tmp_path, house.spool.absolute("failed"))
-    assert names(fsck(house, repair=True)) == [("directory_foreign", None)]
+    report = fsck(house, repair=True)
+    assert names(report) == [("directory_foreign", None), ("unreadable", None)]
+    assert not report.complete
 
 
 # --- one inode, two names ------------------------------------------------------------------------
