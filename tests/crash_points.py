@@ -131,8 +131,8 @@ POINTS: Final = (
     Point("claimed", "consumer", "flood/tasks.py", "upload", "if ring and claims:", "S6"),
     Point("opened", "consumer", "workers/upload.py", "_transfer", "error = _bucket_error", "S6"),
     Point("bucket-known", "consumer", "workers/upload.py", "_transfer", "since = 0.0", "S6"),
-    Point("before-put", "consumer", "workers/s3.py", "_send_small", "answer = self._clie", "S6"),
-    Point("put-no-head", "consumer", "workers/s3.py", "_send_small", "return confirm(", "S6"),
+    Point("before-put", "consumer", "workers/curl_delivery.py", "_put", "return self._store", "S6"),
+    Point("put-no-head", "consumer", "workers/curl_delivery.py", "_stored", "return self._s", "S6"),
     Point("head", "consumer", "workers/upload.py", "_judge", "now = identity_of(", "S6"),
     # --- consumer: settle -------------------------------------------------------------------------
     Point("judged", "consumer", "workers/settle.py", "settle", "with models.write():", "S6"),
@@ -222,7 +222,7 @@ POINTS: Final = (
         "large",
     ),
     Point(
-        "parts-id", "consumer", "workers/s3_multipart.py", "send", "parts = self._se", "S6", "large"
+        "parts-id", "consumer", "workers/s3_multipart.py", "send", "parts = (self.c", "S6", "large"
     ),
     Point(
         "parts-sent",
