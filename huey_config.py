@@ -246,6 +246,7 @@ class FloodHuey(Huey):
         Raises FloodError. Afterwards this thread has no connection open, so that huey may fork.
         """
         _end_with_parent(environ)
+        syscalls.raise_descriptor_limit()
         self.settings = config.from_environment(environ)
         log.configure(self.settings.log_level, self.settings.log_format)
         startup.announce(self.settings)
@@ -334,6 +335,10 @@ class FloodHuey(Huey):
                 reason=models.explain(error),
                 next="tried again every two seconds",
             )
+        self.rest()
+
+    def rest(self) -> None:
+        """Wait before the next try at what disk or database have refused, or for the stop."""
         if self.consumer is not None:
             self.consumer.stop_flag.wait(TROUBLE_PAUSE)
 

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import resource
 import signal
 import struct
 from typing import Final
@@ -19,6 +20,10 @@ _RESOLVE_NO_SYMLINKS: Final = 0x04
 _PR_SET_PDEATHSIG: Final = 1
 _F_SETSIG: Final = 10
 _F_SETLEASE: Final = 1024
+
+# Enough for any number of workers; where there is no limit at all, some programs close each
+# descriptor that there might be.
+_DESCRIPTORS: Final = 65_536
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -119,6 +124,15 @@ def die_with_parent(signum: int = signal.SIGTERM) -> None:
     """Ask the kernel to send this process `signum` when the thread that started it ends
     (prctl(2), PR_SET_PDEATHSIG). The caller checks getppid() afterwards: the parent may be gone."""
     _libc.prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process have as many open files as its user may: a worker holds each file that it
+    uploads open, and the usual soft limit, 1024, is for programs that use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def hard_links_guarded() -> bool:

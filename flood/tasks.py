@@ -115,6 +115,7 @@ def _broke_off(what: str, error: Exception) -> None:
     """A disk or a database that refuses is a person's to mend, and worth no traceback."""
     if isinstance(error, models.DatabaseError | OSError):
         log.event(logger, ERROR, what, error=type(error).__name__, reason=models.explain(error))
+        huey.rest()
     else:
         logger.error(what, exc_info=error)
 

@@ -27,15 +27,16 @@ OWN: Final = (
     Rule(PERMANENT, "key_not_utf8", None, NAME, exceptions=(failures.KeyNotUtf8,)),
     Rule(PERMANENT, "key_too_long", None, NAME, exceptions=(failures.KeyTooLong,)),
     Rule(PERMANENT, "configuration", None, "", exceptions=(ConfigError,)),
+    # No fault of the file's, which need not pay for it with its retries.
     Rule(
-        TRANSIENT,
+        INTERRUPTED,
         "local_resources",
         "this machine ran out of descriptors or memory",
         f"{AGAIN}; raise the limit (ulimit -n) or lower --concurrency",
         errnos=SCARCE_ERRNOS,
     ),
     Rule(
-        TRANSIENT,
+        INTERRUPTED,
         "local_resources",
         "this machine ran out of memory",
         f"{AGAIN}; lower --concurrency",

@@ -37,10 +37,12 @@ class GiveUp:
 
 @dataclass(frozen=True)
 class LetGo:
-    """The worker is to stop: the file is due again at no cost."""
+    """The worker is to stop, or lacks something: the file is due again after `delay` seconds, at no
+    cost."""
 
     claim: Claimed
     reason: Reason
+    delay: float = 0.0
 
 
 @dataclass(frozen=True)

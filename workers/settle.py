@@ -102,8 +102,10 @@ def _settle(agent: Agent, decision: Decision, schedule: Schedule, now: datetime)
     if isinstance(decision, Missing):
         return _missing(agent, claim, now)
     if isinstance(decision, LetGo):
-        records.release(claim, decision.reason, now)
-        return _Line(INFO, "interrupted", claim, {})
+        records.release(claim, decision.reason, now, decision.delay)
+        level = WARNING if decision.delay else INFO
+        facts = {"error": decision.reason.code, "reason": decision.reason.message}
+        return _Line(level, "interrupted", claim, facts)
     return _try_again(agent, decision, schedule, now)
 
 

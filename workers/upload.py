@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,12 @@ from workers.transfer import Hooks, Interrupted, Receipt, Upload, Uploader
 
 #: Decisions are settled together, at most so many seconds after the first of them.
 GROUPING: Final = 0.1
+
+#: How long a file waits for which this machine had no descriptor or memory left, in seconds.
+SCARCE_PAUSE: Final = 30.0
+
+#: Files that an attempt closes again where it has run out of descriptors.
+SPARE_DESCRIPTORS: Final = 32
 
 #: What a message says where no retry is left.
 TRIED: Final = "it was tried again and again"
@@ -65,10 +71,16 @@ def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]
     proven: list[int] = []
     try:
         early: list[Decision] = []
-        for claim in claims:
+        for number, claim in enumerate(claims):
             decision = _open(agent, claim, opened, proven)
             if decision is not None:
                 early.append(decision)
+            if isinstance(decision, LetGo) and decision.delay:
+                # The transfers need descriptors, too, and so does the settlement.
+                spared = _close_some(opened)
+                every = (*spared, *claims[number + 1 :])
+                early += [replace(decision, claim=each) for each in every]
+                break
         if early:
             yield early
         if opened:
@@ -76,6 +88,13 @@ def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]
     finally:
         for descriptor in (*proven, *(one.upload.descriptor for one in opened.values())):
             os.close(descriptor)
+
+
+def _close_some(opened: dict[int, _Opened]) -> list[Claimed]:
+    spared = [opened.pop(record_id) for record_id in list(opened)[-SPARE_DESCRIPTORS:]]
+    for one in spared:
+        os.close(one.upload.descriptor)
+    return [one.claim for one in spared]
 
 
 def _open(
@@ -197,7 +216,9 @@ def _judge(agent: Agent, one: _Opened, outcome: Receipt | BaseException) -> Deci
 
 def _decision(agent: Agent, claim: Claimed, identity: Identity, verdict: Verdict) -> Decision:
     if verdict.kind == INTERRUPTED:
-        return LetGo(claim, _STOPPED)
+        scarce = verdict.code == "local_resources"
+        reason = Reason(INTERRUPTED, verdict.code, verdict.message)
+        return LetGo(claim, reason, SCARCE_PAUSE) if scarce else LetGo(claim, _STOPPED)
     reason = Reason(verdict.kind, verdict.code, verdict.message)
     settings = agent.settings
     retry = decide(

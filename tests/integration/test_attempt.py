@@ -1,6 +1,7 @@
 """Attempts to upload claimed files to a real server, then what a consumer makes of them."""
 
 import os
+import resource
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -26,7 +27,7 @@ from tests.uploading import MIB, boto3_uploader, profile
 from workers.agent import Agent
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
 from workers.transfer import Hooks, Outcome, Upload, Uploader
-from workers.upload import attempt
+from workers.upload import SCARCE_PAUSE, attempt
 
 
 @pytest.fixture
@@ -282,6 +283,31 @@ def test_a_file_that_is_removed_while_it_is_sent(
     for decisions in attempt(agent, [claim]):
         house.settle(*decisions, agent=agent)
     assert house.row(claim.id)["error_code"] == "vanished"
+
+
+def test_a_lack_of_descriptors_costs_no_retry(
+    house: House, uploader: Uploader, server: S3Server, bucket: str
+) -> None:
+    keys = [f"{number:02}" for number in range(60)]
+    claims = claimed(house, bucket, dict.fromkeys(keys, b"x"))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    agent = house.agent(uploader)
+
+    def limited() -> None:
+        with models.write():
+            pass  # as the claim does
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + 50, hard))
+        for decisions in attempt(agent, claims):
+            house.settle(*decisions, agent=agent)
+
+    assert in_child(limited) == 0
+    waiting = house.rows("current_state = 'processing'")
+    assert 0 < len(waiting) < 60
+    for row in waiting:
+        assert (row["retry_count"], row["owner"]) == (0, None)
+        [told] = house.attempts(row["id"])
+        assert (told["kind"], told["error_code"]) == ("interrupted", "local_resources")
+        assert told["delay_seconds"] == SCARCE_PAUSE
 
 
 # --- stores that do not play along -------------------------------------------------------------

@@ -145,7 +145,7 @@ def test_bare_errors_of_the_system(number: int) -> None:
     network = verdict.code in (
         *("network", "connection_refused", "connection_reset", "send_timeout"),
     )
-    assert verdict.kind == (TRANSIENT if scarce or network else PERMANENT)
+    assert verdict.kind == (INTERRUPTED if scarce else TRANSIENT if network else PERMANENT)
     assert (verdict.code == "local_resources") == scarce
 
 
@@ -164,7 +164,7 @@ def test_bare_errors_of_the_system(number: int) -> None:
         (FileNotFoundError(errno.ENOENT, "gone"), PERMANENT, "vanished"),
         (OSError(errno.EIO, "disk"), PERMANENT, "local_io"),
         (PermissionError(errno.EACCES, "no"), PERMANENT, "local_io"),
-        (MemoryError(), TRANSIENT, "local_resources"),
+        (MemoryError(), INTERRUPTED, "local_resources"),
         (ConfigError("set it"), PERMANENT, "configuration"),
         (boto.NoCredentialsError(), PERMANENT, "configuration"),
         (ValueError("Invalid endpoint: x"), PERMANENT, "configuration"),
@@ -197,7 +197,7 @@ def test_local_errors_hide_in_network_errors() -> None:
 def test_a_local_error_that_will_pass() -> None:
     error = failures.LocalReadError("cannot read")
     error.__cause__ = OSError(errno.ENOMEM, "memory")
-    assert classify(error).kind == TRANSIENT
+    assert classify(error).kind == INTERRUPTED
 
 
 def test_what_was_handled_meanwhile_does_not_count() -> None:
