@@ -22,7 +22,7 @@ NOWHERE: Final = (
 
 _UNSETTLED: Final = (INCOMING_TMP, INCOMING, PROCESSING)
 _TRIED_AGAIN: Final = ("transient", "lost")
-_MOVE_AGAIN: Final = 60.0  # what workers.settle waits after a move that failed, in seconds
+_MOVE_AGAIN: Final = 3600.0  # what workers.settle waits at most after moves that failed, in seconds
 
 
 @dataclass(frozen=True)

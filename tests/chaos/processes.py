@@ -35,13 +35,28 @@ class Member:
         self.log = directory / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.born = 0.0
+        self._log_begins = 0
         self.next_start = 0.0
         self.halted = False
         #: Whether kills pass it by.
         self.spared = False
 
+    def began(self, process: "subprocess.Popen[bytes]", log_begins: int) -> None:
+        """Take note of a new process, whose log begins there."""
+        self.process, self._log_begins = process, log_begins
+        self.born = time.monotonic()
+        self.halted = False
+
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def ready(self) -> bool:
+        """Whether it is at work; Python answers signals in its own way before that."""
+        if not self.alive():
+            return False
+        with self.log.open("rb") as log:
+            log.seek(self._log_begins)
+            return b'"event": "ready"' in log.read()
 
     def send(self, number: int) -> bool:
         """Send a signal; whether there was somebody to get it."""
@@ -95,7 +110,7 @@ class Crew:
         with member.log.open("ab") as output:
             output.write(f"--- started {time.time():.3f}\n".encode())
             output.flush()
-            member.process = subprocess.Popen(
+            process = subprocess.Popen(
                 tied(member.command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -104,8 +119,7 @@ class Crew:
                 cwd=self._directory,
                 start_new_session=True,
             )
-        member.born = time.monotonic()
-        member.halted = False
+            member.began(process, output.tell())
         self.counts["start"] += 1
 
     def choose(self, rng: random.Random) -> Member:
@@ -139,7 +153,7 @@ class Crew:
 
     def end(self, member: Member, number: int) -> None:
         """Have it end by a signal that asks for that; `tend` starts it again."""
-        if not member.halted and member.send(number):
+        if not member.halted and member.ready() and member.send(number):
             self.counts[f"{signal.Signals(number).name} to {member.name}"] += 1
 
     def kill_all(self) -> None:
@@ -154,6 +168,12 @@ class Crew:
 
     def end_all(self) -> list[str]:
         """End everybody in order; who did not, in words."""
+        deadline = time.monotonic() + _PATIENCE
+        while not all(member.ready() for member in self.members):
+            if time.monotonic() > deadline:
+                break  # what comes of it is told below
+            self.tend()
+            time.sleep(0.1)
         self.resting = True
         problems = []
         running = [member for member in self.members if member.alive()]

@@ -177,7 +177,7 @@ class Producers:
         if bucket == BUCKET and rng.random() < 0.01:
             bucket = NOWHERE
         name = names.refused if bucket == NOWHERE else names.key
-        large = rng.random() < 0.003
+        large = rng.random() < 0.008
         return self.ledger.begin(bucket, name(rng, number), names.size(rng, large), way)
 
     def _again(self, rng: random.Random, way: str) -> Delivery | None:
