@@ -25,7 +25,7 @@ from flood.credentials import Credentials
 from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError, SpoolLockedError
 from flood.locks import CONSUMERS_LOCK, FileLock
 from flood.spool import Spool
-from flood.states import EXIT_USAGE
+from flood.states import EXIT_INTERRUPTED, EXIT_USAGE
 
 #: How long an idle worker listens before it looks at its stop flag, in seconds.
 LISTEN: Final = 0.5
@@ -222,6 +222,7 @@ class FloodHuey(Huey):
     """huey, which reads flood's settings when a consumer is created."""
 
     settings: Settings
+    spool_id: str | None = None
     credentials: Credentials
     consumer: FloodConsumer | None = None
     _alive: FileLock | None = None
@@ -237,6 +238,9 @@ class FloodHuey(Huey):
         except FloodError as error:
             log.fatal("huey_consumer", str(error))
             raise SystemExit(error.exit_status) from None
+        except KeyboardInterrupt:
+            log.fatal("huey_consumer", "interrupted while it was starting")
+            raise SystemExit(EXIT_INTERRUPTED) from None
         self.consumer = FloodConsumer(self, **options)
         return self.consumer
 
@@ -254,7 +258,7 @@ class FloodHuey(Huey):
         models.be_brief_when(self.stopping)
         models.migrate(self.settings.database, create=False)
         try:
-            binding.bind(
+            self.spool_id = binding.bind(
                 Spool(self.settings.server_directory),
                 self.settings.database,
                 create=False,

@@ -69,6 +69,8 @@ def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
                 "ON CONFLICT (id) DO NOTHING",
                 (spool_id, models.utc_text(now)),
             )
+    spool.expect(spool_id)
+    models.expect(spool_id)
     return spool_id
 
 

@@ -31,7 +31,9 @@ _CONTRADICTIONS: Final = (
         "failed, yet its outcome is none",
     ),
     (
-        "current_state NOT IN ('completed', 'failed') AND upload_outcome IS NOT NULL",
+        # In processing a failure is one whose file could not be moved to failed yet.
+        "current_state NOT IN ('completed', 'failed') AND upload_outcome IS NOT NULL "
+        "AND NOT (current_state = 'processing' AND upload_outcome = 'failure')",
         "not settled, yet it has an outcome",
     ),
     (

@@ -213,8 +213,9 @@ class Intake:
                 way.ended.append((row, None))
         return way
 
-    def take_up(self, found: Sequence[Found]) -> int:
-        """Give rows to files in processing that have none, or whose row ran ahead; how many."""
+    def take_up(self, found: Sequence[Found], came_from: str = PROCESSING) -> int:
+        """Give rows to files in processing that have none, or whose row ran ahead; how many.
+        `came_from` is for the log."""
         taken = 0
         for start in range(0, len(found), BATCH):
             part = found[start : start + BATCH]
@@ -245,7 +246,7 @@ class Intake:
             for path in misplaced:
                 self.door.leave(path, "it must lie below incoming/PROFILE/BUCKET/: move it there")
             for arrival, record_id in zip(without, ids, strict=True):
-                _log_admitted(arrival, record_id, PROCESSING)
+                _log_admitted(arrival, record_id, came_from)
             taken += len(without)
         return taken
 
@@ -258,7 +259,7 @@ class Intake:
             identity = self._spool.identify(path)
             if identity is not None:
                 found.append(Found(path, identity, 0))
-        self.take_up(found)
+        self.take_up(found, INCOMING)
         self.stranded.clear()
 
 

@@ -38,6 +38,7 @@ _ADVICE: Final = {
     "disk I/O error": "is its disk full, or broken?",
     "locked": "another program holds it; flood goes on as soon as it lets go",
     "unable to open": "if the database was deleted, start flood-watch again: it makes a new one",
+    "was replaced": "put the right one back, or start flood-watch again if it was deleted",
     "malformed": "restore the database, or have flood-fsck --repair make a new one",
 }
 
@@ -141,6 +142,7 @@ class FileRecord(Table):
     etag = TextField(null=True)
     version_id = TextField(null=True)
     checksum = TextField(null=True)
+    changed_ns = IntegerField(null=True)
     error_code = TextField(null=True)
     error_message = TextField(null=True)
     bytes_sent = IntegerField(default=0)
@@ -191,6 +193,7 @@ class _Opened(threading.local):
 
 _opened = _Opened()
 _path = ""
+_spool_id: str | None = None
 
 
 def _never() -> bool:
@@ -200,6 +203,12 @@ def _never() -> bool:
 _stopping: Callable[[], bool] = _never
 
 
+def expect(spool_id: str) -> None:
+    """Take no other spool's database for the one that is bound, should the file be replaced."""
+    global _spool_id
+    _spool_id = spool_id
+
+
 def path() -> str:
     """The file that the models are for."""
     return _path
@@ -207,9 +216,9 @@ def path() -> str:
 
 def bind(path: str) -> None:
     """Say which file the models are for; nothing is opened yet."""
-    global _path
+    global _path, _spool_id
     close()
-    _path = path
+    _path, _spool_id = path, None
     # NORMAL: a power failure may lose the last transactions but never corrupts a WAL database
     # (sqlite.org/pragma.html#pragma_synchronous); the directories are what must be durable.
     database.init(
@@ -304,13 +313,30 @@ def connection() -> Any:
         _disconnect()
         raise OperationalError(f"unable to open database file: {error.strerror}") from error
     file = (status.st_dev, status.st_ino)
-    if _opened.file != file:
+    if _opened.file != file or database.is_closed():
         _disconnect()
+        _check_spool()
     _opened.file = file
     return database.connection()
 
 
-def no_room(error: Exception) -> bool:
+def _check_spool() -> None:
+    if _spool_id is None:
+        return
+    try:
+        row = database.execute_sql("SELECT spool_id FROM spool WHERE id = 1").fetchone()
+        found = row[0] if row else None
+    except DatabaseError as error:
+        _disconnect()
+        if "no such table" not in str(error):
+            raise
+        found = None
+    if found != _spool_id:
+        _disconnect()
+        raise OperationalError(f"{_path} was replaced by what is not this spool's database")
+
+
+def no_room(error: BaseException) -> bool:
     """Whether a disk is full, as the database or the system puts it."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return full or "disk is full" in str(error)
@@ -322,7 +348,7 @@ def version() -> int:
     return int(execute("PRAGMA data_version").fetchone()[0])
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """A database's refusal in words, with what to do about it where that is known."""
     text = str(error)
     for sign, advice in _ADVICE.items():
@@ -344,6 +370,7 @@ def migrate(path: str, *, create: bool) -> list[str]:
     file of a newer flood or one that is no database.
     """
     directory = os.path.dirname(path)
+    before = sys.exc_info()[1]
     try:
         if not os.path.exists(path):
             if not create:
@@ -367,10 +394,11 @@ def migrate(path: str, *, create: bool) -> list[str]:
         ) from error
     except DatabaseError as error:
         # Without room for the file that SQLite maps into memory it reports an I/O error.
-        full = no_room(error) or not os.statvfs(directory).f_bavail
+        reason = _reason(error, before)
+        full = no_room(reason) or not os.statvfs(directory).f_bavail
         kind: type[FloodError] = NoRoomError if full else SpoolError
-        kind = TryAgainError if "locked" in str(error) else kind
-        raise kind(f"cannot use the database {path}: {explain(error)}") from error
+        kind = TryAgainError if "locked" in str(reason) else kind
+        raise kind(f"cannot use the database {path}: {explain(reason)}") from error
     except OSError as error:
         raise SpoolError(
             f"cannot use the database {path} (in {directory}): {error.strerror}"

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from flood import models
 from flood.models import name_from
 from flood.spool import Identity
+from flood.states import FAILURE, PERMANENT
 
 #: What one task carries at the most: so many small files, so many bytes of them.
 TASK_FILES: Final = 100
@@ -22,7 +23,7 @@ ROW_COLUMNS: Final = (
 CLAIM_COLUMNS: Final = (
     "id, profile, bucket, filepath, spool_path, device, inode, size, mtime_ns, retry_count, "
     "claim_number, owner, claimed_at, alone, claim_size, multipart_upload_id, "
-    "etag, version_id, checksum, bytes_sent"
+    "etag, version_id, checksum, bytes_sent, changed_ns, upload_outcome, error_code, error_message"
 )
 
 
@@ -60,6 +61,8 @@ class Proof(NamedTuple):
     version_id: str | None
     checksum: str | None
     bytes_sent: int
+    #: When the inode had last changed, in nanoseconds since the epoch.
+    changed_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class Claimed:
     multipart_upload_id: str | None
     #: That of an earlier attempt, after which the file could not be moved.
     proof: Proof | None
+    #: Why it was given up earlier, after which it could not be moved.
+    verdict: "Reason | None"
 
 
 class Reason(NamedTuple):
@@ -124,7 +129,8 @@ def claimed_from(columns: Sequence[Any]) -> Claimed:
         company=columns[14],
         multipart_upload_id=columns[15],
         # Every store answers an upload with an ETag.
-        proof=Proof(*columns[16:20]) if columns[16] is not None else None,
+        proof=Proof(*columns[16:21]) if columns[16] is not None else None,
+        verdict=Reason(PERMANENT, columns[22], columns[23]) if columns[21] == FAILURE else None,
     )
 
 

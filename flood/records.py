@@ -59,7 +59,13 @@ RECORD_LOST: Final = Reason(
     "its record was lost, this one was made from the directory: why it failed is not known any "
     "more; move it back to incoming to try again",
 )
-_UNPROVEN: Final = {"etag": None, "version_id": None, "checksum": None, "bytes_sent": 0}
+_UNPROVEN: Final = {
+    "etag": None,
+    "version_id": None,
+    "checksum": None,
+    "bytes_sent": 0,
+    "changed_ns": None,
+}
 WORKER_DIED: Final = Reason(LOST, "worker_died", "the worker died during this attempt")
 
 
@@ -200,13 +206,20 @@ def release(
     now: datetime,
     delay: float = 0.0,
     proof: Proof | None = None,
+    verdict: Reason | None = None,
 ) -> bool:
     """S3: the attempt ended through no fault of the file's, as when the worker was told to stop;
     the record is due after `delay` seconds, at no cost. With a `proof` only the move is left to be
-    done, as long as the file stays what it is."""
+    done, as long as the file stays what it is; with a `verdict` likewise, to failed."""
     due = now + timedelta(seconds=delay)
     values = {"next_attempt_at": utc_text(due), "owner": None}
-    kept = proof._asdict() if proof else {}
+    kept: dict[str, Any] = dict(proof._asdict()) if proof else {}
+    if verdict:
+        kept |= {
+            "upload_outcome": FAILURE,
+            "error_code": verdict.code,
+            "error_message": verdict.message,
+        }
     return _settle(claim, now, reason, {**values, **kept}, delay, due)
 
 

@@ -99,23 +99,36 @@ class Spool:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.realpath(root)
+        self._id: str | None = None
         self._linking: bool | None = None
 
     def absolute(self, path: str) -> str:
         """The path that the operating system takes."""
         return f"{self.root}/{path}"
 
+    def expect(self, spool_id: str) -> None:
+        """Take no other spool for this one from now on."""
+        self._id = spool_id
+
     def present(self) -> bool:
-        """Whether the server directory is there, and a spool: an unmounted disk leaves an empty
-        directory behind, in which every file would seem to have vanished."""
-        return os.path.isfile(self.absolute(layout.CARD))
+        """Whether the server directory is there, and this very spool: an unmounted disk leaves an
+        empty directory behind, in which every file would seem to have vanished."""
+        try:
+            with open(self.absolute(layout.CARD), encoding="utf-8") as card:
+                return self._id is None or self._id in card.read()
+        except (OSError, ValueError):
+            return False
 
     def check_present(self) -> None:
         """Raise SpoolError unless the spool is there."""
-        if not self.present():
-            raise SpoolError(
-                f"{self.root} is no spool any more, it has no {layout.CARD}: is its disk mounted?"
-            )
+        if self.present():
+            return
+        other = os.path.exists(self.absolute(layout.CARD))
+        raise SpoolError(
+            f"{self.root} is another spool now: is the right disk mounted there?"
+            if other
+            else f"{self.root} is no spool any more, it has no {layout.CARD}: is its disk mounted?"
+        )
 
     def prepare(self) -> None:
         """Create the five directories with flood's own one; raise SpoolError unless renames

@@ -157,6 +157,8 @@ def _agent() -> "Agent":
         if agent is None:
             settings = huey.settings
             spool = Spool(settings.server_directory)
+            if huey.spool_id is not None:
+                spool.expect(huey.spool_id)
             agent = _agents[os.getpid()] = Agent(
                 settings=settings,
                 profiles=huey.credentials.profiles,

@@ -49,7 +49,7 @@ def turn(path: str, waiting: Waiting) -> Iterator[None]:
     SQLite's writers poll with growing pauses, so that a busy process starves the others. A kernel
     lock, flock(2), lets them in one after the other.
     """
-    if _place.of != (os.getpid(), path):
+    if _place.of != (os.getpid(), path) or not os.fstat(_place.descriptor).st_nlink:
         leave()
         _place.descriptor = os.open(f"{path}-writers", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         _place.of = (os.getpid(), path)

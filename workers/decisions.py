@@ -15,6 +15,8 @@ class Prove:
     claim: Claimed
     receipt: Receipt
     descriptor: int
+    #: When its inode had last changed before it was sent, in nanoseconds since the epoch.
+    changed_ns: int
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from flood.states import COMPLETED, FAILED, INTERRUPTED, PROCESSING
 from flood.whereabouts import lies_in
 from workers.agent import Agent
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
-from workers.transfer import Receipt
 
 #: How long a file waits whose move failed, as on a full disk, in seconds.
 MOVE_AGAIN: Final = 60.0
@@ -88,16 +87,19 @@ def _settle(agent: Agent, decision: Decision, schedule: Schedule, now: datetime)
     except Vanished:
         return _missing(agent, claim, now)
     except OSError as error:
+        verdict = decision.reason if isinstance(decision, GiveUp) else None
+        given_up = f"it was given up ({verdict.message}), and " if verdict else ""
         reason = Reason(
             INTERRUPTED,
             "cannot_move",
-            f"the file cannot leave processing ({error.strerror}): it is tried again soon",
+            f"{given_up}the file cannot leave processing ({error.strerror}): the move is tried "
+            "again soon",
         )
         # What is proven needs no second upload, only the move.
-        proof = _proof(decision.receipt) if isinstance(decision, Prove) else None
+        proof = _proof(decision) if isinstance(decision, Prove) else None
         before = queries.attempts_with(claim.id, reason.code)
         seconds = min(MOVE_AGAIN * 2.0 ** min(before, 10), MOVE_AGAIN_AT_MOST)
-        records.release(claim, reason, now, seconds, proof)
+        records.release(claim, reason, now, seconds, proof, verdict)
         return _Line(ERROR, "cannot move", claim, {"error": reason.code, "reason": reason.message})
     if isinstance(decision, Missing):
         return _missing(agent, claim, now)
@@ -111,23 +113,25 @@ def _settle(agent: Agent, decision: Decision, schedule: Schedule, now: datetime)
 
 def _prove(agent: Agent, decision: Prove, now: datetime) -> _Line:
     claim, receipt = decision.claim, decision.receipt
-    identity = identity_of(os.fstat(decision.descriptor))
+    status = os.fstat(decision.descriptor)
+    identity = identity_of(status)
     if agent.spool.identify(claim.path) != identity:
         raise Vanished(claim.path)
-    if identity != claim.identity:
+    if identity != claim.identity or status.st_ctime_ns != decision.changed_ns:
         # The next attempt takes the new identity down, as it does with any change.
         records.release(claim, _CHANGED, now)
         return _Line(WARNING, "changed", claim, {"reason": _CHANGED.message})
     place = _move(agent.spool, claim, COMPLETED)
-    records.complete(claim, place.path, _proof(receipt), now)
+    records.complete(claim, place.path, _proof(decision), now)
     facts: dict[str, Any] = {"from_": PROCESSING, "to": COMPLETED, "size": receipt.bytes_sent}
     if receipt.unverified:
         facts["unverified"] = receipt.unverified
     return _Line(INFO, "completed", claim, facts)
 
 
-def _proof(receipt: Receipt) -> Proof:
-    return Proof(receipt.etag, receipt.version_id, receipt.checksum, receipt.bytes_sent)
+def _proof(decision: Prove) -> Proof:
+    one = decision.receipt
+    return Proof(one.etag, one.version_id, one.checksum, one.bytes_sent, decision.changed_ns)
 
 
 def _give_up(agent: Agent, decision: GiveUp, now: datetime) -> _Line:

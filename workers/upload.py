@@ -105,6 +105,8 @@ def _open(
 ) -> Decision | None:
     """Open the claimed file, or decide at once; `proven` gets descriptors of files that need no
     upload any more."""
+    if claim.verdict is not None:
+        return GiveUp(claim, claim.verdict)
     provider = agent.profiles[claim.profile].provider
     problem = layout.key_problem(claim.key, normalizes=provider.normalizes_keys)
     if problem is not None:
@@ -128,9 +130,10 @@ def _open(
     if verdict is not None:
         os.close(descriptor)
         return _decision(agent, claim, identity, verdict)
-    if claim.proof is not None:
+    changed_ns = os.fstat(descriptor).st_ctime_ns
+    if claim.proof is not None and claim.proof.changed_ns == changed_ns:
         proven.append(descriptor)
-        return Prove(claim, Receipt(*claim.proof), descriptor)
+        return Prove(claim, Receipt(*claim.proof[:4]), descriptor, changed_ns)
     upload = Upload(
         record_id=claim.id,
         bucket=claim.bucket,
@@ -139,7 +142,7 @@ def _open(
         size=identity.size,
         multipart_upload_id=claim.multipart_upload_id,
     )
-    opened[claim.id] = _Opened(claim, upload, identity, os.fstat(descriptor).st_ctime_ns)
+    opened[claim.id] = _Opened(claim, upload, identity, changed_ns)
     return None
 
 
@@ -211,7 +214,7 @@ def _judge(agent: Agent, one: _Opened, outcome: Receipt | BaseException) -> Deci
     # Removing or renaming it counts as a change, too; the settlement sees to that.
     if now != one.identity or (touched and agent.spool.identify(one.claim.path) == now):
         return _decision(agent, one.claim, now, _CHANGED)
-    return Prove(one.claim, outcome, one.upload.descriptor)
+    return Prove(one.claim, outcome, one.upload.descriptor, one.changed_ns)
 
 
 def _decision(agent: Agent, claim: Claimed, identity: Identity, verdict: Verdict) -> Decision:

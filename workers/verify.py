@@ -73,6 +73,8 @@ def unverified(upload: Upload, sent: Sent, reason: str) -> Receipt:
 
 def verified(provider: Provider, upload: Upload, sent: Sent, shown: Shown) -> Receipt:
     """Return the receipt; raise ContradictedByHead if HEAD shows another size or digest."""
+    if shown.size is None:
+        return unverified(upload, sent, "HEAD does not tell the size")
     if shown.size != upload.size:
         raise ContradictedByHead(f"{upload.size} bytes were sent, and HEAD shows {shown.size}")
     checksum = _compare_digest(provider, shown, sent)

@@ -245,6 +245,8 @@ def _wait(
             ).run(records)
     except Stopped as stopped:
         raise Stopped("the files are safe in the spool, their upload goes on") from stopped
+    if not records:
+        return 0
     if missed:
         terminal.say(f"{delivered.files - missed} of {_files(delivered.files)} uploaded")
     else:

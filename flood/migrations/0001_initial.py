@@ -36,6 +36,7 @@ STATEMENTS = (
         etag TEXT,
         version_id TEXT,
         checksum TEXT,
+        changed_ns INTEGER,
         error_code TEXT,
         error_message TEXT,
         bytes_sent INTEGER NOT NULL DEFAULT 0,

@@ -287,7 +287,12 @@ class AnyTree(RuleBasedStateMachine):
     def a_worker_uploads(self) -> None:
         claims = self.house.claim()
         opened = {claim.id: self.house.spool.open(claim.path)[0] for claim in claims}
-        self.house.settle(*(Prove(claim, RECEIPT, opened[claim.id]) for claim in claims))
+        self.house.settle(
+            *(
+                Prove(claim, RECEIPT, opened[claim.id], os.fstat(opened[claim.id]).st_ctime_ns)
+                for claim in claims
+            )
+        )
         for descriptor in opened.values():
             os.close(descriptor)
         for claim in claims:

@@ -85,7 +85,8 @@ class Refusing(Uploader):
 def test_what_is_proven_is_only_moved(house: House, bucket: str) -> None:
     """A file that could not leave processing after it was uploaded."""
     [claim] = claimed(house, bucket, {"key": b"data"})
-    proof = Proof("etag", None, "md5:00", 4)
+    changed_ns = os.stat(house.spool.absolute(claim.path)).st_ctime_ns
+    proof = Proof("etag", None, "md5:00", 4, changed_ns)
     records.release(claim, Reason(INTERRUPTED, "cannot_move", "no room"), START, 60.0, proof)
     house.clock.advance(60.0)
     agent = house.agent(Refusing())
@@ -97,6 +98,20 @@ def test_what_is_proven_is_only_moved(house: House, bucket: str) -> None:
     assert house.files() == {f"completed/p/{bucket}/key": b"data"}
     row = house.row(claim.id)
     assert (row["upload_outcome"], row["etag"], row["bytes_sent"]) == ("success", "etag", 4)
+
+
+def test_what_was_given_up_is_only_moved(house: House, bucket: str) -> None:
+    [claim] = claimed(house, bucket, {"key": b"data"})
+    verdict = Reason(PERMANENT, "AccessDenied", "the store refuses it")
+    reason = Reason(INTERRUPTED, "cannot_move", "no room")
+    records.release(claim, reason, START, 60.0, verdict=verdict)
+    house.clock.advance(60.0)
+    agent = house.agent(Refusing())
+    [again] = claiming.claim([], "p", bucket, owner=NOBODY, large=LARGE, now=house.clock.now())
+    for decisions in attempt(agent, [again]):
+        house.settle(*decisions, agent=agent)
+    assert house.files() == {f"failed/p/{bucket}/key": b"data"}
+    assert house.row(claim.id)["error_code"] == "AccessDenied"
 
 
 def test_what_was_proven_and_changed_is_uploaded_again(

@@ -196,7 +196,9 @@ def _ended_there(row: dict[str, object]) -> bool:
 
 def _decision(claim: Claimed, kind: str, descriptor: int | None) -> Decision | None:
     if kind == "prove":
-        return None if descriptor is None else Prove(claim, RECEIPT, descriptor)
+        if descriptor is None:
+            return None
+        return Prove(claim, RECEIPT, descriptor, os.fstat(descriptor).st_ctime_ns)
     if kind == "retry":
         if claim.retry_count < 10:
             return TryAgain(claim, claim.identity, BROKEN, 30.0)

@@ -551,7 +551,12 @@ def test_whoever_dies_at_whatever_line_fsck_mends_what_is_left() -> None:
         claims = {claim.key: claim for claim in house.claim()}
         descriptor, _ = house.spool.open("processing/p/b/proven")
         house.settle(
-            Prove(claims["proven"], Receipt("e", None, None, 4), descriptor),
+            Prove(
+                claims["proven"],
+                Receipt("e", None, None, 4),
+                descriptor,
+                os.fstat(descriptor).st_ctime_ns,
+            ),
             GiveUp(claims["given up"], BROKEN),
             TryAgain(claims["due"], claims["due"].identity, BROKEN, 30.0),
         )

@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -366,6 +367,32 @@ def test_a_database_that_was_deleted_is_not_made_anew(house: House) -> None:
     assert not os.path.exists(house.database)
 
 
+@pytest.mark.parametrize("other", ["another spool's", "empty"])
+def test_a_database_that_is_none_of_this_spool_is_left_alone(house: House, other: str) -> None:
+    models.expect("f" * 32)
+    with models.write():
+        record()
+    kept = f"{house.database}.kept"
+    for suffix in ("", "-wal", "-shm"):
+        os.rename(f"{house.database}{suffix}", f"{kept}{suffix}")
+    Path(house.database).write_bytes(new_database() if other != "empty" else b"")
+    if other != "empty":
+        with sqlite3.connect(house.database) as connection:
+            connection.execute("UPDATE spool SET spool_id = 'other'")
+        connection.close()
+    before = Path(house.database).read_bytes()
+    for _ in range(2):
+        with pytest.raises(models.DatabaseError, match="was replaced"), models.write():
+            record()
+    models.close()
+    assert Path(house.database).read_bytes() == before
+    for suffix in ("", "-wal", "-shm"):
+        if os.path.exists(f"{kept}{suffix}"):
+            os.replace(f"{kept}{suffix}", f"{house.database}{suffix}")
+    with models.write():
+        assert len(house.rows()) == 1
+
+
 def test_a_database_that_was_replaced_is_the_one_that_is_used(house: House) -> None:
     with models.write():
         record()
@@ -378,9 +405,17 @@ def test_a_database_that_was_replaced_is_the_one_that_is_used(house: House) -> N
     assert len(house.rows()) == 1
 
 
-def test_a_database_that_may_be_written_to_again_is(tmp_path: Path) -> None:
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that every user reaches, unlike those of pytest."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        Path(made).chmod(0o777)
+        yield Path(made)
+
+
+def test_a_database_that_may_be_written_to_again_is(public: Path) -> None:
     """SQLite opens what it may not write for reading, and never looks again."""
-    path = str(tmp_path / "flood.db")
+    path = str(public / "flood.db")
     models.migrate(path, create=True)
     models.close()
 
@@ -399,8 +434,6 @@ def test_a_database_that_may_be_written_to_again_is(tmp_path: Path) -> None:
 
     if os.geteuid() != 0:
         pytest.skip("takes root to become somebody else")
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o777)
     Path(path).chmod(0o444)
     Path(f"{path}-writers").chmod(0o666)
     answers, answer = os.pipe()
@@ -408,7 +441,7 @@ def test_a_database_that_may_be_written_to_again_is(tmp_path: Path) -> None:
 
     def give() -> None:
         os.read(asked, 1)
-        for each in tmp_path.iterdir():
+        for each in public.iterdir():
             each.chmod(0o666)
         os.write(answer, b"x")
 

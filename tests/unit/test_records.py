@@ -187,7 +187,7 @@ def test_s8_completed(house: House) -> None:
         "completed/p/b/key",
         done,
     )
-    assert subset(row, "etag", "version_id", "checksum", "bytes_sent") == tuple(PROOF)
+    assert subset(row, "etag", "version_id", "checksum", "bytes_sent", "changed_ns") == tuple(PROOF)
     assert subset(row, "retry_count", "next_attempt_at", "owner", "error_code") == (
         0,
         None,

@@ -38,7 +38,9 @@ class Held:
 
     def decided(self, kind: str) -> Decision:
         if kind == "prove":
-            return Prove(self.claim, RECEIPT, self.descriptor)
+            return Prove(
+                self.claim, RECEIPT, self.descriptor, os.fstat(self.descriptor).st_ctime_ns
+            )
         if kind == "retry":
             return TryAgain(self.claim, self.claim.identity, BROKEN, 30.0)
         if kind == "give up":

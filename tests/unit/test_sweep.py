@@ -1,6 +1,8 @@
 """What a sweep finds, with deaths at every step of it."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +16,9 @@ import pytest
 from flood import claims as claiming
 from flood import log, models, records
 from flood.door import Candidate
+from flood.layout import CARD
 from flood.record_values import Arrival, Claimed, Proof, Reason
-from flood.spool import Identity
+from flood.spool import Identity, Spool
 from flood.states import TRANSIENT
 from tests.spooling import LARGE, NOBODY, START, House, deaths
 from workers.decisions import Missing
@@ -251,6 +254,23 @@ def test_a_record_that_went_on_meanwhile_has_not_vanished(house: House) -> None:
 
     house.sweep(house.agent(spool=Slow(house.spool.root)))
     assert house.row(record_id)["current_state"] == "processing"
+
+
+def test_nothing_is_judged_while_another_spool_is_in_its_place(house: House) -> None:
+    [claim] = lost(house, "claimed")
+    spool = Spool(house.spool.root)
+    spool.expect("f" * 32)
+    agent = house.agent(spool=spool)
+    os.rename(spool.root, f"{spool.root}-mine")
+    Spool(spool.root).keep(CARD, json.dumps({"id": "e" * 32, "database": "/elsewhere"}))
+    house.sweep(agent)
+    house.settle(Missing(claim), agent=agent)
+    assert house.row(claim.id)["current_state"] == "processing"
+    shutil.rmtree(spool.root)
+    os.rename(f"{spool.root}-mine", spool.root)
+    house.sweep(agent)
+    assert house.row(claim.id)["owner"] is None
+    assert agent.at_home()
 
 
 def test_nothing_is_judged_while_the_spool_is_away(
