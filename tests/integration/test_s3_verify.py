@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from flood.providers import PROVIDERS
 from flood.states import TRANSIENT
 from tests.faults import Alter, Answer, Cut
 from tests.proxy import FaultProxy
@@ -14,6 +15,7 @@ from tests.uploading import LARGE, MakeUploader, Open, profile, send
 from workers.classify import classify
 from workers.failures import ContradictedByHead
 from workers.transfer import Receipt, Upload
+from workers.verify import Sent, Shown, verified
 
 Send = Callable[..., object]
 
@@ -122,3 +124,12 @@ def test_other_checksums(put: Send, proxy: FaultProxy, shown: str) -> None:
     else:
         assert isinstance(result, Receipt)
         assert result.checksum is None
+
+
+def test_a_size_that_head_leaves_out_contradicts_nothing() -> None:
+    upload = Upload(1, "bucket", "key", -1, len(DATA))
+    sent = Sent("etag", "version", b"", 0)
+    receipt = verified(PROVIDERS["s3"], upload, sent, Shown(None, "etag", None))
+    assert (receipt.etag, receipt.bytes_sent) == ("etag", len(DATA))
+    assert receipt.unverified is not None
+    assert "size" in receipt.unverified
