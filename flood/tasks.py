@@ -6,14 +6,14 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import partial
-from logging import ERROR, WARNING, getLogger
+from logging import ERROR, getLogger
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from huey import crontab, signals
 
 from flood import claims as claiming
-from flood import log, models, queries, records
+from flood import log, models, queries, records, telling
 from flood.locks import WorkerLocks
 from flood.record_values import Reason
 from flood.spool import Spool
@@ -67,14 +67,7 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
     if not agent.at_home():
         return  # the sweep rings once it is back
     if profile not in agent.profiles:
-        log.event(
-            logger,
-            WARNING,
-            "waiting",
-            profile=profile,
-            bucket=bucket,
-            reason="the credentials have no such profile: add it, then restart the consumers",
-        )
+        telling.without_profile(logger, profile, bucket)
         return
     try:
         claims = claiming.claim(

@@ -1,6 +1,6 @@
-"""The line of the log for a record that ends without an attempt."""
+"""Lines of the log about records that more than one part of flood has to tell."""
 
-from logging import ERROR, INFO, Logger
+from logging import ERROR, INFO, WARNING, Logger
 
 from flood import log
 from flood.record_values import Reason, Row
@@ -22,4 +22,16 @@ def ended(logger: Logger, row: Row, reason: Reason | None = None) -> None:
         to=FAILED if reason else COMPLETED,
         error=reason.code if reason else None,
         reason=reason.message if reason else None,
+    )
+
+
+def without_profile(logger: Logger, profile: str, bucket: str) -> None:
+    """Tell that due records wait for a profile which the credentials do not have."""
+    log.event(
+        logger,
+        WARNING,
+        "waiting",
+        profile=profile,
+        bucket=bucket,
+        reason="the credentials have no such profile: add it, then restart the consumers",
     )

@@ -52,14 +52,7 @@ def sweep(
             if (profile, bucket) not in outstanding:
                 ring(profile, bucket)
         else:
-            log.event(
-                logger,
-                WARNING,
-                "waiting",
-                profile=profile,
-                bucket=bucket,
-                reason="the credentials have no such profile: add it, then restart the consumers",
-            )
+            telling.without_profile(logger, profile, bucket)
 
 
 def take_over(agent: Agent, schedule: settle.Schedule) -> None:
