@@ -49,6 +49,31 @@ class Backoff:
 # --- directories and rows --------------------------------------------------------------------
 
 
+def every(
+    found: Evidence,
+    backoff: Backoff,
+    secrets: Sequence[str],
+    excused: Callable[[str], bool] = lambda _line: False,
+) -> Iterator[Violation]:
+    """Every violation of every invariant here; `excused` is for `no_traceback_is_logged`."""
+    yield from database_is_sound(found)
+    yield from all_is_settled(found)
+    yield from no_file_has_two_places(found)
+    yield from rows_say_where_files_are(found)
+    yield from settled_rows_are_whole(found)
+    yield from nobody_dead_owns_a_row(found)
+    yield from due_rows_are_rung_for(found)
+    yield from attempts_are_numbered(found, backoff)
+    yield from delays_obey_the_formula(found, backoff)
+    yield from inputs_are_accounted_for(found)
+    yield from vanished_rows_have_a_cause(found)
+    yield from the_bucket_has_the_last_version(found)
+    yield from waiting_was_worth_it(found)
+    yield from no_upload_is_unfinished(found)
+    yield from no_secret_is_told(found, secrets)
+    yield from no_traceback_is_logged(found, excused)
+
+
 def database_is_sound(found: Evidence) -> Iterator[Violation]:
     if found.integrity != "ok":
         yield Violation("database_is_sound", f"integrity_check says: {found.integrity}")

@@ -348,24 +348,7 @@ def dying_at(line: int, functions: Collection[str], call: Callable[[], object]) 
     executes in functions of flood's with these names; return its exit status, 0 if it was done
     before that."""
 
-    def trace_and_call() -> None:
-        passed = 0
-
-        def trace(frame: FrameType, event: str, _argument: object) -> Any:
-            nonlocal passed
-            if frame.f_code.co_name not in functions or not _is_floods(frame):
-                return None
-            if event == "line":
-                passed += 1
-                if passed == line:
-                    os._exit(9)
-            return trace
-
-        sys.settrace(trace)
-        call()
-        sys.settrace(None)
-
-    return in_child(trace_and_call)
+    return in_child(lambda: _meddled(line, functions, lambda: os._exit(9), call))
 
 
 def _is_floods(frame: FrameType) -> bool:

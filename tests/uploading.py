@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from flood.profiles import Profile
 from flood.providers import PROVIDERS
@@ -48,7 +49,8 @@ def profile(url: str | None, provider: str = "s3", **changes: object) -> Profile
     return replace(known, **changes)  # type: ignore[arg-type]  # whatever a test wants
 
 
-def boto3_uploader(
+def _uploader(
+    kind: Callable[..., Uploader],
     used: Profile,
     *,
     concurrency: int = 4,
@@ -56,7 +58,7 @@ def boto3_uploader(
     read_timeout: float = 10.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Uploader:
-    return S3(
+    return kind(
         used,
         concurrency=concurrency,
         multipart_threshold=LARGE,
@@ -68,24 +70,8 @@ def boto3_uploader(
     )
 
 
-def curl_uploader(
-    used: Profile,
-    *,
-    concurrency: int = 4,
-    connect_timeout: float = 5.0,
-    read_timeout: float = 10.0,
-    clock: Callable[[], float] = time.monotonic,
-) -> Uploader:
-    return Curl(
-        used,
-        concurrency=concurrency,
-        multipart_threshold=LARGE,
-        multipart_part_size=5 * MIB,
-        connect_timeout=connect_timeout,
-        read_timeout=read_timeout,
-        bucket_cache_seconds=60.0,
-        clock=clock,
-    )
+boto3_uploader = partial(_uploader, S3)
+curl_uploader = partial(_uploader, Curl)
 
 
 #: Makes an uploader for a profile.

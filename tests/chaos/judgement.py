@@ -1,7 +1,6 @@
 """Holds what is left after a trial to the invariants."""
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
@@ -70,26 +69,9 @@ def _digest(server: S3Server, key: str) -> str | None:
 
 def judge(found: Evidence, backoff: Backoff, samples: Samples) -> list[Violation]:
     """Return every violation of every invariant."""
-    checks: list[Iterator[Violation]] = [
-        invariants.database_is_sound(found),
-        invariants.all_is_settled(found),
-        invariants.no_file_has_two_places(found),
-        invariants.rows_say_where_files_are(found),
-        invariants.settled_rows_are_whole(found),
-        invariants.nobody_dead_owns_a_row(found),
-        invariants.due_rows_are_rung_for(found),
-        invariants.attempts_are_numbered(found, backoff),
-        invariants.delays_obey_the_formula(found, backoff),
-        invariants.inputs_are_accounted_for(found),
-        invariants.vanished_rows_have_a_cause(found),
-        invariants.the_bucket_has_the_last_version(found),
-        invariants.waiting_was_worth_it(found),
-        invariants.no_upload_is_unfinished(found),
-        invariants.no_secret_is_told(found, _SECRETS),
-        invariants.no_traceback_is_logged(found, lambda line: bool(_NO_DISK.search(line))),
-        samples.growth(),
-    ]
-    return [violation for check in checks for violation in check]
+    excused = _NO_DISK.search
+    held = invariants.every(found, backoff, _SECRETS, lambda line: bool(excused(line)))
+    return [*held, *samples.growth()]
 
 
 def stories(found: Evidence, ledger: Ledger, violations: list[Violation]) -> list[str]:

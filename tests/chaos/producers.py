@@ -275,22 +275,7 @@ class Producers:
         with self._lock:
             tree = self._outside / f"tree-{self._made}"
             name = f"tree-{self._made}-{rng.randrange(10**6)}"
-        made: list[Delivery] = []
-        for _ in range(count):
-            with self._lock:
-                self._made += 1
-                number = self._made
-            key = f"{name}/{names.key(rng, number)}"
-            one = self.ledger.begin(BUCKET, key, names.size(rng, False), "mv of a tree")
-            path = tree / one.key.partition("/")[2]
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(self.ledger.content(one))
-            except OSError:
-                path.unlink(missing_ok=True)
-                self._withdraw(one)
-                continue
-            made.append(one)
+        made = self._filled(rng, tree, name, count, "mv of a tree")
         target = self._incoming / BUCKET
         try:
             target.mkdir(parents=True, exist_ok=True)
@@ -347,13 +332,22 @@ class Producers:
         with self._lock:
             number = self._made
         folder = self._outside / f"put-{number}-{rng.randrange(10**6)}"
+        made = self._filled(rng, folder, folder.name, rng.randrange(2, 40), "flood-put -r")
+        if made:
+            self._put_files(made, ["-r", str(folder)], BUCKET, wait)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _filled(
+        self, rng: random.Random, folder: Path, name: str, count: int, way: str
+    ) -> list[Delivery]:
+        """New files below a folder that nobody watches, with keys below `name`."""
         made: list[Delivery] = []
-        for _ in range(rng.randrange(2, 40)):
+        for _ in range(count):
             with self._lock:
                 self._made += 1
                 number = self._made
-            key = f"{folder.name}/{names.key(rng, number)}"
-            one = self.ledger.begin(BUCKET, key, names.size(rng, False), "flood-put -r")
+            key = f"{name}/{names.key(rng, number)}"
+            one = self.ledger.begin(BUCKET, key, names.size(rng, False), way)
             path = folder / one.key.partition("/")[2]
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -363,9 +357,7 @@ class Producers:
                 self._withdraw(one)
                 continue
             made.append(one)
-        if made:
-            self._put_files(made, ["-r", str(folder)], BUCKET, wait)
-        shutil.rmtree(folder, ignore_errors=True)
+        return made
 
     def _put_files(
         self, made: list[Delivery], sources: list[str], destination: str, wait: bool

@@ -1,7 +1,7 @@
 """Each invariant finds what violates it, in spools that are made up."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -79,25 +79,7 @@ def good() -> Evidence:
 
 
 def every(found: Evidence) -> list[Violation]:
-    checks: list[Iterator[Violation]] = [
-        invariants.database_is_sound(found),
-        invariants.all_is_settled(found),
-        invariants.no_file_has_two_places(found),
-        invariants.rows_say_where_files_are(found),
-        invariants.settled_rows_are_whole(found),
-        invariants.nobody_dead_owns_a_row(found),
-        invariants.due_rows_are_rung_for(found),
-        invariants.attempts_are_numbered(found, BACKOFF),
-        invariants.delays_obey_the_formula(found, BACKOFF),
-        invariants.inputs_are_accounted_for(found),
-        invariants.vanished_rows_have_a_cause(found),
-        invariants.the_bucket_has_the_last_version(found),
-        invariants.waiting_was_worth_it(found),
-        invariants.no_upload_is_unfinished(found),
-        invariants.no_secret_is_told(found, ["sesame"]),
-        invariants.no_traceback_is_logged(found),
-    ]
-    return [violation for check in checks for violation in check]
+    return list(invariants.every(found, BACKOFF, ["sesame"]))
 
 
 def test_a_good_spool_violates_nothing() -> None:
