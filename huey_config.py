@@ -18,7 +18,7 @@ from huey.registry import Message
 from huey.serializer import Serializer
 from huey.storage import SqliteStorage
 
-from flood import binding, config, log, models, queries, startup, syscalls
+from flood import binding, config, log, models, queries, schema, startup, syscalls
 from flood.bell import Bell, ring
 from flood.config import Settings
 from flood.credentials import Credentials
@@ -256,7 +256,7 @@ class FloodHuey(Huey):
         startup.announce(self.settings)
         self.credentials = startup.read_credentials(self.settings, environ)
         models.be_brief_when(self.stopping)
-        models.migrate(self.settings.database, create=False)
+        schema.migrate(self.settings.database, create=False)
         try:
             self.spool_id = binding.bind(
                 Spool(self.settings.server_directory),

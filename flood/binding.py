@@ -7,6 +7,7 @@ from datetime import datetime
 from shlex import quote
 
 from flood import layout, models
+from flood.columns import utc_text
 from flood.errors import SpoolError
 from flood.layout import CARD
 from flood.spool import Spool
@@ -67,7 +68,7 @@ def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
             models.execute(
                 "INSERT INTO spool (id, spool_id, created_at) VALUES (1, ?, ?) "
                 "ON CONFLICT (id) DO NOTHING",
-                (spool_id, models.utc_text(now)),
+                (spool_id, utc_text(now)),
             )
     spool.expect(spool_id)
     models.expect(spool_id)

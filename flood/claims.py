@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from flood import models
-from flood.models import name_value, utc_text
+from flood.columns import name_value, utc_text
 from flood.record_values import (
     CLAIM_COLUMNS,
     TASK_BYTES,

@@ -9,8 +9,9 @@ from logging import WARNING, getLogger
 from typing import Final
 
 from flood import layout, log, syscalls
+from flood.identity import Identity, identity_of
 from flood.layout import Place
-from flood.spool import Identity, NotRegular, Spool, Vanished, identity_of
+from flood.spool import NotRegular, Spool, Vanished
 from flood.states import PROCESSING
 from flood.temporary import Temporary
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 from typing import Final
 
-from flood import fsck_database, fsck_tables, locks, models, put_locks
+from flood import fsck_database, fsck_tables, locks, models, put_locks, schema
 from flood import fsck_kinds as kinds
 from flood.config import Settings
 from flood.errors import SpoolLockedError
@@ -152,7 +152,7 @@ class Fsck:
     def _repair(self) -> None:
         report = self._report
         for _ in range(_ROUNDS):
-            models.allow_writing()
+            schema.allow_writing()
             mended = self._mend.run(report.found)
             models.close()
             report.mended += [each for each in mended.done if each.kind.counts]

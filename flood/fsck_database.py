@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from flood import binding, models, put_rows
+from flood import binding, put_rows, schema
 from flood import fsck_kinds as kinds
 from flood.errors import SpoolError
 from flood.fsck_kinds import Finding
@@ -42,14 +42,14 @@ def look(spool: Spool, path: str, now: datetime) -> list[Finding]:
     """
     if not os.path.exists(path):
         return [Finding(kinds.DATABASE_GONE, path)]
-    problems = models.open_for_looking(path)
+    problems = schema.open_for_looking(path)
     if problems and not _is_its(spool, path):
         raise SpoolError(f"{path} is no database of flood's ({problems[0]}): correct --database")
     if problems:
         some = "; ".join(problems[:3])
         more = f"; {len(problems) - 3} more" if len(problems) > 3 else ""
         return [Finding(kinds.DATABASE_BROKEN, path, detail=some + more)]
-    if models.outdated(path):
+    if schema.outdated(path):
         return [Finding(kinds.SCHEMA_OLD, path)]
     if binding.bound_to() is None:
         put_rows.check_set_up(spool)

@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 
 from flood import fsck_kinds as kinds
-from flood import layout, models, queries
+from flood import layout, queries
+from flood.columns import utc_text
 from flood.fsck_kinds import Finding, Kind
 from flood.fsck_queries import Recorded
+from flood.identity import Identity
 from flood.layout import Place
 from flood.record_values import Row
-from flood.spool import Identity
 from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PROCESSING
 from flood.whereabouts import lies_in
 
@@ -95,7 +96,7 @@ class Judge:
 
     def _due(self, recorded: Recorded) -> Finding | None:
         due = recorded.next_attempt_at
-        if due is not None and due <= models.utc_text(self.latest):
+        if due is not None and due <= utc_text(self.latest):
             return None
         return _of(recorded, kinds.NEVER_DUE, path=recorded.row.path, detail=f"due: {due}")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from flood import binding, layout, models, records, syscalls
+from flood import binding, layout, models, records, schema, syscalls
 from flood import claims as claiming
 from flood import fsck_kinds as kinds
 from flood import fsck_queries as asking
@@ -17,13 +17,15 @@ from flood.fsck_judge import Directories, Judge
 from flood.fsck_kinds import Finding
 from flood.fsck_queries import Recorded
 from flood.fsck_survey import judge_files
+from flood.identity import Identity
 from flood.intake import Enqueue, Intake, arrival_of
 from flood.layout import Place
 from flood.locks import WorkerLocks
 from flood.purge import purge
 from flood.record_values import Claimed, Reason
-from flood.spool import Found, Identity, Occupied, Spool, Vanished
+from flood.spool import Occupied, Spool, Vanished
 from flood.states import COMPLETED, FAILED, INCOMING, LOST, PROCESSING
+from flood.walk import Found
 
 #: Findings that one transaction takes; other writers wait meanwhile.
 _BATCH: Final = 200
@@ -110,7 +112,7 @@ class Mend:
     # --- the whole -------------------------------------------------------------------------------
 
     def _upgrade(self, findings: Sequence[Finding], mended: Mended) -> None:
-        models.migrate(self._database, create=False)
+        schema.migrate(self._database, create=False)
         mended.done += findings
 
     def _bind(self, findings: Sequence[Finding], mended: Mended) -> None:

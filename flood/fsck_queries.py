@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from flood import models
+from flood.columns import name_from, name_value, utc_text
 from flood.layout import Place
-from flood.models import name_from, name_value, utc_text
 from flood.record_values import ROW_COLUMNS, Row, chunks, row_from
 
 #: Rows in one answer; between two answers nothing of the database is held.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 
-from flood import binding, models
+from flood import binding, models, schema
 from flood.errors import SpoolError, SpoolLockedError
 from flood.locks import CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, FileLock, WorkerLocks
 from flood.spool import Spool, set_aside
@@ -50,7 +50,7 @@ def rebuild(spool: Spool, database: str, queue: Callable[[], None], now: datetim
         kept = set_aside(database, f".broken-{stamp}")
     except FileExistsError as error:
         raise SpoolError(f"{error.filename} is there already: try again in a second") from error
-    models.migrate(database, create=True)
+    schema.migrate(database, create=True)
     binding.bind(spool, database, create=True, now=now)
     queue()
     return kept

@@ -11,8 +11,10 @@ from flood import layout
 from flood.fsck_judge import Directories, Judge, records_named
 from flood.fsck_kinds import Finding
 from flood.fsck_queries import Recorded
-from flood.spool import Identity, Oddity, Spool
+from flood.identity import Identity
+from flood.spool import Spool
 from flood.states import COMPLETED, FAILED, INCOMING_TMP, PROCESSING, STATES
+from flood.walk import Oddity
 
 #: How often something that keeps moving is looked at before it is left alone.
 _LOOKS: Final = 6

@@ -8,10 +8,12 @@ from typing import Final
 
 from flood import layout, log, models, queries, records, syscalls, telling
 from flood.door import Candidate, Door, Why
+from flood.identity import Identity
 from flood.layout import Place
 from flood.record_values import TASK_BYTES, TASK_FILES, Arrival, Row
-from flood.spool import Found, Identity, Occupied, Spool, Vanished
+from flood.spool import Occupied, Spool, Vanished
 from flood.states import COMPLETED, FAILED, INCOMING, PROCESSING
+from flood.walk import Found
 from flood.whereabouts import lies_in
 
 #: How many files one transaction admits; other writers wait meanwhile.

@@ -6,7 +6,7 @@ from typing import Final
 
 from flood import log
 from flood.door import BEGUN_STANDSTILL, STANDSTILL, Candidate, Why
-from flood.spool import Identity
+from flood.identity import Identity
 
 #: How many files are kept; what does not fit is found by the next scan.
 CAPACITY: Final = 20_000

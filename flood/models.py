@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -22,9 +22,8 @@ from peewee import (
     TextField,
 )
 from peewee import DatabaseError as DatabaseError
-from playhouse.migrations import Runner
 
-from flood.errors import FloodError, NoRoomError, SpoolError, TryAgainError
+from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.writers import Locked, Waiting, leave, turn
 
 # How long SQLite itself waits for another program's transaction, in seconds; `write` tries again.
@@ -41,13 +40,6 @@ _ADVICE: Final = {
     "was replaced": "put the right one back, or start flood-watch again if it was deleted",
     "malformed": "restore the database, or have flood-fsck --repair make a new one",
 }
-
-_HEADER: Final = b"SQLite format 3\0"  # sqlite.org/fileformat.html
-
-# What SQLite says of a file that it cannot rely on.
-_BROKEN: Final = ("malformed", "not a database", "file is encrypted", "corrupt")
-
-_MIGRATIONS: Final = os.path.join(os.path.dirname(__file__), "migrations")
 
 database = SqliteDatabase(None, lock_type="IMMEDIATE")
 
@@ -81,33 +73,6 @@ class NameField(NameBase):
 
     def python_value(self, value: str | bytes | None) -> str | None:
         return None if value is None else name_from(value)
-
-
-def utc_text(moment: datetime) -> str:
-    """An aware time as the tables hold it."""
-    # Not strftime, whose %Y has fewer digits for the first thousand years.
-    utc = moment.astimezone(timezone.utc).replace(tzinfo=None)
-    return f"{utc.isoformat(timespec='microseconds')}Z"
-
-
-def utc_moment(text: str) -> datetime:
-    """The aware time behind a text of the tables."""
-    # Python 3.10's fromisoformat does not know the Z.
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
-def name_value(name: str) -> str | bytes:
-    """A path as the tables hold it."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return os.fsencode(name)
-    return name
-
-
-def name_from(value: str | bytes) -> str:
-    """A path as the tables hold it, turned back."""
-    return os.fsdecode(value)
 
 
 class Table(Model):
@@ -185,6 +150,10 @@ class SpoolInfo(Table):
         table_name = "spool"
 
 
+#: Every table of flood's own.
+TABLES: Final = (FileRecord, RetryAttempt, SpoolInfo)
+
+
 class _Opened(threading.local):
     """Which file this thread's connection is to: device, inode."""
 
@@ -247,6 +216,11 @@ def be_brief_when(stopping: Callable[[], bool]) -> None:
     _stopping = stopping
 
 
+def waiting() -> Waiting:
+    """How long to wait for others, beginning now."""
+    return Waiting(_stopping)
+
+
 @contextmanager
 def write() -> Iterator[None]:
     """One IMMEDIATE transaction, after waiting for this thread's turn; within one, a part of it.
@@ -258,11 +232,11 @@ def write() -> Iterator[None]:
         yield
         return
     before = sys.exc_info()[1]
-    waiting = Waiting(_stopping)
+    patience = waiting()
     try:
         with ExitStack() as stack:
-            stack.enter_context(turn(_path, waiting))
-            _begin(stack, waiting)
+            stack.enter_context(turn(_path, patience))
+            _begin(stack, patience)
             yield
     except Locked:
         raise OperationalError("database is locked") from None
@@ -271,13 +245,13 @@ def write() -> Iterator[None]:
         # hides the reason.
         if "readonly" in str(error):
             _disconnect()  # SQLite opens what it may not write for reading, and leaves it at that
-        reason = _reason(error, before)
+        reason = first_reason(error, before)
         if reason is error:
             raise
         raise reason from None
 
 
-def _begin(stack: ExitStack, waiting: Waiting) -> None:
+def _begin(stack: ExitStack, patience: Waiting) -> None:
     while True:
         connection()
         try:
@@ -285,12 +259,12 @@ def _begin(stack: ExitStack, waiting: Waiting) -> None:
             return
         except OperationalError as error:
             # Another program's transaction: SQLite itself cannot be told to wait less.
-            if "locked" not in str(error) or waiting.over():
+            if "locked" not in str(error) or patience.over():
                 raise
 
 
-def _reason(error: BaseException, before: BaseException | None) -> BaseException:
-    """What went wrong first, of all that has since `before`."""
+def first_reason(error: BaseException, before: BaseException | None) -> BaseException:
+    """What went wrong first, of all that has since the exception `before`."""
     reason: BaseException = error
     context: BaseException | None = error
     while context is not None and context is not before:
@@ -361,123 +335,3 @@ def execute(sql: str, parameters: tuple[Any, ...] = ()) -> Any:
     """Run one statement on this thread's connection; return its cursor."""
     connection()
     return database.execute_sql(sql, parameters)
-
-
-def migrate(path: str, *, create: bool) -> list[str]:
-    """Bring the database at `path` to this program's schema; return the steps that were applied.
-
-    With `create` a missing file is made, with mode 0600; without it that is a SpoolError, as is a
-    file of a newer flood or one that is no database.
-    """
-    directory = os.path.dirname(path)
-    before = sys.exc_info()[1]
-    try:
-        if not os.path.exists(path):
-            if not create:
-                raise SpoolError(
-                    f"the database {path} does not exist: start flood-watch first, it creates it; "
-                    "or set --database (FLOOD_DATABASE) to the one that flood-watch uses"
-                )
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        bind(path)
-        if not create:
-            _check_header(path)
-        with turn(path, Waiting(_stopping)):
-            steps = _upgrade(path)
-        with write():
-            # Whoever may only read it learns so now; BEGIN alone does not mind.
-            execute("UPDATE spool SET id = id WHERE FALSE")
-        return steps
-    except Locked as error:
-        raise TryAgainError(
-            f"cannot use the database {path}: another program holds it ({path}-writers is locked)"
-        ) from error
-    except DatabaseError as error:
-        # Without room for the file that SQLite maps into memory it reports an I/O error.
-        reason = _reason(error, before)
-        full = no_room(reason) or not os.statvfs(directory).f_bavail
-        kind: type[FloodError] = NoRoomError if full else SpoolError
-        kind = TryAgainError if "locked" in str(reason) else kind
-        raise kind(f"cannot use the database {path}: {explain(reason)}") from error
-    except OSError as error:
-        raise SpoolError(
-            f"cannot use the database {path} (in {directory}): {error.strerror}"
-        ) from error
-
-
-def _check_header(path: str) -> None:
-    with open(path, "rb") as file:
-        header = file.read(len(_HEADER))
-    if header and header != _HEADER:
-        raise SpoolError(f"{path} is no SQLite database: correct --database (FLOOD_DATABASE)")
-    if not header:
-        raise SpoolError(
-            f"the database {path} is empty, it belongs to no spool yet: start flood-watch first"
-        )
-
-
-def open_for_looking(path: str) -> list[str]:
-    """Open the database at `path` so that nothing can be written to it; return the problems that
-    SQLite finds in it, the tables and columns that are missing.
-
-    Raises SpoolError if it cannot be opened, or is a newer flood's.
-    """
-    bind(path)
-    try:
-        execute("PRAGMA query_only = ON")
-        problems = [
-            row[0] for row in execute("PRAGMA integrity_check").fetchall() if row[0] != "ok"
-        ]
-        if problems:
-            return problems
-        known, applied = _applied(path)
-        if applied and known - applied:
-            return []  # what it lacks, an upgrade adds
-        for table in (FileRecord, RetryAttempt, SpoolInfo) if applied else ():
-            name = table._meta.table_name
-            present = {column.name for column in database.get_columns(name)}
-            missing = {field.column_name for field in table._meta.sorted_fields} - present
-            problems += [f"{name} has no column {column}" for column in sorted(missing)]
-        return problems if applied else ["it has no tables of flood's"]
-    except DatabaseError as error:
-        text = str(error)
-        if any(sign in text for sign in _BROKEN):
-            return [text]
-        raise SpoolError(f"cannot read the database {path}: {explain(error)}") from error
-
-
-def allow_writing() -> None:
-    """End what `open_for_looking` began: this thread's connection may write again."""
-    execute("PRAGMA query_only = OFF")
-
-
-def outdated(path: str) -> bool:
-    """Whether the database lacks steps of this program's schema; raises SpoolError as `migrate`."""
-    known, applied = _applied(path)
-    return bool(known - applied)
-
-
-def _applied(path: str) -> tuple[set[str], set[str]]:
-    """The steps that this program knows, those that the database has."""
-    connection()
-    runner = Runner(database, _MIGRATIONS)
-    known = {migration.name for migration in runner.migrations()}
-    applied = set(runner.applied())
-    if applied - known:
-        raise SpoolError(
-            f"the database {path} was written by a newer flood "
-            f"(schema {max(applied - known)}): upgrade this one"
-        )
-    return known, applied
-
-
-def _upgrade(path: str) -> list[str]:
-    known, applied = _applied(path)
-    runner = Runner(database, _MIGRATIONS)
-    steps: list[str] = []
-    if known - applied:
-        # Write-ahead logging is a property of the file. Setting it takes a moment in which nobody
-        # else may have the file open, hence once, here, under the lock.
-        execute("PRAGMA journal_mode = WAL")
-        steps = runner.up()
-    return steps

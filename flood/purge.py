@@ -11,8 +11,9 @@ from typing import Final
 from flood import log, models, queries, records, telling
 from flood.locks import PUT_LOCK, FileLock
 from flood.record_values import Reason
-from flood.spool import Oddity, Spool
+from flood.spool import Spool
 from flood.states import INCOMING_TMP, PERMANENT
+from flood.walk import Oddity
 
 #: While any flood-put lives, files that were touched within so many seconds are spared: it may
 #: have made them, and not locked them yet.

@@ -12,8 +12,9 @@ from typing import Final
 from flood import binding, syscalls
 from flood.destination import Destination
 from flood.errors import NoRoomError, SpoolError
+from flood.identity import Identity, identity_of
 from flood.put_plan import Source, Stopped
-from flood.spool import Identity, Spool, identity_of
+from flood.spool import Spool
 from flood.states import INCOMING_TMP
 
 #: Between two looks at the stop signal, in bytes.

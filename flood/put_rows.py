@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
-from flood import binding, models, records
+from flood import binding, models, records, schema
 from flood.destination import Destination
 from flood.errors import FloodError, NoRoomError, SpoolError
 from flood.put_copy import Copy
@@ -43,7 +43,7 @@ def connect(spool: Spool, database: str | None, now: datetime) -> str | None:
         return f"there is no database {path}"
     if not _writable(path):
         return f"this user may not write to the database {path}"
-    models.migrate(path, create=False)
+    schema.migrate(path, create=False)
     binding.bind(spool, path, create=False, now=now)
     return None
 

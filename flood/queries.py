@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from flood import models
-from flood.models import name_from, name_value, utc_text
+from flood.columns import name_from, name_value, utc_text
+from flood.identity import Identity
 from flood.record_values import ROW_COLUMNS, Row, chunks, row_from
-from flood.spool import Identity
 
 
 def at_paths(paths: Sequence[str], state: str) -> dict[str, Row]:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from flood import models
-from flood.models import name_from
-from flood.spool import Identity
+from flood.columns import name_from, utc_moment
+from flood.identity import Identity
 from flood.states import FAILURE, PERMANENT
 
 #: What one task carries at the most: so many small files, so many bytes of them.
@@ -124,7 +123,7 @@ def claimed_from(columns: Sequence[Any]) -> Claimed:
         retry_count=columns[9],
         number=columns[10],
         owner=columns[11],
-        claimed_at=models.utc_moment(columns[12]),
+        claimed_at=utc_moment(columns[12]),
         alone=bool(columns[13]),
         company=columns[14],
         multipart_upload_id=columns[15],

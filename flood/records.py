@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from flood import claims, models
 from flood.claims import MINE
-from flood.models import name_value, utc_moment, utc_text
+from flood.columns import name_from, name_value, utc_moment, utc_text
+from flood.identity import Identity
 from flood.record_values import (
     ROW_COLUMNS,
     Arrival,
@@ -17,7 +18,6 @@ from flood.record_values import (
     chunks,
     row_from,
 )
-from flood.spool import Identity
 from flood.states import (
     COMPLETED,
     FAILED,
@@ -434,7 +434,7 @@ def _arriving(arrivals: Sequence[Arrival]) -> dict[tuple[Any, ...], int]:
             "AND current_state IN ('incoming_tmp', 'incoming')",
             tuple(part),
         ).fetchall():
-            profile, bucket, key = (models.name_from(value) for value in row[1:4])
+            profile, bucket, key = (name_from(value) for value in row[1:4])
             waiting[profile, bucket, key, Identity(*row[4:8])] = row[0]
     return waiting
 

@@ -9,11 +9,13 @@ from typing import Final
 from flood import layout, log, models
 from flood.door import Candidate, Why
 from flood.errors import NoRoomError, SpoolError
+from flood.identity import Identity
 from flood.intake import BATCH, Intake
 from flood.later import Later
-from flood.spool import Found, Identity, Spool
+from flood.spool import Spool
 from flood.states import INCOMING, PROCESSING, STATES
 from flood.stop import Stop
+from flood.walk import Found
 from flood.watcher import Watcher
 
 #: Seconds between scans where not every directory can be watched.

@@ -4,28 +4,20 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Final, NamedTuple
+from typing import Final
 
 from flood import directories, layout, syscalls
 from flood.errors import SpoolError
+from flood.identity import Identity, identity_of
 from flood.layout import Place
 from flood.states import STATES
+from flood.walk import Found, Oddity, kind_of, walk
 
 _PATH_MAX: Final = 4096  # with the NUL at the end, linux/limits.h
 
 # What the way to a file says that is not, or not any more, in the spool.
 _NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-
-
-class Identity(NamedTuple):
-    """What tells a file from another of the same name; mtime in nanoseconds since the epoch."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
 
 
 class Occupied(Exception):
@@ -38,23 +30,6 @@ class Vanished(Exception):
 
 class NotRegular(Exception):
     """What lies there is no regular file."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """A regular file as a walk met it, by its path relative to the server directory."""
-
-    path: str
-    identity: Identity
-    uid: int
-
-
-@dataclass(frozen=True)
-class Oddity:
-    """Something in the spool that is not flood's to touch; `kind` in words."""
-
-    path: str
-    kind: str
 
 
 def set_aside(path: str, ending: str) -> list[str]:
@@ -79,15 +54,6 @@ def set_aside(path: str, ending: str) -> list[str]:
     finally:
         os.close(folder)
     return kept
-
-
-def identity_of(status: os.stat_result) -> Identity:
-    """The identity in the answer of a stat call, each number as the signed 64 bits that SQLite has.
-
-    Overlay filesystems have inodes beyond that; a time after the year 2262 is one, in nanoseconds.
-    """
-    numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    return Identity(*((number + 2**63) % 2**64 - 2**63 for number in numbers))
 
 
 class Spool:
@@ -203,7 +169,7 @@ class Spool:
             mode = os.lstat(self.absolute(path)).st_mode
         except OSError:
             return None
-        return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else _kind(mode)
+        return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else kind_of(mode)
 
     def vacant(self, path: str) -> bool:
         """Whether nothing lies at `path`, after removing directories there that hold no file: a
@@ -356,29 +322,8 @@ class Spool:
         os.replace(f"{target}.new", target)
 
     def walk(self, directory: str) -> Iterator[Found | Oddity]:
-        """Every regular file below a directory, following no link; what is no regular file or
-        cannot be read comes as an Oddity. Directories that vanish meanwhile are passed over."""
-        waiting = [directory]
-        while waiting:
-            current = waiting.pop()
-            try:
-                with directories.listed(self.absolute(current)) as entries:
-                    for entry in entries:
-                        path = f"{current}/{entry.name}"
-                        try:
-                            if entry.is_dir(follow_symlinks=False):
-                                waiting.append(path)
-                                continue
-                            status = entry.stat(follow_symlinks=False)
-                        except OSError:
-                            continue  # taken away between the listing and the look
-                        if stat.S_ISREG(status.st_mode):
-                            yield Found(path, identity_of(status), status.st_uid)
-                        else:
-                            yield Oddity(path, _kind(status.st_mode))
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ELOOP):
-                    yield Oddity(current, f"unreadable ({error.strerror})")
+        """Every regular file below a directory, with what is none, as `flood.walk.walk` does."""
+        return walk(self.root, directory)
 
     def subdirectories(self, directory: str) -> list[str]:
         """The names of the directories directly below `directory`, without links."""
@@ -463,14 +408,3 @@ def _blocked_by_file(directory: str) -> bool:
         except OSError:
             directory = os.path.dirname(directory)
     return False
-
-
-def _kind(mode: int) -> str:
-    kinds = (
-        (stat.S_ISLNK, "symbolic link"),
-        (stat.S_ISFIFO, "FIFO"),
-        (stat.S_ISSOCK, "socket"),
-        (stat.S_ISCHR, "character device"),
-        (stat.S_ISBLK, "block device"),
-    )
-    return next((word for test, word in kinds if test(mode)), "special file")

@@ -3,9 +3,9 @@
 from typing import Protocol
 
 from flood import layout
+from flood.identity import Identity
 from flood.layout import Place
 from flood.record_values import Claimed, Row
-from flood.spool import Identity
 from flood.states import COMPLETED, FAILED
 
 

@@ -16,15 +16,18 @@ from types import FrameType
 from typing import Any
 
 from flood import claims as claiming
-from flood import models
+from flood import models, schema
+from flood.columns import name_from, name_value, utc_text
 from flood.config import Settings
 from flood.door import Candidate
+from flood.identity import Identity, identity_of
 from flood.intake import Intake
 from flood.layout import CARD
 from flood.locks import WorkerLocks
 from flood.record_values import Claimed
-from flood.spool import Found, Identity, Spool, identity_of
+from flood.spool import Spool
 from flood.states import INCOMING, PROCESSING
+from flood.walk import Found
 from huey_config import huey
 from tests.uploading import profile
 from workers.agent import Agent
@@ -161,7 +164,7 @@ class House:
         return [self.in_processing(key) for key in keys]
 
     def in_processing(self, key: str) -> int:
-        [row] = self.rows("filepath = ? AND current_state = 'processing'", models.name_value(key))
+        [row] = self.rows("filepath = ? AND current_state = 'processing'", name_value(key))
         return int(row["id"])
 
     def rows(self, where: str = "1", *parameters: Any) -> list[dict[str, Any]]:
@@ -178,7 +181,7 @@ class House:
         """Key, state, outcome of every record, in the order in which they were made."""
         return [
             (
-                models.name_from(row["filepath"]),
+                name_from(row["filepath"]),
                 row["current_state"],
                 row["upload_outcome"],
             )
@@ -308,12 +311,12 @@ def new_database() -> bytes:
     """A migrated database with the queue's tables; made once, as it takes a while."""
     with tempfile.TemporaryDirectory() as directory:
         path = f"{directory}/flood.db"
-        models.migrate(path, create=True)
+        schema.migrate(path, create=True)
         huey.storage.initialize_schema()
         with models.write():
             models.execute(
                 "INSERT INTO spool (id, spool_id, created_at) VALUES (1, ?, ?)",
-                ("f" * 32, models.utc_text(START)),
+                ("f" * 32, utc_text(START)),
             )
         models.close()  # which brings everything into the one file
         return Path(path).read_bytes()

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from flood.identity import Identity
 from flood.record_values import Claimed, Reason
-from flood.spool import Identity
 from workers.transfer import Receipt
 
 

@@ -9,9 +9,11 @@ from typing import Any, Final
 
 from flood import claims as claiming
 from flood import log, models, queries, records
+from flood.columns import utc_text
+from flood.identity import identity_of
 from flood.layout import Place
 from flood.record_values import Claimed, Proof, Reason
-from flood.spool import Spool, Vanished, identity_of
+from flood.spool import Spool, Vanished
 from flood.states import COMPLETED, FAILED, INTERRUPTED, PROCESSING
 from flood.whereabouts import lies_in
 from workers.agent import Agent
@@ -155,7 +157,7 @@ def _try_again(agent: Agent, decision: TryAgain, schedule: Schedule, now: dateti
         "error": reason.code,
         "reason": reason.message,
         "delay": round(decision.delay, 3),
-        "next": models.utc_text(due) if due else None,
+        "next": utc_text(due) if due else None,
     }
     return _Line(WARNING, "retry", claim, facts)
 

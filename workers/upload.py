@@ -9,9 +9,10 @@ from typing import Final
 
 from flood import claims as claiming
 from flood import layout, models, syscalls
+from flood.identity import Identity, identity_of
 from flood.layout import Place
 from flood.record_values import Claimed, Reason
-from flood.spool import Identity, NotRegular, Vanished, identity_of
+from flood.spool import NotRegular, Vanished
 from flood.states import INTERRUPTED, PERMANENT, STATES, TRANSIENT
 from workers.agent import Agent
 from workers.backoff import decide

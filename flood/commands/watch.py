@@ -10,7 +10,7 @@ from logging import INFO, WARNING, getLogger
 
 from systemd_watchdog.systemd_watchdog import WatchDog
 
-from flood import binding, config, log, models, startup
+from flood import binding, config, log, models, schema, startup
 from flood.config import Settings
 from flood.consumers import Consumers
 from flood.errors import FloodError
@@ -68,7 +68,7 @@ def _watch(settings: Settings, stop: Stop) -> None:
     home.enter()
     try:
         binding.check(spool.root, settings.database)
-        models.migrate(settings.database, create=True)
+        schema.migrate(settings.database, create=True)
         binding.bind(spool, settings.database, create=True, now=now())
         huey.storage.initialize_schema()
         spool.prepare()

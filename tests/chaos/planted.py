@@ -49,7 +49,7 @@ def _commit_first() -> None:
 
 def _name_alone() -> None:
     """Recognition by name alone: whatever lies at a path is the file that its row is about."""
-    from flood.spool import Identity
+    from flood.identity import Identity
 
     class Same(tuple[int, ...]):
         """Equal to anything."""

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flood import claims as claiming
-from flood import layout, models
+from flood import layout
+from flood.columns import name_from, name_value
 from flood.door import Candidate
 from tests import spooling
 from tests.servers import S3Server
@@ -81,8 +82,8 @@ def test_any_name_arrives_as_it_is_or_fails_with_a_reason(
         house.clock.advance(1.0)
         deliver()
         for key, data in files.items():
-            [row] = house.rows("filepath = ?", models.name_value(key))
-            place = Path(house.spool.absolute(models.name_from(row["spool_path"])))
+            [row] = house.rows("filepath = ?", name_value(key))
+            place = Path(house.spool.absolute(name_from(row["spool_path"])))
             assert place.read_bytes() == data
             if layout.key_problem(key) is None:
                 assert row["current_state"] == "completed", row["error_message"]

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from flood import models
+from flood.columns import name_from
 from flood.server import Server
 from flood.stop import Stop
 from tests.spooling import House, quick_house
@@ -321,7 +321,7 @@ class AnyTree(RuleBasedStateMachine):
                 break
         assert self.waiting == {}
         rows = [
-            (models.name_from(row["filepath"]), self.house.files()[row["spool_path"]])
+            (name_from(row["filepath"]), self.house.files()[row["spool_path"]])
             for row in self.house.rows()
         ]
         assert sorted(rows) == sorted(self.taken)

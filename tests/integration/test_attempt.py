@@ -13,6 +13,7 @@ import pytest
 
 from flood import claims as claiming
 from flood import models, records, tasks
+from flood.columns import utc_moment
 from flood.door import Candidate
 from flood.locks import WorkerLocks
 from flood.profiles import Profile
@@ -483,7 +484,7 @@ def test_a_failed_attempt_has_a_task_at_the_instant_of_its_retry(house: House) -
     in_consumer(house, "http://127.0.0.1:9", work_off)
     [row] = house.rows()
     assert (row["current_state"], row["retry_count"], row["owner"]) == ("processing", 1, None)
-    due = models.utc_moment(row["next_attempt_at"]).replace(tzinfo=None)
+    due = utc_moment(row["next_attempt_at"]).replace(tzinfo=None)
     [task] = huey.read_schedule(due)
     assert (task.args, task.retries, task.eta) == (["p", "bucket", [row["id"]]], 9, due)
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from flood import models, tasks
+from flood.columns import utc_moment
 from flood.commands import put, watch
 from huey_config import huey
 from tests import spooling
@@ -175,7 +176,7 @@ class Stage:
             if row["owner"] is not None:
                 return "S6"
             assert row["next_attempt_at"] is not None
-            due = models.utc_moment(row["next_attempt_at"])
+            due = utc_moment(row["next_attempt_at"])
             assert due < now or row["retry_count"] or row["alone"]
             return "S4" if row["next_attempt_at"] > row["last_updated"] else "S3"
         assert row is not None

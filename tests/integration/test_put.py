@@ -20,7 +20,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flood import binding, destination, layout, models
+from flood import binding, destination, layout, models, schema
 from flood.errors import ConfigError
 from flood.locks import WATCH_LOCK
 from flood.purge import purge
@@ -131,7 +131,7 @@ def place(tmp_path: Path) -> Place:
 def set_up(place: Place) -> None:
     spool = Spool(str(place.root))
     spool.prepare()
-    models.migrate(str(place.database), create=True)
+    schema.migrate(str(place.database), create=True)
     binding.bind(spool, str(place.database), create=True, now=now())
     purge(spool, now())
     models.close()

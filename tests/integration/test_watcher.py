@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flood import models, records
+from flood import records
+from flood.columns import name_from, name_value
 from flood.errors import NoRoomError
 from flood.home import Home
 from flood.record_values import Proof
@@ -127,7 +128,7 @@ def until_taken(house: House, *keys: str, seconds: float = 15.0) -> None:
     wait_until(lambda: set(taken(house)) == set(keys), seconds)
     wait_until(lambda: len(house.rows("current_state = 'processing'")) == len(keys))
     rows = house.rows("current_state = 'processing'")
-    assert {models.name_from(row["filepath"]) for row in rows} == set(keys)
+    assert {name_from(row["filepath"]) for row in rows} == set(keys)
     enqueued = [one for _, _, ids in house.enqueued for one in ids]
     assert sorted(enqueued) == sorted({*enqueued})
     assert {row["id"] for row in rows} <= set(enqueued)
@@ -384,7 +385,7 @@ def test_processing_goes_before_incoming_and_both_before_what_arrives(house: Hou
         until_taken(
             house, *(f"{kind}-{n}" for kind in ("old", "waiting", "new") for n in range(30))
         )
-    order = [models.name_from(row["filepath"]).partition("-")[0] for row in house.rows()]
+    order = [name_from(row["filepath"]).partition("-")[0] for row in house.rows()]
     assert order == ["old"] * 30 + ["waiting"] * 30 + ["new"] * 30
 
 
@@ -614,9 +615,9 @@ def test_any_name_is_taken_as_it_is(house: House) -> None:
         key = f"{next(numbers)}/{os.fsdecode(name)}"
         house.write(f"incoming/p/b/{key}", name)
         wait_until(lambda: house.spool.exists(f"processing/p/b/{key}"))
-        wait_until(lambda: bool(house.rows("filepath = ?", models.name_value(key))))
-        [row] = house.rows("filepath = ?", models.name_value(key))
-        assert models.name_from(row["spool_path"]) == f"processing/p/b/{key}"
+        wait_until(lambda: bool(house.rows("filepath = ?", name_value(key))))
+        [row] = house.rows("filepath = ?", name_value(key))
+        assert name_from(row["spool_path"]) == f"processing/p/b/{key}"
 
     with serving(house, ignore=[]):
         check()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flood import binding, models
+from flood import binding, models, schema
 from flood.errors import SpoolError
 from flood.spool import Spool
 from tests.spooling import START, House, dying_at
@@ -23,7 +23,7 @@ class Pair:
 
     def bind(self, *, create: bool = False) -> str:
         self.spool.prepare()
-        models.migrate(self.database, create=create)
+        schema.migrate(self.database, create=create)
         try:
             return binding.bind(self.spool, self.database, create=create, now=START)
         finally:
@@ -133,7 +133,7 @@ def test_a_broken_card_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_the_first_start_may_die_at_any_time(tmp_path: Path) -> None:
     """Whatever has been written by then, the next start goes on with it."""
-    models.migrate(str(tmp_path / "new.db"), create=True)
+    schema.migrate(str(tmp_path / "new.db"), create=True)
     models.close()
     line, died = 0, True
     while died:

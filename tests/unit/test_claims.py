@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from flood import claims as claiming
 from flood import models, records
+from flood.identity import Identity
 from flood.record_values import TASK_BYTES, TASK_FILES, Arrival, Claimed, Proof, Reason
-from flood.spool import Identity
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
 from tests import spooling
 from tests.spooling import LARGE, START, House, fork

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flood import models
+from flood.columns import utc_text
+from flood.identity import Identity
 from flood.record_values import Arrival, Reason
-from flood.spool import Identity
 from flood.states import COMPLETED, FAILED, FAILURE, PERMANENT, PROCESSING, STATES, SUCCESS
 from tests.fscking import CLEAN, consistent, fsck, names
 from tests.spooling import NOBODY, START, House, quick_house
@@ -37,7 +38,7 @@ class Key:
     rows: tuple[Row, ...]
 
 
-moments = st.sampled_from([None, models.utc_text(START), "2999-01-01T00:00:00.000000Z"])
+moments = st.sampled_from([None, utc_text(START), "2999-01-01T00:00:00.000000Z"])
 rows = st.builds(
     Row, st.sampled_from(STATES), st.none() | st.integers(0, 4), st.booleans(), moments
 )
@@ -69,7 +70,7 @@ def make(house: House, key: str, what: Key) -> None:
 def insert(row: Row, arrival: Arrival) -> None:
     claimed = row.claimed and row.state == PROCESSING
     outcome = {COMPLETED: SUCCESS, FAILED: FAILURE}.get(row.state)
-    now = models.utc_text(START)
+    now = utc_text(START)
     models.execute(
         "INSERT INTO file_records (profile, bucket, filepath, file_creation_date, current_state, "
         "last_updated, upload_outcome, device, inode, size, mtime_ns, spool_path, "

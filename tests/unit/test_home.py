@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flood import binding, models
+from flood import binding, models, schema
 from flood.errors import SpoolError, SpoolLockedError
 from flood.home import Home
 from flood.locks import FileLock
@@ -18,7 +18,7 @@ from tests.spooling import START
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[str]:
     path = str(tmp_path / "flood.db")
-    models.migrate(path, create=True)
+    schema.migrate(path, create=True)
     yield path
     models.close()
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flood import models, records
+from flood.columns import utc_moment, utc_text
 from flood.door import FORGOTTEN, Candidate, Why
 from flood.intake import BATCH, Intake, Result
 from flood.record_values import TASK_BYTES, TASK_FILES, Arrival, Proof
@@ -38,14 +39,14 @@ def test_s1_becomes_s3(house: House) -> None:
     [row] = house.rows()
     assert (row["profile"], row["bucket"], row["filepath"]) == ("p", "b", "dir/key")
     assert (row["current_state"], row["owner"], row["retry_count"]) == ("processing", None, 0)
-    assert row["next_attempt_at"] == row["created_at"] == models.utc_text(START)
+    assert row["next_attempt_at"] == row["created_at"] == utc_text(START)
     assert house.spool.identify(row["spool_path"]) == (
         row["device"],
         row["inode"],
         row["size"],
         row["mtime_ns"],
     )
-    created = models.utc_moment(row["file_creation_date"])
+    created = utc_moment(row["file_creation_date"])
     assert abs((datetime.now(timezone.utc) - created).total_seconds()) < 60
     assert house.enqueued == [("p", "b", [row["id"]])]
 

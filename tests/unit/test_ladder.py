@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 #: Imports point from a rung to lower ones; modules of one rung do not know each other.
 LADDER = (
-    "flood flood.bell flood.commands flood.endpoints flood.expand flood.ini flood.migrations"
+    "flood flood.bell flood.columns flood.commands flood.endpoints flood.expand flood.identity"
+    " flood.ini flood.migrations"
     " flood.providers flood.states flood.stop flood.syscalls flood.temporary flood.text flood.units"
     " flood.writers"
     " workers workers.classify_rule workers.media_type workers.transfer",
@@ -22,8 +23,9 @@ LADDER = (
     " flood.profiles flood.terminal"
     " workers.backoff workers.classify_answers workers.classify_transport workers.lanes"
     " workers.s3_answer",
-    "flood.consumers flood.credentials flood.destination flood.models flood.options flood.spool"
+    "flood.consumers flood.credentials flood.destination flood.models flood.options flood.walk"
     " workers.failures workers.s3_client",
+    "flood.schema flood.spool",
     "flood.binding flood.config_files flood.door flood.fsck_kinds flood.locks flood.put_plan"
     " flood.room flood.record_values flood.watcher"
     " workers.classify_local workers.curl_errors workers.s3_bucket workers.source",
@@ -52,7 +54,7 @@ LIBRARIES = {
     "pycurl": ("workers.curl*",),
     "inotify_simple": ("flood.watcher", "flood.bell"),
     "peewee": ("flood.models",),
-    "playhouse": ("flood.models",),
+    "playhouse": ("flood.schema",),
     "sqlite3": ("huey_config",),
     "ctypes": ("flood.syscalls",),
 }

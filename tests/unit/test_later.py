@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flood.door import BEGUN_STANDSTILL, STANDSTILL, Candidate, Why
+from flood.identity import Identity
 from flood.later import CAPACITY, Later
-from flood.spool import Identity
 
 STILL = Identity(1, 2, 3, 4)
 GROWN = Identity(1, 2, 4, 5)

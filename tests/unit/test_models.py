@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flood import models
+from flood import models, schema
+from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.errors import SpoolError
-from flood.models import FileRecord, RetryAttempt, SpoolInfo, name_from, name_value
+from flood.models import FileRecord, RetryAttempt, SpoolInfo
 from tests.spooling import START, House, fork, in_child, new_database
 
 zones = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(
@@ -62,12 +63,12 @@ def record(**changes: object) -> FileRecord:
 
 @given(moments)
 def test_times_come_back(moment: datetime) -> None:
-    assert models.utc_moment(models.utc_text(moment)) == moment
+    assert utc_moment(utc_text(moment)) == moment
 
 
 @given(moments, moments)
 def test_the_order_of_texts_is_the_order_of_times(one: datetime, two: datetime) -> None:
-    assert (models.utc_text(one) < models.utc_text(two)) == (one < two)
+    assert (utc_text(one) < utc_text(two)) == (one < two)
 
 
 @given(st.binary(max_size=300).filter(lambda name: b"\0" not in name).map(os.fsdecode))
@@ -173,61 +174,61 @@ def test_hot_questions_have_an_index(house: House, sql: str, index: str) -> None
 
 
 def test_a_new_database_belongs_to_its_user_alone(path: str) -> None:
-    assert models.migrate(path, create=True) == ["0001_initial"]
+    assert schema.migrate(path, create=True) == ["0001_initial"]
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     assert models.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     for name in os.listdir(os.path.dirname(path)):
         assert stat.S_IMODE(os.stat(f"{os.path.dirname(path)}/{name}").st_mode) == 0o600, name
     assert models.execute("PRAGMA synchronous").fetchone() == (1,)
     models.close()
-    assert models.migrate(path, create=False) == []
+    assert schema.migrate(path, create=False) == []
 
 
 def test_an_empty_file_becomes_a_database(path: str) -> None:
     """A first start died between making the file and filling it."""
     Path(path).touch()
     with pytest.raises(SpoolError, match=r"empty.*start flood-watch first"):
-        models.migrate(path, create=False)
+        schema.migrate(path, create=False)
     assert os.path.getsize(path) == 0
-    assert models.migrate(path, create=True) == ["0001_initial"]
+    assert schema.migrate(path, create=True) == ["0001_initial"]
 
 
 def test_who_must_not_create_is_told_what_to_do(path: str) -> None:
     with pytest.raises(SpoolError, match=f"{path} does not exist.*flood-watch"):
-        models.migrate(path, create=False)
+        schema.migrate(path, create=False)
     assert not os.path.exists(path)
 
 
 def test_a_newer_schema_is_refused(path: str) -> None:
-    models.migrate(path, create=True)
+    schema.migrate(path, create=True)
     models.execute(
         "INSERT INTO schema_migration (name, applied) VALUES ('0999_later', '2030-01-01')"
     )
     models.close()
     with pytest.raises(SpoolError, match=r"newer flood.*0999_later.*upgrade"):
-        models.migrate(path, create=True)
+        schema.migrate(path, create=True)
 
 
 @pytest.mark.parametrize("create", [True, False])
 def test_what_is_no_database_is_refused(path: str, create: bool) -> None:
     Path(path).write_bytes(b"something else entirely " * 100)
     with pytest.raises(SpoolError, match=r"cannot use the database|is no SQLite database"):
-        models.migrate(path, create=create)
+        schema.migrate(path, create=create)
     assert Path(path).read_bytes() == b"something else entirely " * 100
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SpoolError, match=r"missing/flood\.db.*No such file"):
-        models.migrate(str(tmp_path / "missing" / "flood.db"), create=True)
+        schema.migrate(str(tmp_path / "missing" / "flood.db"), create=True)
 
 
 def test_a_directory_is_no_database(tmp_path: Path) -> None:
     with pytest.raises(SpoolError, match="cannot use the database"):
-        models.migrate(str(tmp_path), create=True)
+        schema.migrate(str(tmp_path), create=True)
 
 
 def test_several_first_starts_at_once(path: str) -> None:
-    code = "import sys; from flood import models; models.migrate(sys.argv[1], create=True)"
+    code = "import sys; from flood import schema; schema.migrate(sys.argv[1], create=True)"
     started = [
         subprocess.Popen([sys.executable, "-W", "error", "-c", code, path], stderr=subprocess.PIPE)
         for _ in range(4)
@@ -289,7 +290,7 @@ def test_a_write_waits_for_the_turn_of_its_own_database(tmp_path: Path, house: H
     with models.write():
         pass
     other = str(tmp_path / "other.db")
-    models.migrate(other, create=True)
+    schema.migrate(other, create=True)
     with models.write():
         assert _turn_is_taken(other)
         assert not _turn_is_taken(house.database)
@@ -416,7 +417,7 @@ def public() -> Iterator[Path]:
 def test_a_database_that_may_be_written_to_again_is(public: Path) -> None:
     """SQLite opens what it may not write for reading, and never looks again."""
     path = str(public / "flood.db")
-    models.migrate(path, create=True)
+    schema.migrate(path, create=True)
     models.close()
 
     def as_another_user() -> None:
@@ -424,7 +425,7 @@ def test_a_database_that_may_be_written_to_again_is(public: Path) -> None:
         os.setgid(65534)
         os.setuid(65534)
         with pytest.raises(SpoolError, match="readonly database: give this user write access"):
-            models.migrate(path, create=False)
+            schema.migrate(path, create=False)
         with pytest.raises(models.DatabaseError, match="readonly"), models.write():
             record()
         os.write(asks, b"x")
@@ -458,7 +459,7 @@ def test_a_database_that_may_be_written_to_again_is(public: Path) -> None:
 
 def test_odd_names_of_databases(tmp_path: Path) -> None:
     path = str(tmp_path / "a b?mode=memory#%41\udcff.db")
-    models.migrate(path, create=True)
+    schema.migrate(path, create=True)
     with models.write():
         record()
     models.close()

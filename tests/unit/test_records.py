@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from flood import models, queries, records
+from flood.columns import utc_text
+from flood.identity import Identity
 from flood.record_values import Arrival, Claimed, Proof, Reason
-from flood.spool import Identity
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
 from tests.spooling import NOBODY, START, House
 
@@ -63,8 +64,8 @@ def test_flood_put_goes_from_s0_to_s1(house: House) -> None:
     assert subset(row, "current_state", "spool_path", "last_updated", "created_at") == (
         "incoming",
         "incoming/p/b/key",
-        models.utc_text(later),
-        models.utc_text(START),
+        utc_text(later),
+        utc_text(START),
     )
     assert not records.put_arrived(record_id, "incoming/p/b/key", START)
     assert not records.put_changed(record_id, FILE, START)
@@ -81,7 +82,7 @@ def test_s3_adopts_the_row_of_flood_put(house: House, arrived: bool) -> None:
     assert subset(row, "current_state", "spool_path", "next_attempt_at", "owner") == (
         "processing",
         "processing/p/b/key",
-        models.utc_text(START),
+        utc_text(START),
         None,
     )
     assert not records.put_arrived(record_id, "incoming/p/b/key", START)
@@ -180,7 +181,7 @@ def test_s8_completed(house: House) -> None:
     claim = replace_retries(house, claimed(house), 4)
     assert records.complete(claim, "completed/p/b/key", PROOF, START + timedelta(seconds=2))
     row = house.row(claim.id)
-    done = models.utc_text(START + timedelta(seconds=2))
+    done = utc_text(START + timedelta(seconds=2))
     assert subset(row, "current_state", "upload_outcome", "spool_path", "completed_at") == (
         "completed",
         "success",
@@ -199,7 +200,7 @@ def test_s8_completed(house: House) -> None:
         4,
         "success",
         None,
-        models.utc_text(START),
+        utc_text(START),
         done,
     )
     assert attempt["worker"] == NOBODY
@@ -214,7 +215,7 @@ def test_s4_waits_for_its_retry(house: House) -> None:
         "processing",
         1,
         None,
-        models.utc_text(due),
+        utc_text(due),
         OTHER.inode,
     )
     assert subset(row, "error_code", "error_message") == ("code", "what to do")
@@ -226,7 +227,7 @@ def test_s4_waits_for_its_retry(house: House) -> None:
         "code",
         30.5,
     )
-    assert attempt["next_attempt_at"] == models.utc_text(due)
+    assert attempt["next_attempt_at"] == utc_text(due)
     assert house.claim(claim.id) == []
     house.clock.advance(30.5)
     [again] = house.claim(claim.id)

@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from flood import models, records
+from flood.columns import utc_moment, utc_text
 from flood.door import Candidate
+from flood.identity import Identity
 from flood.record_values import Claimed, Reason
-from flood.spool import Identity, Spool
+from flood.spool import Spool
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
 from tests.spooling import START, House, deaths
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
@@ -82,7 +84,7 @@ def test_s5_becomes_s4(house: House) -> None:
     assert (row["current_state"], row["retry_count"], row["owner"]) == ("processing", 1, None)
     [(record_id, profile, bucket, due, left)] = house.scheduled
     assert (record_id, profile, bucket, left) == (claim.id, "p", "b", 9)
-    assert models.utc_text(due) == row["next_attempt_at"]
+    assert utc_text(due) == row["next_attempt_at"]
     assert (due - START).total_seconds() == 30.0
 
 
@@ -239,7 +241,7 @@ def test_a_file_that_can_never_be_moved_is_tried_ever_less_often(house: House) -
     waits = []
     for _ in range(8):
         house.settle(GiveUp(claim, REFUSED), agent=agent)
-        due = models.utc_moment(house.row(claim.id)["next_attempt_at"])
+        due = utc_moment(house.row(claim.id)["next_attempt_at"])
         waits.append((due - house.clock.now()).total_seconds())
         house.clock.advance(waits[-1])
         [claim] = house.claim()

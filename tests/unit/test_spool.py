@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from flood import syscalls
 from flood.errors import SpoolError
+from flood.identity import identity_of
 from flood.layout import Place
-from flood.spool import Found, NotRegular, Occupied, Oddity, Spool, Vanished, identity_of
+from flood.spool import NotRegular, Occupied, Spool, Vanished
 from flood.states import STATES
+from flood.walk import Found, Oddity
 
 
 @pytest.fixture

@@ -15,10 +15,12 @@ import pytest
 
 from flood import claims as claiming
 from flood import log, models, records
+from flood.columns import utc_moment, utc_text
 from flood.door import Candidate
+from flood.identity import Identity
 from flood.layout import CARD
 from flood.record_values import Arrival, Claimed, Proof, Reason
-from flood.spool import Identity, Spool
+from flood.spool import Spool
 from flood.states import TRANSIENT
 from tests.spooling import LARGE, NOBODY, START, House, deaths
 from workers.decisions import Missing
@@ -82,7 +84,7 @@ def test_s6_in_company_waits_alone_at_no_cost(house: House) -> None:
     house.sweep()
     rows = [house.row(claim.id) for claim in claims]
     assert [(row["retry_count"], row["alone"], row["owner"]) for row in rows] == [(0, 1, None)] * 2
-    due = models.utc_moment(rows[0]["next_attempt_at"])
+    due = utc_moment(rows[0]["next_attempt_at"])
     assert (due - START).total_seconds() == 30.0
     assert [(one[0], one[3], one[4]) for one in house.scheduled] == [
         (claim.id, due, 10) for claim in claims
@@ -98,7 +100,7 @@ def test_s6_alone_pays_until_it_is_given_up(house: House) -> None:
         house.sweep()
         row = house.row(claim.id)
         assert (row["retry_count"], row["current_state"]) == (number + 1, "processing")
-        due = models.utc_moment(row["next_attempt_at"])
+        due = utc_moment(row["next_attempt_at"])
         assert (due - house.clock.now()).total_seconds() == 30.0 * 2**number
         assert house.scheduled[-1][4] == 9 - number
         house.clock.moment = due
@@ -126,8 +128,8 @@ def test_a_clock_that_was_ahead_holds_nothing_up(
     house.sweep()
     now = house.clock.now()
     assert house.row(early) == before
-    assert house.row(fresh)["next_attempt_at"] == models.utc_text(now)
-    assert models.utc_moment(house.row(waiting)["next_attempt_at"]) == now + timedelta(seconds=90)
+    assert house.row(fresh)["next_attempt_at"] == utc_text(now)
+    assert utc_moment(house.row(waiting)["next_attempt_at"]) == now + timedelta(seconds=90)
     assert house.row(waiting)["retry_count"] == 1
     assert [record.facts["files"] for record in caplog.records] == [2]  # type: ignore[attr-defined]  # flood.log's
     house.sweep()

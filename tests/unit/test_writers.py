@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flood import models, writers
+from flood import models, schema, writers
 from flood.errors import TryAgainError
 from flood.writers import BRIEF, PATIENCE, Locked, Waiting, turn
 from tests.spooling import House
@@ -130,4 +130,4 @@ def test_a_process_that_is_to_stop_gives_up_soon(
 
 def test_a_start_that_waits_too_long_may_be_tried_again(house: House, stopping: None) -> None:
     with held(house.database), pytest.raises(TryAgainError, match="another program holds it"):
-        models.migrate(house.database, create=False)
+        schema.migrate(house.database, create=False)

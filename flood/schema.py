@@ -1,0 +1,138 @@
+"""Brings a database to this program's schema."""
+
+import os
+import sys
+from typing import Final
+
+from playhouse.migrations import Runner
+
+from flood import models
+from flood.errors import FloodError, NoRoomError, SpoolError, TryAgainError
+from flood.writers import Locked, turn
+
+_HEADER: Final = b"SQLite format 3\0"  # sqlite.org/fileformat.html
+
+# What SQLite says of a file that it cannot rely on.
+_BROKEN: Final = ("malformed", "not a database", "file is encrypted", "corrupt")
+
+_MIGRATIONS: Final = os.path.join(os.path.dirname(__file__), "migrations")
+
+
+def migrate(path: str, *, create: bool) -> list[str]:
+    """Bring the database at `path` to this program's schema; return the steps that were applied.
+
+    With `create` a missing file is made, with mode 0600; without it that is a SpoolError, as is a
+    file of a newer flood or one that is no database.
+    """
+    directory = os.path.dirname(path)
+    before = sys.exc_info()[1]
+    try:
+        if not os.path.exists(path):
+            if not create:
+                raise SpoolError(
+                    f"the database {path} does not exist: start flood-watch first, it creates it; "
+                    "or set --database (FLOOD_DATABASE) to the one that flood-watch uses"
+                )
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        models.bind(path)
+        if not create:
+            _check_header(path)
+        with turn(path, models.waiting()):
+            steps = _upgrade(path)
+        with models.write():
+            # Whoever may only read it learns so now; BEGIN alone does not mind.
+            models.execute("UPDATE spool SET id = id WHERE FALSE")
+        return steps
+    except Locked as error:
+        raise TryAgainError(
+            f"cannot use the database {path}: another program holds it ({path}-writers is locked)"
+        ) from error
+    except models.DatabaseError as error:
+        # Without room for the file that SQLite maps into memory it reports an I/O error.
+        reason = models.first_reason(error, before)
+        full = models.no_room(reason) or not os.statvfs(directory).f_bavail
+        kind: type[FloodError] = NoRoomError if full else SpoolError
+        kind = TryAgainError if "locked" in str(reason) else kind
+        raise kind(f"cannot use the database {path}: {models.explain(reason)}") from error
+    except OSError as error:
+        raise SpoolError(
+            f"cannot use the database {path} (in {directory}): {error.strerror}"
+        ) from error
+
+
+def _check_header(path: str) -> None:
+    with open(path, "rb") as file:
+        header = file.read(len(_HEADER))
+    if header and header != _HEADER:
+        raise SpoolError(f"{path} is no SQLite database: correct --database (FLOOD_DATABASE)")
+    if not header:
+        raise SpoolError(
+            f"the database {path} is empty, it belongs to no spool yet: start flood-watch first"
+        )
+
+
+def open_for_looking(path: str) -> list[str]:
+    """Open the database at `path` so that nothing can be written to it; return the problems that
+    SQLite finds in it, the tables and columns that are missing.
+
+    Raises SpoolError if it cannot be opened, or is a newer flood's.
+    """
+    models.bind(path)
+    try:
+        models.execute("PRAGMA query_only = ON")
+        problems = [
+            row[0] for row in models.execute("PRAGMA integrity_check").fetchall() if row[0] != "ok"
+        ]
+        if problems:
+            return problems
+        known, applied = _applied(path)
+        if applied and known - applied:
+            return []  # what it lacks, an upgrade adds
+        for table in models.TABLES if applied else ():
+            name = table._meta.table_name
+            present = {column.name for column in models.database.get_columns(name)}
+            missing = {field.column_name for field in table._meta.sorted_fields} - present
+            problems += [f"{name} has no column {column}" for column in sorted(missing)]
+        return problems if applied else ["it has no tables of flood's"]
+    except models.DatabaseError as error:
+        text = str(error)
+        if any(sign in text for sign in _BROKEN):
+            return [text]
+        raise SpoolError(f"cannot read the database {path}: {models.explain(error)}") from error
+
+
+def allow_writing() -> None:
+    """End what `open_for_looking` began: this thread's connection may write again."""
+    models.execute("PRAGMA query_only = OFF")
+
+
+def outdated(path: str) -> bool:
+    """Whether the database lacks steps of this program's schema; raises SpoolError as `migrate`."""
+    known, applied = _applied(path)
+    return bool(known - applied)
+
+
+def _applied(path: str) -> tuple[set[str], set[str]]:
+    """The steps that this program knows, those that the database has."""
+    models.connection()
+    runner = Runner(models.database, _MIGRATIONS)
+    known = {migration.name for migration in runner.migrations()}
+    applied = set(runner.applied())
+    if applied - known:
+        raise SpoolError(
+            f"the database {path} was written by a newer flood "
+            f"(schema {max(applied - known)}): upgrade this one"
+        )
+    return known, applied
+
+
+def _upgrade(path: str) -> list[str]:
+    known, applied = _applied(path)
+    runner = Runner(models.database, _MIGRATIONS)
+    steps: list[str] = []
+    if known - applied:
+        # Write-ahead logging is a property of the file. Setting it takes a moment in which nobody
+        # else may have the file open, hence once, here, under the lock.
+        models.execute("PRAGMA journal_mode = WAL")
+        steps = runner.up()
+    return steps

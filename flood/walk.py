@@ -1,0 +1,65 @@
+"""Finds the files below a directory."""
+
+import errno
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flood import directories
+from flood.identity import Identity, identity_of
+
+
+@dataclass(frozen=True)
+class Found:
+    """A regular file as a walk met it, by its path relative to the server directory."""
+
+    path: str
+    identity: Identity
+    uid: int
+
+
+@dataclass(frozen=True)
+class Oddity:
+    """Something in the spool that is not flood's to touch; `kind` in words."""
+
+    path: str
+    kind: str
+
+
+def walk(root: str, directory: str) -> Iterator[Found | Oddity]:
+    """Every regular file below a directory, whose path is relative to `root`, following no link;
+    what is no regular file or cannot be read comes as an Oddity. Directories that vanish meanwhile
+    are passed over."""
+    waiting = [directory]
+    while waiting:
+        current = waiting.pop()
+        try:
+            with directories.listed(f"{root}/{current}") as entries:
+                for entry in entries:
+                    path = f"{current}/{entry.name}"
+                    try:
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(path)
+                            continue
+                        status = entry.stat(follow_symlinks=False)
+                    except OSError:
+                        continue  # taken away between the listing and the look
+                    if stat.S_ISREG(status.st_mode):
+                        yield Found(path, identity_of(status), status.st_uid)
+                    else:
+                        yield Oddity(path, kind_of(status.st_mode))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
+                yield Oddity(current, f"unreadable ({error.strerror})")
+
+
+def kind_of(mode: int) -> str:
+    """What neither a regular file nor a directory is, in words; `mode` as stat tells it."""
+    kinds = (
+        (stat.S_ISLNK, "symbolic link"),
+        (stat.S_ISFIFO, "FIFO"),
+        (stat.S_ISSOCK, "socket"),
+        (stat.S_ISCHR, "character device"),
+        (stat.S_ISBLK, "block device"),
+    )
+    return next((word for test, word in kinds if test(mode)), "special file")
