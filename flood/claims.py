@@ -42,7 +42,7 @@ def claim(
             seen = {row[0] for row in chosen}
             more = [row for row in _oldest(where, TASK_FILES, large) if row[0] not in seen]
             chosen = _choose([*chosen, *more], large)
-        models.connection().executemany(
+        models.execute_many(
             "UPDATE file_records SET owner = ?, claim_number = claim_number + 1, claimed_at = ?, "
             "claim_size = ?, last_updated = ? "
             "WHERE id = ? AND current_state = 'processing' AND owner IS NULL",
@@ -102,13 +102,17 @@ def _solitary(row: Any, large: int) -> bool:
 
 def still_mine(claims: Iterable[Claimed]) -> list[Claimed]:
     """Those whose claim still stands. Inside `models.write()` the answer holds until the commit."""
-    return [
-        one
-        for one in claims
-        if models.execute(
-            f"SELECT 1 FROM file_records WHERE {MINE}", (one.id, one.owner, one.number)
-        ).fetchone()
-    ]
+    asked = list(claims)
+    standing: set[tuple[int, str, int]] = set()
+    for part, marks in chunks([one.id for one in asked]):
+        standing.update(
+            models.execute(
+                "SELECT id, owner, claim_number FROM file_records "
+                f"WHERE id IN ({marks}) AND current_state = 'processing'",
+                tuple(part),
+            ).fetchall()
+        )
+    return [one for one in asked if (one.id, one.owner, one.number) in standing]
 
 
 def of_owner(owner: str) -> list[Claimed]:

@@ -154,18 +154,26 @@ def put_back(record_id: int, path: str, now: datetime) -> bool:
 
 def complete(claim: Claimed, path: str, proof: Proof, now: datetime) -> bool:
     """S8: the object is proven, the file lies in completed. False: the claim was taken away."""
-    return _settle(
-        claim,
-        now,
-        None,
-        {
-            **_done(COMPLETED, path, now),
-            **proof._asdict(),
-            "retry_count": 0,
-            "alone": 0,
-            "multipart_upload_id": None,
-        },
-    )
+    return bool(complete_all([(claim, path, proof)], now))
+
+
+def complete_all(proven: Sequence[tuple[Claimed, str, Proof]], now: datetime) -> int:
+    """S8: these objects are proven, their files lie in completed, each at its path. How many claims
+    still stood."""
+    settled = [
+        (
+            claim,
+            {
+                **_done(COMPLETED, path, now),
+                **proof._asdict(),
+                "retry_count": 0,
+                "alone": 0,
+                "multipart_upload_id": None,
+            },
+        )
+        for claim, path, proof in proven
+    ]
+    return _settle_all(settled, now, None)
 
 
 def retry(
@@ -356,26 +364,52 @@ def _settle(
     due: datetime | None = None,
 ) -> bool:
     """Write the end of an attempt down, with its row of history, if the claim still stands."""
+    return bool(_settle_all([(claim, values)], now, reason, delay, due))
+
+
+def _settle_all(
+    ended: Sequence[tuple[Claimed, Mapping[str, Any]]],
+    now: datetime,
+    reason: Reason | None,
+    delay: float | None = None,
+    due: datetime | None = None,
+) -> int:
+    """Write the ends of attempts down, each with its row of history, whose claims still stand; how
+    many that were. The values are of the same columns for all of them."""
+    at, due_at = utc_text(now), utc_text(due) if due else None
     with models.write():
-        settled = _update(MINE, (claim.id, claim.owner, claim.number), now, values)
-        if settled:
-            models.execute(
-                "INSERT INTO retry_attempts (record_id, retry_number, started_at, finished_at, "
-                "outcome, kind, error_code, error_message, delay_seconds, next_attempt_at, worker) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        mine = {claim.id for claim in claims.still_mine(claim for claim, _ in ended)}
+        standing = [one for one in ended if one[0].id in mine]
+        if not standing:
+            return 0
+        columns = ", ".join(f"{name} = ?" for name in (*standing[0][1], "last_updated"))
+        models.execute_many(
+            f"UPDATE file_records SET {columns} WHERE {MINE}",
+            [
+                (*values.values(), at, claim.id, claim.owner, claim.number)
+                for claim, values in standing
+            ],
+        )
+        models.execute_many(
+            "INSERT INTO retry_attempts (record_id, retry_number, started_at, finished_at, "
+            "outcome, kind, error_code, error_message, delay_seconds, next_attempt_at, worker) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
                 (
                     claim.id,
                     claim.retry_count,
                     utc_text(claim.claimed_at),
-                    utc_text(now),
+                    at,
                     FAILURE if reason else SUCCESS,
                     *(reason or (None, None, None)),
                     delay,
-                    utc_text(due) if due else None,
+                    due_at,
                     claim.owner,
-                ),
-            )
-    return settled
+                )
+                for claim, _ in standing
+            ],
+        )
+    return len(standing)
 
 
 def _change(

@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from itertools import chain
 from typing import Final
 
 from flood import directories, layout, syscalls
@@ -249,7 +250,7 @@ class Spool:
 
         Raises Vanished, or the OSError of the rename.
         """
-        for candidate in (place, *layout.beside(place, record_id)):
+        for candidate in chain([place], layout.beside(place, record_id)):
             try:
                 self.move(source, candidate.path)
                 return candidate

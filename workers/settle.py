@@ -27,6 +27,9 @@ MOVE_AGAIN_AT_MOST: Final = 3600.0
 #: Enqueues the retry of one record: id, profile, bucket, when (aware), retries left after it.
 Schedule = Callable[[int, str, str, datetime, int], None]
 
+#: A claim whose file lies in completed now, where, and what the store answered.
+Proven = tuple[Claimed, str, Proof]
+
 _CHANGED: Final = Reason(
     INTERRUPTED, "changed", "somebody changed the file after it was sent: it is sent once more"
 )
@@ -55,14 +58,16 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
     once this worker's claims are given up.
     """
     lines: list[_Line] = []
+    proven: list[Proven] = []
     now = agent.now()
     with models.write():
         mine = {claim.id for claim in claiming.still_mine(one.claim for one in decisions)}
         for decision in decisions:
             if decision.claim.id in mine:
-                lines.append(_settle(agent, decision, schedule, now))
+                lines.append(_settle(agent, decision, schedule, now, proven))
             else:
                 lines.append(_Line(WARNING, "claim was taken away", decision.claim, {}))
+        records.complete_all(proven, now)
     for line in lines:
         claim = line.claim
         log.event(
@@ -79,11 +84,15 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
         )
 
 
-def _settle(agent: Agent, decision: Decision, schedule: Schedule, now: datetime) -> _Line:
+def _settle(
+    agent: Agent, decision: Decision, schedule: Schedule, now: datetime, proven: list[Proven]
+) -> _Line:
+    """Move the file and write its row; what is proven is added to `proven` instead, whose rows are
+    written together."""
     claim = decision.claim
     try:
         if isinstance(decision, Prove):
-            return _prove(agent, decision, now)
+            return _prove(agent, decision, now, proven)
         if isinstance(decision, GiveUp):
             return _give_up(agent, decision, now)
     except Vanished:
@@ -113,7 +122,7 @@ def _settle(agent: Agent, decision: Decision, schedule: Schedule, now: datetime)
     return _try_again(agent, decision, schedule, now)
 
 
-def _prove(agent: Agent, decision: Prove, now: datetime) -> _Line:
+def _prove(agent: Agent, decision: Prove, now: datetime, proven: list[Proven]) -> _Line:
     claim, receipt = decision.claim, decision.receipt
     status = os.fstat(decision.descriptor)
     identity = identity_of(status)
@@ -124,7 +133,7 @@ def _prove(agent: Agent, decision: Prove, now: datetime) -> _Line:
         records.release(claim, _CHANGED, now)
         return _Line(WARNING, "changed", claim, {"reason": _CHANGED.message})
     place = _move(agent.spool, claim, COMPLETED)
-    records.complete(claim, place.path, _proof(decision), now)
+    proven.append((claim, place.path, _proof(decision)))
     facts: dict[str, Any] = {"from_": PROCESSING, "to": COMPLETED, "size": receipt.bytes_sent}
     if receipt.unverified:
         facts["unverified"] = receipt.unverified

@@ -11,7 +11,7 @@ def _no_fence() -> None:
     from flood import claims, records
 
     fenceless = "id = ? AND ? IS NOT NULL AND ? IS NOT NULL"
-    _replace(claims, MINE=fenceless)
+    _replace(claims, MINE=fenceless, still_mine=list)
     _replace(records, MINE=fenceless)
 
 
@@ -32,7 +32,7 @@ def _commit_first() -> None:
     def transaction(intake: Any, ready: Any, result: Any, _starting: bool) -> None:
         now = intake._now()
         arrivals = []
-        for _, place in ready:
+        for _, place, _ in ready:
             identity = intake._spool.identify(place.path)
             if identity is not None:
                 target = place.moved(PROCESSING)
@@ -40,7 +40,7 @@ def _commit_first() -> None:
                 arrivals.append(Arrival(*name, identity, now))
         with models.write():
             intake._record(arrivals, {})
-        for candidate, place in ready:
+        for candidate, place, _ in ready:
             intake._move(candidate, place, None, result)
         result.admitted += len(arrivals)
 

@@ -55,7 +55,7 @@ LIBRARIES = {
     "inotify_simple": ("flood.watcher", "flood.bell"),
     "peewee": ("flood.models",),
     "playhouse": ("flood.schema",),
-    "sqlite3": ("huey_config",),
+    "sqlite3": ("flood.models", "huey_config"),
     "ctypes": ("flood.syscalls",),
 }
 
