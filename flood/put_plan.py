@@ -165,12 +165,12 @@ def _walk(top: str, key: str, own: tuple[int, int], plan: Plan) -> Iterator[Sour
 def _check_unique(sources: Sequence[Source], destination: Destination) -> None:
     seen: dict[str, str] = {}
     for source in sources:
-        other = seen.setdefault(source.key, source.path)
-        if other is not source.path:
+        if source.key in seen:
             raise ConfigError(
-                f"{printable(other)} and {printable(source.path)} would both become "
+                f"{printable(seen[source.key])} and {printable(source.path)} would both become "
                 f"{printable(destination.uri(source.key))}: put them to different places"
             )
+        seen[source.key] = source.path
 
 
 def batches(sources: Sequence[Source]) -> Iterator[list[Source]]:

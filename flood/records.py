@@ -24,6 +24,7 @@ from flood.states import (
     FAILURE,
     INCOMING,
     INCOMING_TMP,
+    INTERRUPTED,
     LOST,
     PERMANENT,
     PROCESSING,
@@ -40,6 +41,12 @@ VANISHED: Final = Reason(
     PERMANENT,
     "vanished",
     "somebody removed or replaced the file before it was uploaded: put it again if it is needed",
+)
+TAKEN: Final = Reason(
+    PERMANENT,
+    "vanished",
+    "somebody removed or replaced the file after it was uploaded, before it was moved to "
+    "completed: the object is in the bucket",
 )
 GIVEN_UP: Final = Reason(
     PERMANENT, "given_up", "its worker gave this file up, then died: the log has the reason"
@@ -67,6 +74,9 @@ _UNPROVEN: Final = {
     "changed_ns": None,
 }
 WORKER_DIED: Final = Reason(LOST, "worker_died", "the worker died during this attempt")
+DIED_MOVING: Final = Reason(
+    INTERRUPTED, "worker_died", "the worker died before it had moved the file: only that is left"
+)
 
 
 # --- arriving ----------------------------------------------------------------------------------

@@ -152,11 +152,19 @@ class Spool:
             return None
         return identity_of(status) if stat.S_ISREG(status.st_mode) else None
 
-    def changed_at(self, path: str) -> datetime | None:
-        """When the inode last changed, as by a rename (aware); None if the file is gone."""
+    def changed_ns(self, path: str) -> int | None:
+        """When the inode last changed, as by a rename, in nanoseconds since the epoch; None if the
+        file is gone."""
         try:
-            status = os.lstat(self.absolute(path))
-            return datetime.fromtimestamp(status.st_ctime, timezone.utc)
+            return os.lstat(self.absolute(path)).st_ctime_ns
+        except OSError:
+            return None
+
+    def changed_at(self, path: str) -> datetime | None:
+        """The same as an aware time; None if the file is gone, or the time is beyond calendars."""
+        changed = self.changed_ns(path)
+        try:
+            return None if changed is None else datetime.fromtimestamp(changed / 1e9, timezone.utc)
         except (OSError, OverflowError, ValueError):
             return None
 
@@ -256,7 +264,24 @@ class Spool:
                 return candidate
             except Occupied:
                 continue
-        raise OSError(errno.EEXIST, "every place for this file is taken", place.path)
+        obstacle = self._obstacle(place.path)
+        raise OSError(
+            errno.EEXIST,
+            f"{obstacle} is no directory" if obstacle else "every name for it is taken",
+            place.path,
+        )
+
+    def _obstacle(self, path: str) -> str | None:
+        """What stands where a directory above `path` should be."""
+        parts = path.split("/")
+        for length in range(1, len(parts)):
+            above = "/".join(parts[:length])
+            try:
+                if not stat.S_ISDIR(os.lstat(self.absolute(above)).st_mode):
+                    return above
+            except OSError:
+                return None
+        return None
 
     def prune(self, path: str) -> None:
         """Remove the directories above `path`, up to its bucket's, that are empty."""

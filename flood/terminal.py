@@ -1,9 +1,12 @@
 """What commands say to a person while they work."""
 
+import errno
+import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from flood.text import printable
 
@@ -11,18 +14,41 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
 
+def prepare() -> None:
+    """See to it that stdin, stdout, stderr are open, and that any name can be printed.
+
+    Of a process that was started without one of them, the next file to be opened, as a database,
+    would get its number, and whatever is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    # Python has None in their place; the streams it would have made are as good as these.
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  open until the end
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale
+
+
 class Terminal:
     """Lines on stderr, each with the command's name before it; progress bars where that is a
-    terminal. `quiet` keeps back everything but problems with warnings."""
+    terminal. `quiet` keeps back everything but problems with warnings.
+
+    That nobody listens ends nothing: `unheard` is why stdout took no more, None while it does or
+    its reader had enough.
+    """
 
     def __init__(self, command: str, *, quiet: bool) -> None:
+        self.unheard: OSError | None = None
         self._command = command
         self._quiet = quiet
         self._live = not quiet and sys.stderr.isatty()
 
     def problem(self, text: str) -> None:
         """Say what went wrong, or is odd."""
-        sys.stderr.write(f"{self._command}: {printable(text)}\n")
+        _write(sys.stderr, f"{self._command}: {printable(text)}\n")
 
     def notice(self, text: str) -> None:
         """Say what is good to know."""
@@ -32,7 +58,13 @@ class Terminal:
     def say(self, text: str) -> None:
         """Say on stdout what was done."""
         if not self._quiet:
-            sys.stdout.write(f"{printable(text)}\n")
+            self.show(text)
+
+    def show(self, text: str) -> None:
+        """Print on stdout what was asked for."""
+        error = _write(sys.stdout, f"{printable(text)}\n")
+        if error is not None and error.errno != errno.EPIPE:
+            self.unheard = self.unheard or error
 
     @contextmanager
     def bytes_bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -82,6 +114,19 @@ class Terminal:
         with bar:
             task = bar.add_task(title, total=total)
             yield lambda count: bar.advance(task, count)
+
+
+def _write(stream: TextIO, line: str) -> OSError | None:
+    try:
+        stream.write(line)
+        stream.flush()
+    except OSError as error:
+        # What is left in the stream's buffer would fail once more as Python ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        return error
+    return None
 
 
 def _nothing(_count: int) -> None:

@@ -161,6 +161,13 @@ ANSWERS: Final = (
         ),
     ),
     Rule(
+        PERMANENT,
+        "proxy_denied",
+        "the HTTP proxy wants other credentials",
+        "correct HTTP_PROXY or NO_PROXY, restart flood, then retry the file",
+        statuses=(407,),  # RFC 9110, 15.5.8: only a proxy answers so
+    ),
+    Rule(
         TRANSIENT,
         None,
         "the store asks to try later",

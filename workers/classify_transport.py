@@ -16,7 +16,8 @@ TRANSPORT: Final = (
         PERMANENT,
         "proxy_denied",
         "the HTTP proxy refuses to connect",
-        "correct HTTPS_PROXY or NO_PROXY, restart flood, then retry the file",
+        "correct the proxy settings (HTTP_PROXY, HTTPS_PROXY, NO_PROXY), restart flood, then retry "
+        "the file",
         exceptions=(boto.ProxyConnectionError,),
         text=r"Tunnel connection failed: 40[1357]",
     ),
@@ -24,7 +25,7 @@ TRANSPORT: Final = (
         TRANSIENT,
         "proxy",
         "the HTTP proxy cannot be used",
-        f"{AGAIN}; check HTTPS_PROXY if this goes on",
+        f"{AGAIN}; check the proxy settings (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) if this goes on",
         exceptions=(boto.ProxyConnectionError,),
     ),
     Rule(

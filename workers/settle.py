@@ -96,20 +96,20 @@ def _settle(
         if isinstance(decision, GiveUp):
             return _give_up(agent, decision, now)
     except Vanished:
-        return _missing(agent, claim, now)
+        return _missing(agent, claim, now, uploaded=isinstance(decision, Prove))
     except OSError as error:
         verdict = decision.reason if isinstance(decision, GiveUp) else None
+        before = queries.attempts_with(claim.id, "cannot_move")
+        seconds = min(MOVE_AGAIN * 2.0 ** min(before, 10), MOVE_AGAIN_AT_MOST)
         given_up = f"it was given up ({verdict.message}), and " if verdict else ""
         reason = Reason(
             INTERRUPTED,
             "cannot_move",
             f"{given_up}the file cannot leave processing ({error.strerror}): the move is tried "
-            "again soon",
+            f"again in {seconds:.0f} s",
         )
         # What is proven needs no second upload, only the move.
         proof = _proof(decision) if isinstance(decision, Prove) else None
-        before = queries.attempts_with(claim.id, reason.code)
-        seconds = min(MOVE_AGAIN * 2.0 ** min(before, 10), MOVE_AGAIN_AT_MOST)
         records.release(claim, reason, now, seconds, proof, verdict)
         return _Line(ERROR, "cannot move", claim, {"error": reason.code, "reason": reason.message})
     if isinstance(decision, Missing):
@@ -171,7 +171,7 @@ def _try_again(agent: Agent, decision: TryAgain, schedule: Schedule, now: dateti
     return _Line(WARNING, "retry", claim, facts)
 
 
-def _missing(agent: Agent, claim: Claimed, now: datetime) -> _Line:
+def _missing(agent: Agent, claim: Claimed, now: datetime, *, uploaded: bool = False) -> _Line:
     """The file left processing without its row: by a worker that died, or by somebody's hand."""
     if not agent.at_home() or agent.spool.identify(claim.path) == claim.identity:
         records.release(claim, _AWAY, now, MOVE_AGAIN)
@@ -179,8 +179,9 @@ def _missing(agent: Agent, claim: Claimed, now: datetime) -> _Line:
     agent.spool.prune(claim.path)
     found = lies_in(agent.spool, claim)
     if found is None:
-        records.gone(claim, now)
-        reason = records.VANISHED
+        known = uploaded or claim.proof is not None
+        reason = records.TAKEN if known else records.VANISHED
+        records.gone(claim, now, reason)
         facts = {"from_": PROCESSING, "to": FAILED}
         facts |= {"error": reason.code, "reason": reason.message}
         return _Line(ERROR, "failed", claim, facts)

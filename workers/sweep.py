@@ -72,6 +72,13 @@ def _take_over(agent: Agent, claim: Claimed, schedule: settle.Schedule) -> None:
     if identity is None or identity[:2] != claim.identity[:2]:
         settle.settle(agent, [Missing(claim)], _never)
         return
+    if _only_to_move(agent, claim):
+        # Nothing was sent: neither is the file poisonous, nor does its verdict or proof end.
+        now = agent.now()
+        reason = records.DIED_MOVING
+        if records.release(claim, reason, now, proof=claim.proof, verdict=claim.verdict):
+            _tell_lost(claim, reason, 0.0)
+        return
     settings = agent.settings
     pays = claim.company == 1
     if pays and claim.retry_count >= settings.retry_max:
@@ -90,6 +97,17 @@ def _take_over(agent: Agent, claim: Claimed, schedule: settle.Schedule) -> None:
     retries_left = max(0, settings.retry_max - claim.retry_count - pays)
     due = now + timedelta(seconds=seconds)
     schedule(claim.id, claim.profile, claim.bucket, due, retries_left)
+    _tell_lost(claim, records.WORKER_DIED, seconds)
+
+
+def _only_to_move(agent: Agent, claim: Claimed) -> bool:
+    """Whether this attempt had no more to do than to move its file."""
+    proof = claim.proof
+    proven = proof is not None and agent.spool.changed_ns(claim.path) == proof.changed_ns
+    return proven or claim.verdict is not None
+
+
+def _tell_lost(claim: Claimed, reason: Reason, seconds: float) -> None:
     log.event(
         logger,
         WARNING,
@@ -100,8 +118,8 @@ def _take_over(agent: Agent, claim: Claimed, schedule: settle.Schedule) -> None:
         key=claim.key,
         attempt=claim.retry_count,
         delay=round(seconds, 3),
-        error=records.WORKER_DIED.code,
-        reason=records.WORKER_DIED.message,
+        error=reason.code,
+        reason=reason.message,
     )
 
 

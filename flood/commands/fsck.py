@@ -1,7 +1,6 @@
 """flood-fsck: compares directories, records, queue of a spool."""
 
 import argparse
-import io
 import os
 import sys
 import time
@@ -18,7 +17,7 @@ from flood.fsck import Fsck
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from flood.tasks import enqueue, enqueue_ring
-from flood.terminal import Terminal
+from flood.terminal import Terminal, prepare
 from huey_config import huey
 
 _NAME: Final = "flood-fsck"
@@ -43,8 +42,7 @@ checked, or wrong usage or configuration; 130 interrupted."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run flood-fsck; return its exit status."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale
+    prepare()
     options, settings = config.load(_parser(), argv, os.environ)
     quiet_log = settings.origins["log_level"] == "default"
     log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
@@ -94,16 +92,20 @@ def _fsck(options: argparse.Namespace, settings: Settings, terminal: Terminal) -
     if not report.complete:
         status = EXIT_USAGE
     if options.json:
-        print(fsck_report.as_json(report, status))
+        for line in fsck_report.as_json(report, status).splitlines():
+            terminal.show(line)
     else:
-        _show(fsck_report.lines(report, everything=options.all))
+        _show(fsck_report.lines(report, everything=options.all), terminal)
+    if terminal.unheard is not None:
+        terminal.problem(f"cannot write to stdout: {terminal.unheard.strerror}")
+        return EXIT_USAGE
     return status
 
 
-def _show(lines: Iterable[fsck_report.Line]) -> None:
+def _show(lines: Iterable[fsck_report.Line], terminal: Terminal) -> None:
     if not sys.stdout.isatty():
         for line in lines:
-            print(fsck_report.plain(line))
+            terminal.show(fsck_report.plain(line))
         return
     from rich.console import Console
 

@@ -1,7 +1,6 @@
 """flood-put: copies files into the spool."""
 
 import argparse
-import io
 import os
 import select
 import sys
@@ -30,8 +29,7 @@ from flood.room import check_room
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TRY_AGAIN
 from flood.stop import Stop
-from flood.terminal import Terminal
-from flood.text import printable
+from flood.terminal import Terminal, prepare
 
 _NAME: Final = "flood-put"
 _DESCRIPTION: Final = """\
@@ -73,8 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop = Stop()
     stop.install()
     models.be_brief_when(stop.is_set)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale
+    prepare()
     parser = _parser()
     options, settings = config.load(parser, argv, os.environ)
     if len(options.names) < 2:
@@ -139,8 +136,10 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
         terminal.problem(text)
     if options.dry_run:
         for source in plan.sources:
-            sys.stdout.write(f"{printable(f'{source.path} -> {target.uri(source.key)}')}\n")
-        return EXIT_FAILED if plan.problems else EXIT_OK
+            terminal.show(f"{source.path} -> {target.uri(source.key)}")
+        if terminal.unheard is not None:
+            terminal.problem(f"cannot write to stdout: {terminal.unheard.strerror}")
+        return EXIT_FAILED if plan.problems or terminal.unheard else EXIT_OK
     named = None if settings.origins["database"] == "default" else settings.database
     rows = _rows(spool, named, target, options.wait, terminal)
     delivered = Delivered()

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import resource
+import shlex
 import signal
 import socket
 import sqlite3
@@ -405,6 +406,48 @@ def test_wrong_destinations(place: Place, uri: str | bytes, words: str) -> None:
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+    assert place.untouched()
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        (">/dev/full", 0),
+        (">&-", 0),
+        ("2>&-", 0),
+        (">&- 2>&- <&-", 0),
+        ("| true; exit ${PIPESTATUS[0]}", 0),
+        ("--dry-run >/dev/full", 1),
+        ("--dry-run | true; exit ${PIPESTATUS[0]}", 0),
+    ],
+)
+def test_files_are_delivered_though_nobody_listens(place: Place, ending: str, status: int) -> None:
+    place.write("f")
+    put = shlex.join(map(os.fsdecode, place.command("f", "s3://p/box/")))
+
+    done = subprocess.run(
+        ["bash", "-c", f"{put} {ending}"],
+        cwd=place.home,
+        env=place.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    assert place.files() == ({} if "--dry-run" in ending else {"p/box/f": b"data"})
+
+
+@pytest.mark.parametrize("name", ["f", "file"])
+def test_one_source_twice(place: Place, name: str) -> None:
+    place.write(name)
+
+    done = place.put(name, name, "s3://p/box/x/")
+
+    assert done.returncode == 2
+    assert f"{name} and {name} would both become s3://p/box/x/{name}" in done.stderr
     assert place.untouched()
 
 

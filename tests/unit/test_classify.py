@@ -173,6 +173,7 @@ def test_bare_errors_of_the_system(number: int) -> None:
         (ZeroDivisionError("a mistake in flood"), TRANSIENT, "unexpected"),
         (answer("", 401), PERMANENT, "http_401"),
         (answer("no such code!", 400), PERMANENT, "http_400"),
+        (answer("", 407), PERMANENT, "proxy_denied"),
         (answer("X" * 100, 500), TRANSIENT, "http_500"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else value,

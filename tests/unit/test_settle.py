@@ -268,6 +268,59 @@ def test_a_file_that_was_given_up_waits_for_its_move_only(house: House) -> None:
     assert [each["kind"] for each in house.attempts(claim.id)] == ["interrupted", "permanent"]
 
 
+@pytest.mark.parametrize("how", ["prove", "give up"])
+def test_a_worker_that_dies_before_the_second_move_changes_no_verdict(
+    house: House, how: str
+) -> None:
+    [claim] = claimed(house, "key")
+    with proven(house, claim) as prove:
+        decision: Decision = prove if how == "prove" else GiveUp(claim, REFUSED)
+        house.settle(decision, agent=house.agent(spool=Full(house.spool.root)))
+    house.clock.advance(MOVE_AGAIN)
+    [second] = house.claim()  # and dies
+    house.sweep()
+    [third] = house.claim()
+    assert (third.verdict, third.proof) == (second.verdict, second.proof)
+    assert (third.retry_count, third.alone) == (0, False)
+    lost = house.attempts(claim.id)[-1]
+    assert (lost["kind"], lost["error_code"]) == ("interrupted", "worker_died")
+
+
+def test_a_file_that_was_sent_again_is_no_mere_move(house: House) -> None:
+    [claim] = claimed(house, "key")
+    with proven(house, claim) as prove:
+        house.settle(prove, agent=house.agent(spool=Full(house.spool.root)))
+    os.chmod(house.spool.absolute(claim.path), 0o600)  # what the store has may be something else
+    house.clock.advance(MOVE_AGAIN)
+    assert len(house.claim()) == 1
+    house.sweep()
+    assert [one["kind"] for one in house.attempts(claim.id)] == ["interrupted", "lost"]
+
+
+def test_a_file_that_is_taken_once_it_is_uploaded_was_uploaded(house: House) -> None:
+    [claim] = claimed(house, "key")
+    with proven(house, claim) as prove:
+        os.unlink(house.spool.absolute(claim.path))
+        house.settle(prove)
+    row = house.row(claim.id)
+    assert (row["current_state"], row["error_code"]) == ("failed", "vanished")
+    assert "the object is in the bucket" in row["error_message"]
+
+
+def test_what_stands_in_the_way_is_named(house: House) -> None:
+    [claim] = claimed(house, "key")
+    place = house.spool.absolute("completed/p/b")
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    os.close(os.open(place, os.O_CREAT))
+    with proven(house, claim) as prove:
+        house.settle(prove)
+    [told] = house.attempts(claim.id)
+    assert (
+        "(completed/p/b is no directory): the move is tried again in 60 s"
+        in (told["error_message"])
+    )
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_content_that_changes_with_its_times_put_back_is_noticed(house: House, when: str) -> None:
     """Between the end of the transfer and the settlement, or the move that comes later."""
