@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Final
@@ -94,10 +94,14 @@ class Curl:
         transfers.
         """
         watch = Watch(hooks.stopping, self._clock)
-        with (
-            self._borrowed() as connections,
-            closing(_Work(self._store, connections)) as work,
-        ):
+        with ExitStack() as stack:
+            try:
+                connections = stack.enter_context(self._borrowed())
+            except (OSError, MemoryError) as scarcity:
+                for upload in uploads:
+                    yield upload, scarcity
+                return
+            work = stack.enter_context(closing(_Work(self._store, connections)))
             for upload in uploads:
                 refusal = self._boto3.refusal(upload, hooks, watch)
                 if refusal is not None:

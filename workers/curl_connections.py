@@ -1,13 +1,17 @@
 """Runs HTTP exchanges side by side over connections that stay open."""
 
+import os
 import select
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import pycurl
 
+from workers.classify_rule import SCARCE_ERRNOS
 from workers.curl_errors import failure
 from workers.curl_exchange import Exchange
 from workers.curl_payload import Stream
@@ -35,6 +39,8 @@ class _Running:
     kind: str
     moved: int
     since: float
+    #: Why there was no socket for it.
+    scarce: OSError | None = None
 
 
 class Connections:
@@ -43,7 +49,8 @@ class Connections:
     `configure` sets on each new easy handle what all requests have in common. At most `most`
     exchanges run at once, each on a connection of its own; those of earlier exchanges are used
     again. A body of which no byte is taken for `send_timeout` seconds, and an answer of which
-    none comes for `read_timeout`, end their exchange.
+    none comes for `read_timeout`, end their exchange. Making it raises OSError or MemoryError where
+    this machine has no descriptor or memory left.
     """
 
     def __init__(
@@ -65,7 +72,11 @@ class Connections:
         self._due: float | None = None
         self._sockets: set[int] = set()
         self._epoll = select.epoll()
-        self._multi: Any = pycurl.CurlMulti()
+        try:
+            self._multi: Any = pycurl.CurlMulti()
+        except pycurl.error as error:
+            self._epoll.close()
+            raise MemoryError(str(error)) from error
         self._multi.setopt(pycurl.M_PIPELINING, 0)
         self._multi.setopt(pycurl.M_MAXCONNECTS, most)
         self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, most)
@@ -134,6 +145,7 @@ class Connections:
     def _make(self, kind: str) -> Any:
         handle = pycurl.Curl()
         self._configure(handle)
+        handle.setopt(pycurl.OPENSOCKETFUNCTION, partial(self._open_socket, handle))
         if kind == "head":
             handle.setopt(pycurl.NOBODY, 1)
         elif kind == "stream":
@@ -143,6 +155,18 @@ class Connections:
             handle.setopt(pycurl.POST, 1)
             handle.setopt(pycurl.CUSTOMREQUEST, "PUT")
         return handle
+
+    def _open_socket(self, handle: Any, _purpose: int, address: Any) -> Any:
+        """Open a socket; libcurl itself does not tell why it could not."""
+        family, kind, protocol, _ = address
+        try:
+            opened = socket.socket(family, kind, protocol)
+            os.close(os.dup(opened.fileno()))  # pycurl takes a second one
+        except OSError as error:
+            if error.errno in SCARCE_ERRNOS:
+                self._running[handle].scarce = error
+            return pycurl.SOCKET_BAD
+        return opened
 
     def _poll(self, seconds: float) -> list[tuple[int, int]]:
         if self._due is not None:
@@ -180,9 +204,12 @@ class Connections:
                 ended.append(exchange)
                 self._release(handle)
             for handle, code, words in broken:
-                exchange = self._running[handle].exchange
+                running = self._running[handle]
+                exchange = running.exchange
                 if exchange.failure is None:
-                    exchange.failure = failure(handle, code, words, exchange.host, exchange.proxy)
+                    exchange.failure = running.scarce or failure(
+                        handle, code, words, exchange.host, exchange.proxy
+                    )
                 ended.append(exchange)
                 self._release(handle)
         return ended

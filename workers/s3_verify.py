@@ -3,6 +3,7 @@
 from typing import Any
 
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from flood.providers import Provider
 from workers.transfer import Receipt, Upload
@@ -22,7 +23,8 @@ def confirm(client: Any, provider: Provider, upload: Upload, sent: Sent) -> Rece
     """Ask HEAD for the object; return the receipt.
 
     Raises ContradictedByHead if the store shows another size or digest, or no object even when
-    asked twice. A store or an access key that does not allow HEAD is no failure.
+    asked twice; ResponseParserError if its answer makes no sense. A store or an access key that
+    does not allow HEAD is no failure.
     """
     check_put(provider, sent)
     question = {"Bucket": upload.bucket, "Key": upload.key}
@@ -40,6 +42,9 @@ def confirm(client: Any, provider: Provider, upload: Upload, sent: Sent) -> Rece
                 raise
             if last:
                 raise missing() from None
+        except ValueError as error:
+            # botocore takes whatever the store says for the size's digits.
+            raise ResponseParserError(f"HeadObject: {error}") from error
         else:
             shown = Shown(
                 head.get("ContentLength"), bare(head.get("ETag")), head.get("ChecksumCRC32")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from flood.states import PERMANENT, TRANSIENT
 from tests.faults import Answer, Raw, Request, Stall, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
+from tests.spooling import in_child
 from tests.uploading import LARGE, MIB, Open, Record, curl_uploader, profile, send, transferred
 from workers.classify import classify
 from workers.curl_errors import NOT_CONNECTED, REASONS
@@ -50,6 +52,27 @@ def sink() -> Iterator[FaultProxy]:
 
 def files(bucket: str, descriptor: int, count: int, size: int = 4) -> list[Upload]:
     return [Upload(n, bucket, f"key-{n}", descriptor, size) for n in range(count)]
+
+
+@pytest.mark.parametrize("spare", [0, 3, 5])
+def test_a_lack_of_sockets_is_this_machines(sink: FaultProxy, spare: int) -> None:
+    """libcurl says no more than that it could not connect."""
+
+    def limited() -> None:
+        with closing(curl_uploader(profile(sink.url))) as uploader:
+            uploads, hooks = files("bucket", os.memfd_create("file"), 40, 0), Record().hooks()
+            list(transferred(uploader, uploads[:1], hooks))  # whatever is set up once
+            uploader.close()
+            used = len(os.listdir("/proc/self/fd"))
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, hard))
+            outcomes = [outcome for _, outcome in transferred(uploader, uploads, hooks)]
+            failed = [one for one in outcomes if not isinstance(one, Receipt)]
+            assert len(outcomes) == 40
+            assert failed
+            assert {classify(one).code for one in failed} == {"local_resources"}
+
+    assert in_child(limited) == 0
 
 
 # --- signatures --------------------------------------------------------------------------------

@@ -54,6 +54,17 @@ def test_another_size_contradicts(put: Send, proxy: FaultProxy, data: bytes) -> 
     assert classify(result).kind == TRANSIENT
 
 
+@pytest.mark.parametrize("size", ["abc", "6, 6", "+10", "99999999999999999999999"])
+def test_a_size_that_is_no_size_is_a_bad_answer(put: Send, proxy: FaultProxy, size: str) -> None:
+    proxy.inject(Alter({"Content-Length": size}), "HEAD", times=None)
+    result = put()
+    if isinstance(result, Receipt):
+        assert size == "+10" or result.unverified is not None
+    else:
+        assert isinstance(result, Exception)
+        assert classify(result).code in ("bad_response", "contradicted_by_head")
+
+
 def test_no_object_is_asked_for_again(put: Send, proxy: FaultProxy) -> None:
     proxy.inject(Answer(404), "HEAD")
     assert isinstance(put(), Receipt)
