@@ -166,7 +166,7 @@ class Connections:
             if error.errno in SCARCE_ERRNOS:
                 self._running[handle].scarce = error
             return pycurl.SOCKET_BAD
-        return opened
+        return _Lent(opened)
 
     def _poll(self, seconds: float) -> list[tuple[int, int]]:
         if self._due is not None:
@@ -250,6 +250,19 @@ class Connections:
                 self._release(handle)
                 ended.append(exchange)
         return ended
+
+
+class _Lent:
+    """A socket of which pycurl takes a duplicate, then lets go without a close."""
+
+    def __init__(self, opened: socket.socket) -> None:
+        self._opened = opened
+
+    def fileno(self) -> int:
+        return self._opened.fileno()
+
+    def __del__(self) -> None:
+        self._opened.close()
 
 
 def _nothing(_count: int) -> bytes:
