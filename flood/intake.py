@@ -167,7 +167,13 @@ class Intake:
         """Rows for files in processing, tasks for the rows; inside a transaction. `changed` has
         the change times of those whose row may have run ahead."""
         now = self._now()
-        ids = [self._back(arrival, changed.get(arrival.path), now) for arrival in moved]
+        known = queries.with_history(
+            [_name(arrival) for arrival in moved if changed.get(arrival.path) is not None]
+        )
+        ids = [
+            self._back(arrival, changed.get(arrival.path), now) if _name(arrival) in known else None
+            for arrival in moved
+        ]
         fresh = records.admit(
             [arrival for arrival, back in zip(moved, ids, strict=True) if back is None], now
         )
@@ -263,6 +269,10 @@ class Intake:
                 found.append(Found(path, identity, 0))
         self.take_up(found, INCOMING)
         self.stranded.clear()
+
+
+def _name(arrival: Arrival) -> tuple[str, str, str]:
+    return arrival.profile, arrival.bucket, arrival.key
 
 
 def _same_file(recorded: Identity, found: Identity | None) -> bool:

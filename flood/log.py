@@ -59,6 +59,9 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
     lines, two for each task, appear with level debug. The handler that huey_consumer gave to
     huey's logger goes. Calling it again replaces what it did before.
     """
+    # Nobody prints what these would look up for each line ("Optimization" in Python's guide to
+    # logging).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     for old in [entry for entry in root.handlers if isinstance(entry, _Stream)]:
         root.removeHandler(old)

@@ -36,6 +36,26 @@ def settled(profile: str, bucket: str, key: str, identity: Identity, since: date
     return row if row and row.identity == identity else None
 
 
+def with_history(keys: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+    """Those of these keys, each with its profile and bucket, that have a record in completed or
+    failed."""
+    found: set[tuple[str, str, str]] = set()
+    for part, _ in chunks(keys, of=3):
+        values = ",".join(["(?, ?, ?)"] * len(part))
+        for row in models.execute(
+            # A join, as for a row value in a list SQLite reads the whole index; CROSS keeps it in
+            # this order (sqlite.org/optoverview.html).
+            f"WITH asked (p, b, k) AS (VALUES {values}) "
+            "SELECT profile, bucket, filepath FROM asked CROSS JOIN file_records "
+            "ON profile = p AND bucket = b AND filepath = k "
+            "WHERE current_state IN ('completed', 'failed')",
+            tuple(name_value(name) for key in part for name in key),
+        ).fetchall():
+            profile, bucket, key = (name_from(value) for value in row)
+            found.add((profile, bucket, key))
+    return found
+
+
 def unclaimed(states: Sequence[str], after: int, limit: int) -> list[Row]:
     """Rows in these states that nobody works on, with an id above `after`, by id: a page."""
     marks = ",".join("?" * len(states))

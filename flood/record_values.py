@@ -133,8 +133,10 @@ def claimed_from(columns: Sequence[Any]) -> Claimed:
     )
 
 
-def chunks(values: Sequence[Any]) -> Iterator[tuple[Sequence[Any], str]]:
-    """Parts of `values` that fit one statement, each with its question marks."""
-    for start in range(0, len(values), _CHUNK):
-        part = values[start : start + _CHUNK]
+def chunks(values: Sequence[Any], of: int = 1) -> Iterator[tuple[Sequence[Any], str]]:
+    """Parts of `values`, each value of so many variables, that fit one statement, with a question
+    mark for each value."""
+    step = _CHUNK // of
+    for start in range(0, len(values), step):
+        part = values[start : start + step]
         yield part, ",".join("?" * len(part))

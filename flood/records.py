@@ -4,19 +4,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from flood import claims, models
+from flood import claims, models, queries
 from flood.claims import MINE
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.identity import Identity
 from flood.record_values import (
-    ROW_COLUMNS,
     Arrival,
     Claimed,
     Proof,
     Reason,
     Row,
     chunks,
-    row_from,
 )
 from flood.states import (
     COMPLETED,
@@ -109,11 +107,20 @@ def admit(arrivals: Sequence[Arrival], now: datetime) -> list[int]:
     keeps it."""
     with models.write():
         waiting = _arriving(arrivals)
-        return [_admit(arrival, waiting, now) for arrival in arrivals]
+        occupants = queries.at_paths([arrival.path for arrival in arrivals], PROCESSING)
+        ids = [_known(arrival, occupants.get(arrival.path), waiting, now) for arrival in arrivals]
+        fresh = [one for one, known in zip(arrivals, ids, strict=True) if known is None]
+        inserted = iter(_insert_all(fresh, PROCESSING, now, now))
+        return [next(inserted) if known is None else known for known in ids]
 
 
-def _admit(arrival: Arrival, waiting: Mapping[tuple[Any, ...], int], now: datetime) -> int:
-    occupant = _in_processing(arrival)
+def _known(
+    arrival: Arrival,
+    occupant: Row | None,
+    waiting: Mapping[tuple[Any, ...], int],
+    now: datetime,
+) -> int | None:
+    """The record that this file in processing has already, or that it adopts."""
     if occupant is not None:
         if occupant.identity == arrival.identity:
             return occupant.id
@@ -122,7 +129,7 @@ def _admit(arrival: Arrival, waiting: Mapping[tuple[Any, ...], int], now: dateti
         vanish(occupant.id, now)
     adopted = waiting.get((arrival.profile, arrival.bucket, arrival.key, arrival.identity))
     if adopted is None:
-        return _insert(arrival, PROCESSING, now, now)
+        return None
     _change(
         adopted,
         (INCOMING_TMP, INCOMING),
@@ -448,24 +455,44 @@ def _insert(
     now: datetime,
     more: Mapping[str, Any] | None = None,
 ) -> int:
-    values = {
-        "profile": name_value(arrival.profile),
-        "bucket": name_value(arrival.bucket),
-        "filepath": name_value(arrival.key),
-        "file_creation_date": utc_text(arrival.created),
-        "current_state": state,
-        "last_updated": utc_text(now),
-        **_identity(arrival.identity),
-        "spool_path": name_value(arrival.path),
-        "next_attempt_at": utc_text(due) if due else None,
-        "created_at": utc_text(now),
-        **(more or {}),
-    }
-    marks = ", ".join("?" * len(values))
-    cursor = models.execute(
-        f"INSERT INTO file_records ({', '.join(values)}) VALUES ({marks})", tuple(values.values())
+    return _insert_all([arrival], state, due, now, more)[0]
+
+
+def _insert_all(
+    arrivals: Sequence[Arrival],
+    state: str,
+    due: datetime | None,
+    now: datetime,
+    more: Mapping[str, Any] | None = None,
+) -> list[int]:
+    if not arrivals:
+        return []
+    at, due_at = utc_text(now), utc_text(due) if due else None
+    rows = [
+        {
+            "profile": name_value(arrival.profile),
+            "bucket": name_value(arrival.bucket),
+            "filepath": name_value(arrival.key),
+            "file_creation_date": utc_text(arrival.created),
+            "current_state": state,
+            "last_updated": at,
+            **_identity(arrival.identity),
+            "spool_path": name_value(arrival.path),
+            "next_attempt_at": due_at,
+            "created_at": at,
+            **(more or {}),
+        }
+        for arrival in arrivals
+    ]
+    columns = rows[0]
+    models.execute_many(
+        f"INSERT INTO file_records ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+        [tuple(row.values()) for row in rows],
     )
-    return int(cursor.lastrowid)
+    # Nobody else inserts within this transaction, and AUTOINCREMENT counts up by one
+    # (sqlite.org/autoinc.html).
+    last = int(models.execute("SELECT last_insert_rowid()").fetchone()[0])
+    return list(range(last - len(rows) + 1, last + 1))
 
 
 def _arriving(arrivals: Sequence[Arrival]) -> dict[tuple[Any, ...], int]:
@@ -481,12 +508,3 @@ def _arriving(arrivals: Sequence[Arrival]) -> dict[tuple[Any, ...], int]:
             profile, bucket, key = (name_from(value) for value in row[1:4])
             waiting[profile, bucket, key, Identity(*row[4:8])] = row[0]
     return waiting
-
-
-def _in_processing(arrival: Arrival) -> Row | None:
-    columns = models.execute(
-        f"SELECT {ROW_COLUMNS} FROM file_records WHERE profile = ? AND bucket = ? "
-        "AND filepath = ? AND current_state = 'processing'",
-        (name_value(arrival.profile), name_value(arrival.bucket), name_value(arrival.key)),
-    ).fetchone()
-    return row_from(columns) if columns else None

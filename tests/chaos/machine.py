@@ -205,6 +205,11 @@ class Machine:
         pid, locks, claimed = stopped
         # It may send them once more when it goes on. No store keeps the order of versions then.
         reserved = [place for place in claimed if self._ledger.take(*place)]
+        if reserved != claimed:
+            # Somebody is about to deliver the next version.
+            self._give_back(reserved)
+            _send(pid, signal.SIGCONT)
+            return None
         for path in locks:
             with suppress(FileNotFoundError):
                 os.unlink(path)
