@@ -25,6 +25,8 @@ _MOST: Final = {"descriptors": 400, "threads": 120, "sockets": 150, "kilobytes":
 
 
 class Sample(NamedTuple):
+    """What a process held at one moment."""
+
     descriptors: int
     threads: int
     sockets: int
@@ -47,7 +49,7 @@ class Samples:
             for number, pid in enumerate([process.pid, *member.children()]):
                 with suppress(OSError, ValueError, KeyError):  # it is gone, or a zombie
                     name = f"{member.name} child" if number else member.name
-                    sample = _look(pid)
+                    sample = look(pid)
                     self.lives[name, pid].append(sample)
                     self.command_lines.add(Path(f"/proc/{pid}/cmdline").read_bytes())
 
@@ -70,7 +72,8 @@ class Samples:
                     )
 
 
-def _look(pid: int) -> Sample:
+def look(pid: int) -> Sample:
+    """What a process holds now."""
     links = []
     for number in os.listdir(f"/proc/{pid}/fd"):
         with suppress(OSError):

@@ -1,7 +1,10 @@
 """Each invariant finds what violates it, in spools that are made up."""
 
 import hashlib
+import os
+import socket
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests import invariants
+from tests.chaos.samples import Sample, Samples, look
 from tests.evidence import Evidence, File, Input, Row
 from tests.invariants import Backoff, Violation
 
@@ -265,3 +269,49 @@ def test_a_vanished_row_of_what_somebody_took_away() -> None:
     found.rows = [row(**VANISHED)]
     taken_away(found)
     assert list(invariants.vanished_rows_have_a_cause(found)) == []
+
+
+# --- what processes hold -------------------------------------------------------------------------
+
+
+def samples_of(*values: Sample) -> Samples:
+    samples = Samples()
+    samples.lives["consumer", 1] = list(values)
+    return samples
+
+
+STEADY = Sample(descriptors=40, threads=9, sockets=12, kilobytes=60 * 1024)
+
+
+@pytest.mark.parametrize("kind", Sample._fields)
+def test_what_a_process_holds_may_not_grow(kind: str) -> None:
+    for step in (0.0, 0.01, 8.0):
+        life = [
+            STEADY._replace(**{kind: int(getattr(STEADY, kind) * (1 + step * n / 90))})
+            for n in range(90)
+        ]
+        found = list(samples_of(*life).growth())
+        assert {one.invariant for one in found} == ({"nothing_grows"} if step == 8.0 else set())
+        assert all(kind in one.words for one in found)
+
+
+@pytest.mark.parametrize("kind", Sample._fields)
+def test_nothing_may_be_held_without_measure(kind: str) -> None:
+    """Not even for a moment, by a process that does not live long."""
+    peak = STEADY._replace(**{kind: getattr(STEADY, kind) * 1000})
+    [found] = samples_of(STEADY, peak, STEADY).growth()
+    assert (found.invariant, kind in found.words) == ("nothing_grows", True)
+
+
+def test_what_is_under_way_comes_and_goes() -> None:
+    busy = STEADY._replace(descriptors=140, sockets=60)
+    assert list(samples_of(*[STEADY, busy] * 60).growth()) == []
+
+
+def test_a_process_is_looked_at() -> None:
+    before = look(os.getpid())
+    with closing(socket.socket()), closing(socket.socket()), open(os.devnull, "rb"):
+        held = look(os.getpid())
+    assert (held.descriptors, held.sockets) == (before.descriptors + 3, before.sockets + 2)
+    assert held.threads >= 1
+    assert held.kilobytes > 1024
