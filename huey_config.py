@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
+from functools import partial
 from logging import ERROR, INFO, getLogger
 from typing import Any, Final, TypeVar
 
@@ -34,7 +35,8 @@ LISTEN: Final = 0.5
 #: less than the ten that container runtimes give a process before they kill it.
 INTERRUPT_GRACE: Final = 8.0
 
-#: Set by flood-watch for the consumers that it starts: they end when it does.
+#: Set by flood-watch for the consumers that it starts: they end when it does, and have no settings
+#: but the ones that it hands them.
 PARENT_VARIABLE: Final = "FLOOD_PARENT_PID"
 
 #: What SQLite says of tables that are gone, or not huey's.
@@ -251,26 +253,24 @@ class FloodHuey(Huey):
         """
         _end_with_parent(environ)
         syscalls.raise_descriptor_limit()
-        self.settings = config.from_environment(environ)
+        self.settings = config.from_environment(environ, files=PARENT_VARIABLE not in environ)
         log.configure(self.settings.log_level, self.settings.log_format)
         startup.announce(self.settings)
         self.credentials = startup.read_credentials(self.settings, environ)
         models.be_brief_when(self.stopping)
-        schema.migrate(self.settings.database, create=False)
+        spool, database = Spool(self.settings.server_directory), self.settings.database
+        compare = partial(binding.compare, spool.root, database, create=False)
+        schema.migrate(database, create=False, check=compare)
         try:
-            self.spool_id = binding.bind(
-                Spool(self.settings.server_directory),
-                self.settings.database,
-                create=False,
-                now=datetime.now(timezone.utc),
-            )
+            now = datetime.now(timezone.utc)
+            self.spool_id = binding.bind(spool, database, create=False, now=now)
             self._announce_itself()
             self.storage.initialize_schema()
             queries.ask_for_sweep()
         except (models.DatabaseError, OSError) as error:
             kind = NoRoomError if models.no_room(error) else SpoolError
             raise kind(
-                f"cannot write to the database {self.settings.database}: {models.explain(error)}"
+                f"cannot write to the database {database}: {models.explain(error)}"
             ) from error
         finally:
             models.close()
@@ -281,7 +281,14 @@ class FloodHuey(Huey):
         """Hold the consumers' lock until this process ends, with all that it forks."""
         # Where the database is made anew, whoever still had the old one open would write to that.
         alive = FileLock(Spool(self.settings.server_directory).absolute(CONSUMERS_LOCK))
-        if not alive.patiently(alive.try_shared):
+        try:
+            free = alive.patiently(alive.try_shared)
+        except OSError as error:
+            kind = NoRoomError if models.no_room(error) else SpoolError
+            advice = "; give this user write access to it"
+            told = f"{error.strerror}{advice if isinstance(error, PermissionError) else ''}"
+            raise kind(f"cannot lock {alive.path}: {told}") from error
+        if not free:
             raise SpoolLockedError(
                 f"flood-fsck repairs {self.settings.server_directory}: start this again afterwards"
             )

@@ -32,7 +32,28 @@ def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
     With `create` (flood-watch) two new sides get an id, and a new database gets that of its spool,
     whose own was lost. The models must be bound to `database`.
     """
-    server_directory = spool.root
+    card, recorded = compare(spool.root, database, create=create)
+    spool_id = recorded or (card["id"] if card else uuid.uuid4().hex)
+    # The spool's side first: should this process die in between, the next start completes it.
+    if create and (card is None or card["database"] != database):
+        spool.keep(CARD, json.dumps({"id": spool_id, "database": database}) + "\n")
+    if recorded is None:
+        with models.write():
+            models.execute(
+                "INSERT INTO spool (id, spool_id, created_at) VALUES (1, ?, ?) "
+                "ON CONFLICT (id) DO NOTHING",
+                (spool_id, utc_text(now)),
+            )
+    spool.expect(spool_id)
+    models.expect(spool_id)
+    return spool_id
+
+
+def compare(
+    server_directory: str, database: str, *, create: bool
+) -> tuple[dict[str, str] | None, str | None]:
+    """Return the spool's card, the id that the database has; raise SpoolError as `bind` does, but
+    write nothing. The models must be bound to `database`, which must have its tables."""
     card = _read(server_directory)
     recorded = bound_to()
     if card is None and recorded is None and not create:
@@ -51,28 +72,17 @@ def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
         )
     if card is not None and recorded is not None and card["id"] != recorded:
         raise SpoolError(
-            f"the spool {server_directory} does not belong to the database {database}: "
-            f"it was set up with {card['database']}; correct --server-directory or --database"
+            f"the spool {server_directory} does not belong to the database {database}: one of "
+            f"both was replaced, or restored from elsewhere. The spool's id is {card['id']} (it "
+            f"was set up with {card['database']}), the database's is {recorded}: put the right "
+            "one back, or correct --server-directory or --database"
         )
     if recorded is None and not create:
         raise SpoolError(
             f"the database {database} is empty, it belongs to no spool yet: start flood-watch first"
         )
     check(server_directory, database)
-    spool_id = recorded or (card["id"] if card else uuid.uuid4().hex)
-    # The spool's side first: should this process die in between, the next start completes it.
-    if create and (card is None or card["database"] != database):
-        spool.keep(CARD, json.dumps({"id": spool_id, "database": database}) + "\n")
-    if recorded is None:
-        with models.write():
-            models.execute(
-                "INSERT INTO spool (id, spool_id, created_at) VALUES (1, ?, ?) "
-                "ON CONFLICT (id) DO NOTHING",
-                (spool_id, utc_text(now)),
-            )
-    spool.expect(spool_id)
-    models.expect(spool_id)
-    return spool_id
+    return card, recorded
 
 
 def bound_to() -> str | None:
@@ -108,11 +118,20 @@ def _read(server_directory: str) -> dict[str, str] | None:
     try:
         with open(path, encoding="utf-8") as file:
             card = json.load(file)
-        return {"id": str(card["id"]), "database": str(card["database"])}
+        known = {name: card[name] for name in ("id", "database")}
+        if not all(isinstance(value, str) and value for value in known.values()):
+            raise ValueError("its values are no text")
+        return known
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except PermissionError as error:
         raise SpoolError(
-            f"cannot read {path} ({error}): remove it and start flood-watch, "
-            "it writes a new one for the database that it is given"
+            f"cannot read {path}: {error.strerror}: give this user access to it"
+        ) from error
+    except OSError as error:
+        raise SpoolError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SpoolError(
+            f"cannot read {path}, it is damaged ({error}): remove it, then start flood-watch with "
+            "the spool's own database; it writes a new one, or says how to write it again"
         ) from error

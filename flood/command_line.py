@@ -35,6 +35,7 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
             option for option in OPTIONS.values() if not option.commands or prog in option.commands
         )
         self.problems: Final[list[str]] = []
+        self.reads_files = True
         #: The positional argument, if any, that also takes what stands behind later options.
         self.gathers: str | None = None
         # configargparse keeps this very list, so it can be filled when the environment, which has
@@ -64,6 +65,12 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
                 help=_help(option),
                 **_form(option),
             )
+
+    def read_no_files(self) -> None:
+        """Take settings from the command line or the environment, even if these name a file."""
+        self.reads_files = False
+        for action in self._actions:
+            action.is_config_file_arg = False
 
     def parse_args(self, *arguments: Any, **options: Any) -> Any:
         """As argparse's own, but options may stand between positional arguments."""

@@ -76,25 +76,29 @@ def load(
         parser.refuse(str(error))
 
 
-def from_environment(environ: Mapping[str, str]) -> Settings:
-    """Return the settings of a process that has no command line of flood's.
+def from_environment(environ: Mapping[str, str], *, files: bool = True) -> Settings:
+    """Return the settings of a process that has no command line of flood's; without `files` those
+    of `environment` in another process, whatever has become of its files since.
 
     Raises ConfigError, its message one line for each wrong setting.
     """
     parser = EmbeddedParser("flood", "Reads settings without a command line.")
+    if not files:
+        parser.read_no_files()
     return _load(parser, [], environ)[1]
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Return the FLOOD_* variables that give a child process exactly these settings."""
+    """Return the FLOOD_* variables that give a child process exactly these settings, if it reads
+    no files; those of settings that are not set are empty."""
     variables = {}
     for option in OPTIONS.values():
         value = getattr(settings, option.name)
         if option.repeatable:
             # A JSON list, as patterns may hold anything; the first takes flood's own back.
             variables[option.variable] = json.dumps(["!*", *value])
-        elif value is not None:
-            variables[option.variable] = option.kind.write(value)
+        else:
+            variables[option.variable] = "" if value is None else option.kind.write(value)
     return variables
 
 
@@ -118,7 +122,8 @@ def _load(
     problems = parser.problems
     problems.clear()
     # configargparse takes them for glob patterns.
-    parser.files[:] = map(glob.escape, existing(candidates(environ), problems))
+    found = existing(candidates(environ), problems) if parser.reads_files else ()
+    parser.files[:] = map(glob.escape, found)
     namespace = parser.parse_args(argv, env_vars=_variables(parser, environ))
     origins = _origins(parser, namespace)
     values: dict[str, Any] = {}

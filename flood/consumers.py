@@ -18,6 +18,14 @@ WORKERS: Final = 2
 STEADY: Final = 60.0
 _LONGEST_PAUSE: Final = 60.0
 
+#: What a child runs. Python has put the current directory first on the path, from where anybody's
+#: random.py would be run; huey would add it, and try again, if the import failed.
+_CODE: Final = """\
+import sys; sys.path[:] = filter(None, sys.path)
+import flood.tasks
+from huey.bin.huey_consumer import consumer_main; consumer_main()
+"""
+
 #: What is sent to end a consumer, with how long it has for it, in seconds. SIGTERM lets it end in
 #: order, in less than ten seconds; one that is just being imported it ends at once, where SIGINT
 #: would have it print a traceback.
@@ -42,9 +50,10 @@ class Consumers:
         self._environ = dict(environ)
         self._clock = clock
         self._children = [_Child(None, 0.0, 0.0) for _ in range(count)]
+        self._refused = False
 
     def start(self) -> None:
-        """Start every consumer."""
+        """Start every consumer; one that the system refuses is left to `tick`."""
         for child in self._children:
             self._start(child)
 
@@ -54,9 +63,7 @@ class Consumers:
         for child in self._children:
             if child.process is not None and child.process.poll() is not None:
                 lived = now - child.started
-                child.pause = (
-                    0.0 if lived >= STEADY else min(max(1.0, child.pause * 2), _LONGEST_PAUSE)
-                )
+                child.pause = 0.0 if lived >= STEADY else _longer(child.pause)
                 log.event(
                     logger,
                     WARNING,
@@ -90,15 +97,38 @@ class Consumers:
 
     def _start(self, child: _Child) -> None:
         command = [
-            *(sys.executable, "-m", "huey.bin.huey_consumer", "flood.tasks.huey"),
+            *(sys.executable, "-c", _CODE, "flood.tasks.huey"),
             *("--workers", str(WORKERS)),
         ]
-        # A session of its own, so that Ctrl-C reaches a consumer only through flood-watch.
-        child.process = subprocess.Popen(
-            command,
-            env={**self._environ, "FLOOD_PARENT_PID": str(os.getpid())},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        try:
+            # A session of its own, so that Ctrl-C reaches a consumer only through flood-watch.
+            child.process = subprocess.Popen(
+                command,
+                env={**self._environ, "FLOOD_PARENT_PID": str(os.getpid())},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            child.pause = _longer(child.pause)
+            child.started = self._clock() + child.pause
+            self._tell_refused(error)
+            return
+        self._refused = False
         child.started = self._clock()
         log.event(logger, INFO, "consumer started", pid=child.process.pid)
+
+    def _tell_refused(self, error: OSError) -> None:
+        """Say once that the system starts no process, as without memory or descriptors."""
+        if not self._refused:
+            self._refused = True
+            log.event(
+                logger,
+                WARNING,
+                "cannot start a consumer",
+                reason=error.strerror,
+                next="tried again, at growing intervals up to a minute",
+            )
+
+
+def _longer(pause: float) -> float:
+    return min(max(1.0, pause * 2), _LONGEST_PAUSE)

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from flood import binding, layout, models, records, schema, syscalls
@@ -112,7 +113,8 @@ class Mend:
     # --- the whole -------------------------------------------------------------------------------
 
     def _upgrade(self, findings: Sequence[Finding], mended: Mended) -> None:
-        schema.migrate(self._database, create=False)
+        compare = partial(binding.compare, self._spool.root, self._database, create=False)
+        schema.migrate(self._database, create=False, check=compare)
         mended.done += findings
 
     def _bind(self, findings: Sequence[Finding], mended: Mended) -> None:

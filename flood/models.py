@@ -37,6 +37,8 @@ _ADVICE: Final = {
     "begin like its own, and to its directory",
     "disk I/O error": "is its disk full, or broken?",
     "locked": "another program holds it; flood goes on as soon as it lets go",
+    "unable to open database file: Permission denied": "give this user access to the directory of "
+    "the database",
     "unable to open": "if the database was deleted, start flood-watch again: it makes a new one",
     "was replaced": "put the right one back, or start flood-watch again if it was deleted",
     "malformed": "restore the database, or have flood-fsck --repair make a new one",

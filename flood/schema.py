@@ -1,13 +1,17 @@
 """Brings a database to this program's schema."""
 
 import os
+import stat
 import sys
+from collections.abc import Callable
+from pathlib import PurePath
 from typing import Final
 
 from playhouse.migrations import Runner
 
 from flood import models
 from flood.errors import FloodError, NoRoomError, SpoolError, TryAgainError
+from flood.walk import kind_of
 from flood.writers import Locked, turn
 
 _HEADER: Final = b"SQLite format 3\0"  # sqlite.org/fileformat.html
@@ -17,26 +21,26 @@ _BROKEN: Final = ("malformed", "not a database", "file is encrypted", "corrupt")
 
 _MIGRATIONS: Final = os.path.join(os.path.dirname(__file__), "migrations")
 
+#: The steps that were applied, as playhouse.migrations keeps them. It is made before all others,
+#: which come into being together.
+_HISTORY: Final = "schema_migration"
 
-def migrate(path: str, *, create: bool) -> list[str]:
+
+def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: None) -> list[str]:
     """Bring the database at `path` to this program's schema; return the steps that were applied.
 
     With `create` a missing file is made, with mode 0600; without it that is a SpoolError, as is a
-    file of a newer flood or one that is no database.
+    file of a newer flood, another program's database, or what is none. `check` is called before
+    anything is written to a database that was set up before; it raises SpoolError if that is not
+    the right one.
     """
     directory = os.path.dirname(path)
     before = sys.exc_info()[1]
     try:
-        if not os.path.exists(path):
-            if not create:
-                raise SpoolError(
-                    f"the database {path} does not exist: start flood-watch first, it creates it; "
-                    "or set --database (FLOOD_DATABASE) to the one that flood-watch uses"
-                )
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _find(path, create)
         models.bind(path)
-        if not create:
-            _check_header(path)
+        if "spool" in _own_tables(path, create):
+            check()
         with turn(path, models.waiting()):
             steps = _upgrade(path)
         with models.write():
@@ -53,22 +57,76 @@ def migrate(path: str, *, create: bool) -> list[str]:
         full = models.no_room(reason) or not os.statvfs(directory).f_bavail
         kind: type[FloodError] = NoRoomError if full else SpoolError
         kind = TryAgainError if "locked" in str(reason) else kind
-        raise kind(f"cannot use the database {path}: {models.explain(reason)}") from error
+        denied = _denied(path) if "unable to open" in str(reason) else None
+        told = models.explain(reason) if denied is None else _give_access(denied)
+        raise kind(f"cannot use the database {path}: {told}") from error
+    except PermissionError as error:
+        told = _give_access(_denied(path) or directory)
+        raise SpoolError(f"cannot use the database {path}: {told}") from error
     except OSError as error:
         raise SpoolError(
             f"cannot use the database {path} (in {directory}): {error.strerror}"
         ) from error
 
 
-def _check_header(path: str) -> None:
+def _find(path: str, create: bool) -> None:
+    try:
+        _check_kind(path)
+    except FileNotFoundError:
+        if not create:
+            raise SpoolError(
+                f"the database {path} does not exist: start flood-watch first, it creates it; "
+                "or set --database (FLOOD_DATABASE) to the one that flood-watch uses"
+            ) from None
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _check_kind(path: str) -> None:
+    """Raise SpoolError for what is no regular file: opening a FIFO would wait for ever."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = "directory" if stat.S_ISDIR(mode) else kind_of(mode)
+        raise SpoolError(f"{path} is a {kind}, not a database: correct --database (FLOOD_DATABASE)")
+
+
+def _own_tables(path: str, create: bool) -> set[str]:
+    """The tables of the database, as far as they were made; raise SpoolError if it is none, or
+    another program's."""
     with open(path, "rb") as file:
         header = file.read(len(_HEADER))
     if header and header != _HEADER:
         raise SpoolError(f"{path} is no SQLite database: correct --database (FLOOD_DATABASE)")
-    if not header:
+    found = models.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+    tables = {name for (name,) in found.fetchall() if not name.startswith("sqlite_")}
+    made = tables - {_HISTORY}
+    if made and not {_HISTORY, "spool"} <= tables:
+        some = ", ".join(sorted(made)[:3])
+        raise SpoolError(
+            f"{path} is another program's database, with tables such as {some}: "
+            "correct --database (FLOOD_DATABASE)"
+        )
+    if not made and not create:
         raise SpoolError(
             f"the database {path} is empty, it belongs to no spool yet: start flood-watch first"
         )
+    return tables
+
+
+def _denied(path: str) -> str | None:
+    """What this user may not use of the database, of the way to it, of what SQLite has beside it;
+    None if that is nothing."""
+    for directory in reversed(PurePath(path).parents):
+        if not os.access(directory, os.X_OK, effective_ids=True):
+            return str(directory)
+    beside = [f"{path}{suffix}" for suffix in ("", "-journal", "-wal", "-shm", "-writers")]
+    for each in (*filter(os.path.exists, beside), os.path.dirname(path)):
+        if not os.access(each, os.R_OK | os.W_OK, effective_ids=True):
+            return each
+    return None
+
+
+def _give_access(denied: str) -> str:
+    return f"Permission denied: give this user access to {denied}"
 
 
 def open_for_looking(path: str) -> list[str]:
@@ -77,6 +135,7 @@ def open_for_looking(path: str) -> list[str]:
 
     Raises SpoolError if it cannot be opened, or is a newer flood's.
     """
+    _check_kind(path)
     models.bind(path)
     try:
         models.execute("PRAGMA query_only = ON")

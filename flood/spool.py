@@ -17,6 +17,9 @@ from flood.walk import Found, Oddity, kind_of, walk
 
 _PATH_MAX: Final = 4096  # with the NUL at the end, linux/limits.h
 
+# What opening a file says of this machine, not of the file.
+_SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
 # What the way to a file says that is not, or not any more, in the spool.
 _NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
@@ -83,7 +86,10 @@ class Spool:
         try:
             with open(self.absolute(layout.CARD), encoding="utf-8") as card:
                 return self._id is None or self._id in card.read()
-        except (OSError, ValueError):
+        except OSError as error:
+            # A look takes no descriptor; whether it is this spool's card, the next one compares.
+            return error.errno in _SHORT and os.path.exists(self.absolute(layout.CARD))
+        except ValueError:
             return False
 
     def check_present(self) -> None:

@@ -99,13 +99,13 @@ POINTS: Final = (
         "start-bound",
         "watch",
         "flood/commands/watch.py",
-        "_watch",
+        "_prepare",
         "huey.storage.initialize_schema()",
         "-",
         "new",
     ),
     Point(
-        "start-queue", "watch", "flood/commands/watch.py", "_watch", "spool.prepare()", "-", "new"
+        "start-queue", "watch", "flood/commands/watch.py", "_prepare", "spool.prepare()", "-", "new"
     ),
     Point(
         "start-purged-no-row",

@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import partial
 from logging import INFO, WARNING, getLogger
@@ -13,7 +14,7 @@ from systemd_watchdog.systemd_watchdog import WatchDog
 from flood import binding, config, log, models, schema, startup
 from flood.config import Settings
 from flood.consumers import Consumers
-from flood.errors import FloodError
+from flood.errors import FloodError, SpoolError
 from flood.home import Home
 from flood.intake import Intake
 from flood.purge import purge
@@ -26,6 +27,11 @@ from flood.tasks import enqueue
 from huey_config import huey
 
 logger = getLogger("flood.watch")
+
+
+class _Stopped(Exception):
+    """The stop came while flood-watch was starting; why the start went no further then."""
+
 
 _DESCRIPTION = """\
 Watches SERVER_DIRECTORY/incoming/PROFILE/BUCKET/ and takes every file that is put there: it is
@@ -50,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     models.be_brief_when(stop.is_set)
     try:
         _watch(settings, stop)
+    except _Stopped as stopped:
+        log.event(logger, INFO, "stopped while starting", reason=str(stopped))
     except FloodError as error:
         log.fatal("flood-watch", str(error))
         return error.exit_status
@@ -60,50 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _watch(settings: Settings, stop: Stop) -> None:
-    startup.announce(settings)
-    profiles = set(startup.read_credentials(settings, os.environ).profiles)
     now = partial(datetime.now, timezone.utc)
     spool = Spool(settings.server_directory)
     home = Home(spool, settings.database, now=now)
-    home.enter()
+    consumers = Consumers(
+        settings.consumers,
+        {**os.environ, **config.environment(settings)},
+        clock=time.monotonic,
+    )
     try:
-        binding.check(spool.root, settings.database)
-        schema.migrate(settings.database, create=True)
-        binding.bind(spool, settings.database, create=True, now=now())
-        huey.storage.initialize_schema()
-        spool.prepare()
-        startup.warn(settings)
-        purge(spool, now())
-        consumers = Consumers(
-            settings.consumers,
-            {**os.environ, **config.environment(settings)},
-            clock=time.monotonic,
-        )
-        intake = Intake(
-            spool,
-            profiles=lambda: profiles,
-            ignore=settings.ignore,
-            large=settings.multipart_threshold,
-            enqueue=enqueue,
-            now=now,
-        )
-        room = Room((spool.root, os.path.dirname(settings.database)), settings.min_free)
-
-        def check() -> None:
-            home.check()
-            room.check()
-
-        server = Server(
-            spool,
-            intake,
-            check=check,
-            profiles=lambda: profiles,
-            rescan_interval=settings.rescan_interval,
-            clock=time.monotonic,
-            stop=stop,
-            tick=consumers.tick,
-        )
-        server.prepare()
+        with _starting(stop):
+            server = _prepare(settings, stop, spool, home, now, consumers.tick)
         try:
             consumers.start()
             _tell_systemd()
@@ -114,6 +89,70 @@ def _watch(settings: Settings, stop: Stop) -> None:
             consumers.stop()
     finally:
         home.leave()
+
+
+@contextmanager
+def _starting(stop: Stop) -> Iterator[None]:
+    """Whoever was told to stop waits no longer, so that what he waited for is no failure then."""
+    try:
+        yield
+    except (FloodError, OSError, models.DatabaseError) as error:
+        if stop.is_set():
+            # The first reason, without what to do about it or what follows.
+            raise _Stopped(str(error.__cause__ or "") or str(error)) from error
+        if isinstance(error, PermissionError):
+            raise SpoolError(
+                f"cannot use {error.filename or 'the spool'}: {error.strerror}; "
+                "give this user write access to it"
+            ) from error
+        raise
+
+
+def _prepare(
+    settings: Settings,
+    stop: Stop,
+    spool: Spool,
+    home: Home,
+    now: Callable[[], datetime],
+    tick: Callable[[], None],
+) -> Server:
+    startup.announce(settings)
+    profiles = set(startup.read_credentials(settings, os.environ).profiles)
+    home.enter()
+    binding.check(spool.root, settings.database)
+    compare = partial(binding.compare, spool.root, settings.database, create=True)
+    schema.migrate(settings.database, create=True, check=compare)
+    binding.bind(spool, settings.database, create=True, now=now())
+    huey.storage.initialize_schema()
+    spool.prepare()
+    startup.warn(settings)
+    purge(spool, now())
+    intake = Intake(
+        spool,
+        profiles=lambda: profiles,
+        ignore=settings.ignore,
+        large=settings.multipart_threshold,
+        enqueue=enqueue,
+        now=now,
+    )
+    room = Room((spool.root, os.path.dirname(settings.database)), settings.min_free)
+
+    def check() -> None:
+        home.check()
+        room.check()
+
+    server = Server(
+        spool,
+        intake,
+        check=check,
+        profiles=lambda: profiles,
+        rescan_interval=settings.rescan_interval,
+        clock=time.monotonic,
+        stop=stop,
+        tick=tick,
+    )
+    server.prepare()
+    return server
 
 
 def _tell_systemd() -> None:

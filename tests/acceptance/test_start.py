@@ -1,12 +1,23 @@
 """What flood-watch finds as it starts, while more arrives."""
 
+import fcntl
 import os
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
-from tests.acceptance.harness import Flood, check_promises
+import pytest
+
+from tests.acceptance.harness import (
+    Flood,
+    MakeFlood,
+    check_promises,
+    credentials,
+    without_roots_rights,
+)
 from tests.servers import S3Server
 
 IN_PROCESSING = 800
@@ -113,3 +124,68 @@ def test_a_second_flood_watch_is_turned_away(flood: Flood) -> None:
     assert second.returncode == 75
     assert f"another flood-watch is at work on {flood.spool}" in second.stderr
     assert first.alive()
+
+
+def holds_open(pid: int, path: Path) -> bool:
+    links = Path(f"/proc/{pid}/fd").iterdir()
+    return any(os.path.realpath(link) == str(path) for link in links)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+def test_one_that_is_stopped_while_it_waits_has_not_failed(
+    flood: Flood, number: signal.Signals
+) -> None:
+    """For a database that somebody else holds."""
+    writers = Path(f"{flood.database}-writers")
+    with writers.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        watch = flood.start("watch", "-m", "flood.commands.watch")
+        flood.wait_for(lambda: holds_open(watch.pid, writers), "flood-watch at the lock")
+        watch.signal(number)
+        assert watch.wait() == 0
+    [told] = watch.events("stopped while starting")
+    assert "another program holds it" in told["reason"]
+    assert "ready" not in watch.output()
+    assert "goes on" not in watch.output()
+
+
+def test_another_programs_database_stays_its_own(flood: Flood) -> None:
+    other = flood.directory / "other.db"
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE mails (id INTEGER)")
+        connection.commit()
+    before = other.read_bytes()
+    for command in (
+        ("flood.commands.watch",),
+        ("huey.bin.huey_consumer", "flood.tasks.huey"),
+        ("flood.commands.put", "credentials", "s3://main/bucket/key"),
+    ):
+        if "put" in command[0]:
+            flood.start_watch()  # else it is no spool yet
+        ended = flood.run("-m", *command, environ={"FLOOD_DATABASE": str(other)})
+        assert ended.returncode == 2, ended
+        assert f"{other} is another program's database, with tables such as mails" in ended.stderr
+    assert other.read_bytes() == before
+    assert [path.name for path in flood.directory.glob("other.db*")] == ["other.db"]
+
+
+@pytest.mark.parametrize(
+    ("lock", "command"),
+    [
+        ("put.lock", ("flood.commands.watch",)),
+        ("consumers.lock", ("huey.bin.huey_consumer", "flood.tasks.huey")),
+    ],
+)
+def test_a_lock_of_another_users_is_named(
+    make_flood: MakeFlood, server: S3Server, lock: str, command: tuple[str, ...]
+) -> None:
+    flood = make_flood(credentials(("main", server.url)), prefix=without_roots_rights())
+    flood.start_watch().kill()
+    path = flood.spool / ".flood" / lock
+    path.touch()
+    path.chmod(0o000)
+    ended = flood.run("-m", *command)
+    assert ended.returncode == 2, ended
+    last = ended.stderr.splitlines()[-1]
+    assert f"{path}: Permission denied; give this user write access to it" in last
+    assert "database" not in last

@@ -11,7 +11,7 @@ from flood import binding, config, models
 from flood.consumers import Consumers
 from tests import spooling
 from tests.servers import credentials_section
-from tests.spooling import START, Clock, House, in_child
+from tests.spooling import START, Clock, House, in_child, without_descriptors
 from tests.uploading import wait_until
 
 
@@ -134,6 +134,94 @@ def test_one_that_keeps_dying_is_started_ever_more_rarely(
         consumers.stop()
     assert pauses == [1.0, 2.0, 4.0]
     assert "FLOOD_SERVER_DIRECTORY" in capfd.readouterr().err
+
+
+def test_what_the_system_refuses_is_tried_again(
+    environ: dict[str, str], children: Children, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once told, then after the pauses of one that has died."""
+    clock = Clock()
+    consumers = Consumers(2, environ, clock=clock.seconds)
+    try:
+        with without_descriptors():
+            consumers.start()
+            for seconds in (1.0, 2.0, 4.0):
+                clock.advance(seconds)
+                consumers.tick()
+        assert children() == set()
+        clock.advance(7.9)
+        consumers.tick()
+        assert children() == set()
+        clock.advance(0.1)
+        consumers.tick()
+        assert len(children()) == 2
+    finally:
+        consumers.stop()
+    [told] = [each for each in caplog.records if each.message == "cannot start a consumer"]
+    assert told.levelname == "WARNING"
+    assert told.facts["reason"] == "Too many open files"  # type: ignore[attr-defined]  # of flood.log
+
+
+def planted(directory: Path, *names: str) -> None:
+    """Puts modules there that leave a trace when they are run."""
+    directory.mkdir()
+    for name in names:
+        trace = directory / f"{name}-was-run"
+        (directory / f"{name}.py").write_text(f"open({str(trace)!r}, 'w').close()\n")
+
+
+def test_nothing_is_run_from_the_current_directory(
+    environ: dict[str, str], tmp_path: Path, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted(tmp_path / "here", "random", "huey", "flood", "site", "encodings")
+    monkeypatch.chdir(tmp_path / "here")
+    consumers = Consumers(1, environ, clock=Clock().seconds)
+    consumers.start()
+    try:
+        wait_until(lambda: ready(children()), 30.0)
+    finally:
+        consumers.stop()
+    assert list(Path().glob("*-was-run")) == []
+
+
+def test_nothing_is_run_from_there_if_something_is_missing(
+    environ: dict[str, str],
+    tmp_path: Path,
+    children: Children,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """huey would look there once its first try has failed."""
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "peewee.py").write_text("raise ImportError('it is broken')\n")
+    planted(tmp_path / "here", "peewee")
+    monkeypatch.chdir(tmp_path / "here")
+    environ["PYTHONPATH"] = f"{tmp_path / 'broken'}:{environ['PYTHONPATH']}"
+    consumers = Consumers(1, environ, clock=Clock().seconds)
+    consumers.start()
+    try:
+        [victim] = children()
+        wait_until(lambda: noticed(consumers, victim), 30.0)
+    finally:
+        consumers.stop()
+    assert "it is broken" in capfd.readouterr().err
+    assert list(Path().glob("*-was-run")) == []
+
+
+def test_files_that_change_do_not_change_children(
+    environ: dict[str, str], tmp_path: Path, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("flood.conf").write_text("no such setting\n")
+    consumers = Consumers(1, environ, clock=Clock().seconds)
+    consumers.start()
+    try:
+        wait_until(lambda: ready(children()) or noticed(consumers, min(children())), 30.0)
+        assert ready(children())
+        assert children()
+    finally:
+        consumers.stop()
 
 
 def test_consumers_end_with_their_parent(

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from flood import binding, models, schema
 from flood.errors import SpoolError
 from flood.spool import Spool
-from tests.spooling import START, House, dying_at
+from tests.spooling import START, House, dying_at, in_child
 
 
 class Pair:
@@ -62,6 +63,32 @@ def test_another_spools_database_is_refused(tmp_path: Path) -> None:
         assert all(part in message for part in (one.spool.root, one.database, two.database))
     one.bind()
     two.bind()
+
+
+def test_a_copy_that_was_restored_from_elsewhere_is_told_by_the_ids(tmp_path: Path) -> None:
+    """The paths are the same on both sides."""
+    one, two = Pair(tmp_path), Pair(tmp_path, "two", "two.db")
+    ids = one.bind(create=True), two.bind(create=True)
+    os.replace(two.database, one.database)
+    with pytest.raises(SpoolError, match="one of both was replaced, or restored") as caught:
+        one.bind(create=True)
+    assert all(each in str(caught.value) for each in (*ids, one.spool.root, one.database))
+
+
+def test_another_spools_database_is_not_brought_up_to_date(tmp_path: Path) -> None:
+    one, two = Pair(tmp_path, "one", "one.db"), Pair(tmp_path, "two", "two.db")
+    one.bind(create=True)
+    two.bind(create=True)
+    models.bind(two.database)
+    models.execute("DELETE FROM schema_migration")  # its steps are pending
+    models.close()
+    before = Path(two.database).read_bytes()
+    for create in (False, True):
+        compare = partial(binding.compare, one.spool.root, two.database, create=create)
+        with pytest.raises(SpoolError, match="does not belong"):
+            schema.migrate(two.database, create=create, check=compare)
+        models.close()
+    assert Path(two.database).read_bytes() == before
 
 
 @pytest.mark.parametrize("create", [False, True])
@@ -122,13 +149,46 @@ def test_a_disk_that_is_not_mounted_is_no_new_spool(tmp_path: Path) -> None:
     assert pair.bind() == made
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"id": 1', b"\xff\xfe", b'"id"'])
+_WRONG = (
+    b'{"id": "1", "database": null}',
+    b'{"id": "1", "database": 7}',
+    b'{"id": 1, "database": "/flood.db"}',
+    b'{"id": "1", "database": ""}',
+)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[1]", b'{"id": 1', b"\xff\xfe", b'"id"', *_WRONG]
+)
 def test_a_broken_card_is_named(tmp_path: Path, content: bytes) -> None:
     pair = Pair(tmp_path)
-    pair.bind(create=True)
+    made = pair.bind(create=True)
     Path(pair.card).write_bytes(content)
-    with pytest.raises(SpoolError, match=r"cannot read .*\.flood/spool"):
+    with pytest.raises(SpoolError, match=r"cannot read .*\.flood/spool.*damaged.*: remove it"):
         pair.bind(create=True)
+    os.unlink(pair.card)  # as it says
+    with pytest.raises(SpoolError, match="write it again") as caught:
+        pair.bind(create=True)
+    subprocess.run(["sh", "-c", str(caught.value).rpartition("again: ")[2]], check=True)
+    assert pair.bind(create=True) == made
+
+
+def test_a_card_that_cannot_be_read_is_not_damaged(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("takes root to become somebody else")
+    tmp_path.chmod(0o755)
+    pair = Pair(tmp_path)
+    pair.bind(create=True)
+    Path(pair.card).chmod(0o600)
+
+    def as_another_user() -> None:
+        directory = os.open(tmp_path, os.O_RDONLY)
+        os.setuid(65534)
+        os.chdir(directory)  # pytest's own directories above are closed to others
+        with pytest.raises(SpoolError, match="Permission denied: give this user access to it"):
+            binding.database_of("spool")
+
+    assert in_child(as_another_user) == 0
 
 
 def test_the_first_start_may_die_at_any_time(tmp_path: Path) -> None:

@@ -494,6 +494,20 @@ def test_a_child_gets_the_file_too(environ: dict[str, str]) -> None:
     assert load(variables).read_timeout == 7
 
 
+def test_a_child_that_reads_no_files_keeps_its_settings(environ: dict[str, str]) -> None:
+    """Whatever somebody has written into them since."""
+    Path("mine").write_text("read-timeout = 7\n")
+    settings = load(environ, "--config=mine", "--ignore=*.bak")
+    variables = environ | config.environment(settings)
+    Path("mine").write_text("this is no = setting\n")
+    Path("flood.conf").write_text("connect-timeout = 9\nconsumers = many\n")
+    assert config.from_environment(variables, files=False) == settings
+    os.unlink("mine")
+    assert config.from_environment(variables, files=False) == settings
+    with pytest.raises(ConfigError):
+        config.from_environment(variables)
+
+
 def complaint(environ: Mapping[str, str]) -> str:
     """Return the words with which these settings are refused, if they are."""
     try:

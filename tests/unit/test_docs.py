@@ -60,18 +60,20 @@ def quoted(text: str) -> list[str]:
 
 
 def commands() -> dict[str, str]:
-    """Each console script of setup.cfg with the module that it runs."""
+    """Each console script of setup.cfg with the module and the function that it runs."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     lines = setup["options.entry_points"]["console_scripts"].split("\n")
     pairs = (line.split("=") for line in lines if line.strip())
-    return {name.strip(): target.strip().partition(":")[0] for name, target in pairs}
+    return {name.strip(): target.strip() for name, target in pairs}
 
 
 @cache
 def flags_of(command: str) -> set[str]:
+    module, _, function = commands()[command].partition(":")
+    script = f"import sys; from {module} import {function}; sys.exit({function}())"
     shown = subprocess.run(
-        [sys.executable, "-m", commands()[command], "--help"],
+        [sys.executable, "-c", script, "--help"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -44,6 +44,7 @@ LADDER = (
     "workers.uploaders",
     "flood.tasks",
     "flood.commands.fsck flood.commands.put flood.commands.watch",
+    "flood.commands.start",
 )
 
 #: Who may import which library; a pattern that ends in * stands for every name that so begins.

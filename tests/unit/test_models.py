@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -222,9 +224,92 @@ def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
         schema.migrate(str(tmp_path / "missing" / "flood.db"), create=True)
 
 
-def test_a_directory_is_no_database(tmp_path: Path) -> None:
-    with pytest.raises(SpoolError, match="cannot use the database"):
-        schema.migrate(str(tmp_path), create=True)
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize("kind", ["directory", "FIFO", "socket"])
+def test_what_is_no_file_is_no_database(path: str, kind: str, create: bool) -> None:
+    """A FIFO would be opened for ever, whatever signal comes."""
+    if kind == "directory":
+        os.mkdir(path)
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    else:
+        with closing(socket.socket(socket.AF_UNIX)) as listening:
+            listening.bind(path)
+    words = f"{path} is a {kind}, not a database: correct --database"
+    with pytest.raises(SpoolError, match=words):
+        schema.migrate(path, create=create)
+    with pytest.raises(SpoolError, match=words):
+        schema.open_for_looking(path)
+    assert os.listdir(os.path.dirname(path)) == ["flood.db"]
+
+
+def another_programs(path: str, *statements: str) -> bytes:
+    """Makes a database of another program's; returns the file."""
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+    return Path(path).read_bytes()
+
+
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["CREATE TABLE mails (id INTEGER PRIMARY KEY AUTOINCREMENT)"],
+        ["PRAGMA journal_mode = WAL", "CREATE TABLE mails (id INTEGER)"],
+        ["CREATE VIEW mails AS SELECT 1"],
+        # Programs with words, or with a library, in common.
+        ["CREATE TABLE mails (id)", "CREATE TABLE spool (id, printer)"],
+        [
+            "CREATE TABLE mails (id)",
+            "CREATE TABLE schema_migration (id INTEGER PRIMARY KEY, name, applied)",
+            "INSERT INTO schema_migration VALUES (1, '0001_initial', '2020-01-01')",
+        ],
+    ],
+)
+def test_another_programs_database_is_left_as_it_is(
+    path: str, create: bool, statements: list[str]
+) -> None:
+    before = another_programs(path, *statements)
+    with pytest.raises(SpoolError, match=rf"{path} is another program's .* mails.*--database"):
+        schema.migrate(path, create=create)
+    models.close()
+    assert Path(path).read_bytes() == before
+    assert os.listdir(os.path.dirname(path)) == ["flood.db"]
+
+
+def test_a_database_without_tables_becomes_one_of_floods(path: str) -> None:
+    """As a first start leaves it that died before it made the tables."""
+    another_programs(path, "PRAGMA journal_mode = WAL")
+    with pytest.raises(SpoolError, match=r"empty.*start flood-watch first"):
+        schema.migrate(path, create=False)
+    assert schema.migrate(path, create=True) == ["0001_initial"]
+
+
+def test_a_first_start_that_died_after_its_first_table_is_completed(path: str) -> None:
+    schema.migrate(path, create=True)
+    made = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    for (name,) in models.execute(made).fetchall():
+        verb = "DELETE FROM" if name == "schema_migration" else "DROP TABLE"
+        models.execute(f"{verb} {name}")
+    assert schema.migrate(path, create=True) == ["0001_initial"]
+
+
+def test_a_wrong_spools_database_is_refused_before_it_is_brought_up_to_date(path: str) -> None:
+    schema.migrate(path, create=True)
+    models.execute("DELETE FROM schema_migration")  # steps are pending
+    models.close()
+    before = Path(path).read_bytes()
+
+    def refuse() -> None:
+        assert models.execute("SELECT count(*) FROM spool").fetchone() == (0,)
+        raise SpoolError("the wrong one")
+
+    with pytest.raises(SpoolError, match="the wrong one"):
+        schema.migrate(path, create=True, check=refuse)
+    models.close()
+    assert Path(path).read_bytes() == before
 
 
 def test_several_first_starts_at_once(path: str) -> None:
@@ -455,6 +540,48 @@ def test_a_database_that_may_be_written_to_again_is(public: Path) -> None:
         thread.join()
         for each in (answers, answer, asked, asks):
             os.close(each)
+
+
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize(
+    ("locked", "mode"),
+    [
+        ("house", 0o700),
+        ("house/flood.db", 0o600),
+        ("house/flood.db-wal", 0o600),
+        ("house/flood.db-writers", 0o600),
+    ],
+)
+def test_what_this_user_may_not_use_is_named(
+    public: Path, locked: str, mode: int, create: bool
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("takes root to become somebody else")
+    house = public / "house"
+    house.mkdir()
+    path = str(house / "flood.db")
+    schema.migrate(path, create=True)
+    models.close()
+    Path(f"{path}-wal").touch()  # as a process leaves it that was killed
+    for each in house.iterdir():
+        each.chmod(0o666)
+    house.chmod(0o777)
+    (public / locked).chmod(mode)
+
+    def as_another_user() -> None:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        words = f"cannot use the database {path}: Permission denied: .* access to {public / locked}"
+        with pytest.raises(SpoolError, match=f"{words}$"):
+            schema.migrate(path, create=create)
+
+    assert in_child(as_another_user) == 0
+
+
+def test_a_directory_that_closes_is_no_database_that_was_deleted() -> None:
+    error = models.OperationalError("unable to open database file: Permission denied")
+    assert models.explain(error).endswith("give this user access to the directory of the database")
 
 
 def test_odd_names_of_databases(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from flood.layout import Place
 from flood.spool import NotRegular, Occupied, Spool, Vanished
 from flood.states import STATES
 from flood.walk import Found, Oddity
+from tests.spooling import without_descriptors
 
 
 @pytest.fixture
@@ -55,6 +56,21 @@ def write(spool: Spool, path: str, data: str = "data") -> None:
 
 def read(spool: Spool, path: str) -> str:
     return Path(spool.absolute(path)).read_text()
+
+
+# --- its presence ------------------------------------------------------------------------------
+
+
+def test_a_lack_of_descriptors_says_nothing_of_the_spool(spool: Spool) -> None:
+    spool.keep(".flood/spool", '{"id": "1", "database": "/flood.db"}')
+    spool.expect("1")
+    assert spool.present()
+    with without_descriptors():
+        assert spool.present()
+        spool.check_present()
+    os.rename(spool.absolute(".flood"), spool.absolute("away"))
+    with without_descriptors():
+        assert not spool.present()
 
 
 # --- system calls ------------------------------------------------------------------------------

@@ -1,0 +1,39 @@
+"""Starts each command so that an early Ctrl-C ends it without a traceback."""
+
+import signal
+
+from flood.states import EXIT_INTERRUPTED
+
+
+def watch() -> int:
+    """Run flood-watch; return its exit status."""
+    _end_at_once()
+    from flood.commands.watch import main
+
+    return main()
+
+
+def put() -> int:
+    """Run flood-put; return its exit status."""
+    _end_at_once()
+    from flood.commands.put import main
+
+    return main()
+
+
+def fsck() -> int:
+    """Run flood-fsck, which Python is to interrupt; return its exit status."""
+    _end_at_once()
+    from flood.commands.fsck import main
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _end_at_once() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

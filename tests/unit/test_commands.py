@@ -1,0 +1,63 @@
+"""The console scripts, from their first instant on."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = "import sys; from flood.commands.start import {0}; sys.exit({0}())"
+
+# What every command imports, before much else.
+SLOW = """
+import sys, time
+print("importing", flush=True)
+time.sleep(60)
+"""
+
+SIGINT_OF_FSCK = """
+import signal, sys
+from flood.commands.start import fsck
+try:
+    fsck()
+except SystemExit:
+    print(getattr(signal.getsignal(signal.SIGINT), "__name__", "ignored"), file=sys.stderr)
+"""
+
+
+def environ(*first: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": ":".join(map(str, (*first, ROOT)))}
+
+
+@pytest.mark.parametrize("command", ["watch", "put", "fsck"])
+def test_an_early_interrupt_ends_it_without_a_traceback(command: str, tmp_path: Path) -> None:
+    (tmp_path / "peewee.py").write_text(SLOW)
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(command)],
+        env=environ(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"importing\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == (b"", b"")
+    assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize(
+    ("shell", "found"), [("exec", "default_int_handler"), ("trap '' INT; exec", "ignored")]
+)
+def test_flood_fsck_can_be_interrupted_unless_it_was_ignored(shell: str, found: str) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f'{shell} "$@"', "sh", sys.executable, "-c", SIGINT_OF_FSCK, "--help"],
+        env=environ(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--repair" in ended.stdout
+    assert ended.stderr.strip() == found
