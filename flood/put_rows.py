@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
+from functools import partial
 
 from flood import binding, models, records, schema
 from flood.destination import Destination
@@ -34,16 +35,21 @@ def connect(spool: Spool, database: str | None, now: datetime) -> str | None:
     """
     recorded = check_set_up(spool)
     path = recorded if database is None else database
-    if not os.path.exists(path):
+    try:
+        os.stat(path)
+    except PermissionError:
+        return f"this user may not look at the database {path}"
+    except OSError:
         if path != recorded and os.path.exists(recorded):
             raise SpoolError(
                 f"the database {path} does not exist, and {spool.root} belongs to {recorded}: "
                 "correct --database (FLOOD_DATABASE) or leave it out"
-            )
+            ) from None
         return f"there is no database {path}"
     if not _writable(path):
         return f"this user may not write to the database {path}"
-    schema.migrate(path, create=False)
+    compare = partial(binding.compare, spool.root, path, create=False)
+    schema.migrate(path, create=False, check=compare)
     binding.bind(spool, path, create=False, now=now)
     return None
 
