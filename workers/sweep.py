@@ -146,7 +146,7 @@ def _find_vanished(agent: Agent) -> None:
     """S11 before processing; in processing the next claim notices."""
     after = 0
     while True:
-        rows = queries.unclaimed(BEFORE, after, _BATCH)
+        rows = queries.arriving(after, _BATCH)
         if not rows:
             return
         after = rows[-1].id

@@ -64,6 +64,10 @@ STATEMENTS = (
     "CREATE INDEX file_records_key ON file_records (profile, bucket, filepath, id)",
     "CREATE INDEX file_records_place ON file_records (spool_path)",
     """
+    CREATE INDEX file_records_multipart
+        ON file_records (id) WHERE multipart_upload_id IS NOT NULL
+    """,
+    """
     CREATE TABLE retry_attempts (
         id INTEGER PRIMARY KEY,
         record_id INTEGER NOT NULL REFERENCES file_records (id),

@@ -142,36 +142,6 @@ def test_ids_are_never_used_again(house: House) -> None:
     assert record().id > first
 
 
-@pytest.mark.parametrize(
-    ("sql", "index"),
-    [
-        (
-            "SELECT id FROM file_records WHERE current_state = 'processing' AND owner IS NULL "
-            "AND profile = ? AND bucket = ? AND next_attempt_at <= ? ORDER BY next_attempt_at, id",
-            "file_records_due",
-        ),
-        (
-            "SELECT id FROM file_records WHERE current_state = 'processing' AND owner = ? "
-            "ORDER BY claimed_at",
-            "file_records_claimed",
-        ),
-        (
-            "SELECT id FROM file_records WHERE inode IN (?) "
-            "AND current_state IN ('incoming_tmp', 'incoming')",
-            "file_records_arriving",
-        ),
-        (
-            "SELECT id FROM file_records WHERE spool_path IN (?) AND current_state = ?",
-            "file_records_place",
-        ),
-    ],
-)
-def test_hot_questions_have_an_index(house: House, sql: str, index: str) -> None:
-    values = ("x",) * sql.count("?")
-    plan = models.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
-    assert any(index in line[3] for line in plan), plan
-
-
 # --- opening -----------------------------------------------------------------------------------
 
 

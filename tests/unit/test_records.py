@@ -343,12 +343,16 @@ def test_questions_about_many_records(house: House) -> None:
     assert queries.at_paths(paths, "completed") == {}
     assert len(queries.outcomes(ids)) == 900
     assert queries.outcomes([ids[0]]) == {ids[0]: ("processing", None, None)}
-    page = queries.unclaimed(("processing",), ids[9], 10)
-    assert [row.id for row in page] == ids[10:20]
     assert queries.due_destinations(START) == [("p", "b")]
     assert queries.due_destinations(START - timedelta(microseconds=1)) == []
-    house.claim(ids[10])
-    assert ids[10] not in [row.id for row in queries.unclaimed(("processing",), 0, 1000)]
+
+
+def test_what_is_on_its_way_comes_in_pages(house: House) -> None:
+    ids = records.put_begun([arrival(f"{n}") for n in range(30)], START)
+    records.admit([arrival("other")], START)
+    assert [row.id for row in queries.arriving(0, 20)] == ids[:20]
+    assert [row.id for row in queries.arriving(ids[19], 20)] == ids[20:]
+    assert queries.arriving(ids[-1], 20) == []
 
 
 def test_multipart_uploads_of_settled_records(house: House) -> None:

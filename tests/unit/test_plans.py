@@ -1,0 +1,67 @@
+"""SQLite answers flood's questions from its indices, however many records have ended."""
+
+import os
+import re
+from datetime import timedelta
+
+from flood import models, queries, records
+from flood.record_values import Arrival, Reason
+from flood.states import FAILED, INCOMING, INCOMING_TMP, PERMANENT, PROCESSING, TRANSIENT
+from tests.spooling import START, House
+from workers.decisions import GiveUp, LetGo, TryAgain
+
+REFUSED = Reason(PERMANENT, "refused", "no")
+AWAY = Reason(TRANSIENT, "timeout", "no answer")
+
+#: Indices over what is under way only.
+PARTIAL = (
+    "file_records_due",
+    "file_records_claimed",
+    "file_records_arriving",
+    "file_records_multipart",
+    "file_records_one_in_processing",
+)
+
+
+def course(house: House) -> None:
+    """Everything that flood-watch, consumers, flood-put do to records."""
+    house.admit("refused", "again", "let go", "lost", "gone", "followed")
+    refused, again, let_go, lost, gone, followed = house.claim()
+    house.settle(
+        GiveUp(refused, REFUSED),
+        TryAgain(again, again.identity, AWAY, 30.0),
+        LetGo(let_go, AWAY),
+    )
+    os.unlink(house.spool.absolute(gone.path))
+    house.spool.move(followed.path, "completed/p/b/followed")
+    house.sweep()
+    assert queries.outcomes([lost.id])
+    house.spool.move(f"{FAILED}/p/b/refused", f"{INCOMING}/p/b/refused")
+    house.write(f"{PROCESSING}/p/b/found")
+    house.recover()
+    house.clock.advance(-3600.0)
+    house.sweep()
+    path = f"{INCOMING_TMP}/p/b/put"
+    arrival = Arrival("p", "b", "put", path, house.write(path), START)
+    [put] = records.put_begun([arrival], START)
+    records.put_arrived(put, f"{INCOMING}/p/b/put", START)
+    records.vanish(put, START)
+    house.clock.moment += timedelta(days=1)
+    house.sweep()
+
+
+def test_no_question_reads_all_records(house: House) -> None:
+    asked: set[str] = set()
+    models.connection().set_trace_callback(asked.add)
+    course(house)
+    models.connection().set_trace_callback(None)
+    # The tests' own ask for whole rows.
+    asked = {sql for sql in asked if re.match(r"\s*(SELECT (?!\*)|UPDATE|DELETE|WITH)", sql)}
+    assert len({re.sub(r"'[^']*'|\d+", "?", sql) for sql in asked}) > 20
+    slow = []
+    for sql in asked:
+        for *_, step in models.connection().execute(f"EXPLAIN QUERY PLAN {sql}").fetchall():
+            whole = re.match(r"SCAN (file_records|retry_attempts)\b|SEARCH.*\(rowid>", step)
+            if whole and not step.endswith(PARTIAL):
+                slow.append((step, sql))
+    assert slow == []
