@@ -1,0 +1,1 @@
+"""Measures flood beside its peers."""
