@@ -35,6 +35,11 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it; return when it listens. Raises RuntimeError with its output if it does not."""
         tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []

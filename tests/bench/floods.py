@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final
 
 from tests.bench.workloads import BUCKET
+from tests.chaos.processes import tied
 
 CHECKOUT: Final = Path(__file__).parents[2]
 
@@ -103,7 +104,7 @@ class Flood:
         """Start it; return at once."""
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
-                self._command,
+                tied(self._command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

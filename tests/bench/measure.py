@@ -6,23 +6,25 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tests.bench import peers
+from tests.bench.arena import Arena
 from tests.bench.floods import Failed, Flood
 from tests.bench.peers import Peer
-from tests.bench.sink import Sink
+from tests.bench.stores import Store
 from tests.bench.usage import Memory, cpu_seconds
-from tests.bench.workloads import BUCKET, Tree, Workload, make_tree
+from tests.bench.workloads import BUCKET, Tree, Workload
+from tests.chaos.processes import tied
 
 _PATIENCE: Final = 900.0
 _IDLE_SECONDS: Final = 10.0
 _POLL: Final = 0.005
+_LOOK: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,18 @@ class Figures:
     """What one run took. Times are in seconds, memory in bytes.
 
     `pss` is the peak of all processes together with shared pages counted once, `rss` with them
-    counted for each. `sink_cpu` is the sink's own processor time.
+    counted for each. `store_cpu` is the store's own processor time. None is what the store does
+    not tell.
     """
 
     seconds: float
     cpu: float
     pss: int
     rss: int
-    connections: int
-    most_connections: int
-    requests: int
-    sink_cpu: float
+    connections: int | None
+    most_connections: int | None
+    requests: int | None
+    store_cpu: float
 
 
 @dataclass(frozen=True)
@@ -56,87 +59,26 @@ class IdleFigures:
         return statistics.median(self.latencies)
 
 
-@dataclass
-class Arena:
-    """Where everything takes place: an empty directory, the sink's programs, how it is run."""
-
-    directory: Path
-    sink: Path
-    sink_tls: Path | None
-    certificate: Path | None
-    authority: Path | None
-    threads: int = 1
-    consumers: int = 2
-
-    def __post_init__(self) -> None:
-        self._tree: Tree | None = None
-        self._count = 0
-        peers.prepare(self.directory)
-
-    def tree(self, workload: Workload) -> Tree:
-        """Return the workload's files, which are made if the last ones were others."""
-        wanted = (workload.count, workload.size)
-        if self._tree is None or (len(self._tree.sums), self._tree.size) != wanted:
-            self.forget_tree()
-            self._tree = make_tree(self.directory / "files", *wanted)
-        return self._tree
-
-    def forget_tree(self) -> None:
-        """Delete the files; what is left of them may not be all."""
-        shutil.rmtree(self.directory / "files", ignore_errors=True)
-        self._tree = None
-
-    @contextmanager
-    def store(self, workload: Workload) -> Iterator[Sink]:
-        """Run a sink as the workload wants it."""
-        program = self.sink_tls if workload.tls else self.sink
-        assert program is not None
-        os.sync()  # what earlier runs wrote is not to be written meanwhile
-        with Sink(
-            program,
-            [BUCKET],
-            latency=workload.latency,
-            connect_latency=workload.connect_latency,
-            threads=self.threads,
-            certificate=self.certificate if workload.tls else None,
-        ) as sink:
-            yield sink
-
-    @contextmanager
-    def flood(self, workload: Workload, sink: Sink) -> Iterator[Flood]:
-        """A flood that is not started yet; nothing of it is left in the end."""
-        self._count += 1
-        directory = self.directory / f"flood-{self._count}"
-        authority = self.authority if workload.tls else None
-        with suppress(FileNotFoundError):
-            shutil.rmtree(directory)
-        try:
-            with Flood(directory, sink.url, authority, self.consumers) as flood:
-                yield flood
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
-
-
 def flood_cold(arena: Arena, workload: Workload) -> Figures:
     """From the start of flood-watch, with all files in incoming, to the last row completed."""
     tree = arena.tree(workload)
-    with arena.store(workload) as sink, arena.flood(workload, sink) as flood:
+    with arena.store(workload) as store, arena.flood(workload, store.url) as flood:
         flood.fill(tree.path)
         began = time.monotonic()
         flood.start()
         with Memory(flood.pid) as memory:
-            _wait_completed(flood, sink, workload.count)
+            _wait_completed(flood, store, workload.count)
             seconds, cpu = time.monotonic() - began, cpu_seconds(flood.pid)
-        _check(sink, tree)
-        figures = _figures(sink, seconds, cpu, memory)
-        _take_back(flood, tree)
+        check(store, tree)
+        figures = _figures(store, seconds, cpu, memory)
+        flood.empty(tree.path)
         return figures
 
 
 def flood_warm(arena: Arena, workload: Workload) -> Figures:
     """From the first rename into incoming, of a flood with nothing to do, to the last row."""
     tree = arena.tree(workload)
-    with arena.store(workload) as sink, arena.flood(workload, sink) as flood:
+    with arena.store(workload) as store, arena.flood(workload, store.url) as flood:
         flood.incoming.mkdir(parents=True)
         flood.start()
         flood.wait_ready()
@@ -146,42 +88,46 @@ def flood_warm(arena: Arena, workload: Workload) -> Figures:
             began = time.monotonic()
             for key in tree.sums:
                 _move(tree.path / key, flood.incoming / key)
-            _wait_completed(flood, sink, workload.count)
+            _wait_completed(flood, store, workload.count)
             seconds, cpu = time.monotonic() - began, cpu_seconds(flood.pid) - before
-        _check(sink, tree)
-        figures = _figures(sink, seconds, cpu, memory)
+        check(store, tree)
+        figures = _figures(store, seconds, cpu, memory)
         shutil.rmtree(tree.path)  # directories only
-        _take_back(flood, tree)
+        flood.empty(tree.path)
         return figures
 
 
 def peer(one: Peer, arena: Arena, workload: Workload) -> Figures:
     """From the start of a program to its end."""
     tree = arena.tree(workload)
-    with arena.store(workload) as sink:
-        command = one.command(workload, tree.path, sink.url)
+    with arena.store(workload) as store:
+        command = one.command(workload, tree.path, store.url)
         command[0] = one.program() or command[0]
-        authority = arena.authority if workload.tls else None
+        authority = arena.authority(workload)
         output = arena.directory / f"{one.name}.log"
         with output.open("wb") as log:
             began = time.monotonic()
             process = subprocess.Popen(
-                command,
+                tied(command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=peers.environ(arena.directory, authority),
             )
-            with Memory(process.pid) as memory:
-                # subprocess would not tell what the process has used.
-                _, status, used = os.wait4(process.pid, 0)
-                seconds = time.monotonic() - began
-                process.returncode = os.waitstatus_to_exitcode(status)
+            try:
+                with Memory(process.pid) as memory:
+                    # subprocess would not tell what the process has used.
+                    _, status, used = os.wait4(process.pid, 0)
+                    seconds = time.monotonic() - began
+                    memory.at_least(1024 * used.ru_maxrss)
+                    process.returncode = os.waitstatus_to_exitcode(status)
+            finally:
+                process.kill()  # which is nothing if it has ended
         if process.returncode:
             last = output.read_text("utf-8", "replace").splitlines()[-5:]
             raise Failed(f"{one.name} ended with status {process.returncode}: " + "\n".join(last))
-        _check(sink, tree)
-        return _figures(sink, seconds, used.ru_utime + used.ru_stime, memory)
+        check(store, tree)
+        return _figures(store, seconds, used.ru_utime + used.ru_stime, memory)
 
 
 def idle(arena: Arena, workload: Workload) -> IdleFigures:
@@ -189,7 +135,7 @@ def idle(arena: Arena, workload: Workload) -> IdleFigures:
     tree = arena.tree(workload)
     chance = random.Random(1)
     renamed: dict[bytes, float] = {}
-    with arena.store(workload) as sink, arena.flood(workload, sink) as flood:
+    with arena.store(workload) as store, arena.flood(workload, store.url) as flood:
         flood.incoming.mkdir(parents=True)
         flood.start()
         flood.wait_ready()
@@ -204,10 +150,10 @@ def idle(arena: Arena, workload: Workload) -> IdleFigures:
             renamed[f"{BUCKET}/{key}".encode()] = time.monotonic()
             (tree.path / key).rename(target)
             flood.wait(lambda wanted=number: flood.completed() == wanted)  # type: ignore[misc]
-        _check(sink, tree)
-        latencies = [stored.at - renamed[stored.name] for stored in sink.objects()]
+        check(store, tree)
+        latencies = [stored.at - renamed[stored.name] for stored in store.objects()]
         shutil.rmtree(tree.path)
-        _take_back(flood, tree)
+        flood.empty(tree.path)
     return IdleFigures(latencies, share)
 
 
@@ -220,40 +166,38 @@ def _move(source: Path, target: Path) -> None:
         _move(source, target)
 
 
-def _wait_completed(flood: Flood, sink: Sink, count: int) -> None:
+def _wait_completed(flood: Flood, store: Store, count: int) -> None:
     # The sink is cheaper to ask than the database, which has the last word.
-    began = time.monotonic()
+    looked = time.monotonic()
 
     def all_stored() -> bool:
-        if time.monotonic() - began > 2.0:
+        nonlocal looked
+        if time.monotonic() - looked > _LOOK:
+            looked = time.monotonic()
             flood.completed()  # raises if one has failed
-        return bool(sink.counts()["objects"] >= count)
+        return bool(store.counts().get("objects", count) >= count)
 
     flood.wait(all_stored, _PATIENCE, _POLL)
     flood.wait(lambda: flood.completed() == count, _PATIENCE, _POLL)
 
 
-def _take_back(flood: Flood, tree: Tree) -> None:
-    flood.empty(tree.path)
-
-
-def _figures(sink: Sink, seconds: float, cpu: float, memory: Memory) -> Figures:
-    counts: dict[str, Any] = sink.counts()
+def _figures(store: Store, seconds: float, cpu: float, memory: Memory) -> Figures:
+    counts = store.counts()
     return Figures(
         seconds=seconds,
         cpu=cpu,
         pss=memory.peak.fair,
         rss=memory.peak.plain,
-        connections=counts["connections"],
-        most_connections=counts["most_connections"],
-        requests=counts["requests"],
-        sink_cpu=counts["cpu_seconds"],
+        connections=counts.get("connections"),
+        most_connections=counts.get("most_connections"),
+        requests=counts.get("requests"),
+        store_cpu=cpu_seconds(store.pid),
     )
 
 
-def _check(sink: Sink, tree: Tree) -> None:
-    """Raise Failed unless the sink has got every file, and nothing else."""
-    got = {stored.name.decode(): (stored.size, stored.sum) for stored in sink.objects()}
+def check(store: Store, tree: Tree) -> None:
+    """Raise Failed unless the store has got every file, and nothing else."""
+    got = {stored.name.decode(): (stored.size, stored.sum) for stored in store.objects()}
     wanted = {f"{BUCKET}/{key}": (tree.size, total) for key, total in tree.sums.items()}
     if got == wanted:
         return
@@ -265,10 +209,13 @@ def _check(sink: Sink, tree: Tree) -> None:
     )
 
 
+#: Runs a contestant once.
+Run = Callable[[Arena, Workload], Figures]
+
 #: Flood's two ways to be measured, by name.
-FLOODS: Final = {"flood": flood_cold, "flood, warm": flood_warm}
+FLOODS: Final[dict[str, Run]] = {"flood": flood_cold, "flood, warm": flood_warm}
 
 
-def contestants(chosen: list[str]) -> dict[str, Any]:
-    """Return what measures each contestant, by its name."""
+def contestants(chosen: Iterable[str]) -> dict[str, Run]:
+    """Return what measures flood, and each chosen peer, by its name."""
     return FLOODS | {name: partial(peer, peers.PEERS[name]) for name in chosen}

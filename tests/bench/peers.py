@@ -20,9 +20,9 @@ class Peer:
     """A program; `command` gives its command line for a workload, a directory, the store's URL."""
 
     name: str
-    words: str
     program: Callable[[], str | None]
     command: Callable[[Workload, Path, str], list[str]]
+    asks_version: str = "version"
 
 
 def environ(home: Path, authority: Path | None) -> dict[str, str]:
@@ -51,15 +51,19 @@ def prepare(home: Path) -> None:
     )
 
 
-def _far(workload: Workload) -> bool:
-    return workload.latency > 0
+def _at_once(workload: Workload, small: int) -> str:
+    """Return how many files are sent at once: `small` of them to a near store, fewer where one of
+    them keeps a processor busy, more to a store that is far away."""
+    if workload.latency:
+        return "256"
+    return str(small if workload.size < MIB else 16)
 
 
 def _s5cmd(workload: Workload, tree: Path, url: str) -> list[str]:
     copy = ["cp"]
     if workload.size >= _LARGE:
         copy += ["--concurrency", "16", "--part-size", "16"]
-    workers = "256" if _far(workload) else "64"
+    workers = _at_once(workload, 64)
     return [
         *("s5cmd", "--endpoint-url", url, "--log", "error", "--numworkers", workers),
         *(*copy, f"{tree}/", f"s3://{BUCKET}/"),
@@ -67,7 +71,7 @@ def _s5cmd(workload: Workload, tree: Path, url: str) -> list[str]:
 
 
 def _rclone(workload: Workload, tree: Path, url: str) -> list[str]:
-    transfers = "256" if _far(workload) else "32"
+    transfers = _at_once(workload, 32)
     large = ["--s3-chunk-size", "16M", "--s3-upload-concurrency", "16", "--s3-disable-checksum"]
     return [
         *("rclone", "copy", "--transfers", transfers, "--checkers", "32"),
@@ -104,9 +108,9 @@ def _find_s5cmd() -> str | None:
 PEERS: Final = {
     peer.name: peer
     for peer in (
-        Peer("s5cmd", "s5cmd cp", _find_s5cmd, _s5cmd),
-        Peer("rclone", "rclone copy", _beside("rclone"), _rclone),
-        Peer("aws", "aws s3 cp", _beside("aws"), _aws),
+        Peer("s5cmd", _find_s5cmd, _s5cmd),
+        Peer("rclone", _beside("rclone"), _rclone),
+        Peer("aws", _beside("aws"), _aws, "--version"),
     )
 }
 

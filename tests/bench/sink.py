@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
+
+from tests.bench.stores import Stored
 
 SOURCE: Final = Path(__file__).with_name("sink.c")
 _COMPILERS: Final = ("cc", "gcc", "clang")
@@ -20,16 +21,6 @@ _FLAGS: Final = ("-std=gnu11", "-O3", "-Wall", "-Wextra", "-pthread")
 
 class NoSink(Exception):
     """The sink cannot be built here; the text says why."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """An object that the sink has got; `at` is of time.monotonic's clock, in seconds."""
-
-    name: bytes  # with the bucket
-    size: int
-    sum: int
-    at: float
 
 
 def build(directory: Path, *, tls: bool = False) -> Path:

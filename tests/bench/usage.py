@@ -74,6 +74,11 @@ class Memory:
         self._enough.set()
         self._thread.join()
 
+    def at_least(self, plain: int) -> None:
+        """Take note of what the kernel says of a process that has ended."""
+        self.peak.plain = max(self.peak.plain, plain)
+        self.peak.fair = self.peak.fair or plain
+
     def _run(self) -> None:
         while not self._enough.wait(_INTERVAL):
             self._look()
