@@ -17,6 +17,10 @@ from playhouse.migrations import Runner
 from flood import layout, states
 from flood.options import IGNORE, OPTIONS
 from flood.providers import PROVIDERS
+from tests.bench.__main__ import build_parser
+from tests.bench.peers import PEERS
+from tests.bench.results import Result
+from tests.bench.workloads import WORKLOADS
 from workers.classify import TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +123,16 @@ def test_each_flag_of_a_command_is_documented(command: str) -> None:
 def test_no_flag_is_documented_that_a_command_lacks(command: str) -> None:
     own = first_cells(section(page("docs/commands.md"), command))
     assert {token for token in own if token.startswith("-")} <= flags_of(command)
+
+
+def test_each_option_and_workload_of_the_benchmark_is_documented() -> None:
+    text = page("docs/performance.md")
+    options = {option for action in build_parser()._actions for option in action.option_strings}
+    assert first_cells(section(text, "Running it")) == options - {"-h"}
+    assert first_cells(section(text, "Workloads")) == set(WORKLOADS)
+    columns = set(Result(WORKLOADS["w1"]).values()) | {"flood is"}
+    assert first_cells(section(text, "Columns")) == columns
+    assert set(PEERS) <= set(quoted(section(text, "Running it")))
 
 
 def test_each_command_is_in_the_readme() -> None:
