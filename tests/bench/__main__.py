@@ -7,8 +7,10 @@ import shlex
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +23,8 @@ from tests.bench.peers import PEERS, USUAL
 from tests.bench.results import Result, Series
 from tests.bench.sink import NoSink
 from tests.bench.workloads import WORKLOADS, Workload
+
+_Found = TypeVar("_Found")
 
 # What is narrower has no place for the tables.
 console = Console(highlight=False, soft_wrap=True, width=max(100, Console().width))
@@ -161,25 +165,32 @@ def _run(arena: Arena, workload: Workload, peers: list[str], rounds: int) -> Res
     for number in range(rounds):
         where = f"{workload.name}, round {number + 1} of {rounds}"
         if workload.idle:
-            try:
-                result.idle.append(idle(arena, workload))
-                console.print(f"{where}: {1000 * result.idle[-1].median:.1f} ms")
-            except Failed as why:
-                result.problems.append(str(why))
-                arena.forget_tree()
+            found = _tried(arena, partial(idle, arena, workload), where, result.problems)
+            if found is not None:
+                result.idle.append(found)
+                console.print(f"{where}: {1000 * found.median:.1f} ms")
         # Nobody is always the first, or the one after whom the disk is busy.
-        names = list(runs)
-        for name in names[number % max(1, len(names)) :] + names[: number % max(1, len(names))]:
-            try:
-                figures = runs[name](arena, workload)
-            except Failed as why:
-                result.series[name].problems.append(str(why))
-                console.print(f"{where}, {name}: [bold red]failed[/]")
-                arena.forget_tree()
-                continue
-            result.series[name].runs.append(figures)
-            console.print(f"{where}, {name}: {workload.count / figures.seconds:,.1f} files/s")
+        turn = number % max(1, len(runs))
+        for name in [*runs, *runs][turn : turn + len(runs)]:
+            series, words = result.series[name], f"{where}, {name}"
+            figures = _tried(arena, partial(runs[name], arena, workload), words, series.problems)
+            if figures is not None:
+                series.runs.append(figures)
+                console.print(f"{words}: {workload.count / figures.seconds:,.1f} files/s")
     return result
+
+
+def _tried(
+    arena: Arena, run: Callable[[], _Found], words: str, problems: list[str]
+) -> _Found | None:
+    """Return what a run finds; add to the problems, and return None, if it comes to nothing."""
+    try:
+        return run()
+    except (Failed, NoSink, RuntimeError) as why:  # the last is of a server that does not start
+        problems.append(str(why))
+        console.print(f"{words}: [bold red]failed[/]")
+        arena.forget_tree()
+        return None
 
 
 def _commands(
@@ -205,4 +216,7 @@ def _show_words(title: str, words: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -140,8 +140,15 @@ class Flood:
             raise Failed(f"{counts['failed']} files failed, one of them with: {why}")
         return int(counts.get("completed", 0))
 
+    def repeated(self) -> list[str]:
+        """Return the message of each attempt that failed, and was made again."""
+        rows = self._query("SELECT error_message FROM retry_attempts WHERE outcome = 'failure'")
+        return [str(message) for (message,) in rows]
+
     def _query(self, sql: str) -> list[tuple[object, ...]]:
-        with closing(
-            sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=30)
-        ) as connection:
-            return connection.execute(sql).fetchall()
+        uri = f"file:{self.database}?mode=ro"
+        try:
+            with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
+                return connection.execute(sql).fetchall()
+        except sqlite3.OperationalError:
+            return []  # flood has not made it yet; who waits has a limit

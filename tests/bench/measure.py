@@ -5,6 +5,7 @@ import random
 import shutil
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Figures:
 
     `pss` is the peak of all processes together with shared pages counted once, `rss` with them
     counted for each. `store_cpu` is the store's own processor time. None is what the store does
-    not tell.
+    not tell. `repeated` says why attempts of flood's failed, and were made again.
     """
 
     seconds: float
@@ -44,6 +45,7 @@ class Figures:
     most_connections: int | None
     requests: int | None
     store_cpu: float
+    repeated: list[str]
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def flood_cold(arena: Arena, workload: Workload) -> Figures:
             _wait_completed(flood, store, workload.count)
             seconds, cpu = time.monotonic() - began, cpu_seconds(flood.pid)
         check(store, tree)
-        figures = _figures(store, seconds, cpu, memory)
+        figures = _figures(store, seconds, cpu, memory, flood.repeated())
         flood.empty(tree.path)
         return figures
 
@@ -91,7 +93,7 @@ def flood_warm(arena: Arena, workload: Workload) -> Figures:
             _wait_completed(flood, store, workload.count)
             seconds, cpu = time.monotonic() - began, cpu_seconds(flood.pid) - before
         check(store, tree)
-        figures = _figures(store, seconds, cpu, memory)
+        figures = _figures(store, seconds, cpu, memory, flood.repeated())
         shutil.rmtree(tree.path)  # directories only
         flood.empty(tree.path)
         return figures
@@ -114,6 +116,8 @@ def peer(one: Peer, arena: Arena, workload: Workload) -> Figures:
                 stderr=log,
                 env=peers.environ(arena.directory, authority),
             )
+            patience = threading.Timer(_PATIENCE, process.kill)
+            patience.start()
             try:
                 with Memory(process.pid) as memory:
                     # subprocess would not tell what the process has used.
@@ -122,12 +126,13 @@ def peer(one: Peer, arena: Arena, workload: Workload) -> Figures:
                     memory.at_least(1024 * used.ru_maxrss)
                     process.returncode = os.waitstatus_to_exitcode(status)
             finally:
+                patience.cancel()
                 process.kill()  # which is nothing if it has ended
         if process.returncode:
             last = output.read_text("utf-8", "replace").splitlines()[-5:]
             raise Failed(f"{one.name} ended with status {process.returncode}: " + "\n".join(last))
         check(store, tree)
-        return _figures(store, seconds, used.ru_utime + used.ru_stime, memory)
+        return _figures(store, seconds, used.ru_utime + used.ru_stime, memory, [])
 
 
 def idle(arena: Arena, workload: Workload) -> IdleFigures:
@@ -181,7 +186,9 @@ def _wait_completed(flood: Flood, store: Store, count: int) -> None:
     flood.wait(lambda: flood.completed() == count, _PATIENCE, _POLL)
 
 
-def _figures(store: Store, seconds: float, cpu: float, memory: Memory) -> Figures:
+def _figures(
+    store: Store, seconds: float, cpu: float, memory: Memory, repeated: list[str]
+) -> Figures:
     counts = store.counts()
     return Figures(
         seconds=seconds,
@@ -192,6 +199,7 @@ def _figures(store: Store, seconds: float, cpu: float, memory: Memory) -> Figure
         most_connections=counts.get("most_connections"),
         requests=counts.get("requests"),
         store_cpu=cpu_seconds(store.pid),
+        repeated=repeated,
     )
 
 

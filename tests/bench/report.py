@@ -1,6 +1,7 @@
 """Shows what came out: tables, a plot."""
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,6 +46,11 @@ def _show_series(console: Console, title: str, result: Result) -> None:
     console.print()
     console.print(table)
     for name, series in result.series.items():
+        repeated = Counter(message for run in series.runs for message in run.repeated)
+        for message, count in repeated.items():
+            console.print(
+                f"{name}: {count} attempts failed, and were made again: {escape(message)}"
+            )
         for problem in series.problems:
             console.print(f"[bold red]{escape(name)} failed[/]: {escape(problem)}")
 

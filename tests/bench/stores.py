@@ -42,10 +42,12 @@ class Store(Protocol):
 
 
 class RcloneStore:
-    """rclone's server over a new directory; a context manager. It checks no signatures."""
+    """rclone's server over a directory, whose subdirectories are the buckets; a context manager.
 
-    def __init__(self, program: str, directory: Path, bucket: str) -> None:
-        (directory / bucket).mkdir(parents=True)
+    It checks no signatures.
+    """
+
+    def __init__(self, program: str, directory: Path) -> None:
         self._directory = directory
         self._server = ServerProcess(
             [
