@@ -87,9 +87,10 @@ def flood_warm(arena: Arena, workload: Workload) -> Figures:
         time.sleep(1.0)  # start-up is over
         before = cpu_seconds(flood.pid)
         with Memory(flood.pid) as memory:
+            moves = [(f"{tree.path}/{key}", f"{flood.incoming}/{key}") for key in tree.sums]
             began = time.monotonic()
-            for key in tree.sums:
-                _move(tree.path / key, flood.incoming / key)
+            for source, target in moves:
+                _move(source, target)
             _wait_completed(flood, store, workload.count)
             seconds, cpu = time.monotonic() - began, cpu_seconds(flood.pid) - before
         check(store, tree)
@@ -162,12 +163,12 @@ def idle(arena: Arena, workload: Workload) -> IdleFigures:
     return IdleFigures(latencies, share)
 
 
-def _move(source: Path, target: Path) -> None:
+def _move(source: str, target: str) -> None:
     try:
-        source.rename(target)
+        os.rename(source, target)
     except FileNotFoundError:
         # Flood removes what is empty, also between these two.
-        target.parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
         _move(source, target)
 
 
