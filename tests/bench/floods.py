@@ -130,15 +130,14 @@ class Flood:
 
     def completed(self) -> int:
         """Return how many records are completed; raise Failed if one has failed."""
-        counts = dict(
-            self._query("SELECT current_state, count(*) FROM file_records GROUP BY current_state")
-        )
+        sql = "SELECT current_state, count(*) FROM file_records GROUP BY current_state"
+        counts = {str(state): int(str(count)) for state, count in self._query(sql)}
         if "failed" in counts:
             [(why,)] = self._query(
                 "SELECT error_message FROM file_records WHERE current_state = 'failed' LIMIT 1"
             )
             raise Failed(f"{counts['failed']} files failed, one of them with: {why}")
-        return int(counts.get("completed", 0))
+        return counts.get("completed", 0)
 
     def repeated(self) -> list[str]:
         """Return the message of each attempt that failed, and was made again."""

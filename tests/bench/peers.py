@@ -6,6 +6,7 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -59,11 +60,15 @@ def _at_once(workload: Workload, small: int) -> str:
     return str(small if workload.size < MIB else 16)
 
 
-def _s5cmd(workload: Workload, tree: Path, url: str) -> list[str]:
+def _s5cmd(workload: Workload, tree: Path, url: str, workers: str = "") -> list[str]:
     copy = ["cp"]
     if workload.size >= _LARGE:
         copy += ["--concurrency", "16", "--part-size", "16"]
-    workers = _at_once(workload, 64)
+    # It keeps two idle connections, Go's default, and opens others anew for each file or two: more
+    # workers than that spend their time on handshakes where a store is near.
+    workers = workers or (
+        "2" if workload.tls and not workload.latency else _at_once(workload, small=64)
+    )
     return [
         *("s5cmd", "--endpoint-url", url, "--log", "error", "--numworkers", workers),
         *(*copy, f"{tree}/", f"s3://{BUCKET}/"),
@@ -71,7 +76,7 @@ def _s5cmd(workload: Workload, tree: Path, url: str) -> list[str]:
 
 
 def _rclone(workload: Workload, tree: Path, url: str) -> list[str]:
-    transfers = _at_once(workload, 32)
+    transfers = _at_once(workload, small=32)
     large = ["--s3-chunk-size", "16M", "--s3-upload-concurrency", "16", "--s3-disable-checksum"]
     return [
         *("rclone", "copy", "--transfers", transfers, "--checkers", "32"),
@@ -109,6 +114,7 @@ PEERS: Final = {
     peer.name: peer
     for peer in (
         Peer("s5cmd", _find_s5cmd, _s5cmd),
+        Peer("s5cmd-2", _find_s5cmd, partial(_s5cmd, workers="2")),
         Peer("rclone", _beside("rclone"), _rclone),
         Peer("aws", _beside("aws"), _aws, "--version"),
     )

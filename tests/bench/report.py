@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tests.bench.results import Result, Spread
+from tests.bench.workloads import MIB
 
 
 class NoPlot(Exception):
@@ -102,7 +103,7 @@ def plot(path: Path, results: Iterable[Result], words: str) -> None:
     figure = Figure(figsize=(8, 0.6 + 1.4 * max(1, len(drawn))), layout="constrained")
     axes = figure.subplots(max(1, len(drawn)), squeeze=False)[:, 0]
     for axis, result in zip(axes, drawn, strict=False):
-        column = "files/s" if result.workload.count >= 100 else "MiB/s"
+        column = "files/s" if result.workload.size < MIB else "MiB/s"
         value = result.values()[column]
         bars = {
             name: spread
