@@ -206,7 +206,7 @@ def _commands(
             words += [PEERS[name].command(workload, Path("files"), "$URL") for name in peers]
         for line in words:
             lines.setdefault(shlex.join(line).replace("'$URL'", "$URL"), []).append(workload.name)
-    return {line: ", ".join(names) for line, names in lines.items()}
+    return {line: ", ".join(dict.fromkeys(names)) for line, names in lines.items()}
 
 
 def _show_words(title: str, words: dict[str, str]) -> None:
