@@ -190,6 +190,9 @@ def _value(option: Option, given: Any, environ: Mapping[str, str]) -> Any:
             # argparse takes "--" for the end of all options, whatever stands before it.
             raise ValueError("'--' cannot be given as a value: write [-]-")
         return ignored([_read(option, text, environ) for text in given or ()])
+    if isinstance(given, list):
+        # argparse takes "--" for the end of all options, whatever stands before it.
+        raise ValueError("'--' cannot be given as a value")
     text = option.default if given is None else given
     return None if text is None else _read(option, text, environ)
 

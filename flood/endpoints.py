@@ -5,7 +5,9 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-_HOST: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
+# RFC 1123, 2.1; of anything else botocore says that it is no endpoint.
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST: Final = re.compile(rf"(?=.{{1,254}}$){_LABEL}(?:\.{_LABEL})*\.?")
 _EXAMPLE: Final = "https://s3.example.com"
 
 
@@ -24,7 +26,14 @@ def normalized(text: str) -> str:
         raise ValueError(f"must hold scheme, host, port only; write one such as {_EXAMPLE}")
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"must begin with https:// or http://; write one such as {_EXAMPLE}")
-    if port == 0 or parts.netloc.endswith(":") or not _is_host(host):
+    if port == 0 or parts.netloc.endswith(":"):
+        raise ValueError(f"names no port after its colon; write one such as {_EXAMPLE}:9000")
+    if "_" in host:
+        raise ValueError(
+            "has a host with an underscore, which no host name may have (RFC 1123): use another "
+            "name for it, or its IP address"
+        )
+    if not _is_host(host):
         raise ValueError(f"names no host; write one such as {_EXAMPLE}")
     bracketed = f"[{host}]" if ":" in host else host
     address = f"{parts.scheme}://{bracketed}" + (f":{port}" if port is not None else "")

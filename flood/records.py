@@ -278,13 +278,15 @@ def follow(record_id: int, state: str, path: str, size: int, now: datetime) -> b
     the row could say so. A database that was put back from an older copy may be behind by more."""
     claim = claims.of_record(record_id)
     if claim is not None and state == COMPLETED:
-        return complete(claim, path, Proof(None, None, None, size), now)
+        return complete(claim, path, claim.proof or Proof(None, None, None, size), now)
     if claim is not None:
-        return fail(claim, path, GIVEN_UP, now)
-    reason = None if state == COMPLETED else GIVEN_UP
-    return _change(
-        record_id, (INCOMING_TMP, INCOMING, PROCESSING), now, _done(state, path, now, reason)
-    )
+        return fail(claim, path, claim.verdict or GIVEN_UP, now)
+    values = _done(state, path, now, None if state == COMPLETED else GIVEN_UP)
+    if state == COMPLETED:
+        values |= {"retry_count": 0, "alone": 0}
+    elif (verdict := _verdict(record_id)) is not None:
+        values |= {"error_code": verdict.code, "error_message": verdict.message}
+    return _change(record_id, (INCOMING_TMP, INCOMING, PROCESSING), now, values)
 
 
 def vanish(
@@ -346,6 +348,16 @@ def due(record_id: int, now: datetime) -> bool:
             now,
             {"next_attempt_at": utc_text(now)},
         )
+
+
+def _verdict(record_id: int) -> Reason | None:
+    """Why a file was given up that could not be moved then."""
+    row = models.execute(
+        "SELECT error_code, error_message FROM file_records "
+        "WHERE id = ? AND current_state = 'processing' AND upload_outcome = 'failure'",
+        (record_id,),
+    ).fetchone()
+    return Reason(PERMANENT, *row) if row else None
 
 
 # --- within ------------------------------------------------------------------------------------

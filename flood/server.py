@@ -60,7 +60,7 @@ class Server:
         self._files: dict[str, bool] = {}
         self._scans: list[Iterator[str]] = []
         self._takes: Iterator[Found] | None = None
-        self._next_scan = 0.0
+        self._scanned = 0.0
         self._trouble_until = 0.0
         self._in_trouble = False
         self._lost = False
@@ -83,7 +83,7 @@ class Server:
             self._first(self._take_up_processing)
             self._scans.append(self._watcher.scan(INCOMING))
             self._first(self._take_up_incoming)
-            self._next_scan = self._clock() + self._rescan_interval
+            self._scanned = self._clock()
             if not self._stop.is_set():
                 log.event(logger, INFO, "caught up", waiting=len(self._later))
             while not self._stop.is_set():
@@ -139,7 +139,7 @@ class Server:
         now = self._clock()
         if now < self._trouble_until:
             return
-        if not starting and now >= self._next_scan and not self._scans:
+        if not starting and now >= self._next_scan() and not self._scans:
             self._rescan()
         if self._guarded(lambda: self._take(now, starting)) is None:
             # Nothing is forgotten: a scan finds all that was not taken, in whatever number.
@@ -186,11 +186,15 @@ class Server:
                     chosen.setdefault(path, (Candidate(path), None))
         return list(chosen.values())
 
-    def _rescan(self) -> None:
+    def _next_scan(self) -> float:
+        # Asked each time, as a limit may be reached, or raised, at any time.
         interval = self._rescan_interval
         if not self._watcher.complete:
             interval = min(interval, LIMITED_RESCAN)
-        self._next_scan = self._clock() + interval
+        return self._scanned + interval
+
+    def _rescan(self) -> None:
+        self._scanned = self._clock()
         self._prepared.clear()
         self._scans.append(self._watcher.scan(INCOMING))
         if self._takes is None:
@@ -242,7 +246,7 @@ class Server:
             seconds = 0.0
         else:
             next_look = self._later.next_look()
-            due = [now + 1.0, self._next_scan, *([] if next_look is None else [next_look])]
+            due = [now + 1.0, self._next_scan(), *([] if next_look is None else [next_look])]
             seconds = max(0.0, min(due) - now, self._trouble_until - now)
         poller = select.poll()
         poller.register(self._stop.fileno(), select.POLLIN)

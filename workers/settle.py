@@ -186,14 +186,16 @@ def _missing(agent: Agent, claim: Claimed, now: datetime, *, uploaded: bool = Fa
         facts |= {"error": reason.code, "reason": reason.message}
         return _Line(ERROR, "failed", claim, facts)
     if found.state == COMPLETED:
-        records.complete(claim, found.path, Proof(None, None, None, claim.identity.size), now)
+        proof = claim.proof or Proof(None, None, None, claim.identity.size)
+        records.complete(claim, found.path, proof, now)
         return _Line(
             INFO,
             "completed",
             claim,
             {"from_": PROCESSING, "to": COMPLETED, "size": claim.identity.size},
         )
-    records.fail(claim, found.path, records.GIVEN_UP, now)
+    reason = claim.verdict or records.GIVEN_UP
+    records.fail(claim, found.path, reason, now)
     return _Line(
         ERROR,
         "failed",
@@ -201,8 +203,8 @@ def _missing(agent: Agent, claim: Claimed, now: datetime, *, uploaded: bool = Fa
         {
             "from_": PROCESSING,
             "to": FAILED,
-            "error": records.GIVEN_UP.code,
-            "reason": records.GIVEN_UP.message,
+            "error": reason.code,
+            "reason": reason.message,
         },
     )
 

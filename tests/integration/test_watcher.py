@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import shutil
 import socket
 import threading
@@ -60,6 +61,18 @@ class Told(logging.Handler):
 
 
 @contextmanager
+def limited(descriptors: int | None) -> Iterator[None]:
+    """No more descriptors than so many meanwhile."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
 def serving(
     house: House,
     *,
@@ -68,21 +81,26 @@ def serving(
     tick: Callable[[], None] = lambda: None,
     profiles: set[str] | None = None,
     check: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
+    descriptors: int | None = None,
     **intake: Any,
 ) -> Iterator[Told]:
-    """Run the server in a thread; any exception of its own fails the test."""
+    """Run the server in a thread; any exception of its own fails the test. `descriptors` is how
+    many it finds as it sets its first watch."""
     told, stop, failures = Told(), Stop(), list[BaseException]()
     known = profiles or {"p"}
-    server = Server(
-        house.spool,
-        house.intake(now=lambda: datetime.now(timezone.utc), profiles=lambda: known, **intake),
-        check=check,
-        profiles=lambda: known,
-        rescan_interval=rescan_interval,
-        clock=time.monotonic,
-        stop=stop,
-        tick=tick,
-    )
+    admits = house.intake(now=lambda: datetime.now(timezone.utc), profiles=lambda: known, **intake)
+    with limited(descriptors):
+        server = Server(
+            house.spool,
+            admits,
+            check=check,
+            profiles=lambda: known,
+            rescan_interval=rescan_interval,
+            clock=clock,
+            stop=stop,
+            tick=tick,
+        )
     server.prepare()
 
     def run() -> None:
@@ -623,3 +641,14 @@ def test_any_name_is_taken_as_it_is(house: House) -> None:
         check()
     assert house.spool.subdirectories("incoming/p") == ["b"]
     assert [path for path in house.files() if path.startswith("incoming")] == []
+
+
+def test_without_watches_scans_come_often(house: House) -> None:
+    """As soon as a limit is reached, not when the next scan would have been due anyway."""
+
+    def hasty() -> float:
+        return time.monotonic() * 60
+
+    with serving(house, clock=hasty, descriptors=0):
+        house.write("incoming/p/b/key", b"x")
+        until_taken(house, "key", seconds=10.0)

@@ -446,6 +446,23 @@ def test_two_dashes_are_no_pattern(environ: dict[str, str]) -> None:
         config.from_environment(environ | {"FLOOD_IGNORE": "--"})
 
 
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "ignore"])
+@pytest.mark.parametrize("how", ["environment", "flag", "file"])
+def test_two_dashes_are_no_value(
+    environ: dict[str, str], tmp_path: Path, name: str, how: str
+) -> None:
+    option = OPTIONS[name]
+    file = tmp_path / "two-dashes.conf"
+    file.write_text(f"{option.key} = --\n")
+    arguments = {"flag": [f"{option.flag}=--"], "file": ["--config", str(file)]}.get(how, [])
+    environ.pop(option.variable, None)
+    environ |= {option.variable: "--"} if how == "environment" else {}
+    parser = config.build_parser("flood-watch", "")
+    with pytest.raises(SystemExit) as ended:
+        config.load(parser, arguments, environ)
+    assert ended.value.code == 2
+
+
 names = st.text(
     st.characters(exclude_characters="\0/.", exclude_categories=["Cs"]), min_size=1, max_size=20
 )

@@ -238,7 +238,8 @@ def test_percent_signs_are_taken_as_they_are(tmp_path: Path) -> None:
         ("s3.example.com:8443", "https://s3.example.com:8443"),
         ("http://localhost:9000", "http://localhost:9000"),
         ("http://[::1]:9000", "http://[::1]:9000"),
-        ("https://my_host", "https://my_host"),
+        ("https://minio.", "https://minio."),
+        (f"https://{'x' * 63}.example", f"https://{'x' * 63}.example"),
     ],
 )
 def test_endpoints(written: str, meant: str) -> None:
@@ -260,6 +261,9 @@ def test_endpoints(written: str, meant: str) -> None:
         "https://[::1",
         "https://[fe80::1%25eth0]",
         "https://-x.example.com",
+        "https://x-.example.com",
+        "https://h..example.com",
+        f"https://{'x' * 64}.example",
         "https://exa mple.com",
         "https://user@s3.example.com",
         "https://s3.example.com?x=y",
@@ -271,6 +275,12 @@ def test_endpoints(written: str, meant: str) -> None:
 def test_what_is_no_endpoint(text: str) -> None:
     with pytest.raises(ValueError, match="; write "):
         endpoints.normalized(text)
+
+
+def test_a_host_with_an_underscore_is_told_apart() -> None:
+    """Containers are often called so; boto3 takes no such address."""
+    with pytest.raises(ValueError, match="underscore"):
+        endpoints.normalized("http://minio_server:9000")
 
 
 @given(st.text())

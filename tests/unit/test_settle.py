@@ -321,6 +321,44 @@ def test_what_stands_in_the_way_is_named(house: House) -> None:
     )
 
 
+@pytest.mark.parametrize("who", ["claim", "nobody", "sweep"])
+@pytest.mark.parametrize("how", ["prove", "give up"])
+def test_a_second_move_that_was_made_says_what_was_known(house: House, how: str, who: str) -> None:
+    """S7, S9: whoever moved the file died before its row could say so."""
+    [claim] = claimed(house, "key")
+    with proven(house, claim) as prove:
+        decision: Decision = prove if how == "prove" else GiveUp(claim, REFUSED)
+        house.settle(decision, agent=house.agent(spool=Full(house.spool.root)))
+    house.clock.advance(MOVE_AGAIN)
+    state = "completed" if how == "prove" else "failed"
+    if who == "claim":
+        [again] = house.claim()
+    elif who == "sweep":
+        house.claim()
+    house.spool.move(claim.path, f"{state}/p/b/key")
+    if who == "claim":
+        house.settle(Missing(again))
+    elif who == "sweep":
+        house.sweep()
+    else:
+        path = f"{state}/p/b/key"
+        assert records.follow(claim.id, state, path, claim.identity.size, house.clock.now())
+    row = house.row(claim.id)
+    assert row["current_state"] == state
+    if how == "give up":
+        assert (row["error_code"], row["error_message"]) == REFUSED[1:]
+    else:
+        assert (row["etag"], row["version_id"]) == ("etag", "v")
+
+
+def test_a_record_that_follows_its_file_counts_from_nothing(house: House) -> None:
+    [claim] = claimed(house, "key")
+    reason = Reason(TRANSIENT, "timeout", "no answer")
+    records.retry(claim, claim.identity, reason, 30.0, house.clock.now())
+    assert records.follow(claim.id, "completed", "completed/p/b/key", 4, house.clock.now())
+    assert house.row(claim.id)["retry_count"] == 0
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_content_that_changes_with_its_times_put_back_is_noticed(house: House, when: str) -> None:
     """Between the end of the transfer and the settlement, or the move that comes later."""
