@@ -112,12 +112,27 @@ class Put:
             self._check_stop()
         held = list(self._open.values())
         for source in [*later, *(copy.source for copy in held)]:
+            obstacle = self._obstacle(source)
+            if obstacle is not None:
+                self._fail(NotCopied(f"{source.path}: {obstacle}"))
+                continue
             self._delivered.refused += 1
             self._problem(
                 f"{source.path}: an earlier file for {self._destination.uri(source.key)}, or for a "
                 "part of this path, still waits in incoming: try again later"
             )
         self._discard(held, OCCUPIED)
+
+    def _obstacle(self, source: Source) -> str | None:
+        """What stands in the way for good, as flood-watch never takes it."""
+        parts = self._destination.place(source.key).path.split("/")
+        for length in range(1, len(parts) + 1):
+            path = "/".join(parts[:length])
+            kind = self._spool.oddity(path)
+            if kind is not None:
+                where = self._spool.absolute(path)
+                return f"{where} is a {kind}, which flood-watch leaves alone: remove it"
+        return None
 
     def _parted(self, sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
         """Those whose place in incoming is free, and the others."""

@@ -440,6 +440,24 @@ def test_files_are_delivered_though_nobody_listens(place: Place, ending: str, st
     assert place.files() == ({} if "--dry-run" in ending else {"p/box/f": b"data"})
 
 
+@pytest.mark.parametrize("kind", ["link", "FIFO"])
+@pytest.mark.parametrize("key", ["x", "x/below"])
+def test_what_is_no_file_stands_in_the_way(place: Place, kind: str, key: str) -> None:
+    place.write("f")
+    place.incoming.mkdir(parents=True)
+    if kind == "link":
+        place.incoming.joinpath("x").symlink_to("/nowhere")
+    else:
+        os.mkfifo(place.incoming / "x")
+
+    done = place.put("f", f"s3://p/box/{key}")
+
+    assert done.returncode == 1
+    assert f"flood-put: f: {place.incoming}/x is a " in done.stderr
+    assert "remove it" in done.stderr
+    assert not place.files("incoming_tmp")
+
+
 @pytest.mark.parametrize("name", ["f", "file"])
 def test_one_source_twice(place: Place, name: str) -> None:
     place.write(name)
