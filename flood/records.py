@@ -248,6 +248,19 @@ def release(
     return _settle(claim, now, reason, {**values, **kept}, delay, due)
 
 
+def put_off(claim: Claimed, now: datetime, delay: float) -> bool:
+    """S3: nothing was begun; the record is due after `delay` seconds, as if nobody had claimed it.
+    False: the claim was taken away."""
+    due = utc_text(now + timedelta(seconds=delay))
+    with models.write():
+        return _update(
+            MINE,
+            (claim.id, claim.owner, claim.number),
+            now,
+            {"next_attempt_at": due, "owner": None},
+        )
+
+
 def lose(claim: Claimed, delay: float, now: datetime) -> bool:
     """S6: its worker died. Due after `delay` seconds, alone; one that was alone pays a retry."""
     due = now + timedelta(seconds=delay)

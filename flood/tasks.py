@@ -57,6 +57,7 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
     Never raises: huey would run a failed task again, and the rows know better when. A `ring` names
     no records; it goes on until nothing is due.
     """
+    from workers.decisions import PutOff
     from workers.settle import settle
     from workers.upload import attempt
 
@@ -80,10 +81,12 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
         )
         if ring and claims:
             enqueue_ring(profile, bucket)
+        left = False
         for decisions in attempt(agent, claims):
             settle(agent, decisions, enqueue_retry)
-        if claims and agent.stopping():
-            enqueue_ring(profile, bucket)  # for what was let go
+            left = left or any(isinstance(one, PutOff) and not one.delay for one in decisions)
+        if left or (claims and agent.stopping()):
+            enqueue_ring(profile, bucket)  # for what was put off, or let go
     except Exception as error:  # noqa: BLE001  whatever it is, the claims must go
         # Nobody settles what this worker still claims: a name that is given up is a dead owner's,
         # whose records the sweep takes over.

@@ -1,10 +1,12 @@
 """What one consumer process delivers with."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from logging import ERROR, INFO, getLogger
+from logging import ERROR, INFO, WARNING, getLogger
 from threading import Lock
+from typing import Final
 
 from flood import log
 from flood.config import Settings
@@ -13,6 +15,9 @@ from flood.profiles import Profile
 from flood.spool import Spool
 from flood.syscalls import hard_links_guarded
 from workers.transfer import Uploader
+
+#: How long nothing more is said of a lack of descriptors or memory, in seconds.
+SCARCITY_SILENCE: Final = 600.0
 
 logger = getLogger(__name__)
 
@@ -38,6 +43,7 @@ class Agent:
     #: Multipart uploads that the store does not let go, of which the log has told.
     left_behind: set[str] = field(default_factory=set)
     _away: bool = False
+    _scarcity_told: float = -math.inf
     links_guarded: Callable[[], bool] = hard_links_guarded
     _uploaders: dict[str, Uploader] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
@@ -65,6 +71,21 @@ class Agent:
                 next=None if present else "its files wait; is its disk mounted?",
             )
         return present
+
+    def tell_scarcity(self, reason: str) -> None:
+        """Say that files wait for descriptors or memory, unless that was said not long ago."""
+        with self._lock:
+            silent = self.clock() - self._scarcity_told < SCARCITY_SILENCE
+            if not silent:
+                self._scarcity_told = self.clock()
+        if not silent:
+            log.event(
+                logger,
+                WARNING,
+                "short of descriptors or memory",
+                reason=reason,
+                next="files go fewer at a time: raise ulimit -n, or lower --concurrency",
+            )
 
     def close(self) -> None:
         """Give all connections back."""

@@ -39,12 +39,20 @@ class GiveUp:
 
 @dataclass(frozen=True)
 class LetGo:
-    """The worker is to stop, or lacks something: the file is due again after `delay` seconds, at no
-    cost."""
+    """The worker is to stop: the file is due again at once, at no cost."""
 
     claim: Claimed
     reason: Reason
-    delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class PutOff:
+    """This machine had no descriptor or memory left for the file, of which nothing was sent: it is
+    due again after `delay` seconds, as if it had not been claimed."""
+
+    claim: Claimed
+    reason: Reason
+    delay: float
 
 
 @dataclass(frozen=True)
@@ -54,4 +62,6 @@ class Missing:
     claim: Claimed
 
 
-Decision = Prove | TryAgain | GiveUp | LetGo | Missing
+#: What ends an attempt.
+Ending = Prove | TryAgain | GiveUp | LetGo | Missing
+Decision = Ending | PutOff

@@ -17,7 +17,7 @@ from flood.spool import Spool, Vanished
 from flood.states import COMPLETED, FAILED, INTERRUPTED, PROCESSING
 from flood.whereabouts import lies_in
 from workers.agent import Agent
-from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
+from workers.decisions import Decision, Ending, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
 
 #: How long a file waits whose move failed, as on a full disk, in seconds.
 MOVE_AGAIN: Final = 60.0
@@ -59,15 +59,21 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
     """
     lines: list[_Line] = []
     proven: list[Proven] = []
+    put_off: list[PutOff] = []
     now = agent.now()
     with models.write():
         mine = {claim.id for claim in claiming.still_mine(one.claim for one in decisions)}
         for decision in decisions:
-            if decision.claim.id in mine:
-                lines.append(_settle(agent, decision, schedule, now, proven))
-            else:
+            if decision.claim.id not in mine:
                 lines.append(_Line(WARNING, "claim was taken away", decision.claim, {}))
+            elif isinstance(decision, PutOff):
+                records.put_off(decision.claim, now, decision.delay)
+                put_off.append(decision)
+            else:
+                lines.append(_settle(agent, decision, schedule, now, proven))
         records.complete_all(proven, now)
+    if put_off:
+        agent.tell_scarcity(put_off[0].reason.message)
     for line in lines:
         claim = line.claim
         log.event(
@@ -85,7 +91,7 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
 
 
 def _settle(
-    agent: Agent, decision: Decision, schedule: Schedule, now: datetime, proven: list[Proven]
+    agent: Agent, decision: Ending, schedule: Schedule, now: datetime, proven: list[Proven]
 ) -> _Line:
     """Move the file and write its row; what is proven is added to `proven` instead, whose rows are
     written together."""
@@ -115,10 +121,9 @@ def _settle(
     if isinstance(decision, Missing):
         return _missing(agent, claim, now)
     if isinstance(decision, LetGo):
-        records.release(claim, decision.reason, now, decision.delay)
-        level = WARNING if decision.delay else INFO
+        records.release(claim, decision.reason, now)
         facts = {"error": decision.reason.code, "reason": decision.reason.message}
-        return _Line(level, "interrupted", claim, facts)
+        return _Line(INFO, "interrupted", claim, facts)
     return _try_again(agent, decision, schedule, now)
 
 

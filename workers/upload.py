@@ -18,7 +18,7 @@ from workers.agent import Agent
 from workers.backoff import decide
 from workers.classify import Verdict, classify
 from workers.classify_rule import AGAIN
-from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
+from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
 from workers.lanes import carried
 from workers.source import Watch
 from workers.transfer import Hooks, Interrupted, Receipt, Upload, Uploader
@@ -26,10 +26,11 @@ from workers.transfer import Hooks, Interrupted, Receipt, Upload, Uploader
 #: Decisions are settled together, at most so many seconds after the first of them.
 GROUPING: Final = 0.1
 
-#: How long a file waits for which this machine had no descriptor or memory left, in seconds.
+#: How long files wait for which this machine had no descriptor or memory left, in seconds, unless
+#: others got through meanwhile.
 SCARCE_PAUSE: Final = 30.0
 
-#: Files that an attempt closes again where it has run out of descriptors.
+#: Files that an attempt closes again, at most, where it has run out of descriptors.
 SPARE_DESCRIPTORS: Final = 32
 
 #: What a message says where no retry is left.
@@ -76,11 +77,11 @@ def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]
             decision = _open(agent, claim, opened, proven)
             if decision is not None:
                 early.append(decision)
-            if isinstance(decision, LetGo) and decision.delay:
+            if isinstance(decision, PutOff):
                 # The transfers need descriptors, too, and so does the settlement.
-                spared = _close_some(opened)
-                every = (*spared, *claims[number + 1 :])
-                early += [replace(decision, claim=each) for each in every]
+                every = (claim, *_close_some(opened), *claims[number + 1 :])
+                delay = 0.0 if opened else SCARCE_PAUSE
+                early[-1:] = [replace(decision, claim=each, delay=delay) for each in every]
                 break
         if early:
             yield early
@@ -92,7 +93,8 @@ def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]
 
 
 def _close_some(opened: dict[int, _Opened]) -> list[Claimed]:
-    spared = [opened.pop(record_id) for record_id in list(opened)[-SPARE_DESCRIPTORS:]]
+    count = min(SPARE_DESCRIPTORS, len(opened) // 2)
+    spared = [opened.pop(record_id) for record_id in list(opened)[len(opened) - count :]]
     for one in spared:
         os.close(one.upload.descriptor)
     return [one.claim for one in spared]
@@ -169,13 +171,19 @@ def _transfer(agent: Agent, opened: dict[int, _Opened]) -> Iterator[list[Decisio
         yield [_decision(agent, one.claim, one.identity, verdict) for one in opened.values()]
         return
     pending: list[Decision] = []
+    got_through = False
     since = 0.0
     uploads = [one.upload for one in opened.values()]
     hooks = _hooks(agent, {record_id: one.claim for record_id, one in opened.items()})
     for outcome in uploader.transfer(uploads, hooks):
         if outcome is not None:
             since = since if pending else agent.clock()
-            pending.append(_judge(agent, opened[outcome[0].record_id], outcome[1]))
+            decision = _judge(agent, opened[outcome[0].record_id], outcome[1])
+            if not isinstance(decision, PutOff):
+                got_through = True
+            elif got_through:
+                decision = replace(decision, delay=0.0)
+            pending.append(decision)
         if pending and (outcome is None or agent.clock() - since >= GROUPING):
             yield pending
             for decision in pending:
@@ -220,9 +228,10 @@ def _judge(agent: Agent, one: _Opened, outcome: Receipt | BaseException) -> Deci
 
 def _decision(agent: Agent, claim: Claimed, identity: Identity, verdict: Verdict) -> Decision:
     if verdict.kind == INTERRUPTED:
-        scarce = verdict.code == "local_resources"
-        reason = Reason(INTERRUPTED, verdict.code, verdict.message)
-        return LetGo(claim, reason, SCARCE_PAUSE) if scarce else LetGo(claim, _STOPPED)
+        if verdict.code == "local_resources":
+            reason = Reason(INTERRUPTED, verdict.code, verdict.message)
+            return PutOff(claim, reason, SCARCE_PAUSE)
+        return LetGo(claim, _STOPPED)
     reason = Reason(verdict.kind, verdict.code, verdict.message)
     settings = agent.settings
     retry = decide(

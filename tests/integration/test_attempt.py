@@ -5,7 +5,7 @@ import resource
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ import pytest
 
 from flood import claims as claiming
 from flood import models, records, tasks
-from flood.columns import utc_moment
+from flood.columns import utc_moment, utc_text
 from flood.door import Candidate
 from flood.locks import WorkerLocks
 from flood.profiles import Profile
@@ -26,7 +26,7 @@ from tests.spooling import LARGE, NOBODY, START, House, in_child
 from tests.uploading import LARGE as MULTIPART
 from tests.uploading import MIB, boto3_uploader, profile
 from workers.agent import Agent
-from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
+from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
 from workers.transfer import Hooks, Outcome, Upload, Uploader
 from workers.upload import SCARCE_PAUSE, attempt
 
@@ -70,6 +70,9 @@ def claimed(house: House, bucket: str, files: dict[str, bytes]) -> list[Claimed]
 def decide(agent: Agent, claims: list[Claimed]) -> list[Decision]:
     """What an attempt decides, nothing of which is settled."""
     return [decision for group in attempt(agent, claims) for decision in group]
+
+
+SCARCE = Reason(INTERRUPTED, "local_resources", "too many open files")
 
 
 def descriptors() -> int:
@@ -321,9 +324,41 @@ def test_a_lack_of_descriptors_costs_no_retry(
     assert 0 < len(waiting) < 60
     for row in waiting:
         assert (row["retry_count"], row["owner"]) == (0, None)
-        [told] = house.attempts(row["id"])
-        assert (told["kind"], told["error_code"]) == ("interrupted", "local_resources")
-        assert told["delay_seconds"] == SCARCE_PAUSE
+        assert house.attempts(row["id"]) == []
+    assert {row["next_attempt_at"] for row in waiting} == {utc_text(house.clock.now())}
+
+
+def test_a_lack_of_all_descriptors_is_waited_out(
+    house: House, uploader: Uploader, bucket: str
+) -> None:
+    claims = claimed(house, bucket, dict.fromkeys(["one", "two"], b"x"))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    agent = house.agent(uploader)
+
+    def limited() -> None:
+        with models.write():
+            pass
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() - 1, hard))
+        for decisions in attempt(agent, claims):
+            assert [type(one) for one in decisions] == [PutOff, PutOff]
+            house.settle(*decisions, agent=agent)
+
+    assert in_child(limited) == 0
+    due = house.clock.now() + timedelta(seconds=SCARCE_PAUSE)
+    for row in house.rows():
+        assert (row["owner"], row["next_attempt_at"]) == (None, utc_text(due))
+        assert house.attempts(row["id"]) == []
+
+
+def test_a_lack_of_descriptors_is_told_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    house.admit("one", "two", "three")
+    agent = house.agent()
+    for claim in house.claim():
+        house.settle(PutOff(claim, SCARCE, 0.0), agent=agent)
+    assert [each.getMessage() for each in caplog.records].count(
+        "short of descriptors or memory"
+    ) == 1
+    assert len(house.claim()) == 3
 
 
 # --- stores that do not play along -------------------------------------------------------------
