@@ -305,8 +305,10 @@ class FloodHuey(Huey):
         except models.DatabaseError as error:
             self._trouble(error)
             return None
+        if data is None:
+            return None  # an empty queue can be read while it cannot be written to
         self._well()
-        return None if data is None else self._task(data)
+        return self._task(data)
 
     def _task(self, data: Any) -> Any:
         try:

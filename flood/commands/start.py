@@ -2,8 +2,6 @@
 
 import signal
 
-from flood.states import EXIT_INTERRUPTED
-
 
 def watch() -> int:
     """Run flood-watch; return its exit status."""
@@ -25,6 +23,7 @@ def fsck() -> int:
     """Run flood-fsck, which Python is to interrupt; return its exit status."""
     _end_at_once()
     from flood.commands.fsck import main
+    from flood.states import EXIT_INTERRUPTED
 
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
