@@ -308,6 +308,14 @@ def test_what_is_under_way_comes_and_goes() -> None:
     assert list(samples_of(*[STEADY, busy] * 60).growth()) == []
 
 
+def test_a_late_beginning_is_no_growth() -> None:
+    """A consumer that waits for its first file holds little more than Python."""
+    idle = STEADY._replace(kilobytes=30 * 1024)
+    assert (
+        list(samples_of(*[idle] * 10, *[STEADY._replace(kilobytes=120 * 1024)] * 90).growth()) == []
+    )
+
+
 def test_a_process_is_looked_at() -> None:
     before = look(os.getpid())
     with closing(socket.socket()), closing(socket.socket()), open(os.devnull, "rb"):
