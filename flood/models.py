@@ -25,6 +25,7 @@ from peewee import (
 from peewee import DatabaseError as DatabaseError
 
 from flood.columns import name_from, name_value, utc_moment, utc_text
+from flood.sqlite import Connection
 from flood.writers import Locked, Waiting, leave, turn
 
 # How long SQLite itself waits for another program's transaction, in seconds; `write` tries again.
@@ -198,6 +199,7 @@ def bind(path: str) -> None:
         f"file:{quote(os.fsencode(path))}?mode=rw",
         uri=True,
         timeout=_BUSY_TIMEOUT,
+        factory=Connection,
         pragmas={"synchronous": "NORMAL", "cache_size": -8000, "temp_store": "MEMORY"},
     )
 

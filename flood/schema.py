@@ -17,7 +17,13 @@ from flood.writers import Locked, turn
 _HEADER: Final = b"SQLite format 3\0"  # sqlite.org/fileformat.html
 
 # What SQLite says of a file that it cannot rely on.
-_BROKEN: Final = ("malformed", "not a database", "file is encrypted", "corrupt")
+_BROKEN: Final = (
+    "malformed",
+    "not a database",
+    "file is encrypted",
+    "corrupt",
+    "Could not decode to UTF-8",  # of a name in what integrity_check answers
+)
 
 _MIGRATIONS: Final = os.path.join(os.path.dirname(__file__), "migrations")
 

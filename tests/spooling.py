@@ -323,6 +323,14 @@ def new_database() -> bytes:
         return Path(path).read_bytes()
 
 
+def garble(database: Path) -> None:
+    """Change one byte of the schema, so that what SQLite says of it is no UTF-8; nobody may have
+    the database open."""
+    content = bytearray(database.read_bytes())
+    content[content.index(b"CREATE UNIQUE INDEX file_records_one_in_") + 16] = 0xBB
+    database.write_bytes(content)
+
+
 def fork() -> int:
     """os.fork for children that take none of the locks which threads may hold meanwhile."""
     models.close()

@@ -19,6 +19,7 @@ from tests.acceptance.harness import (
     without_roots_rights,
 )
 from tests.servers import S3Server
+from tests.spooling import garble
 
 IN_PROCESSING = 800
 IN_INCOMING = 2000
@@ -189,3 +190,25 @@ def test_a_lock_of_another_users_is_named(
     last = ended.stderr.splitlines()[-1]
     assert f"{path}: Permission denied; give this user write access to it" in last
     assert "database" not in last
+
+
+def test_a_damaged_schema_is_told_by_every_program(flood: Flood) -> None:
+    watch = flood.start_watch()
+    watch.signal(signal.SIGTERM)
+    watch.wait()
+    garble(flood.database)
+    source = flood.outside("source")
+    source.write_bytes(b"data")
+    for command, status in (
+        (("flood.commands.watch",), 2),
+        (("flood.commands.put", str(source), "s3://main/bucket/key"), 2),
+        (("huey.bin.huey_consumer", "flood.tasks.huey"), 2),
+        (("flood.commands.fsck",), 1),
+    ):
+        done = flood.run("-m", *command)
+        told = done.stdout + done.stderr
+        assert done.returncode == status, told
+        assert "malformed" in told
+        assert "Traceback" not in told
+    assert flood.run("-m", "flood.commands.fsck", "--repair").returncode == 0
+    assert list(flood.database.parent.glob(f"{flood.database.name}.broken-*"))

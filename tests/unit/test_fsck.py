@@ -15,7 +15,7 @@ from flood.record_values import Arrival, Proof, Reason
 from flood.states import INTERRUPTED, TRANSIENT
 from flood.tasks import enqueue_ring
 from tests.fscking import CLEAN, consistent, fsck, names
-from tests.spooling import START, House, deaths, fork, in_child
+from tests.spooling import START, House, deaths, fork, garble, in_child
 from workers.decisions import GiveUp, Prove, TryAgain
 from workers.transfer import Receipt
 
@@ -643,12 +643,18 @@ def holed(house: House) -> None:
         file.write(bytes(size - 4096 * 2))
 
 
+def garbled(house: House) -> None:
+    models.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    models.close()
+    garble(Path(house.database))
+
+
 def without_table(house: House) -> None:
     models.execute("DROP TABLE retry_attempts")
     models.close()
 
 
-@pytest.mark.parametrize("lose", [gone, garbage, empty, holed, without_table])
+@pytest.mark.parametrize("lose", [gone, garbage, garbled, empty, holed, without_table])
 def test_a_lost_database_is_made_anew_from_the_directories(
     house: House, lose: Callable[[House], None]
 ) -> None:

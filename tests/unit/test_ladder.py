@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 LADDER = (
     "flood flood.bell flood.columns flood.commands flood.endpoints flood.expand flood.identity"
     " flood.ini flood.migrations"
-    " flood.providers flood.states flood.stop flood.syscalls flood.temporary flood.text flood.units"
+    " flood.providers flood.sqlite flood.states flood.stop flood.syscalls flood.temporary flood.text flood.units"
     " flood.writers"
     " workers workers.classify_rule workers.media_type workers.transfer",
     "flood.directories flood.errors flood.exposure flood.kinds flood.layout flood.log"
@@ -56,7 +56,7 @@ LIBRARIES = {
     "inotify_simple": ("flood.watcher", "flood.bell"),
     "peewee": ("flood.models",),
     "playhouse": ("flood.schema",),
-    "sqlite3": ("flood.models", "huey_config"),
+    "sqlite3": ("flood.models", "flood.sqlite", "huey_config"),
     "ctypes": ("flood.syscalls",),
 }
 

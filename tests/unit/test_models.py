@@ -23,7 +23,8 @@ from flood import models, schema
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.errors import SpoolError
 from flood.models import FileRecord, RetryAttempt, SpoolInfo
-from tests.spooling import START, House, fork, in_child, new_database
+from huey_config import huey
+from tests.spooling import START, House, fork, garble, in_child, new_database
 
 zones = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(
     lambda offset: timezone(timedelta(minutes=offset // timedelta(minutes=1)))
@@ -572,3 +573,28 @@ def test_refusals_come_with_advice() -> None:
         "make room on the disk of the database"
     )
     assert models.explain(Exception("something else")) == "something else"
+
+
+def test_a_complaint_that_is_no_text_is_one_of_the_database(tmp_path: Path) -> None:
+    """Whichever statement comes upon it first."""
+    path = tmp_path / "flood.db"
+    path.write_bytes(new_database())
+    garble(path)
+    models.bind(str(path))
+
+    def write() -> None:
+        with models.write():
+            models.execute_many("DELETE FROM file_records WHERE id = ?", [(1,)])
+
+    for statement in (
+        models.version,
+        write,
+        lambda: models.execute("SELECT 1 FROM file_records"),
+        lambda: next(iter(FileRecord.select())),
+        huey.pending_count,
+    ):
+        with pytest.raises(models.DatabaseError, match="malformed"):
+            statement()
+        models.close()
+    with pytest.raises(SpoolError, match=r"flood\.db: .*malformed: restore the database, or have"):
+        schema.migrate(str(path), create=False)
