@@ -22,8 +22,8 @@ ROW_COLUMNS: Final = (
 # A person's UPDATE may leave a claim without its time; such a row must not stop all others.
 CLAIM_COLUMNS: Final = (
     "id, profile, bucket, filepath, spool_path, device, inode, size, mtime_ns, retry_count, "
-    "claim_number, owner, COALESCE(claimed_at, last_updated), alone, claim_size, multipart_upload_id, "
-    "etag, version_id, checksum, bytes_sent, changed_ns, upload_outcome, error_code, error_message"
+    "claim_number, owner, COALESCE(claimed_at, last_updated), alone, claim_size, "
+    "multipart_upload_id, etag, version_id, checksum, bytes_sent, changed_ns, upload_outcome, error_code, error_message"
 )
 
 

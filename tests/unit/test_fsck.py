@@ -100,6 +100,11 @@ def s6_dead(house: House) -> None:
     house.claim()
 
 
+def s6_by_hand(house: House) -> None:
+    house.admit("key")
+    models.execute("UPDATE file_records SET owner = 'ann'")
+
+
 def s6_dead_for_good(house: House) -> None:
     house.admit("key")
     models.execute("UPDATE file_records SET retry_count = 10")
@@ -226,6 +231,7 @@ MENDED: list[tuple[Callable[[House], None], list[tuple[str, str | None]]]] = [
     (s3_unrung, [("unrung", "S3")]),
     (s4_never_due, [("never_due", "S4")] * 2),
     (s6_dead, [("dead_claim", "S6")]),
+    (s6_by_hand, [("dead_claim", "S6")]),
     (s6_dead_for_good, [("dead_claim", "S6")]),
     (s7_proven, [("proven", "S7")] * 2),
     (s7_beside, [("proven", "S7")]),

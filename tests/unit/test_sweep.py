@@ -93,6 +93,21 @@ def test_s6_in_company_waits_alone_at_no_cost(house: House) -> None:
     assert len(house.scheduled) == 2
 
 
+def test_s6_by_a_persons_hand_holds_up_nobody(house: House) -> None:
+    """An owner that somebody wrote into the row, without the time of any claim."""
+    for claim in lost(house, "theirs", "key"):
+        if claim.key == "theirs":
+            models.execute(
+                "UPDATE file_records SET owner = 'ann', claimed_at = NULL WHERE id = ?", (claim.id,)
+            )
+    house.sweep()
+    assert [row["owner"] for row in house.rows()] == [None, None]
+    for row in house.rows():
+        [attempt] = house.attempts(row["id"])
+        assert attempt["kind"] == "lost"
+        assert utc_moment(attempt["started_at"]) == START
+
+
 def test_s6_alone_pays_until_it_is_given_up(house: House) -> None:
     """A poisonous file kills eleven workers, and no more."""
     [claim] = lost(house, "key")
