@@ -23,7 +23,8 @@ ROW_COLUMNS: Final = (
 CLAIM_COLUMNS: Final = (
     "id, profile, bucket, filepath, spool_path, device, inode, size, mtime_ns, retry_count, "
     "claim_number, owner, COALESCE(claimed_at, last_updated), alone, claim_size, "
-    "multipart_upload_id, etag, version_id, checksum, bytes_sent, changed_ns, upload_outcome, error_code, error_message"
+    "multipart_upload_id, etag, version_id, checksum, bytes_sent, changed_ns, upload_outcome, "
+    "error_code, error_message"
 )
 
 

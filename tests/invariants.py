@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Final
@@ -19,6 +19,9 @@ NOWHERE: Final = (
     "put_refused",
     "put_failed",
 )
+
+#: By the code of an error what tells whether a row has failed for that.
+Causes = Mapping[str, Callable[[Row], bool]]
 
 _UNSETTLED: Final = (INCOMING_TMP, INCOMING, PROCESSING)
 _TRIED_AGAIN: Final = ("transient", "lost")
@@ -53,9 +56,11 @@ def every(
     found: Evidence,
     backoff: Backoff,
     secrets: Sequence[str],
+    causes: Causes,
     excused: Callable[[str], bool] = lambda _line: False,
 ) -> Iterator[Violation]:
-    """Every violation of every invariant here; `excused` is for `no_traceback_is_logged`."""
+    """Every violation of every invariant here; `causes` is for `failures_have_a_cause`, `excused`
+    for `no_traceback_is_logged`."""
     yield from database_is_sound(found)
     yield from all_is_settled(found)
     yield from no_file_has_two_places(found)
@@ -67,6 +72,7 @@ def every(
     yield from delays_obey_the_formula(found, backoff)
     yield from inputs_are_accounted_for(found)
     yield from vanished_rows_have_a_cause(found)
+    yield from failures_have_a_cause(found, backoff, causes)
     yield from the_bucket_has_the_last_version(found)
     yield from waiting_was_worth_it(found)
     yield from no_upload_is_unfinished(found)
@@ -290,6 +296,26 @@ def vanished_rows_have_a_cause(found: Evidence) -> Iterator[Violation]:
                     row,
                     f"the row says {row['error_code']}, but nobody took the file away",
                 )
+
+
+def failures_have_a_cause(found: Evidence, backoff: Backoff, causes: Causes) -> Iterator[Violation]:
+    """What was given up could not succeed, as `causes` knows, or has spent all its retries."""
+    for row in found.rows:
+        code = row["error_code"]
+        if row["current_state"] != FAILED or code in NOWHERE:
+            continue
+        numbers = [each["retry_number"] for each in found.attempts.get(row["id"], [])]
+        if max(numbers, default=0) >= backoff.most:
+            continue
+        # Of what is called so only the log knows why.
+        possible = causes.values() if code == "given_up" else [causes[code]] * (code in causes)
+        if not any(cause(row) for cause in possible):
+            yield _of_row(
+                "failures_have_a_cause",
+                row,
+                f"failed with {code} after {len(numbers)} attempts, though nothing was wrong with "
+                "it that another attempt would not have mended",
+            )
 
 
 def the_bucket_has_the_last_version(found: Evidence) -> Iterator[Violation]:

@@ -12,14 +12,20 @@ from botocore.exceptions import ClientError
 from tests import evidence, invariants
 from tests.chaos import story
 from tests.chaos.ledger import Ledger
-from tests.chaos.producers import BUCKET
+from tests.chaos.producers import BUCKET, NOWHERE
 from tests.chaos.samples import Samples
 from tests.evidence import Evidence, Input
-from tests.invariants import Backoff, Violation
+from tests.invariants import Backoff, Causes, Violation
 from tests.servers import SECRET_ACCESS_KEY, S3Server
 
 #: What nobody but the store's own key holder should see.
 _SECRETS: Final = (SECRET_ACCESS_KEY, "Signature=")
+
+#: What is wrong for good with files of a trial; whatever else happens passes.
+_CAUSES: Final[Causes] = {
+    "NoSuchBucket": lambda row: row["bucket"] == NOWHERE,
+    "key_not_utf8": lambda row: not _is_utf8(row["filepath"]),
+}
 
 #: Whoever cannot write says so; what it was at is told by a traceback.
 _NO_DISK: Final = re.compile(
@@ -67,10 +73,18 @@ def _digest(server: S3Server, key: str) -> str | None:
         raise
 
 
+def _is_utf8(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def judge(found: Evidence, backoff: Backoff, samples: Samples) -> list[Violation]:
     """Return every violation of every invariant."""
     excused = _NO_DISK.search
-    held = invariants.every(found, backoff, _SECRETS, lambda line: bool(excused(line)))
+    held = invariants.every(found, backoff, _SECRETS, _CAUSES, lambda line: bool(excused(line)))
     return [*held, *samples.growth()]
 
 

@@ -76,6 +76,22 @@ def _name_alone() -> None:
     )
 
 
+def _gives_up() -> None:
+    """Whatever passes is taken for what stays: nothing is tried again."""
+    from dataclasses import replace
+
+    from flood.states import PERMANENT, TRANSIENT
+    from workers import classify
+
+    known = classify.classify
+
+    def judge(error: BaseException) -> classify.Verdict:
+        verdict = known(error)
+        return replace(verdict, kind=PERMANENT) if verdict.kind == TRANSIENT else verdict
+
+    _replace(classify, classify=judge)
+
+
 def _replace(owner: Any, **members: Any) -> None:
     for name, member in members.items():
         setattr(owner, name, member)
@@ -87,6 +103,7 @@ DEFECTS: Final[dict[str, Callable[[], None]]] = {
     "no-sweep": _no_sweep,
     "commit-first": _commit_first,
     "name-alone": _name_alone,
+    "gives-up": _gives_up,
 }
 
 

@@ -1,7 +1,9 @@
 """Each invariant finds what violates it, in spools that are made up."""
 
 import hashlib
+import inspect
 import os
+import re
 import socket
 from collections.abc import Callable
 from contextlib import closing
@@ -13,10 +15,12 @@ from typing import Any
 import pytest
 
 from tests import invariants
+from tests.chaos.planted import DEFECTS
 from tests.chaos.samples import Sample, Samples, look
 from tests.evidence import Evidence, File, Input, Row
-from tests.invariants import Backoff, Violation
+from tests.invariants import Backoff, Causes, Violation
 
+CAUSES: Causes = {"NoSuchBucket": lambda row: row["bucket"] == "nowhere"}
 BACKOFF = Backoff(initial=1.0, jitter=0.25, most=10)
 TIME = "2026-01-01T00:00:10.000000Z"
 
@@ -83,7 +87,7 @@ def good() -> Evidence:
 
 
 def every(found: Evidence) -> list[Violation]:
-    return list(invariants.every(found, BACKOFF, ["sesame"]))
+    return list(invariants.every(found, BACKOFF, ["sesame"], CAUSES))
 
 
 def test_a_good_spool_violates_nothing() -> None:
@@ -103,6 +107,15 @@ VANISHED = {
     "error_code": "vanished",
     "error_message": "gone",
 }
+
+
+REFUSED = {
+    **VANISHED,
+    "error_code": "NoSuchBucket",
+    "error_message": "no such bucket",
+    "spool_path": "failed/p/b/key",
+}
+SPENT = [attempt(number, "transient", 2.0**number) for number in range(10)]
 
 
 def rows(*made: Row) -> Callable[[Evidence], None]:
@@ -186,6 +199,9 @@ CASES: list[tuple[str, Callable[[Evidence], None]]] = [
     ("inputs_are_accounted_for", value("inputs", [])),
     ("inputs_are_accounted_for", taken_away),
     ("vanished_rows_have_a_cause", rows(row(**VANISHED))),
+    ("failures_have_a_cause", rows(row(**REFUSED))),
+    ("failures_have_a_cause", rows(row(**REFUSED | {"error_code": "timeout"}))),
+    ("failures_have_a_cause", rows(row(**REFUSED | {"error_code": "given_up"}))),
     ("the_bucket_has_the_last_version", value("objects", {})),
     ("the_bucket_has_the_last_version", value("objects", {("b", "key"): digest(b"half")})),
     ("the_bucket_has_the_last_version", an_older_version),
@@ -269,6 +285,32 @@ def test_a_vanished_row_of_what_somebody_took_away() -> None:
     found.rows = [row(**VANISHED)]
     taken_away(found)
     assert list(invariants.vanished_rows_have_a_cause(found)) == []
+
+
+@pytest.mark.parametrize("code", ["NoSuchBucket", "given_up"])
+def test_a_failure_of_what_could_not_succeed(code: str) -> None:
+    found = good()
+    found.rows = [row(**REFUSED | {"bucket": "nowhere", "error_code": code})]
+    found.attempts = {1: [attempt(0, "permanent")]}
+    assert list(invariants.failures_have_a_cause(found, BACKOFF, CAUSES)) == []
+
+
+@pytest.mark.parametrize("code", ["timeout", "given_up", "worker_died"])
+def test_a_failure_after_the_last_of_all_retries(code: str) -> None:
+    found = good()
+    found.rows = [row(**REFUSED | {"error_code": code})]
+    found.attempts = {1: [*SPENT, attempt(10, "transient")]}
+    assert list(invariants.failures_have_a_cause(found, BACKOFF, CAUSES)) == []
+    found.attempts = {1: [*SPENT[:9], attempt(9, "permanent")]}
+    assert len(list(invariants.failures_have_a_cause(found, BACKOFF, CAUSES))) == 1
+
+
+def test_everything_that_is_checked_or_planted_is_documented() -> None:
+    text = Path(__file__).parents[2].joinpath("docs/reliability.md").read_text("utf-8")
+    called = re.findall(r"yield from (\w+)\(", inspect.getsource(invariants.every))
+    assert len(called) > 15
+    for name in (*called, *DEFECTS):
+        assert f"\n| `{name}` | " in text, name
 
 
 # --- what processes hold -------------------------------------------------------------------------
