@@ -75,6 +75,8 @@ class Evidence:
     unfinished: list[str] = field(default_factory=list)
     #: Lines of each log.
     logs: dict[str, list[str]] = field(default_factory=dict)
+    #: Those of flood's processes, as every user of the machine can read them.
+    command_lines: list[str] = field(default_factory=list)
     inputs: list[Input] = field(default_factory=list)
 
 

@@ -307,9 +307,8 @@ def failures_have_a_cause(found: Evidence, backoff: Backoff, causes: Causes) -> 
         numbers = [each["retry_number"] for each in found.attempts.get(row["id"], [])]
         if max(numbers, default=0) >= backoff.most:
             continue
-        # Of what is called so only the log knows why.
-        possible = causes.values() if code == "given_up" else [causes[code]] * (code in causes)
-        if not any(cause(row) for cause in possible):
+        # Of what is called given_up only the log knows why.
+        if not any(cause(row) for name, cause in causes.items() if code in (name, "given_up")):
             yield _of_row(
                 "failures_have_a_cause",
                 row,
@@ -372,11 +371,12 @@ def no_upload_is_unfinished(found: Evidence) -> Iterator[Violation]:
 
 
 def no_secret_is_told(found: Evidence, secrets: Sequence[str]) -> Iterator[Violation]:
-    """Not in any log, row or task."""
+    """Not in any log, row, task or command line."""
     texts = {f"log {name}": lines for name, lines in found.logs.items()}
     texts["file_records"] = [repr(row) for row in found.rows]
     texts["retry_attempts"] = [repr(row) for rows in found.attempts.values() for row in rows]
     texts["tasks"] = [data.decode("utf-8", "replace") for data in found.raw_tasks]
+    texts["command lines"] = found.command_lines
     for where, lines in texts.items():
         for number, line in enumerate(lines, 1):
             if any(secret in line for secret in secrets):

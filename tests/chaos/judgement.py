@@ -84,6 +84,7 @@ def _is_utf8(key: str) -> bool:
 def judge(found: Evidence, backoff: Backoff, samples: Samples) -> list[Violation]:
     """Return every violation of every invariant."""
     excused = _NO_DISK.search
+    found.command_lines = sorted(samples.command_lines)
     held = invariants.every(found, backoff, _SECRETS, _CAUSES, lambda line: bool(excused(line)))
     return [*held, *samples.growth()]
 

@@ -40,20 +40,23 @@ class Samples:
 
     def __init__(self) -> None:
         self.lives: dict[tuple[str, int], list[Sample]] = defaultdict(list)
-        self.command_lines: set[bytes] = set()
+        self.command_lines: set[str] = set()
 
     def take(self, members: Iterable[Member]) -> None:
-        """Look at each process that has been alive for a while, with its children."""
+        """Look at each process with its children: at its command line, and at what it holds once it
+        has been alive for a while."""
         for member in members:
             process = member.process
-            if process is None or time.monotonic() - member.born < _WARMING_UP:
+            if process is None:
                 continue
+            young = time.monotonic() - member.born < _WARMING_UP
             for number, pid in enumerate([process.pid, *member.children()]):
                 with suppress(OSError, ValueError, KeyError):  # it is gone, or a zombie
                     name = f"{member.name} child" if number else member.name
-                    sample = look(pid)
-                    self.lives[name, pid].append(sample)
-                    self.command_lines.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+                    line = Path(f"/proc/{pid}/cmdline").read_bytes()
+                    self.command_lines.add(line.replace(b"\0", b" ").decode("utf-8", "replace"))
+                    if not young:
+                        self.lives[name, pid].append(look(pid))
 
     def growth(self) -> Iterator[Violation]:
         """What grew over a process' life, and what was too much at any time."""

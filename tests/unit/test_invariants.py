@@ -3,8 +3,10 @@
 import hashlib
 import inspect
 import os
+import random
 import re
 import socket
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -15,10 +17,13 @@ from typing import Any
 import pytest
 
 from tests import invariants
+from tests.chaos import judgement
 from tests.chaos.planted import DEFECTS
+from tests.chaos.processes import Crew
 from tests.chaos.samples import Sample, Samples, look
 from tests.evidence import Evidence, File, Input, Row
 from tests.invariants import Backoff, Causes, Violation
+from tests.servers import SECRET_ACCESS_KEY
 
 CAUSES: Causes = {"NoSuchBucket": lambda row: row["bucket"] == "nowhere"}
 BACKOFF = Backoff(initial=1.0, jitter=0.25, most=10)
@@ -209,6 +214,7 @@ CASES: list[tuple[str, Callable[[Evidence], None]]] = [
     ("no_upload_is_unfinished", value("unfinished", ["upload 7 of key"])),
     ("no_secret_is_told", value("logs", {"watch.log": ["open sesame"]})),
     ("no_secret_is_told", rows(row(error_message="sesame"))),
+    ("no_secret_is_told", value("command_lines", ["flood-watch --secret sesame"])),
     ("no_secret_is_told", value("raw_tasks", [b'{"secret": "sesame"}'])),
     (
         "no_traceback_is_logged",
@@ -365,3 +371,30 @@ def test_a_process_is_looked_at() -> None:
     assert (held.descriptors, held.sockets) == (before.descriptors + 3, before.sockets + 2)
     assert held.threads >= 1
     assert held.kilobytes > 1024
+
+
+def test_command_lines_are_looked_at(tmp_path: Path) -> None:
+    """Also those of children, and of processes that have only just begun."""
+    crew = Crew(tmp_path, os.environ)
+    inner = "import time; time.sleep(60)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}, 'inner'])"
+    member = crew.add("one", "-c", code, "outer")
+    crew.work()
+    samples = Samples()
+    try:
+        deadline = time.monotonic() + 30
+        while not any(line.endswith("inner ") for line in samples.command_lines):
+            assert time.monotonic() < deadline
+            crew.tend()
+            samples.take(crew.members)
+            time.sleep(0.02)
+    finally:
+        crew.kill_child(member, random.Random(0))
+        crew.kill_all()
+    assert any(line.endswith("outer ") for line in samples.command_lines)
+    assert not samples.lives
+    judged = judgement.judge(good(), BACKOFF, samples)
+    assert "no_secret_is_told" not in {one.invariant for one in judged}
+    samples.command_lines.add(f"flood-watch {SECRET_ACCESS_KEY}")
+    judged = judgement.judge(good(), BACKOFF, samples)
+    assert "no_secret_is_told" in {one.invariant for one in judged}

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent.parent
 LADDER = (
     "flood flood.bell flood.columns flood.commands flood.endpoints flood.expand flood.identity"
     " flood.ini flood.migrations"
-    " flood.providers flood.sqlite flood.states flood.stop flood.syscalls flood.temporary flood.text"
-    " flood.units flood.writers"
+    " flood.providers flood.sqlite flood.states flood.stop flood.syscalls flood.temporary"
+    " flood.text flood.units flood.writers"
     " workers workers.classify_rule workers.media_type workers.transfer",
     "flood.directories flood.errors flood.exposure flood.kinds flood.layout flood.log"
     " flood.profiles flood.terminal"
