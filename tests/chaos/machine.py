@@ -235,6 +235,9 @@ class Machine:
         """End a worker that has claims; False where there is none."""
         stopped = self._stopped_in_mid_upload(to_die=True)
         if stopped is not None:
+            for one in self._crew.members:
+                if one.process is not None and one.process.pid == stopped[0]:
+                    one.was_sent(signal.SIGKILL)
             _send(stopped[0], signal.SIGKILL)
         return stopped is not None
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,8 +29,12 @@ def tied(command: Sequence[str]) -> list[str]:
 class Member:
     """One process, with all its successors; what they say goes to one log."""
 
-    def __init__(self, name: str, command: list[str], directory: Path) -> None:
+    def __init__(
+        self, name: str, command: list[str], directory: Path, statuses: Collection[int]
+    ) -> None:
         self.name = name
+        #: What it may end with, but for signals that were sent to it.
+        self.statuses = frozenset(statuses)
         self.command = command
         self.log = directory / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -38,6 +42,7 @@ class Member:
         self._log_begins = 0
         self.next_start = 0.0
         self.halted = False
+        self._sent: set[int] = set()
         #: Whether kills pass it by.
         self.spared = False
 
@@ -46,6 +51,7 @@ class Member:
         self.process, self._log_begins = process, log_begins
         self.born = time.monotonic()
         self.halted = False
+        self._sent = set()
 
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
@@ -62,8 +68,22 @@ class Member:
         """Send a signal; whether there was somebody to get it."""
         if self.process is None or not self.alive():
             return False
+        self._sent.add(number)
         self.process.send_signal(number)
         return True
+
+    def was_sent(self, number: int) -> None:
+        """Take note of a signal that somebody else sends."""
+        self._sent.add(number)
+
+    def odd_ending(self) -> str | None:
+        """In words what its process ended by, if that is none of its statuses and no signal that it
+        got; None if all is well, or it has not ended."""
+        status = self.process.poll() if self.process is not None else None
+        if status is None or status in self.statuses or -status in self._sent:
+            return None
+        how = f"by signal {-status}, which nobody sent" if status < 0 else f"with status {status}"
+        return f"{self.name} ended {how}, after {time.monotonic() - self.born:.1f} s"
 
     def children(self) -> list[int]:
         """The processes that it has started."""
@@ -84,11 +104,13 @@ class Crew:
         self.members: list[Member] = []
         self.counts: Counter[str] = Counter()
         self.endings: Counter[str] = Counter()
+        #: Endings that nothing explains, in words.
+        self.odd_endings: list[str] = []
         self.resting = True
 
-    def add(self, name: str, *command: str) -> Member:
-        """Take on a process, which `tend` starts."""
-        member = Member(name, [sys.executable, *command], self._directory)
+    def add(self, name: str, *command: str, statuses: Collection[int] = (0,)) -> Member:
+        """Take on a process, which `tend` starts; it may end with these statuses."""
+        member = Member(name, [sys.executable, *command], self._directory, statuses)
         self.members.append(member)
         return member
 
@@ -99,12 +121,19 @@ class Crew:
             if self.resting or member.alive():
                 continue
             if member.process is not None:
-                self.endings[f"{member.name} {member.process.returncode}"] += 1
+                self._note_ending(member)
                 member.process = None
                 lived = now - member.born
                 member.next_start = now + (_PAUSE if lived > _LONG_PAUSE else _LONG_PAUSE)
             if now >= member.next_start:
                 self._start(member)
+
+    def _note_ending(self, member: Member) -> None:
+        assert member.process is not None
+        self.endings[f"{member.name} {member.process.returncode}"] += 1
+        odd = member.odd_ending()
+        if odd is not None:
+            self.odd_endings.append(odd)
 
     def _start(self, member: Member) -> None:
         with member.log.open("ab") as output:
@@ -177,6 +206,9 @@ class Crew:
         self.resting = True
         problems = []
         running = [member for member in self.members if member.alive()]
+        for member in self.members:
+            if member not in running and member.process is not None:
+                self._note_ending(member)
         for member in running:
             self.resume(member)
             member.send(signal.SIGINT)

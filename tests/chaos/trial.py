@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flood.options import IGNORE
+from flood.states import EXIT_FAILED, EXIT_OK, EXIT_TRY_AGAIN, EXIT_USAGE
 from flood.temporary import Temporary
 from tests import servers
 from tests.chaos import judgement, namespace, plan
@@ -33,6 +34,9 @@ CHECKOUT: Final = Path(__file__).parents[2]
 
 #: Faults that only a trial with mounts of its own can have.
 MOUNTED: Final = ("DNS failure", "full disk", "read-only disk")
+
+#: Faults in which flood's programs may find that they cannot start.
+_REFUSING: Final = frozenset({"full disk", "read-only disk", "locked database"})
 
 _TICK: Final = 0.02
 _SAMPLING: Final = 2.0
@@ -203,13 +207,20 @@ class Trial:
     def _add_members(self) -> None:
         # What flood-watch starts itself has no defect planted.
         own = [] if self.options.defect else ["--consumers", "1"]
-        self.crew.add("watch", *self._python("flood.commands.watch"), *own)
+        # What docs/commands.md has for those who start while the disk or the database refuses.
+        refused = (EXIT_USAGE, EXIT_TRY_AGAIN) if self._kinds & _REFUSING else ()
+        statuses = (EXIT_OK, *refused)
+        failed = (EXIT_FAILED,) if refused else ()
+        self.crew.add(
+            "watch", *self._python("flood.commands.watch"), *own, statuses=(*statuses, *failed)
+        )
         consumer = [*self._python("huey.bin.huey_consumer"), "flood.tasks.huey"]
-        self._veteran = self.crew.add("consumer-threads", *consumer, "-w", "2", "-k", "thread")
+        threads, processes = ([*consumer, "-w", "2", "-k", kind] for kind in ("thread", "process"))
+        self._veteran = self.crew.add("consumer-threads", *threads, statuses=statuses)
         if self.options.consumers > 1:
-            self.crew.add("consumer-processes", *consumer, "-w", "2", "-k", "process")
+            self.crew.add("consumer-processes", *processes, statuses=statuses)
         for number in range(2, self.options.consumers):
-            self.crew.add(f"consumer-{number}", *consumer, "-w", "2", "-k", "thread")
+            self.crew.add(f"consumer-{number}", *threads, statuses=statuses)
 
     def _start_watch_once(self) -> None:
         """Let the spool come into being."""
@@ -453,6 +464,7 @@ class Trial:
         backoff = Backoff(initial=options.retry_initial, longest=1.0)
         found = judgement.collect(self.disk, self.directory / "logs", self.server, self.ledger)
         violations = [Violation("the_trial_ends_well", words) for words in problems]
+        violations += [Violation("endings_are_explained", words) for words in self.crew.odd_endings]
         violations += judgement.judge(found, backoff, self.samples)
         stories = judgement.stories(found, self.ledger, violations)
         counts = {

@@ -5,6 +5,7 @@ import inspect
 import os
 import random
 import re
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -371,6 +372,34 @@ def test_a_process_is_looked_at() -> None:
     assert (held.descriptors, held.sockets) == (before.descriptors + 3, before.sockets + 2)
     assert held.threads >= 1
     assert held.kilobytes > 1024
+
+
+@pytest.mark.parametrize(
+    ("code", "sent", "odd"),
+    [
+        ("import os; os.abort()", None, "by signal 6, which nobody sent"),
+        ("raise SystemExit(3)", None, "with status 3"),
+        ("raise SystemExit(75)", None, None),
+        ("pass", None, None),
+        ("import time; time.sleep(60)", signal.SIGTERM, None),
+        ("import time; time.sleep(60)", signal.SIGKILL, None),
+    ],
+)
+def test_endings_are_judged(tmp_path: Path, code: str, sent: int | None, odd: str | None) -> None:
+    crew = Crew(tmp_path, os.environ)
+    member = crew.add("one", "-c", code, statuses=(0, 75))
+    crew.work()
+    crew.tend()
+    if sent is not None:
+        assert member.send(sent)
+    assert member.process is not None
+    member.process.wait(60)
+    crew.tend()
+    crew.kill_all()
+    assert crew.endings.total() == 1
+    assert [f"{member.name} ended {odd}, after" in words for words in crew.odd_endings] == [
+        True
+    ] * (odd is not None)
 
 
 def test_command_lines_are_looked_at(tmp_path: Path) -> None:
