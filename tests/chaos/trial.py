@@ -163,8 +163,9 @@ class Trial:
             **clock.environ(),
         }
         self.crew = Crew(logs, environ)
-        self._add_members()
+        self._add_watch()
         self._start_watch_once()
+        self._add_consumers()
         self.ledger = Ledger(options.seed)
         self.producers = Producers(
             self.ledger,
@@ -204,23 +205,31 @@ class Trial:
             return ["-m", module]
         return ["-m", "tests.chaos.planted", self.options.defect, module]
 
-    def _add_members(self) -> None:
+    def _add_watch(self) -> None:
         # What flood-watch starts itself has no defect planted.
         own = [] if self.options.defect else ["--consumers", "1"]
-        # What docs/commands.md has for those who start while the disk or the database refuses.
-        refused = (EXIT_USAGE, EXIT_TRY_AGAIN) if self._kinds & _REFUSING else ()
-        statuses = (EXIT_OK, *refused)
-        failed = (EXIT_FAILED,) if refused else ()
+        failed = (EXIT_FAILED,) if self._kinds & _REFUSING else ()
         self.crew.add(
-            "watch", *self._python("flood.commands.watch"), *own, statuses=(*statuses, *failed)
+            "watch",
+            *self._python("flood.commands.watch"),
+            *own,
+            statuses=(*self._statuses(), *failed),
         )
+
+    def _add_consumers(self) -> None:
         consumer = [*self._python("huey.bin.huey_consumer"), "flood.tasks.huey"]
         threads, processes = ([*consumer, "-w", "2", "-k", kind] for kind in ("thread", "process"))
+        statuses = self._statuses()
         self._veteran = self.crew.add("consumer-threads", *threads, statuses=statuses)
         if self.options.consumers > 1:
             self.crew.add("consumer-processes", *processes, statuses=statuses)
         for number in range(2, self.options.consumers):
             self.crew.add(f"consumer-{number}", *threads, statuses=statuses)
+
+    def _statuses(self) -> tuple[int, ...]:
+        """What programs may end with; more where disk or database may refuse as they start."""
+        refused = (EXIT_USAGE, EXIT_TRY_AGAIN) if self._kinds & _REFUSING else ()
+        return (EXIT_OK, *refused)
 
     def _start_watch_once(self) -> None:
         """Let the spool come into being."""
