@@ -41,6 +41,7 @@ def look(spool: Spool, path: str, now: datetime) -> list[Finding]:
     Raises SpoolError if it cannot be read, or belongs to another spool.
     """
     if not os.path.exists(path):
+        _check_way(path)
         return [Finding(kinds.DATABASE_GONE, path)]
     problems = schema.open_for_looking(path)
     if problems and not _is_its(spool, path):
@@ -59,6 +60,22 @@ def look(spool: Spool, path: str, now: datetime) -> list[Finding]:
         recorded = put_rows.check_set_up(spool)
         return [Finding(kinds.CARD_OUTDATED, path, detail=f"it remembers {recorded}")]
     return []
+
+
+def _check_way(path: str) -> None:
+    """Raise SpoolError where the database may well lie on a disk that is not mounted."""
+    if os.path.islink(path):
+        raise SpoolError(
+            f"{path} is a symbolic link that leads nowhere, to {os.readlink(path)}: is its disk "
+            "mounted? If the database is gone for good, remove the link, or make a new one to an "
+            "existing directory, then run flood-fsck --repair"
+        )
+    directory = os.path.dirname(path)
+    if not os.path.isdir(directory):
+        raise SpoolError(
+            f"there is no directory {directory} for the database {path}: is its disk mounted? "
+            "If the database is gone for good, make the directory, then run flood-fsck --repair"
+        )
 
 
 def hides(findings: Iterable[Finding]) -> bool:

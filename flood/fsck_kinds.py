@@ -89,6 +89,17 @@ CARD_OUTDATED: Final = Kind(
     "the database was moved; flood-put without --database does not find it",
     _AT_ITS_START,
 )
+#: The index that lets one file of each key be uploaded at a time.
+ONE: Final = "file_records_one_in_processing"
+
+INDEX_MISSING: Final = Kind(
+    "index_missing",
+    None,
+    "indices of the database are missing",
+    "somebody dropped them: flood gets slow, and without " + ONE + " nothing "
+    "keeps two files of one key from being uploaded at the same time",
+    "flood-fsck --repair makes them again",
+)
 QUEUE_TABLES: Final = Kind(
     "queue_tables",
     None,
@@ -236,7 +247,8 @@ VANISHED: Final = Kind(
     "S11",
     "records whose file is gone",
     "somebody removed or replaced the file before it was uploaded",
-    _SWEEP + ": the record fails as vanished",
+    "the next sweep of any consumer mends it, or its next attempt if it was in processing, "
+    "flood-fsck --repair at once: the record fails as vanished",
 )
 RAN_AHEAD: Final = Kind(
     "ran_ahead",

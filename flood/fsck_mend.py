@@ -31,6 +31,9 @@ from flood.walk import Found
 #: Findings that one transaction takes; other writers wait meanwhile.
 _BATCH: Final = 200
 
+#: Keys that one sentence names.
+_SHOWN: Final = 3
+
 _LAST: Final = Reason(LOST, "worker_died", "the worker died during the last of all attempts")
 
 
@@ -85,6 +88,8 @@ class Mend:
             kinds.SECOND_RECORD: self._records(self._end_second),
             kinds.VANISHED: self._records(self._end_vanished),
             kinds.NEVER_DUE: self._records(self._make_due),
+            # Records that are too many have ended by now.
+            kinds.INDEX_MISSING: self._make_indices,
             kinds.RAN_AHEAD: self._go_back,
             kinds.TAKEN: self._take_up,
             kinds.UNRECORDED: self._make_records,
@@ -128,6 +133,17 @@ class Mend:
     def _make_queue(self, findings: Sequence[Finding], mended: Mended) -> None:
         self._queue()
         mended.done += findings
+
+    def _make_indices(self, findings: Sequence[Finding], mended: Mended) -> None:
+        statements = schema.missing_indices()
+        for finding in findings:
+            with models.write():
+                several = asking.several_in_processing() if finding.detail == kinds.ONE else []
+                if not several and finding.detail in statements:
+                    models.execute(statements[finding.detail])
+            reason = f"it allows one record of a key in processing, but there are {_some(several)}"
+            advice = "let consumers upload them, or delete rows that are wrong, then repair again"
+            _tell(finding, not several, f"{reason}: {advice}", mended)
 
     def _forget_locks(self, findings: Sequence[Finding], mended: Mended) -> None:
         self._locks.forget_dead(claiming.owners())
@@ -281,6 +297,11 @@ def latest(settings: Settings, now: datetime) -> datetime:
         return now + timedelta(seconds=max(longest, 2 * 3600.0))
     except OverflowError:
         return datetime.max.replace(tzinfo=now.tzinfo)
+
+
+def _some(groups: Sequence[str]) -> str:
+    more = f", {len(groups) - _SHOWN} more such keys" if len(groups) > _SHOWN else ""
+    return ", ".join(groups[:_SHOWN]) + more
 
 
 def _tell(finding: Finding, done: bool, reason: str, mended: Mended) -> None:

@@ -9,6 +9,7 @@ from flood import models
 from flood.columns import name_from, name_value, utc_text
 from flood.layout import Place
 from flood.record_values import ROW_COLUMNS, Row, chunks, row_from
+from flood.text import printable
 
 #: Rows in one answer; between two answers nothing of the database is held.
 _PAGE: Final = 5000
@@ -138,6 +139,17 @@ def odd_attempts() -> list[tuple[int, str]]:
             f"{number} is the first" if before is None else f"{number} after {before}",
         )
         for record_id, number, before in models.execute(_ATTEMPTS).fetchall()
+    ]
+
+
+def several_in_processing() -> list[str]:
+    """The keys of which more than one record is in processing, in words with those records."""
+    rows = models.execute(
+        "SELECT profile, bucket, filepath, group_concat(id, ' and ') FROM file_records "
+        "WHERE current_state = 'processing' GROUP BY profile, bucket, filepath HAVING count(*) > 1"
+    ).fetchall()
+    return [
+        f"records {ids} of {printable('/'.join(map(name_from, names)))}" for *names, ids in rows
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from flood import fsck_kinds as kinds
 from flood import fsck_queries as asking
-from flood import models
+from flood import models, schema
 from flood.fsck_kinds import Finding, Kind
 from flood.locks import WorkerLocks
 from flood.record_values import Row
@@ -24,7 +24,8 @@ def look(
 ) -> list[Finding]:
     """What is wrong; `consumers` tells whether any run."""
     before = now - GRACE if consumers else now
-    findings = [_of(row, kinds.CONTRADICTION, wrong) for row, wrong in asking.contradictions()]
+    findings = [Finding(kinds.INDEX_MISSING, detail=name) for name in schema.missing_indices()]
+    findings += [_of(row, kinds.CONTRADICTION, wrong) for row, wrong in asking.contradictions()]
     findings += [
         Finding(kinds.ATTEMPTS, record=record, detail=wrong)
         for record, wrong in asking.odd_attempts()

@@ -187,6 +187,11 @@ def path() -> str:
     return _path
 
 
+def scratch() -> SqliteDatabase:
+    """An empty database in memory, which ends when it is closed."""
+    return SqliteDatabase(":memory:")
+
+
 def bind(path: str) -> None:
     """Say which file the models are for; nothing is opened yet."""
     global _path, _spool_id

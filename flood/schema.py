@@ -5,7 +5,7 @@ import stat
 import sys
 from collections.abc import Callable
 from pathlib import PurePath
-from typing import Final
+from typing import Any, Final
 
 from playhouse.migrations import Runner
 
@@ -175,6 +175,27 @@ def outdated(path: str) -> bool:
     """Whether the database lacks steps of this program's schema; raises SpoolError as `migrate`."""
     known, applied = _applied(path)
     return bool(known - applied)
+
+
+def missing_indices() -> dict[str, str]:
+    """The indices that flood's tables lack, each with the statement that makes it."""
+    present = _indices(models.execute)
+    scratch = models.scratch()
+    try:
+        Runner(scratch, _MIGRATIONS).up()
+        wanted = _indices(scratch.execute_sql)
+    finally:
+        scratch.close()
+    return {name: sql for name, sql in wanted.items() if name not in present}
+
+
+def _indices(execute: Callable[[str], Any]) -> dict[str, str]:
+    names = ", ".join(f"'{table._meta.table_name}'" for table in models.TABLES)
+    found = execute(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL "
+        f"AND tbl_name IN ({names}) ORDER BY rowid"
+    )
+    return dict(found.fetchall())
 
 
 def _applied(path: str) -> tuple[set[str], set[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flood import fsck_kinds as kinds
 from flood import models, records
 from flood.errors import SpoolError
 from flood.locks import CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, FileLock, WorkerLocks
@@ -211,6 +212,15 @@ def no_queue(house: House) -> None:
     models.execute("DROP TABLE schedule")
 
 
+def no_indices(house: House) -> None:
+    house.admit("key")
+    for (name,) in models.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL "
+        "AND tbl_name IN ('file_records', 'retry_attempts')"
+    ).fetchall():
+        models.execute(f"DROP INDEX {name}")
+
+
 def other_queue(house: House) -> None:
     models.execute("ALTER TABLE task RENAME COLUMN data TO datum")
 
@@ -248,6 +258,7 @@ MENDED: list[tuple[Callable[[House], None], list[tuple[str, str | None]]]] = [
     (older_copy, [("proven", "S7")]),
     (no_directory, [("directory_missing", None)]),
     (no_queue, [("queue_tables", None)]),
+    (no_indices, [("index_missing", None)] * 8),
     (other_queue, [("queue_tables", None)]),
     (unbound, [("unbound", None)]),
     (moved_database, [("card_outdated", None)]),
@@ -710,6 +721,56 @@ def test_a_lost_database_is_made_anew_from_the_directories(
     house.sweep()
     assert names(fsck(house)) == CLEAN
     consistent(house)
+
+
+INDICES = "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name"
+
+
+def test_indices_are_made_again_as_they_were(house: House) -> None:
+    before = models.execute(INDICES).fetchall()
+    no_indices(house)
+    rows = house.rows()
+    report = fsck(house)
+    assert {x.detail for x in report.found if x.kind.name == "index_missing"} == {
+        name for name, table, _ in before if table in ("file_records", "retry_attempts")
+    }
+    fsck(house, repair=True)
+    assert models.execute(INDICES).fetchall() == before
+    assert house.rows() == rows
+
+
+def test_two_records_of_one_key_keep_the_index_away_that_forbids_them(house: House) -> None:
+    no_indices(house)
+    [second] = house.admit("other")
+    models.execute("UPDATE file_records SET filepath = 'key'")
+    report = fsck(house, repair=True)
+    [(finding, reason)] = report.reasons.items()
+    assert (finding.kind.name, finding.detail) == ("index_missing", kinds.ONE)
+    assert "it allows one record of a key in processing, but there are records" in reason
+    assert f"records 1 and {second} of p/b/key: let consumers" in reason
+    models.execute("UPDATE file_records SET filepath = 'other' WHERE id = ?", (second,))
+    assert names(fsck(house, repair=True)) == CLEAN
+
+
+LINKS = {
+    "file": "is a symbolic link that leads nowhere, to /nowhere/flood.db: is its disk mounted",
+    "directory": "there is no directory .* for the database .*: is its disk mounted",
+}
+
+
+@pytest.mark.parametrize("which", LINKS)
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_link_that_leads_nowhere_is_told(
+    house: House, tmp_path: Path, which: str, repair: bool
+) -> None:
+    """It may lead to a disk that is not mounted, whose database must not be made anew."""
+    link = tmp_path / "link"
+    link.symlink_to("/nowhere/flood.db" if which == "file" else "/nowhere")
+    database = str(link if which == "file" else link / "flood.db")
+    gone(house)
+    with pytest.raises(SpoolError, match=LINKS[which]):
+        fsck(replace(house, database=database), repair=repair)
+    assert os.readlink(link).startswith("/nowhere")
 
 
 def test_what_sqlite_keeps_beside_a_database_is_kept_with_it(house: House) -> None:
