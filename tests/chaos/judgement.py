@@ -1,9 +1,11 @@
 """Holds what is left after a trial to the invariants."""
 
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,9 @@ from tests.servers import SECRET_ACCESS_KEY, S3Server
 
 #: What nobody but the store's own key holder should see.
 _SECRETS: Final = (SECRET_ACCESS_KEY, "Signature=")
+
+#: How long the store gets before it is asked again for an object, in seconds.
+_PAUSE: Final = 2.0
 
 #: What is wrong for good with files of a trial; whatever else happens passes.
 _CAUSES: Final[Causes] = {
@@ -65,12 +70,18 @@ def collect(disk: Path, logs: Path, server: S3Server, ledger: Ledger) -> Evidenc
 
 
 def _digest(server: S3Server, key: str) -> str | None:
-    try:
-        return sha256(server.read(BUCKET, key)).hexdigest()
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-            return None
-        raise
+    for last in (False, False, True):
+        try:
+            return sha256(server.read(BUCKET, key)).hexdigest()
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status == HTTPStatus.NOT_FOUND:
+                return None
+            # The store was at work for an hour with everything that could go wrong.
+            if last or status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise RuntimeError(f"the store does not show {key!r}: {error}") from error
+            time.sleep(_PAUSE)
+    raise AssertionError
 
 
 def _is_utf8(key: str) -> bool:

@@ -471,7 +471,12 @@ class Trial:
     def _judge(self, problems: list[str], seconds: float) -> Outcome:
         options = self.options
         backoff = Backoff(initial=options.retry_initial, longest=1.0)
-        found = judgement.collect(self.disk, self.directory / "logs", self.server, self.ledger)
+        self.ledger.write(self.directory / "ledger.jsonl")
+        try:
+            found = judgement.collect(self.disk, self.directory / "logs", self.server, self.ledger)
+        except BaseException:
+            self._keep()  # an hour's work, which somebody may judge by hand
+            raise
         violations = [Violation("the_trial_ends_well", words) for words in problems]
         violations += [Violation("endings_are_explained", words) for words in self.crew.odd_endings]
         violations += judgement.judge(found, backoff, self.samples)
@@ -499,13 +504,14 @@ class Trial:
             ),
             "violations": len(violations),
         }
-        self.ledger.write(self.directory / "ledger.jsonl")
-        if violations and namespace.inside():
+        if violations:
             self._keep()
         return Outcome(violations, stories, counts, figures, self.skipped)
 
     def _keep(self) -> None:
-        """Copy what lies on the disk that ends with the trial."""
+        """Copy what lies on a disk that ends with the trial."""
+        if not namespace.inside():
+            return
         kept = self.directory / "kept"
         shutil.copytree(self.disk, kept, symlinks=True, ignore=shutil.ignore_patterns("outside"))
 
