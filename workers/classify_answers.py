@@ -84,7 +84,8 @@ ANSWERS: Final = (
         "a cap of the account is used up",
         "raise the cap with the provider, then retry the file",
         codes=("AccessDenied", "403", "Forbidden"),
-        text=r"(?i)\bcaps?\b",  # Backblaze has no code of its own for it
+        # Backblaze has no code of its own for it; a name in the message may be anything.
+        text=r"(?i)\bcap exceeded|\bcaps & alerts|\bcap_exceeded",
     ),
     Rule(
         PERMANENT,

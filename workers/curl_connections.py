@@ -41,6 +41,7 @@ class _Running:
     since: float
     #: Why there was no socket for it.
     scarce: OSError | None = None
+    requests: int = 0
 
 
 class Connections:
@@ -146,6 +147,7 @@ class Connections:
         handle = pycurl.Curl()
         self._configure(handle)
         handle.setopt(pycurl.OPENSOCKETFUNCTION, partial(self._open_socket, handle))
+        handle.setopt(pycurl.PREREQFUNCTION, partial(self._begin_request, handle))
         if kind == "head":
             handle.setopt(pycurl.NOBODY, 1)
         elif kind == "stream":
@@ -167,6 +169,20 @@ class Connections:
                 self._running[handle].scarce = error
             return pycurl.SOCKET_BAD
         return _Lent(opened)
+
+    def _begin_request(self, handle: Any, *_addresses: object) -> int:
+        """Keep libcurl from sending a body twice: it does so unasked where a connection that was
+        used before ends without an answer, though the store may have all of it. That is one failed
+        attempt, and when the next one comes is flood's to say."""
+        running = self._running[handle]
+        running.requests += 1
+        answered = running.exchange.head.tell()  # as with 417 to an Expect: 100-continue
+        if running.requests == 1 or answered or running.exchange.body is None:
+            return int(pycurl.PREREQFUNC_OK)
+        running.exchange.failure = TransportFailed(
+            "connection_reset", running.exchange.host, "the connection ended without an answer"
+        )
+        return int(pycurl.PREREQFUNC_ABORT)
 
     def _poll(self, seconds: float) -> list[tuple[int, int]]:
         if self._due is not None:

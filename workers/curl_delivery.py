@@ -22,12 +22,23 @@ from workers.verify import (
 )
 
 _NOT_FOUND: Final = 404
+_SERVER_ERROR: Final = 500
+
+# So much of an answer is looked at for an error; nothing else has a reason to be there.
+_BEGINNING: Final = 1024
 
 
 def refused(exchange: Exchange) -> Exception:
     """Return what boto3 would raise for an answer that is no success."""
     headers, content = exchange.answer_headers(), exchange.content.getvalue()
-    return refusal(exchange.operation, exchange.status, headers, content)
+    # As botocore has it: a status of success with an error in the body is the store's failure.
+    status = _SERVER_ERROR if exchange.succeeded else exchange.status
+    return refusal(exchange.operation, status, headers, content)
+
+
+def stored(exchange: Exchange) -> bool:
+    """Whether a body was taken: some stores begin an answer of success, then fail."""
+    return exchange.succeeded and b"<Error" not in exchange.content.getvalue()[:_BEGINNING]
 
 
 class Delivery:
@@ -75,7 +86,7 @@ class Delivery:
     def _stored(self, exchange: Exchange) -> Exchange:
         upload = self.upload
         headers = exchange.answer_headers()
-        if not exchange.succeeded:
+        if not stored(exchange):
             if self._moved or not self._store.moved(upload.bucket, exchange):
                 raise refused(exchange)
             self._moved = True

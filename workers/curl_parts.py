@@ -7,7 +7,7 @@ from mmap import mmap
 from typing import Final
 
 from workers.curl_connections import Connections
-from workers.curl_delivery import refused
+from workers.curl_delivery import refused, stored
 from workers.curl_exchange import Exchange
 from workers.curl_payload import Loader, Payload
 from workers.curl_store import Store
@@ -123,7 +123,7 @@ class Parts:
     def _ended(self, exchange: Exchange) -> Part | None:
         """Return the part, or None if it is to be sent again; raises what it failed of."""
         part = self._running.pop(exchange)
-        if exchange.succeeded:
+        if stored(exchange):
             headers = exchange.answer_headers()
             crc32 = headers.get("x-amz-checksum-crc32") if self._store.has_sums else None
             if part.buffer is not None:

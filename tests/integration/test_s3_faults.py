@@ -296,6 +296,44 @@ def test_the_store_says_no(
     assert proxy.count("PUT") == 1, "one attempt is one request"
 
 
+@pytest.mark.parametrize("size", [4, 2 * MIB, LARGE])
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_connection_that_ends_after_it_was_used_before(
+    make_uploader: MakeUploader,
+    proxy: FaultProxy,
+    bucket: str,
+    opened: Open,
+    size: int,
+    reset: bool,
+) -> None:
+    """Whoever sends the body once more by himself sends an attempt that nobody counts."""
+    data = bytes(size)
+    with closing(make_uploader(profile(proxy.url))) as uploader:
+        for number in range(4):
+            upload = Upload(number, bucket, f"warm-{number}", opened(b"x"), 1)
+            assert isinstance(send(uploader, upload), Receipt)
+        before = proxy.count("PUT")
+        proxy.inject(Cut("stored", reset=reset), "PUT", times=None)
+        result = send(uploader, Upload(9, bucket, "key", opened(data), size))
+        expect(result, TRANSIENT, "connection_reset")
+        # A part is tried three times at once; LARGE makes three of them.
+        assert proxy.count("PUT") - before <= (9 if size == LARGE else 1)
+
+
+@pytest.mark.parametrize("size", [4, LARGE])
+def test_an_error_after_a_status_of_success(put: Send, proxy: FaultProxy, size: int) -> None:
+    """The store began its answer too early; HEAD may well show what was there before."""
+    error = s3_error(500, "InternalError", "We encountered an internal error.")
+    proxy.inject(Answer(200, error.body, error.headers), "PUT", times=None)
+    expect(put(proxy.url, bytes(size), read_timeout=10.0), TRANSIENT, "InternalError")
+    assert proxy.count("HEAD") == 0
+
+
+def test_a_name_in_the_message_is_no_cap(put: Send, proxy: FaultProxy) -> None:
+    proxy.inject(s3_error(403, "AccessDenied", "not authorized for arn:aws:s3:::b/cap/x"), "PUT")
+    expect(put(proxy.url), PERMANENT, "AccessDenied")
+
+
 def test_retry_after_is_heard(put: Send, proxy: FaultProxy) -> None:
     proxy.inject(s3_error(503, "SlowDown", "slow", Retry_After="17"), "PUT")
     result = put(proxy.url)
