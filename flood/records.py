@@ -238,6 +238,11 @@ def release(
     done, as long as the file stays what it is; with a `verdict` likewise, to failed."""
     due = now + timedelta(seconds=delay)
     values = {"next_attempt_at": utc_text(due), "owner": None}
+    return _settle(claim, now, reason, {**values, **_left_to_move(proof, verdict)}, delay, due)
+
+
+def _left_to_move(proof: Proof | None, verdict: Reason | None) -> dict[str, Any]:
+    """What is kept of an attempt after which the file could not be moved."""
     kept: dict[str, Any] = dict(proof._asdict()) if proof else {}
     if verdict:
         kept |= {
@@ -245,20 +250,22 @@ def release(
             "error_code": verdict.code,
             "error_message": verdict.message,
         }
-    return _settle(claim, now, reason, {**values, **kept}, delay, due)
+    return kept
 
 
-def put_off(claim: Claimed, now: datetime, delay: float) -> bool:
-    """S3: nothing was begun; the record is due after `delay` seconds, as if nobody had claimed it.
-    False: the claim was taken away."""
+def put_off(
+    claim: Claimed,
+    now: datetime,
+    delay: float,
+    proof: Proof | None = None,
+    verdict: Reason | None = None,
+) -> bool:
+    """S3: nothing was begun, or as `release` has it only the move is left; the record is due after
+    `delay` seconds, as if nobody had claimed it. False: the claim was taken away."""
     due = utc_text(now + timedelta(seconds=delay))
+    values = {"next_attempt_at": due, "owner": None, **_left_to_move(proof, verdict)}
     with models.write():
-        return _update(
-            MINE,
-            (claim.id, claim.owner, claim.number),
-            now,
-            {"next_attempt_at": due, "owner": None},
-        )
+        return _update(MINE, (claim.id, claim.owner, claim.number), now, values)
 
 
 def lose(claim: Claimed, delay: float, now: datetime) -> bool:

@@ -17,12 +17,16 @@ from flood.spool import Spool, Vanished
 from flood.states import COMPLETED, FAILED, INTERRUPTED, PROCESSING
 from flood.whereabouts import lies_in
 from workers.agent import Agent
+from workers.classify_rule import SCARCE_ERRNOS
 from workers.decisions import Decision, Ending, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
 
 #: How long a file waits whose move failed, as on a full disk, in seconds.
 MOVE_AGAIN: Final = 60.0
 #: It is doubled each time, up to this.
 MOVE_AGAIN_AT_MOST: Final = 3600.0
+
+#: How long it waits where no descriptor was left for the move, in seconds.
+SCARCE_MOVE: Final = 5.0
 
 #: Enqueues the retry of one record: id, profile, bucket, when (aware), retries left after it.
 Schedule = Callable[[int, str, str, datetime, int], None]
@@ -39,6 +43,10 @@ _AWAY: Final = Reason(
 )
 
 logger = getLogger(__name__)
+
+
+class _Scarce(Exception):
+    """This machine had no descriptor or memory left for a move."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
     """
     lines: list[_Line] = []
     proven: list[Proven] = []
-    put_off: list[PutOff] = []
+    scarce: str | None = None
     now = agent.now()
     with models.write():
         mine = {claim.id for claim in claiming.still_mine(one.claim for one in decisions)}
@@ -68,12 +76,17 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
                 lines.append(_Line(WARNING, "claim was taken away", decision.claim, {}))
             elif isinstance(decision, PutOff):
                 records.put_off(decision.claim, now, decision.delay)
-                put_off.append(decision)
+                scarce = decision.reason.message
             else:
-                lines.append(_settle(agent, decision, schedule, now, proven))
+                try:
+                    lines.append(_settle(agent, decision, schedule, now, proven))
+                except _Scarce as error:
+                    # Its files stay open until the group is settled: then there is room again.
+                    _put_off(decision, now)
+                    scarce = str(error)
         records.complete_all(proven, now)
-    if put_off:
-        agent.tell_scarcity(put_off[0].reason.message)
+    if scarce is not None:
+        agent.tell_scarcity(scarce)
     for line in lines:
         claim = line.claim
         log.event(
@@ -104,6 +117,8 @@ def _settle(
     except Vanished:
         return _missing(agent, claim, now, uploaded=isinstance(decision, Prove))
     except OSError as error:
+        if error.errno in SCARCE_ERRNOS:
+            raise _Scarce(f"this machine ran out of descriptors or memory ({error})") from error
         verdict = decision.reason if isinstance(decision, GiveUp) else None
         before = queries.attempts_with(claim.id, "cannot_move")
         seconds = min(MOVE_AGAIN * 2.0 ** min(before, 10), MOVE_AGAIN_AT_MOST)
@@ -125,6 +140,13 @@ def _settle(
         facts = {"error": decision.reason.code, "reason": decision.reason.message}
         return _Line(INFO, "interrupted", claim, facts)
     return _try_again(agent, decision, schedule, now)
+
+
+def _put_off(decision: Ending, now: datetime) -> None:
+    """Only the move is left of these; no attempt has ended."""
+    proof = _proof(decision) if isinstance(decision, Prove) else None
+    verdict = decision.reason if isinstance(decision, GiveUp) else None
+    records.put_off(decision.claim, now, SCARCE_MOVE, proof, verdict)
 
 
 def _prove(agent: Agent, decision: Prove, now: datetime, proven: list[Proven]) -> _Line:

@@ -16,7 +16,7 @@ from flood.spool import Spool
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
 from tests.spooling import START, House, deaths
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
-from workers.settle import MOVE_AGAIN, settle
+from workers.settle import MOVE_AGAIN, SCARCE_MOVE, settle
 from workers.transfer import Receipt
 
 RECEIPT = Receipt(etag="etag", version_id="v", checksum="md5:00", bytes_sent=4)
@@ -233,6 +233,36 @@ def test_a_file_that_cannot_be_moved_is_tried_again_at_no_cost(house: House, how
     assert (again.id, again.retry_count) == (bad.id, 0)
     assert again.proof is None or again.proof[:4] == ("etag", "v", "md5:00", 4)
     assert (again.proof is not None) == (how == "prove")
+
+
+class Scarce(Spool):
+    """A spool for whose moves no descriptor is left."""
+
+    def move(self, source: str, target: str) -> None:
+        raise OSError(24, "Too many open files")
+
+
+@pytest.mark.parametrize("how", ["prove", "give up"])
+def test_a_move_without_descriptors_is_no_attempt(
+    house: House, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    claims = claimed(house, "one", "two")
+    agent = house.agent(spool=Scarce(house.spool.root))
+    with proven(house, claims[0]) as first, proven(house, claims[1]) as second:
+        decisions: list[Decision] = [first, second]
+        if how == "give up":
+            decisions = [GiveUp(claim, REFUSED) for claim in claims]
+        house.settle(*decisions, agent=agent)
+    assert [house.attempts(claim.id) for claim in claims] == [[], []]
+    told = [each.getMessage() for each in caplog.records]
+    assert told.count("short of descriptors or memory") == 1
+    assert "cannot move" not in told
+    assert house.claim() == []
+    house.clock.advance(SCARCE_MOVE)
+    again = house.claim()
+    assert [one.id for one in again] == [claim.id for claim in claims]
+    assert all((one.proof is not None) == (how == "prove") for one in again)
+    assert all((one.verdict is not None) == (how == "give up") for one in again)
 
 
 def test_a_file_that_can_never_be_moved_is_tried_ever_less_often(house: House) -> None:
