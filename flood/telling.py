@@ -20,6 +20,7 @@ def ended(logger: Logger, row: Row, reason: Reason | None = None) -> None:
         key=row.key,
         from_=row.state,
         to=FAILED if reason else COMPLETED,
+        size=row.identity.size,
         error=reason.code if reason else None,
         reason=reason.message if reason else None,
     )

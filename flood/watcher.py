@@ -70,10 +70,13 @@ class Watcher:
         self._events: INotify | None = None
         self._said: set[tuple[str, int | None]] = set()
         self.complete = True
+        self._open()
+
+    def _open(self) -> None:
         try:
             self._events = INotify(nonblocking=True)
         except OSError as error:
-            self._limited(error, root)
+            self._limited(error, self._root)
 
     def fileno(self) -> int:
         """The descriptor that becomes readable with events; -1 without inotify."""
@@ -109,8 +112,10 @@ class Watcher:
     def scan(self, directory: str) -> Iterator[str]:
         """Every file and oddity below a directory, each directory being watched before it is
         listed. What vanishes meanwhile is passed over."""
-        if directory == self._root and self._events is not None:
+        if directory == self._root:
             self.complete = True  # until a limit says otherwise; it may have been raised
+            if self._events is None:
+                self._open()
         waiting = [directory]
         while waiting:
             current = waiting.pop()
@@ -210,16 +215,19 @@ class Watcher:
                 log.event(logger, ERROR, "cannot watch", path=directory, error=error.strerror)
             return
         self.complete = False
-        if not self._first_time("", error):
-            return
         name, purpose = _KNOBS[error.errno]
         limits = {
             knob: limit
             for knob in (f"fs.inotify.{name}", f"user.{_USER[name]}")
-            if (limit := _limit(knob))
+            if (limit := _limit(knob)) is not None
         }
         knob = min(limits, key=limits.__getitem__, default=f"fs.inotify.{name}")
         limit = limits.get(knob, 0)
+        # Of a limit that was raised, and reached again, somebody has to hear once more.
+        if not self._first_time(f"{knob}={limit}", error):
+            return
+        tree = self._spool.absolute(self._root)
+        wanted = sum(1 for _ in os.walk(tree)) if error.errno == errno.ENOSPC else 0
         log.event(
             logger,
             ERROR,
@@ -227,7 +235,7 @@ class Watcher:
             path=directory,
             reason=f"this user may watch {limit} {purpose}: until that is raised, files are found "
             "by scanning, more slowly",
-            run=f"sysctl {knob}={max(2 * limit, 1024)}",
+            run=f"sysctl {knob}={max(2 * limit, 2 * wanted, 1024)}",
         )
 
 
@@ -254,9 +262,9 @@ def _drop(news: News, directory: str) -> None:
             del known[path]
 
 
-def _limit(knob: str) -> int:
+def _limit(knob: str) -> int | None:
     try:
         with open(f"/proc/sys/{knob.replace('.', '/')}", encoding="ascii") as file:
             return int(file.read())
     except (OSError, ValueError):
-        return 0
+        return None

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -27,6 +28,7 @@ console = Console()
 
 def main() -> int:
     """Run the demonstration; return the exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is stopped and removed
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flood-demo-")))
         forget_own_settings(home)

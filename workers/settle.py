@@ -179,7 +179,8 @@ def _give_up(agent: Agent, decision: GiveUp, now: datetime) -> _Line:
         raise Vanished(claim.path)
     place = _move(agent.spool, claim, FAILED)
     records.fail(claim, place.path, reason, now)
-    facts = {"from_": PROCESSING, "to": FAILED, "error": reason.code, "reason": reason.message}
+    facts = {"from_": PROCESSING, "to": FAILED, "size": identity.size, "error": reason.code}
+    facts["reason"] = reason.message
     return _Line(ERROR, "failed", claim, facts)
 
 
@@ -209,7 +210,7 @@ def _missing(agent: Agent, claim: Claimed, now: datetime, *, uploaded: bool = Fa
         known = uploaded or claim.proof is not None
         reason = records.TAKEN if known else records.VANISHED
         records.gone(claim, now, reason)
-        facts = {"from_": PROCESSING, "to": FAILED}
+        facts = {"from_": PROCESSING, "to": FAILED, "size": claim.identity.size}
         facts |= {"error": reason.code, "reason": reason.message}
         return _Line(ERROR, "failed", claim, facts)
     if found.state == COMPLETED:
@@ -230,6 +231,7 @@ def _missing(agent: Agent, claim: Claimed, now: datetime, *, uploaded: bool = Fa
         {
             "from_": PROCESSING,
             "to": FAILED,
+            "size": claim.identity.size,
             "error": reason.code,
             "reason": reason.message,
         },

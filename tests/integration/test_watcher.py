@@ -1,14 +1,16 @@
 """The watcher with the server's loop over real inotify."""
 
+import ctypes
 import logging
 import os
+import re
 import resource
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,11 @@ from flood.server import Server
 from flood.states import STATES
 from flood.stop import Stop
 from tests import spooling
-from tests.spooling import START, House
+from tests.spooling import START, House, in_child
 from tests.uploading import wait_until
 
 NEVER = 3600.0
+CLONE_NEWUSER = 0x10000000  # linux/sched.h
 NEVER_YET = datetime(9000, 1, 1, tzinfo=timezone.utc)
 
 
@@ -643,12 +646,44 @@ def test_any_name_is_taken_as_it_is(house: House) -> None:
     assert [path for path in house.files() if path.startswith("incoming")] == []
 
 
-def test_without_watches_scans_come_often(house: House) -> None:
+def hasty() -> float:
+    """A clock on which half a minute is half a second."""
+    return time.monotonic() * 60
+
+
+def without_watches(limit: str) -> None:
+    """Set a limit of inotify's to 0 for this process, which must have no threads."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWUSER) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    Path(f"/proc/sys/user/{limit}").write_text("0")
+
+
+@pytest.mark.parametrize("limit", ["max_inotify_watches", "max_inotify_instances"])
+def test_without_watches_scans_come_often(house: House, limit: str) -> None:
     """As soon as a limit is reached, not when the next scan would have been due anyway."""
+    if in_child(lambda: without_watches(limit)) != 0:
+        pytest.skip("takes a user namespace")
 
-    def hasty() -> float:
-        return time.monotonic() * 60
+    def limited_serving() -> None:
+        without_watches(limit)
+        with serving(house, clock=hasty):
+            house.write("incoming/p/b/key", b"x")
+            until_taken(house, "key", seconds=10.0)
 
-    with serving(house, clock=hasty, descriptors=0):
+    assert in_child(limited_serving) == 0
+
+
+def test_a_limit_that_was_raised_is_noticed(house: House) -> None:
+    with serving(house, clock=hasty, descriptors=0) as told:
+        wait_until(lambda: any(watches()))
         house.write("incoming/p/b/key", b"x")
         until_taken(house, "key", seconds=10.0)
+    assert "cannot watch every directory" not in told.events()
+
+
+def watches() -> Iterator[str]:
+    """The watches that this process has."""
+    for number in os.listdir("/proc/self/fdinfo"):
+        with suppress(FileNotFoundError):
+            yield from re.findall("inotify wd:.*", Path(f"/proc/self/fdinfo/{number}").read_text())
