@@ -173,7 +173,8 @@ class Connections:
     def _begin_request(self, handle: Any, *_addresses: object) -> int:
         """Keep libcurl from sending a body twice: it does so unasked where a connection that was
         used before ends without an answer, though the store may have all of it. That is one failed
-        attempt, and when the next one comes is flood's to say."""
+        attempt, and when the next one comes is flood's to say. What a store closed while it was
+        idle, for a second at least, is no such case: libcurl finds that out before it uses it."""
         running = self._running[handle]
         running.requests += 1
         answered = running.exchange.head.tell()  # as with 417 to an Expect: 100-continue

@@ -6,6 +6,7 @@ import re
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
@@ -169,6 +170,7 @@ def test_a_connection_that_the_store_has_closed_is_no_failure(
         assert isinstance(send(uploader, upload), Receipt)
         proxy.down()
         proxy.up()
+        time.sleep(1.1)  # libcurl looks at what has been idle for a second
         assert isinstance(send(uploader, upload), Receipt)
 
 
