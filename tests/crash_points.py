@@ -197,7 +197,13 @@ POINTS: Final = (
         "refused",
     ),
     Point(
-        "fail-no-commit", "consumer", "workers/settle.py", "_give_up", "facts = {", "S9", "refused"
+        "fail-no-commit",
+        "consumer",
+        "workers/settle.py",
+        "_give_up",
+        "return _failed(",
+        "S9",
+        "refused",
     ),
     Point(
         "failed",

@@ -17,6 +17,7 @@ from flood.spool import Spool, Vanished
 from flood.states import COMPLETED, FAILED, INTERRUPTED, PROCESSING
 from flood.whereabouts import lies_in
 from workers.agent import Agent
+from workers.classify import classify
 from workers.classify_rule import SCARCE_ERRNOS
 from workers.decisions import Decision, Ending, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
 
@@ -82,7 +83,7 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
                     lines.append(_settle(agent, decision, schedule, now, proven))
                 except _Scarce as error:
                     # Its files stay open until the group is settled: then there is room again.
-                    _put_off(decision, now)
+                    records.put_off(decision.claim, now, SCARCE_MOVE, *_left_to_move(decision))
                     scarce = str(error)
         records.complete_all(proven, now)
     if scarce is not None:
@@ -118,8 +119,8 @@ def _settle(
         return _missing(agent, claim, now, uploaded=isinstance(decision, Prove))
     except OSError as error:
         if error.errno in SCARCE_ERRNOS:
-            raise _Scarce(f"this machine ran out of descriptors or memory ({error})") from error
-        verdict = decision.reason if isinstance(decision, GiveUp) else None
+            raise _Scarce(classify(error).message) from error
+        proof, verdict = _left_to_move(decision)
         before = queries.attempts_with(claim.id, "cannot_move")
         seconds = min(MOVE_AGAIN * 2.0 ** min(before, 10), MOVE_AGAIN_AT_MOST)
         given_up = f"it was given up ({verdict.message}), and " if verdict else ""
@@ -129,8 +130,6 @@ def _settle(
             f"{given_up}the file cannot leave processing ({error.strerror}): the move is tried "
             f"again in {seconds:.0f} s",
         )
-        # What is proven needs no second upload, only the move.
-        proof = _proof(decision) if isinstance(decision, Prove) else None
         records.release(claim, reason, now, seconds, proof, verdict)
         return _Line(ERROR, "cannot move", claim, {"error": reason.code, "reason": reason.message})
     if isinstance(decision, Missing):
@@ -142,11 +141,11 @@ def _settle(
     return _try_again(agent, decision, schedule, now)
 
 
-def _put_off(decision: Ending, now: datetime) -> None:
-    """Only the move is left of these; no attempt has ended."""
+def _left_to_move(decision: Ending) -> tuple[Proof | None, Reason | None]:
+    """What is kept where the move failed: what is proven, or given up, needs no other attempt."""
     proof = _proof(decision) if isinstance(decision, Prove) else None
     verdict = decision.reason if isinstance(decision, GiveUp) else None
-    records.put_off(decision.claim, now, SCARCE_MOVE, proof, verdict)
+    return proof, verdict
 
 
 def _prove(agent: Agent, decision: Prove, now: datetime, proven: list[Proven]) -> _Line:
@@ -179,8 +178,12 @@ def _give_up(agent: Agent, decision: GiveUp, now: datetime) -> _Line:
         raise Vanished(claim.path)
     place = _move(agent.spool, claim, FAILED)
     records.fail(claim, place.path, reason, now)
-    facts = {"from_": PROCESSING, "to": FAILED, "size": identity.size, "error": reason.code}
-    facts["reason"] = reason.message
+    return _failed(claim, reason, identity.size)
+
+
+def _failed(claim: Claimed, reason: Reason, size: int) -> _Line:
+    facts: dict[str, Any] = {"from_": PROCESSING, "to": FAILED, "size": size}
+    facts |= {"error": reason.code, "reason": reason.message}
     return _Line(ERROR, "failed", claim, facts)
 
 
@@ -210,9 +213,7 @@ def _missing(agent: Agent, claim: Claimed, now: datetime, *, uploaded: bool = Fa
         known = uploaded or claim.proof is not None
         reason = records.TAKEN if known else records.VANISHED
         records.gone(claim, now, reason)
-        facts = {"from_": PROCESSING, "to": FAILED, "size": claim.identity.size}
-        facts |= {"error": reason.code, "reason": reason.message}
-        return _Line(ERROR, "failed", claim, facts)
+        return _failed(claim, reason, claim.identity.size)
     if found.state == COMPLETED:
         proof = claim.proof or Proof(None, None, None, claim.identity.size)
         records.complete(claim, found.path, proof, now)
@@ -224,18 +225,7 @@ def _missing(agent: Agent, claim: Claimed, now: datetime, *, uploaded: bool = Fa
         )
     reason = claim.verdict or records.GIVEN_UP
     records.fail(claim, found.path, reason, now)
-    return _Line(
-        ERROR,
-        "failed",
-        claim,
-        {
-            "from_": PROCESSING,
-            "to": FAILED,
-            "size": claim.identity.size,
-            "error": reason.code,
-            "reason": reason.message,
-        },
-    )
+    return _failed(claim, reason, claim.identity.size)
 
 
 def _move(spool: Spool, claim: Claimed, state: str) -> Place:
