@@ -255,7 +255,7 @@ class FloodHuey(Huey):
         syscalls.raise_descriptor_limit()
         self.settings = config.from_environment(environ, files=PARENT_VARIABLE not in environ)
         log.configure(self.settings.log_level, self.settings.log_format)
-        startup.announce(self.settings)
+        startup.announce(self.settings, environ)
         self.credentials = startup.read_credentials(self.settings, environ)
         models.be_brief_when(self.stopping)
         spool, database = Spool(self.settings.server_directory), self.settings.database

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flood.command_line import EmbeddedParser, Parser
-from flood.config_files import candidates, existing
+from flood.config_files import candidates, existing, nearest
 from flood.errors import ConfigError
 from flood.kinds import YES_OR_NO
 from flood.options import OPTIONS, Option, ignored
@@ -49,6 +49,9 @@ class Settings:
     log_format: str
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
+
+# Variables that are no settings: what flood-watch tells its consumers, what is for tests.
+_OTHERS: Final = ("FLOOD_PARENT_PID", "FLOOD_TEST_")
 
 _FLAG: Final = "flag"
 _DEFAULT: Final = "default"
@@ -100,6 +103,16 @@ def environment(settings: Settings) -> dict[str, str]:
         else:
             variables[option.variable] = "" if value is None else option.kind.write(value)
     return variables
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the variables that look like settings but are none, each with an advice."""
+    known = {option.variable: option.key for option in OPTIONS.values()}
+    return [
+        (printable(name), nearest(name.removeprefix("FLOOD_")).removeprefix("; "))
+        for name in sorted(environ)
+        if name.startswith("FLOOD_") and name not in known and not name.startswith(_OTHERS)
+    ]
 
 
 def describe(settings: Settings) -> list[tuple[str, str, str]]:

@@ -107,7 +107,7 @@ class FileSyntax(configargparse.DefaultConfigFileParser):  # type: ignore[misc] 
             key = written.removeprefix("--")
             option = next((option for option in OPTIONS.values() if option.key == key), None)
             if option is None:
-                self._problems.append(f"{where}: {printable(key)} is no setting{_nearest(key)}")
+                self._problems.append(f"{where}: {printable(key)} is no setting{nearest(key)}")
             elif not option.in_files:
                 self._problems.append(f"{where}: {key} cannot be set in a file")
             elif value in ("", []) or (line.strip() == written and option.kind is not YES_OR_NO):
@@ -124,7 +124,8 @@ class FileSyntax(configargparse.DefaultConfigFileParser):  # type: ignore[misc] 
                 yield key, value
 
 
-def _nearest(key: str) -> str:
+def nearest(key: str) -> str:
+    """Return which setting was meant, or which there are, as the end of a sentence."""
     known = [option.key for option in OPTIONS.values() if option.in_files]
     near = difflib.get_close_matches(key.lower().replace("_", "-"), known, n=1)
     return f"; is {near[0]} meant?" if near else f"; there are {', '.join(known)}"

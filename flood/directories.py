@@ -1,6 +1,7 @@
 """Reaches directories without passing through a symbolic link."""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -13,6 +14,7 @@ MODE: Final = 0o775
 FILE_MODE: Final = 0o664
 
 _PATH: Final = os.O_PATH | os.O_DIRECTORY
+_INHERITED: Final = stat.S_ISGID | stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
 
 
 @contextmanager
@@ -37,8 +39,12 @@ def listed(path: str) -> Iterator["Iterator[os.DirEntry[str]]"]:
         os.close(descriptor)
 
 
-def make(path: str) -> None:
+def make(path: str, *, alike: bool = False) -> None:
     """Create a directory with all that is missing above it; nothing happens if it is there.
+
+    With `alike` each gets the group and the mode of the one above it: whoever may take a file out
+    of the one must be able to take it out of the other, whichever user makes it. Otherwise the
+    umask has its say.
 
     Raises OSError: NotADirectoryError or ELOOP for a file or a link in the way, FileNotFoundError
     if somebody took a part of it away meanwhile.
@@ -54,12 +60,37 @@ def make(path: str) -> None:
             missing.append(name)
     try:
         for name in reversed(missing):
-            try:
-                os.mkdir(name, MODE, dir_fd=directory)
-            except FileExistsError:
-                pass  # somebody was faster; what it is, the next call tells
-            below = os.open(name, _PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            below = _make_one(name, directory, alike)
             os.close(directory)
             directory = below
     finally:
         os.close(directory)
+
+
+def _make_one(name: str, parent: int, alike: bool) -> int:
+    """Return a descriptor of the directory, which may be there already."""
+    try:
+        os.mkdir(name, MODE, dir_fd=parent)
+    except FileExistsError:
+        alike = False  # somebody was faster; what it is, the next call tells
+    directory = os.open(name, _PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    if alike:
+        _make_alike(name, parent, directory)
+    return directory
+
+
+def _make_alike(name: str, parent: int, directory: int) -> None:
+    above, own = os.fstat(parent), os.fstat(directory)
+    mode = above.st_mode & _INHERITED
+    if above.st_mode & stat.S_ISVTX:
+        return  # where everybody keeps his files from the others, so does this one
+    if own.st_gid != above.st_gid:
+        try:
+            os.chown(name, -1, above.st_gid, dir_fd=parent, follow_symlinks=False)
+        except OSError:
+            mode &= ~stat.S_IRWXG  # this user's own group has no part in it
+    if mode != stat.S_IMODE(own.st_mode):
+        try:
+            os.chmod(f"/proc/self/fd/{directory}", mode | stat.S_IRWXU)
+        except OSError:
+            pass  # the filesystem has its own rules for who may do what

@@ -76,7 +76,7 @@ class Door:
 
     def ignores(self, path: str) -> bool:
         """Whether this is a name that some program uses while it writes."""
-        return self._temporary.pattern(path) is not None
+        return self._temporary.fits(path)
 
     def look(
         self, candidate: Candidate, still: Identity | None

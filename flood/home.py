@@ -1,5 +1,7 @@
 """Holds flood-watch to its own server directory, which may go away for a while."""
 
+import errno
+import os
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -7,12 +9,15 @@ from typing import Final
 
 from flood import binding, directories
 from flood.errors import SpoolError, SpoolLockedError
+from flood.layout import PRIVATE
 from flood.locks import WATCH_LOCK, FileLock
 from flood.spool import Spool
 
 #: A flood-put that looks whether a flood-watch runs has the lock for an instant.
 _LOOKS: Final = 6
 _PAUSE: Final = 0.1
+
+_ADVICE: Final = "give this user write access to it, or set --server-directory to another"
 
 
 class Home:
@@ -24,6 +29,7 @@ class Home:
         self._database = database
         self._now = now
         self._lock = FileLock(spool.absolute(WATCH_LOCK))
+        self._refused = f"cannot use the server directory {spool.root}"
 
     def enter(self) -> None:
         """Make the directory if need be, and lock it.
@@ -34,10 +40,13 @@ class Home:
             directories.make(self._spool.root)
             self._take()
         except OSError as error:
-            raise SpoolError(
-                f"cannot use the server directory {self._spool.root}: {error.strerror}; "
-                "give this user write access to it, or set --server-directory to another"
-            ) from error
+            raise SpoolError(f"{self._refused}: {error.strerror}; {_ADVICE}") from error
+        # Before the database, which is not to be made for nothing.
+        own = self._spool.absolute(PRIVATE)
+        if os.path.lexists(own) and (os.path.islink(own) or not os.path.isdir(own)):
+            raise SpoolError(f"{self._refused}: {own} is no directory, as it has to be: remove it")
+        if not os.access(self._spool.root, os.W_OK | os.X_OK, effective_ids=True):
+            raise SpoolError(f"{self._refused}: {os.strerror(errno.EACCES)}; {_ADVICE}")
 
     def check(self) -> None:
         """Return if the directory is there.

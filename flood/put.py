@@ -36,8 +36,9 @@ logger = getLogger(__name__)
 class Put:
     """One run of flood-put. `clock` is monotonic seconds; `pause` waits for so many seconds, or
     until the stop; `patience` is how long names that wait in incoming are waited for, in seconds;
-    `problem` is told why a file was not delivered, `delivered` is kept up to date whatever happens.
-    The caller holds the put lock."""
+    `ignores` tells the paths that flood-watch never takes, by their names; `problem` is told why a
+    file was not delivered, `delivered` is kept up to date whatever happens. The caller holds the
+    put lock."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Put:
         clock: Callable[[], float],
         pause: Callable[[float], None],
         stopping: Callable[[], bool],
+        ignores: Callable[[str], bool],
         problem: Callable[[str], None],
     ) -> None:
         self._spool = spool
@@ -62,6 +64,7 @@ class Put:
         self._clock = clock
         self._pause = pause
         self._stopping = stopping
+        self._ignores = ignores
         self._problem = problem
         #: Copies that lie in incoming_tmp, by path.
         self._open: dict[str, Copy] = {}
@@ -128,10 +131,16 @@ class Put:
         parts = self._destination.place(source.key).path.split("/")
         for length in range(1, len(parts) + 1):
             path = "/".join(parts[:length])
+            where = self._spool.absolute(path)
             kind = self._spool.oddity(path)
             if kind is not None:
-                where = self._spool.absolute(path)
                 return f"{where} is a {kind}, which flood-watch leaves alone: remove it"
+            if self._spool.identify(path) is None:
+                continue
+            if layout.parse(path) is None:
+                return f"{where} is a file, where a directory is needed: move it away"
+            if self._ignores(path):
+                return f"{where} is a file whose name flood-watch ignores: rename it"
         return None
 
     def _parted(self, sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:

@@ -68,14 +68,20 @@ class Server:
     def prepare(self) -> None:
         """Create the directories of every profile, with those of every bucket seen in any state."""
         for profile in sorted(self._profiles()):
-            self._spool.prepare_destination(profile)
+            self._prepare_destination(profile)
             buckets = {
                 bucket
                 for state in STATES
                 for bucket in self._spool.subdirectories(f"{state}/{profile}")
             }
             for bucket in sorted(buckets):
-                self._spool.prepare_destination(profile, bucket)
+                self._prepare_destination(profile, bucket)
+
+    def _prepare_destination(self, profile: str, bucket: str | None = None) -> None:
+        """What stands in the way of one destination is a line in the log: the others go on, and
+        moves make the directories that they need."""
+        for path, reason in self._spool.prepare_destination(profile, bucket):
+            self._intake.door.leave(path, reason)
 
     def run(self) -> None:
         """Take up processing, then incoming, then follow events until the stop."""
@@ -233,11 +239,7 @@ class Server:
             return
         if parts[1] in self._profiles() and layout.is_name(parts[2]):
             self._prepared.add(directory)
-            try:
-                self._spool.prepare_destination(parts[1], parts[2])
-            except SpoolError as error:
-                # Moves make the directories that they need, so this is worth no more than a line.
-                self._intake.door.leave(directory, str(error))
+            self._prepare_destination(parts[1], parts[2])
 
     def _wait(self) -> None:
         now = self._clock()

@@ -130,15 +130,22 @@ class Spool:
             "files are moved between them by rename"
         )
 
-    def prepare_destination(self, profile: str, bucket: str | None = None) -> None:
-        """Create a profile's, or a bucket's, directory in each of the five; raises SpoolError."""
+    def prepare_destination(self, profile: str, bucket: str | None = None) -> list[tuple[str, str]]:
+        """Create a profile's, or a bucket's, directory in each of the five; return those that
+        cannot be made, each with the reason."""
+        refused = []
         for state in STATES:
-            self._prepare(f"{state}/{profile}" if bucket is None else f"{state}/{profile}/{bucket}")
+            path = f"{state}/{profile}" if bucket is None else f"{state}/{profile}/{bucket}"
+            try:
+                self._prepare(path, alike=True)
+            except SpoolError as error:
+                refused.append((path, str(error)))
+        return refused
 
-    def _prepare(self, name: str) -> None:
+    def _prepare(self, name: str, *, alike: bool = False) -> None:
         path = self.absolute(name)
         try:
-            directories.make(path)
+            directories.make(path, alike=alike)
         except NotADirectoryError as error:
             raise SpoolError(f"{path} cannot be made: a file is in the way") from error
         except OSError as error:
@@ -148,7 +155,7 @@ class Spool:
 
     def make_directory(self, path: str) -> None:
         """Create a directory with all that is missing above it; raises OSError."""
-        directories.make(self.absolute(path))
+        directories.make(self.absolute(path), alike=True)
 
     def identify(self, path: str) -> Identity | None:
         """The identity of the regular file at `path`, following no link; None if none is there."""
@@ -401,7 +408,7 @@ class Spool:
     def _make_parent(self, target: str) -> None:
         parent = os.path.dirname(target)
         try:
-            directories.make(parent)
+            directories.make(parent, alike=True)
         except FileNotFoundError:
             return  # pruning was faster: the next try makes them again
         except NotADirectoryError as error:

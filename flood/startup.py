@@ -10,10 +10,12 @@ from flood.credentials import Credentials
 logger = getLogger(__name__)
 
 
-def announce(settings: Settings) -> None:
-    """Log each setting's value, with where it came from."""
+def announce(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Log each setting's value, with where it came from; warn of variables that set nothing."""
     for name, value, origin in config.describe(settings):
         log.event(logger, INFO, "setting", name=name, value=value, origin=origin)
+    for name, advice in config.unknown_variables(environ):
+        log.event(logger, WARNING, "unknown setting", name=name, advice=advice)
 
 
 def read_credentials(settings: Settings, environ: Mapping[str, str]) -> Credentials:

@@ -13,6 +13,10 @@ class Temporary:
         self._files: Final = _compiled([each for each in patterns if not each.endswith("/")])
         self._directories: Final = _compiled([each for each in patterns if each.endswith("/")])
 
+    def fits(self, path: str) -> bool:
+        """Whether the path has such a name, or lies in a directory that has."""
+        return self.pattern(path) is not None
+
     def pattern(self, path: str) -> str | None:
         """The pattern that fits the last part of the path, or a directory in it; None if none."""
         *directories, name = path.split("/")

@@ -82,9 +82,10 @@ def show(command: str) -> None:
 
 
 def forget_own_settings(home: Path) -> None:
-    """Let nothing that this user has set up for flood, or for AWS, into the demonstration."""
+    """Let nothing that this user has set up for flood, or for AWS, into the demonstration, nor a
+    proxy, which the store on this machine is not to be reached by."""
     for name in list(os.environ):
-        if name.startswith(("FLOOD_", "AWS_", "XDG_")):
+        if name.startswith(("FLOOD_", "AWS_", "XDG_")) or name.lower().endswith("_proxy"):
             del os.environ[name]
     os.environ["HOME"] = str(home)
 
@@ -210,4 +211,7 @@ def print_objects(port: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -15,7 +15,7 @@ from flood.errors import FloodError
 from flood.states import TRANSIENT
 from workers.classify_answers import ANSWERS
 from workers.classify_local import OWN, REST
-from workers.classify_rule import Rule
+from workers.classify_rule import Rule, Verdict
 from workers.classify_transport import TRANSPORT
 from workers.failures import TransportFailed
 
@@ -37,21 +37,6 @@ _SECRET: Final = re.compile(
     r"(?i)(authorization|signature|token|secret|password|credential)\w*['\"]?\s*[=:]\s*\S+"
     r"|AWS4-HMAC-SHA256.*|(?<=://)[^/\s@]+@"
 )
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What an error means.
-
-    `kind` is TRANSIENT, PERMANENT or INTERRUPTED. `code` is short and stable, the store's own
-    where it gave one. `message` says what happened and what to do, and holds no secret.
-    `retry_after` is the seconds that the store asked to be left alone, an hour at most.
-    """
-
-    kind: str
-    code: str
-    message: str
-    retry_after: float | None = None
 
 
 def classify(error: BaseException) -> Verdict:

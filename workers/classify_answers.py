@@ -184,6 +184,14 @@ ANSWERS: Final = (
     ),
     Rule(TRANSIENT, None, "the store failed", AGAIN, statuses=range(500, 600)),
     Rule(
+        TRANSIENT,
+        "not_s3",
+        "what answers sends to another address, which no store does without a code of its own: the"
+        " network wants a login first, or AWS_ENDPOINT is wrong (http:// instead of https://)",
+        f"{AGAIN}; correct AWS_ENDPOINT if this goes on",
+        statuses=(302, 303, 307, 308),
+    ),
+    Rule(
         PERMANENT,
         None,
         "the store refused the request",

@@ -7,7 +7,7 @@ from botocore import exceptions as boto
 from flood.errors import ConfigError
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
 from workers import failures
-from workers.classify_rule import AGAIN, CONNECTION_ERRNOS, FILE, KEYS, NAME, SCARCE_ERRNOS, Rule
+from workers.classify_rule import AGAIN, CONNECTION_ERRNOS, FILE, KEYS, NAME, SCARCE, Rule
 from workers.transfer import Interrupted
 
 OWN: Final = (
@@ -27,14 +27,7 @@ OWN: Final = (
     Rule(PERMANENT, "key_not_utf8", None, NAME, exceptions=(failures.KeyNotUtf8,)),
     Rule(PERMANENT, "key_too_long", None, NAME, exceptions=(failures.KeyTooLong,)),
     Rule(PERMANENT, "configuration", None, "", exceptions=(ConfigError,)),
-    # No fault of the file's, which need not pay for it with its retries.
-    Rule(
-        INTERRUPTED,
-        "local_resources",
-        "this machine ran out of descriptors or memory",
-        f"{AGAIN}; raise the limit (ulimit -n) or lower --concurrency",
-        errnos=SCARCE_ERRNOS,
-    ),
+    SCARCE,
     Rule(
         INTERRUPTED,
         "local_resources",

@@ -1,9 +1,11 @@
-"""What a row of the error table consists of."""
+"""What a row of the error table consists of, with what comes of it."""
 
 import errno
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
+
+from flood.states import INTERRUPTED
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,21 @@ class Rule:
     quote: bool = True
     #: The `reason` of a TransportFailed that this row is for, where that is not its code.
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an error means.
+
+    `kind` is TRANSIENT, PERMANENT or INTERRUPTED. `code` is short and stable, the store's own
+    where it gave one. `message` says what happened and what to do, and holds no secret.
+    `retry_after` is the seconds that the store asked to be left alone, an hour at most.
+    """
+
+    kind: str
+    code: str
+    message: str
+    retry_after: float | None = None
 
 
 CONNECTION_ERRNOS: Final = frozenset(
@@ -79,3 +96,12 @@ FILE: Final = "look at the file and its disk, then retry it"
 KEYS: Final = "correct this profile in the credentials file, restart flood, then retry the file"
 ENDPOINT: Final = "correct AWS_ENDPOINT or AWS_REGION of this profile, then retry the file"
 NAME: Final = "put the file into the spool again under another name"
+
+#: No fault of the file's, which need not pay for it with its retries.
+SCARCE: Final = Rule(
+    INTERRUPTED,
+    "local_resources",
+    "this machine ran out of descriptors or memory",
+    f"{AGAIN}; raise the limit (ulimit -n) or lower --concurrency",
+    errnos=SCARCE_ERRNOS,
+)

@@ -5,20 +5,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from workers.curl_buckets import Buckets
 from workers.curl_connections import Connections
 from workers.curl_delivery import Delivery
 from workers.curl_exchange import Exchange
-from workers.curl_parts import Parts
 from workers.curl_store import Store
-from workers.s3 import S3
-from workers.s3_multipart import Multipart, Part
+from workers.late import late
+from workers.opening import is_large, refusal, threshold
 from workers.source import Source, Watch
 from workers.transfer import Hooks, Interrupted, Outcome, Receipt, Upload
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
+    from workers.s3 import S3
+    from workers.s3_multipart import Multipart, Part
 
 _TICK: Final = 0.1
 
@@ -31,8 +33,8 @@ _ALL_IN_MEMORY: Final = 16 * 1024**2
 class Curl:
     """An Uploader for one profile; any number of threads may use it at once.
 
-    What it takes is what `workers.s3.S3` takes. boto3 looks after buckets, and after what keys
-    libcurl would rewrite.
+    What it takes is what `workers.s3.S3` takes. boto3 is loaded for buckets that the store does
+    not list, for large files, for keys that libcurl would rewrite.
     """
 
     def __init__(
@@ -48,7 +50,8 @@ class Curl:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         provider = profile.provider
-        self._boto3 = S3(
+        self._make_boto3 = partial(
+            _s3,
             profile,
             concurrency=concurrency,
             multipart_threshold=multipart_threshold,
@@ -58,32 +61,44 @@ class Curl:
             bucket_cache_seconds=bucket_cache_seconds,
             clock=clock,
         )
+        self._made: S3 | None = None
+        self._threshold = threshold(provider, multipart_threshold)
         self._concurrency = concurrency
         self._connect_timeout = connect_timeout or provider.connect_timeout
         self._read_timeout = read_timeout or provider.read_timeout
         self._clock = clock
-        self._store = Store(profile, self._boto3.clients, self._connect_timeout)
+        self._store = Store(profile, self._ask_address, self._connect_timeout)
+        self._buckets = Buckets(self._store, bucket_cache_seconds, clock)
         self._lock = Lock()
         self._idle: list[Connections] = []
         self._closings = 0
 
     def ensure_bucket(self, bucket: str) -> None:
-        """Return if the bucket exists, or if the access key may not ask; raises what S3's does."""
-        self._boto3.ensure_bucket(bucket)
+        """Return if the bucket exists, or if the access key may not ask; raises what S3's does, or
+        TransportFailed."""
+        if self._buckets.knows(bucket):
+            return
+        with self._borrowed() as connections:
+            listed = self._buckets.listed(connections, bucket)
+        if not listed:
+            self._boto3().ensure_bucket(bucket)
+        self._buckets.remember(bucket)
 
     def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """Remove an unfinished multipart upload; one that is already gone is no error."""
-        self._boto3.abort_multipart(bucket, key, upload_id)
+        self._boto3().abort_multipart(bucket, key, upload_id)
 
     def close(self) -> None:
         """Close idle connections at once, others when their transfers end; a later call opens new
         ones."""
         with self._lock:
             idle, self._idle = self._idle, []
+            made = self._made
             self._closings += 1
         for connections in idle:
             connections.close()
-        self._boto3.close()
+        if made is not None:
+            made.close()
 
     def transfer(self, uploads: Iterable[Upload], hooks: Hooks) -> Iterator[Outcome | None]:
         """PUT then HEAD each file; yield every upload exactly once, in the order they finish, with
@@ -103,16 +118,15 @@ class Curl:
                 return
             work = stack.enter_context(closing(_Work(self._store, connections)))
             for upload in uploads:
-                refusal = self._boto3.refusal(upload, hooks, watch)
-                if refusal is not None:
-                    yield upload, refusal
-                elif self._boto3.is_large(upload):
+                why_not = refusal(upload, hooks, watch, self.abort_multipart)
+                if why_not is not None:
+                    yield upload, why_not
+                elif is_large(upload, self._threshold):
                     yield from work.until(work.is_done, watch)
                     yield None  # a large file takes long, and nothing is yielded meanwhile
-                    carry = partial(self._carry, connections)
-                    yield upload, self._boto3.send_large(upload, hooks, watch, carry)
+                    yield upload, self._send_large(upload, hooks, watch, connections)
                 elif _is_rewritten(upload.key):
-                    yield upload, self._boto3.send_small(upload, watch)
+                    yield upload, self._send_odd(upload, watch)
                 else:
                     error = work.begin(upload, watch)
                     if error is not None:
@@ -120,8 +134,39 @@ class Curl:
                     yield from work.until(work.has_room, watch)
             yield from work.until(work.is_done, watch)
 
-    def _carry(self, connections: Connections, multipart: Multipart, upload_id: str) -> list[Part]:
+    def _send_large(
+        self, upload: Upload, hooks: Hooks, watch: Watch, connections: Connections
+    ) -> Receipt | BaseException:
+        try:
+            boto3 = self._boto3()
+        except (OSError, MemoryError) as scarcity:
+            return scarcity
+        return boto3.send_large(upload, hooks, watch, partial(self._carry, connections))
+
+    def _carry(
+        self, connections: Connections, multipart: "Multipart", upload_id: str
+    ) -> "list[Part]":
+        from workers.curl_parts import Parts  # boto3 is here already
+
         return Parts(self._store, connections, multipart, upload_id).send()
+
+    def _send_odd(self, upload: Upload, watch: Watch) -> Receipt | BaseException:
+        try:
+            boto3 = self._boto3()
+        except (OSError, MemoryError) as scarcity:
+            return scarcity
+        return boto3.send_small(upload, watch)
+
+    def _ask_address(self, bucket: str, region: str | None) -> str:
+        return self._boto3().clients.address(bucket, region)
+
+    def _boto3(self) -> "S3":
+        """boto3's uploader, made when it is first needed; raises OSError or MemoryError where this
+        machine lacks what that takes."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._make_boto3()
+            return self._made
 
     @contextmanager
     def _borrowed(self) -> Iterator[Connections]:
@@ -215,6 +260,13 @@ class _Work:
     def _forget(self, exchange: Exchange) -> Delivery:
         self._held -= exchange.held
         return self._running.pop(exchange)
+
+
+def _s3(profile: "Profile", **options: Any) -> "S3":
+    with late():
+        from workers.s3 import S3
+
+    return S3(profile, **options)
 
 
 def _is_rewritten(key: str) -> bool:

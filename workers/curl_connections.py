@@ -25,6 +25,8 @@ _IDLE: Final = 0.001
 # How often transfers are looked at that may have come to a standstill, in seconds at most.
 _LOOK: Final = 1.0
 
+_KINDS: Final = ("memory", "stream", "head", "get")
+
 _READABLE: Final = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
 _INTEREST: Final = {
     pycurl.POLL_IN: select.EPOLLIN,
@@ -68,7 +70,7 @@ class Connections:
         self._read_timeout = read_timeout
         self._look = min(_LOOK, send_timeout / 4, read_timeout / 4)
         self._looked = 0.0
-        self._free: dict[str, list[Any]] = {"memory": [], "stream": [], "head": []}
+        self._free: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
         self._running: dict[Any, _Running] = {}
         self._due: float | None = None
         self._sockets: set[int] = set()
@@ -91,7 +93,7 @@ class Connections:
     def start(self, exchange: Exchange) -> None:
         """Send a request."""
         body = exchange.body
-        kind = "head" if body is None else "memory" if isinstance(body, bytes) else "stream"
+        kind = _kind(exchange)
         handle = self._free[kind].pop() if self._free[kind] else self._make(kind)
         handle.setopt(pycurl.URL, exchange.url)
         handle.setopt(pycurl.PROXY, exchange.proxy)
@@ -150,6 +152,8 @@ class Connections:
         handle.setopt(pycurl.PREREQFUNCTION, partial(self._begin_request, handle))
         if kind == "head":
             handle.setopt(pycurl.NOBODY, 1)
+        elif kind == "get":
+            handle.setopt(pycurl.HTTPGET, 1)
         elif kind == "stream":
             handle.setopt(pycurl.UPLOAD, 1)
         else:
@@ -280,6 +284,13 @@ class _Lent:
 
     def __del__(self) -> None:
         self._opened.close()
+
+
+def _kind(exchange: Exchange) -> str:
+    """Which kind of easy handle it takes."""
+    if exchange.body is None:
+        return "get" if exchange.asks else "head"
+    return "memory" if isinstance(exchange.body, bytes) else "stream"
 
 
 def _nothing(_count: int) -> bytes:

@@ -5,8 +5,8 @@ from typing import Final
 from workers.curl_exchange import Exchange
 from workers.curl_payload import Loader
 from workers.curl_store import Store
+from workers.late import late
 from workers.media_type import content_type
-from workers.s3_answer import refusal
 from workers.source import Source
 from workers.transfer import Receipt, Upload
 from workers.verify import (
@@ -30,6 +30,8 @@ _BEGINNING: Final = 1024
 
 def refused(exchange: Exchange) -> Exception:
     """Return what boto3 would raise for an answer that is no success."""
+    with late():
+        from workers.s3_answer import refusal
     headers, content = exchange.answer_headers(), exchange.content.getvalue()
     # As botocore has it: a status of success with an error in the body is the store's failure.
     status = _SERVER_ERROR if exchange.succeeded else exchange.status

@@ -16,11 +16,12 @@ _SUCCESS: Final = range(200, 300)
 
 @dataclass(eq=False)
 class Exchange:
-    """A PUT or, without a body, a HEAD.
+    """A PUT or, without a body, a HEAD or a GET.
 
     `headers` are lines, `region` is what the signature names, `proxy` is a proxy's URL or empty; a
-    body in bytes is held in memory, any other is read while it is sent. Once `Connections` gives
-    it back, `failure` tells why there is no answer, or `status` is the answer's.
+    body in bytes is held in memory, any other is read while it is sent; `asks` means a GET. Once
+    `Connections` gives it back, `failure` tells why there is no answer, or `status` is the
+    answer's.
     """
 
     operation: str
@@ -30,6 +31,7 @@ class Exchange:
     proxy: str = ""
     body: bytes | Stream | None = None
     size: int = 0
+    asks: bool = False
     status: int = 0
     failure: BaseException | None = None
     head: BytesIO = field(default_factory=BytesIO)

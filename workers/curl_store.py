@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -13,10 +14,11 @@ import pycurl
 
 from flood import __version__
 from flood.errors import ConfigError
+from workers.addresses import address, service
+from workers.authorities import authorities
 from workers.classify_rule import KEYS
 from workers.curl_exchange import Exchange
 from workers.curl_payload import Payload
-from workers.s3_client import Clients, authorities
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -47,12 +49,20 @@ class _Target:
 
 
 class Store:
-    """What all requests of a profile have in common; any thread may use it."""
+    """What all requests of a profile have in common; any thread may use it.
 
-    def __init__(self, profile: "Profile", clients: Clients, connect_timeout: float) -> None:
+    `ask` tells a bucket's address where it takes boto3 to know that.
+    """
+
+    def __init__(
+        self,
+        profile: "Profile",
+        ask: Callable[[str, str | None], str],
+        connect_timeout: float,
+    ) -> None:
         self.provider = profile.provider
         self._profile = profile
-        self._clients = clients
+        self._ask = ask
         self._connect_timeout = connect_timeout
         self._regions: dict[str, str] = {}
         self._targets: dict[str, _Target] = {}
@@ -143,6 +153,19 @@ class Store:
         asked = ["x-amz-checksum-mode: ENABLED"] if self.provider.checksum_on_head else []
         return self._exchange("HeadObject", bucket, key, asked)
 
+    def list_buckets(self, prefix: str) -> Exchange | None:
+        """Return the request for the buckets whose names begin so; None where it takes boto3."""
+        root, region = service(self._profile), self._profile.region
+        if root is None:
+            return None
+        url = f"{root}?max-buckets=1000&prefix={quote(prefix, safe='~')}"
+        headers = [*self._token()]
+        return Exchange("ListBuckets", url, region, headers, _proxy(root), asks=True)
+
+    def _token(self) -> list[str]:
+        token = self._profile.session_token
+        return [f"x-amz-security-token: {token}"] if token else []
+
     def _exchange(
         self,
         operation: str,
@@ -152,8 +175,7 @@ class Store:
         payload: Payload | None = None,
     ) -> Exchange:
         target = self._target(bucket)
-        if self._profile.session_token:
-            headers.append(f"x-amz-security-token: {self._profile.session_token}")
+        headers += self._token()
         url = target.address + quote(key, safe="/~")
         body = payload.body if payload else None
         size = payload.size if payload else 0
@@ -171,8 +193,8 @@ class Store:
             found = self._targets.get(bucket)
             region = self._regions.get(bucket)
         if found is None:
-            address = self._clients.address(bucket, region)
-            found = _Target(address, region or self._profile.region, _proxy(address))
+            url = address(self._profile, bucket, region) or self._ask(bucket, region)
+            found = _Target(url, region or self._profile.region, _proxy(url))
             with self._lock:
                 self._targets[bucket] = found
         return found

@@ -5,12 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from flood.layout import MAX_KEY_BYTES
-from flood.states import PERMANENT
-from workers.classify import classify
-from workers.failures import KeyNotUtf8, KeyTooLong
 from workers.lanes import Lanes, carried
 from workers.media_type import content_type
+from workers.opening import is_large, refusal, threshold
 from workers.s3_abort import abort
 from workers.s3_bucket import Buckets
 from workers.s3_client import Clients
@@ -50,7 +47,7 @@ class S3:
         provider = profile.provider
         self._provider = provider
         self._concurrency = concurrency
-        self._threshold = min(multipart_threshold, provider.max_put + 1)
+        self._threshold = threshold(provider, multipart_threshold)
         self._part_size = multipart_part_size
         self._clock = clock
         self._buckets = Buckets(profile, bucket_cache_seconds, clock)
@@ -80,10 +77,10 @@ class S3:
         with Lanes[int, Receipt](self._concurrency, "flood-put") as lanes:
             try:
                 for number, upload in enumerate(uploads):
-                    refusal = self.refusal(upload, hooks, watch)
-                    if refusal is not None:
-                        yield upload, refusal
-                    elif self.is_large(upload):
+                    why_not = refusal(upload, hooks, watch, self.abort_multipart)
+                    if why_not is not None:
+                        yield upload, why_not
+                    elif is_large(upload, self._threshold):
                         yield from self._finish(lanes, running, watch, 0)
                         yield None  # a large file takes long, and nothing is yielded meanwhile
                         yield upload, self.send_large(upload, hooks, watch)
@@ -108,40 +105,6 @@ class S3:
     def close(self) -> None:
         """Close idle connections; a later call opens new ones."""
         self.clients.close()
-
-    def is_large(self, upload: Upload) -> bool:
-        """Whether the file is sent in parts."""
-        return 0 < upload.size >= self._threshold
-
-    def refusal(self, upload: Upload, hooks: Hooks, watch: Watch) -> BaseException | None:
-        """Return why the upload must not start, after clearing away its earlier parts."""
-        if watch.stopping():
-            return Interrupted()
-        try:
-            length = len(upload.key.encode())
-        except UnicodeEncodeError:
-            return KeyNotUtf8(f"the name {upload.key!a} is not UTF-8, which S3 requires of keys")
-        if length > MAX_KEY_BYTES:
-            return KeyTooLong(f"the key has {length} bytes, and S3 allows {MAX_KEY_BYTES}")
-        if upload.multipart_upload_id is not None:
-            try:
-                carried(
-                    partial(
-                        self.abort_multipart,
-                        upload.bucket,
-                        upload.key,
-                        upload.multipart_upload_id,
-                    ),
-                    watch.expired,
-                )
-                hooks.multipart_ended(upload)
-            except Interrupted as error:
-                return error
-            except Exception as error:  # noqa: BLE001  every failure is an outcome
-                # Where the store forbids it, trying again would not help either.
-                if classify(error).kind != PERMANENT:
-                    return error
-        return None
 
     def _finish(
         self,

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from flood.log import event
 from workers.failures import BucketMissing, InvalidBucket, NotS3
+from workers.s3_client import REDIRECTS
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -79,7 +80,9 @@ class Buckets:
                 code = error.response["Error"]["Code"]
                 if code in _NO_ANSWER:
                     return False
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == _NOT_FOUND:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                # A store that sends elsewhere says so in a code of its own.
+                if status == _NOT_FOUND or (status in REDIRECTS and code in ("", str(status))):
                     raise NotS3(self._not_s3()) from None
                 raise
             if "Buckets" not in answer:

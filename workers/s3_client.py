@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.httpsession import get_cert_path
 
 from flood import __version__
+from workers.authorities import authorities
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -53,6 +53,9 @@ _SHORT_CONNECT: Final = 5.0
 _SHORT_READ: Final = 15.0
 
 _LARGEST_POOL: Final = 1024
+
+#: Statuses of answers that send elsewhere.
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class Clients:
@@ -115,16 +118,6 @@ class Clients:
             return self._made[name]
 
 
-def authorities() -> str:
-    """Return the file, or the directory, with the certificates of the authorities that are trusted:
-    what this machine's owner named, else botocore's own.
-
-    Decided here because an empty variable means "verify nothing" to some versions of botocore.
-    """
-    named = (os.environ.get(name, "").strip() for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"))
-    return next(filter(None, named), None) or str(get_cert_path(True))
-
-
 def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: float) -> Any:
     provider = profile.provider
     settings: dict[str, Any] = {
@@ -157,6 +150,7 @@ def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: 
         config=Config(**settings),
         verify=authorities(),
     )
+    client.meta.events.register_first("needs-retry.s3.ListBuckets", _follow_no_redirect)
     if not provider.expect_continue:
         for operation in ("PutObject", "UploadPart"):
             client.meta.events.register(f"before-sign.s3.{operation}", _remove_expect)
@@ -169,6 +163,12 @@ class _Address(Exception):
 
 def _reveal(request: Any, **_: object) -> None:
     raise _Address(request.url)
+
+
+def _follow_no_redirect(request_dict: Any, response: Any, **_: object) -> None:
+    # botocore would ask for the region of the bucket that is asked about, and there is none.
+    if response is not None and response[0].status_code in REDIRECTS:
+        request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _remove_expect(request: Any, **_: object) -> None:

@@ -17,9 +17,9 @@ from flood.spool import Spool, Vanished
 from flood.states import COMPLETED, FAILED, INTERRUPTED, PROCESSING
 from flood.whereabouts import lies_in
 from workers.agent import Agent
-from workers.classify import classify
 from workers.classify_rule import SCARCE_ERRNOS
 from workers.decisions import Decision, Ending, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
+from workers.verdict import judge
 
 #: How long a file waits whose move failed, as on a full disk, in seconds.
 MOVE_AGAIN: Final = 60.0
@@ -119,7 +119,7 @@ def _settle(
         return _missing(agent, claim, now, uploaded=isinstance(decision, Prove))
     except OSError as error:
         if error.errno in SCARCE_ERRNOS:
-            raise _Scarce(classify(error).message) from error
+            raise _Scarce(judge(error).message) from error
         proof, verdict = _left_to_move(decision)
         before = queries.attempts_with(claim.id, "cannot_move")
         seconds = min(MOVE_AGAIN * 2.0 ** min(before, 10), MOVE_AGAIN_AT_MOST)

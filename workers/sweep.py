@@ -13,8 +13,8 @@ from flood.states import INCOMING, INCOMING_TMP, LOST, PROCESSING
 from workers import settle
 from workers.agent import Agent
 from workers.backoff import delay
-from workers.classify import classify
 from workers.decisions import GiveUp, Missing
+from workers.verdict import judge
 
 #: How often one sweep a spool is due, in seconds; consumers ask every minute, each for itself.
 INTERVAL: Final = 50.0
@@ -178,7 +178,7 @@ def _abort_leftovers(agent: Agent) -> None:
         try:
             agent.uploader(profile).abort_multipart(bucket, key, upload_id)
         except Exception as error:  # noqa: BLE001  the next sweep tries again
-            verdict = classify(error)
+            verdict = judge(error)
             level = DEBUG if upload_id in agent.left_behind else WARNING
             agent.left_behind.add(upload_id)
             log.event(

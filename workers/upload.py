@@ -16,12 +16,12 @@ from flood.spool import NotRegular, Vanished
 from flood.states import INTERRUPTED, PERMANENT, STATES, TRANSIENT
 from workers.agent import Agent
 from workers.backoff import decide
-from workers.classify import Verdict, classify
-from workers.classify_rule import AGAIN
+from workers.classify_rule import AGAIN, Verdict
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
 from workers.lanes import carried
 from workers.source import Watch
 from workers.transfer import Hooks, Interrupted, Receipt, Upload, Uploader
+from workers.verdict import judge
 
 #: Decisions are settled together, at most so many seconds after the first of them.
 GROUPING: Final = 0.1
@@ -119,7 +119,7 @@ def _open(
     except (Vanished, NotRegular):
         return Missing(claim)
     except OSError as error:
-        return _decision(agent, claim, claim.identity, classify(error))
+        return _decision(agent, claim, claim.identity, judge(error))
     if identity[:2] != claim.identity[:2]:
         os.close(descriptor)
         return Missing(claim)  # another file took its place
@@ -167,7 +167,7 @@ def _transfer(agent: Agent, opened: dict[int, _Opened]) -> Iterator[list[Decisio
     uploader = agent.uploader(first.profile)
     error = _bucket_error(agent, uploader, first.bucket)
     if error is not None:
-        verdict = classify(error)
+        verdict = judge(error)
         yield [_decision(agent, one.claim, one.identity, verdict) for one in opened.values()]
         return
     pending: list[Decision] = []
@@ -218,7 +218,7 @@ def _judge(agent: Agent, one: _Opened, outcome: Receipt | BaseException) -> Deci
     status = os.fstat(one.upload.descriptor)
     now = identity_of(status)
     if not isinstance(outcome, Receipt):
-        return _decision(agent, one.claim, now, classify(outcome))
+        return _decision(agent, one.claim, now, judge(outcome))
     touched = status.st_ctime_ns != one.changed_ns
     # Removing or renaming it counts as a change, too; the settlement sees to that.
     if now != one.identity or (touched and agent.spool.identify(one.claim.path) == now):

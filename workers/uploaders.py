@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from flood.config import Settings
 from flood.log import event
-from workers.s3 import S3
 from workers.transfer import Uploader
 
 if TYPE_CHECKING:
@@ -23,8 +22,21 @@ def maker(settings: Settings) -> "Callable[[Profile], Uploader]":
 
     Where libcurl is wanted but cannot be had, the log says so once, and boto3 does the work.
     """
-    chosen: Callable[..., Uploader] = S3
-    if settings.transfer == "curl":
+    return partial(
+        _chosen(settings.transfer),
+        concurrency=settings.concurrency,
+        multipart_threshold=settings.multipart_threshold,
+        multipart_part_size=settings.multipart_part_size,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+        bucket_cache_seconds=settings.bucket_cache_seconds,
+        clock=time.monotonic,
+    )
+
+
+def _chosen(transfer: str) -> "Callable[..., Uploader]":
+    # Each imports one library, not the other.
+    if transfer == "curl":
         try:
             from workers.curl import Curl
         except ImportError as error:
@@ -36,14 +48,7 @@ def maker(settings: Settings) -> "Callable[[Profile], Uploader]":
                 " or set --transfer boto3",
             )
         else:
-            chosen = Curl
-    return partial(
-        chosen,
-        concurrency=settings.concurrency,
-        multipart_threshold=settings.multipart_threshold,
-        multipart_part_size=settings.multipart_part_size,
-        connect_timeout=settings.connect_timeout,
-        read_timeout=settings.read_timeout,
-        bucket_cache_seconds=settings.bucket_cache_seconds,
-        clock=time.monotonic,
-    )
+            return Curl
+    from workers.s3 import S3
+
+    return S3

@@ -29,6 +29,7 @@ from flood.room import check_room
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TRY_AGAIN
 from flood.stop import Stop
+from flood.temporary import Temporary
 from flood.terminal import Terminal, prepare
 
 _NAME: Final = "flood-put"
@@ -113,7 +114,7 @@ def _parser() -> Parser:
 
 def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: Terminal) -> int:
     target = destination.parse(options.names[-1])
-    startup.announce(settings)
+    startup.announce(settings, os.environ)
     profiles = startup.read_credentials(settings, os.environ).profiles
     if target.profile not in profiles:
         raise ConfigError(
@@ -145,7 +146,7 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
     delivered = Delivered()
     no_room = False
     try:
-        _deliver(spool, target, plan, rows, delivered, stop, terminal, settings.min_free)
+        _deliver(spool, target, plan, rows, delivered, stop, terminal, settings)
     except NoRoomError as error:
         terminal.problem(str(error))
         no_room = True
@@ -184,11 +185,11 @@ def _deliver(
     delivered: Delivered,
     stop: Stop,
     terminal: Terminal,
-    min_free: int,
+    settings: Settings,
 ) -> None:
     if not plan.sources:
         return
-    check_room(spool.root, min_free, len(plan.sources), plan.size)
+    check_room(spool.root, settings.min_free, len(plan.sources), plan.size)
     pause = partial(_pause, stop)
     try:
         with (
@@ -208,6 +209,7 @@ def _deliver(
                 clock=time.monotonic,
                 pause=pause,
                 stopping=stop.is_set,
+                ignores=Temporary(settings.ignore).fits,
                 problem=terminal.problem,
             ).run(plan.sources)
     except Stopped as stopped:

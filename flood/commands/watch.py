@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from logging import INFO, WARNING, getLogger
@@ -71,14 +72,23 @@ def _watch(settings: Settings, stop: Stop) -> None:
     now = partial(datetime.now, timezone.utc)
     spool = Spool(settings.server_directory)
     home = Home(spool, settings.database, now=now)
-    consumers = Consumers(
-        settings.consumers,
-        {**os.environ, **config.environment(settings)},
-        clock=time.monotonic,
-    )
     try:
         with _starting(stop):
-            server = _prepare(settings, stop, spool, home, now, consumers.tick)
+            startup.announce(settings, os.environ)
+            credentials = startup.read_credentials(settings, os.environ)
+            # The very file that was found: one that appears later is for the next start.
+            told = replace(
+                settings,
+                credentials=os.path.abspath(credentials.path),
+                credentials_first=True,
+            )
+            consumers = Consumers(
+                settings.consumers,
+                {**os.environ, **config.environment(told)},
+                clock=time.monotonic,
+            )
+            profiles = set(credentials.profiles)
+            server = _prepare(settings, stop, spool, home, now, profiles, consumers.tick)
         try:
             consumers.start()
             _tell_systemd()
@@ -114,10 +124,9 @@ def _prepare(
     spool: Spool,
     home: Home,
     now: Callable[[], datetime],
+    profiles: set[str],
     tick: Callable[[], None],
 ) -> Server:
-    startup.announce(settings)
-    profiles = set(startup.read_credentials(settings, os.environ).profiles)
     home.enter()
     binding.check(spool.root, settings.database)
     compare = partial(binding.compare, spool.root, settings.database, create=True)

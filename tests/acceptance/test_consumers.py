@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 from tests.acceptance.harness import Flood, Running, check_promises, gone
 from tests.faults import Pass
@@ -53,3 +54,16 @@ def test_consumers_end_with_a_flood_watch_that_was_killed(
     proxied.start_watch("--consumers", "2")
     proxied.wait_delivered()
     check_promises(proxied, server)
+
+
+def test_a_consumer_that_is_started_again_has_the_same_credentials(flood: Flood) -> None:
+    watch = flood.start_watch("--consumers", "1")
+    flood.wait_for(lambda: len(watch.events("credentials")) == 2, "the first consumer")
+    searched = Path(flood.environ["HOME"]) / ".aws/credentials"
+    searched.parent.mkdir()
+    searched.touch(mode=0o600)
+    searched.write_text(flood.credentials.read_text().replace("[main]", "[other]"))
+    [started] = watch.events("consumer started")
+    os.kill(started["pid"], signal.SIGKILL)
+    flood.wait_for(lambda: len(watch.events("credentials")) == 3, "the second consumer")
+    assert {line["file"] for line in watch.events("credentials")} == {str(flood.credentials)}

@@ -212,3 +212,33 @@ def test_a_damaged_schema_is_told_by_every_program(flood: Flood) -> None:
         assert "Traceback" not in told
     assert flood.run("-m", "flood.commands.fsck", "--repair").returncode == 0
     assert list(flood.database.parent.glob(f"{flood.database.name}.broken-*"))
+
+
+def test_what_stands_in_one_buckets_way_holds_up_no_other(flood: Flood) -> None:
+    (flood.spool / "completed/main/known").mkdir(parents=True)
+    (flood.spool / "incoming/main").mkdir(parents=True)
+    (flood.spool / "incoming/main/known").write_bytes(b"a file where a bucket belongs")
+    flood.drop("good", "key", b"data")
+    watch = flood.start_watch()
+    flood.wait_for(lambda: flood.count() == 1, "the other bucket's file")
+    [left] = [line for line in watch.events("left alone") if "cannot be made" in line["reason"]]
+    assert left["path"] == "incoming/main/known"
+    assert (flood.spool / "incoming/main/known").is_file()
+
+
+@pytest.mark.parametrize("obstacle", ["locked", "file", "link"])
+def test_a_server_directory_that_cannot_be_used_is_named(
+    make_flood: MakeFlood, obstacle: str
+) -> None:
+    flood = make_flood(credentials(("main", "http://127.0.0.1:9")), prefix=without_roots_rights())
+    flood.spool.mkdir()
+    if obstacle == "file":
+        (flood.spool / ".flood").touch()
+    elif obstacle == "link":
+        (flood.spool / ".flood").symlink_to(flood.directory)
+    else:
+        flood.spool.chmod(0o555)
+    ended = flood.run("-m", "flood.commands.watch", environ={"FLOOD_LOG_FORMAT": "text"})
+    assert ended.returncode == 2, ended.stderr
+    assert str(flood.spool) in ended.stderr.splitlines()[-1]
+    assert not flood.database.exists()

@@ -76,6 +76,43 @@ def test_a_lack_of_sockets_is_this_machines(sink: FaultProxy, spare: int) -> Non
     assert in_child(limited) == 0
 
 
+def test_small_files_take_no_boto3(sink: FaultProxy, tmp_path: Path) -> None:
+    """It takes long to load, and much memory; each consumer would."""
+    sink.inject(
+        Answer(200, b"<ListAllMyBucketsResult><Buckets><Bucket><Name>bucket</Name></Bucket>"),
+        "GET",
+        r"^/\?",
+    )
+    code = f"""if True:
+        import os, sys
+        from flood.profiles import Profile
+        from flood.providers import PROVIDERS
+        from workers import settle, sweep, upload, uploaders
+        from workers.curl import Curl
+        from workers.transfer import Hooks, Receipt, Upload
+        profile = Profile("p", PROVIDERS["s3"], "key", "secret", None, "us-east-1", {sink.url!r})
+        curl = Curl(profile, concurrency=4, multipart_threshold=10, multipart_part_size=10,
+                    connect_timeout=5, read_timeout=5, bucket_cache_seconds=60)
+        curl.ensure_bucket("bucket")
+        hooks = Hooks(lambda: False, print, print)
+        uploads = [Upload(n, "bucket", str(n), os.memfd_create("file"), 0) for n in range(5)]
+        results = [one[1] for one in curl.transfer(uploads, hooks) if one]
+        assert all(isinstance(one, Receipt) for one in results), results
+        print(*sys.modules)
+    """
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"},
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert "workers.curl" in loaded
+    assert not {"boto3", "botocore", "urllib3"} & set(loaded)
+    assert sink.count("GET") == 1
+
+
 # --- signatures --------------------------------------------------------------------------------
 
 

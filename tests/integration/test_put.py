@@ -643,6 +643,25 @@ def test_waits_for_its_turn(place: Place, watch_lock: None) -> None:
     assert place.files() == {"p/box/into/other": b"other", "p/box/into/new": b"new"}
 
 
+@pytest.mark.parametrize(
+    ("obstacle", "target", "words"),
+    [
+        ("p/box", "s3://p/box/key", "where a directory is needed: move it away"),
+        ("p/box/dir.tmp", "s3://p/box/dir.tmp/key", "flood-watch ignores: rename it"),
+    ],
+)
+def test_what_is_never_taken_is_not_waited_for(
+    place: Place, obstacle: str, target: str, words: str
+) -> None:
+    place.write("file")
+    (place.root / "incoming" / obstacle).parent.mkdir(parents=True, exist_ok=True)
+    (place.root / "incoming" / obstacle).write_bytes(b"in the way")
+    ended = place.put("file", target)
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert str(place.root / "incoming" / obstacle) in ended.stderr
+
+
 def test_two_at_once_to_the_same_keys(place: Place) -> None:
     for name in ("one", "two"):
         for number in range(100):

@@ -133,6 +133,9 @@ def test_other_answers_to_the_list_are_errors(
         Answer(200, b"<html><body>Welcome</body></html>", {"Content-Type": "text/html"}),
         Answer(404, b"Not found"),
         Answer(404),
+        Answer(301, b"", {"Location": "https://127.0.0.1:9/"}),
+        Answer(302, b"<html><body>Moved</body></html>", {"Location": "http://127.0.0.1:9/login"}),
+        Answer(307, b"", {"Location": "/login"}),
     ],
     ids=repr,
 )

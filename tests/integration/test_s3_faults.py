@@ -282,7 +282,8 @@ def test_an_http_proxy_that_is_down(put: Send, monkeypatch: pytest.MonkeyPatch) 
         (Answer(505), PERMANENT, "http_505"),
         (Answer(413, b"<html>", {"Content-Type": "text/html"}), PERMANENT, "http_413"),
         (Answer(301, b"", {"Location": "http://127.0.0.1:1/"}), PERMANENT, "http_301"),
-        (Answer(302, b"", {"Location": "http://127.0.0.1:1/"}), PERMANENT, "http_302"),
+        (Answer(302, b"", {"Location": "http://127.0.0.1:1/"}), TRANSIENT, "not_s3"),
+        (Answer(307, b"<html></html>", {"Location": "/login"}), TRANSIENT, "not_s3"),
     ],
     ids=lambda value: value.body.decode()[-60:] if isinstance(value, Answer) else None,
 )

@@ -3,8 +3,12 @@
 import errno
 import http.client
 import os
+import re
 import socket
 import ssl
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +21,10 @@ from flood.errors import ConfigError
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
 from workers import failures
 from workers.classify import RETRY_AFTER_MAX, TABLE, Verdict, classify
+from workers.late import late
 from workers.transfer import Interrupted
+
+ROOT = Path(__file__).parents[2]
 
 WORDS = st.text(max_size=50) | st.sampled_from(
     ["certificate", "cap", "Invalid header value", "Tunnel connection failed: 407", "%s", "\n"]
@@ -280,3 +287,32 @@ def test_the_table_is_fit_to_be_printed() -> None:
     assert not any(conditions), "the last row fits everything"
     names = [code for rule in TABLE for code in rule.codes if not rule.text]
     assert len(names) == len(set(names)), "no code stands in two rows"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_lack_of_descriptors_for_the_table_itself(number: int) -> None:
+    """The dynamic loader says so in words only."""
+    with pytest.raises(OSError, match=re.escape(os.strerror(errno.EMFILE))) as caught, late():
+        raise ImportError(f"_bz2.so: cannot open shared object file: {os.strerror(number)}")
+    assert classify(caught.value).code == "local_resources"
+    with pytest.raises(ImportError, match="no such module"), late():
+        raise ImportError("no such module")
+
+
+def test_a_verdict_without_descriptors(tmp_path: Path) -> None:
+    """The table is not loaded yet, and cannot be."""
+    code = """if True:
+        import os, resource
+        from workers.verdict import judge
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+        print(judge(ValueError("any")).code)
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.stdout, ended.returncode) == ("local_resources\n", 0), ended.stderr

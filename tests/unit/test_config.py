@@ -469,6 +469,21 @@ names = st.text(
 seconds = st.floats(0.1, 3600)
 
 
+def test_variables_that_set_nothing() -> None:
+    environ = {
+        "FLOOD_RETRY_MAXX": "3",
+        "FLOOD_RETRY_MAX": "3",
+        "FLOOD_PARENT_PID": "1",
+        "FLOOD_TEST_PROCESSES": "2",
+        "FLOODED": "1",
+        "FLOOD_\n": "1",
+    }
+    found = dict(config.unknown_variables(environ))
+    assert found.keys() == {"FLOOD_RETRY_MAXX", "FLOOD_\\n"}
+    assert found["FLOOD_RETRY_MAXX"] == "is retry-max meant?"
+    assert "server-directory" in found["FLOOD_\\n"]
+
+
 @given(
     st.builds(
         config.Settings,

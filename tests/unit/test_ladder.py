@@ -18,13 +18,13 @@ LADDER = (
     " flood.ini flood.migrations"
     " flood.providers flood.sqlite flood.states flood.stop flood.syscalls flood.temporary"
     " flood.text flood.units flood.writers"
-    " workers workers.classify_rule workers.media_type workers.transfer",
+    " workers workers.authorities workers.media_type workers.transfer",
     "flood.directories flood.errors flood.exposure flood.kinds flood.layout flood.log"
     " flood.profiles flood.terminal"
-    " workers.backoff workers.classify_answers workers.classify_transport workers.lanes"
-    " workers.s3_answer",
+    " workers.backoff workers.classify_rule workers.lanes workers.s3_answer",
     "flood.consumers flood.credentials flood.destination flood.models flood.options flood.walk"
-    " workers.failures workers.s3_client",
+    " workers.addresses workers.classify_answers workers.classify_transport workers.failures"
+    " workers.late workers.s3_client",
     "flood.schema flood.spool",
     "flood.binding flood.config_files flood.door flood.fsck_kinds flood.locks flood.put_plan"
     " flood.room flood.record_values flood.watcher"
@@ -34,11 +34,11 @@ LADDER = (
     " flood.queries flood.whereabouts workers.classify workers.curl_payload"
     " workers.decisions workers.verify",
     "flood.config flood.fsck_judge flood.fsck_tables flood.home flood.put_wait flood.records"
-    " flood.telling workers.curl_exchange workers.s3_abort workers.s3_verify",
+    " flood.telling workers.curl_exchange workers.s3_abort workers.s3_verify workers.verdict",
     "flood.fsck_survey flood.intake flood.purge flood.put_rows flood.startup workers.agent"
-    " workers.curl_connections workers.curl_store workers.s3_multipart",
-    "flood.fsck_database flood.fsck_mend flood.later flood.put huey_config workers.curl_delivery"
-    " workers.s3 workers.settle workers.upload",
+    " workers.curl_connections workers.curl_store workers.opening workers.s3_multipart",
+    "flood.fsck_database flood.fsck_mend flood.later flood.put huey_config workers.curl_buckets"
+    " workers.curl_delivery workers.s3 workers.settle workers.upload",
     "flood.fsck flood.server workers.curl_parts workers.sweep",
     "workers.curl",
     "workers.uploaders",

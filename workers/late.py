@@ -1,0 +1,25 @@
+"""Loads modules that most workers never need."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from workers.classify_rule import SCARCE_ERRNOS
+
+
+@contextmanager
+def late() -> Iterator[None]:
+    """Around imports that come long after the start: raises OSError where they fail for want of
+    descriptors or memory, as they may succeed another time.
+
+    boto3 with botocore takes half a second of processor time and 20 MiB. A worker for which all
+    goes well, and whose files are small, does without.
+    """
+    try:
+        yield
+    except ImportError as error:
+        # The dynamic loader's words are all that there is.
+        if any(os.strerror(number) in str(error) for number in SCARCE_ERRNOS):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from error
+        raise
