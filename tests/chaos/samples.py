@@ -56,7 +56,8 @@ class Samples:
                     line = Path(f"/proc/{pid}/cmdline").read_bytes()
                     self.command_lines.add(line.replace(b"\0", b" ").decode("utf-8", "replace"))
                     if not young:
-                        self.lives[name, pid].append(look(pid))
+                        held = look(pid)  # before a life is begun, which a zombie has not
+                        self.lives[name, pid].append(held)
 
     def growth(self) -> Iterator[Violation]:
         """What grew over a process' life, and what was too much at any time."""

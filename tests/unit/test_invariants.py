@@ -426,3 +426,19 @@ def test_command_lines_are_looked_at(tmp_path: Path) -> None:
     samples.command_lines.add(f"flood-watch {SECRET_ACCESS_KEY}")
     judged = judgement.judge(good(), BACKOFF, samples)
     assert "no_secret_is_told" in {one.invariant for one in judged}
+
+
+def test_a_process_that_has_just_ended_holds_nothing(tmp_path: Path) -> None:
+    crew = Crew(tmp_path, os.environ)
+    member = crew.add("one", "-c", "pass")
+    crew.work()
+    crew.tend()
+    process = member.process
+    assert process is not None
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    member.born = -1e6
+    samples = Samples()
+    samples.take([member])
+    assert not samples.lives
+    assert list(samples.growth()) == []
+    process.wait()
