@@ -9,7 +9,7 @@ from typing import Final
 
 from flood.directories import FILE_MODE
 from flood.errors import SpoolError
-from flood.locks import PUT_LOCK, WATCH_LOCK
+from flood.locks import CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, held
 from flood.put_plan import Stopped
 from flood.spool import Spool
 
@@ -47,6 +47,28 @@ def watching(spool: Spool) -> bool:
         return True
     os.close(descriptor)
     return False
+
+
+def consuming(spool: Spool) -> bool:
+    """Whether any consumer runs on this spool; True where this user cannot tell. Call it seldom, as
+    `watching`."""
+    try:
+        return held(spool.absolute(CONSUMERS_LOCK))
+    except OSError:
+        return True
+
+
+def idle(spool: Spool) -> str | None:
+    """Why files that are put into this spool are uploaded by nobody for now, in words; None if
+    somebody takes them in, somebody uploads them."""
+    if not watching(spool):
+        return "flood-watch is not running: the files wait until it is started"
+    if not consuming(spool):
+        return (
+            "no consumer is running: the files wait until one is started, by flood-watch "
+            "--consumers 2 or as huey_consumer flood.tasks.huey"
+        )
+    return None
 
 
 def _shared(path: str, flags: int) -> int | None:

@@ -80,6 +80,17 @@ def due_destinations(now: datetime) -> list[tuple[str, str]]:
     return [(name_from(profile), name_from(bucket)) for profile, bucket in rows]
 
 
+def any_due(now: datetime) -> bool:
+    """Whether a record waits for nothing but a worker."""
+    return bool(
+        models.execute(
+            "SELECT EXISTS (SELECT 1 FROM file_records WHERE current_state = 'processing' "
+            "AND owner IS NULL AND next_attempt_at <= ?)",
+            (utc_text(now),),
+        ).fetchone()[0]
+    )
+
+
 def leftover_multiparts() -> list[tuple[int, str, str, str, str]]:
     """Multipart uploads of settled records: record, profile, bucket, key, upload id."""
     rows = models.execute(

@@ -12,12 +12,14 @@ from logging import INFO, WARNING, getLogger
 from systemd_watchdog.systemd_watchdog import WatchDog
 
 from flood import binding, config, log, models, schema, startup
+from flood.attendance import Attendance
 from flood.config import Settings
 from flood.consumers import Consumers
 from flood.errors import FloodError, SpoolError
 from flood.home import Home
 from flood.intake import Intake
 from flood.purge import purge
+from flood.put_locks import consuming
 from flood.room import Room
 from flood.server import Server
 from flood.spool import Spool
@@ -76,9 +78,15 @@ def _watch(settings: Settings, stop: Stop) -> None:
         {**os.environ, **config.environment(settings)},
         clock=time.monotonic,
     )
+    attendance = Attendance(partial(consuming, spool), now=now, clock=time.monotonic)
+
+    def tick() -> None:
+        consumers.tick()
+        attendance.tick()
+
     try:
         with _starting(stop):
-            server = _prepare(settings, stop, spool, home, now, consumers.tick)
+            server = _prepare(settings, stop, spool, home, now, tick)
         try:
             consumers.start()
             _tell_systemd()

@@ -35,8 +35,8 @@ LADDER = (
     " workers.decisions workers.verify",
     "flood.config flood.fsck_judge flood.fsck_tables flood.home flood.put_wait flood.records"
     " flood.telling workers.curl_exchange workers.s3_abort workers.s3_verify",
-    "flood.fsck_survey flood.intake flood.purge flood.put_rows flood.startup workers.agent"
-    " workers.curl_connections workers.curl_store workers.s3_multipart",
+    "flood.attendance flood.fsck_survey flood.intake flood.purge flood.put_rows flood.startup"
+    " workers.agent workers.curl_connections workers.curl_store workers.s3_multipart",
     "flood.fsck_database flood.fsck_mend flood.later flood.put huey_config workers.curl_delivery"
     " workers.s3 workers.settle workers.upload",
     "flood.fsck flood.server workers.curl_parts workers.sweep",
