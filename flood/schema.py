@@ -177,6 +177,11 @@ def outdated(path: str) -> bool:
     return bool(known - applied)
 
 
+def applied(path: str) -> list[str]:
+    """The steps that the database has, in their order; raises SpoolError as `migrate`."""
+    return sorted(_applied(path)[1])
+
+
 def missing_indices() -> dict[str, str]:
     """The indices that flood's tables lack, each with the statement that makes it."""
     present = _indices(models.execute)

@@ -114,10 +114,11 @@ def _parser() -> Parser:
 def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: Terminal) -> int:
     target = destination.parse(options.names[-1])
     startup.announce(settings)
-    profiles = startup.read_credentials(settings, os.environ).profiles
+    credentials = startup.read_credentials(settings, os.environ)
+    profiles = credentials.profiles
     if target.profile not in profiles:
         raise ConfigError(
-            f"the credentials have no profile {target.profile!r}; "
+            f"the credentials in {credentials.path} have no profile {target.profile!r}; "
             f"they have {', '.join(sorted(profiles))}"
         )
     spool = Spool(settings.server_directory)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 #: Imports point from a rung to lower ones; modules of one rung do not know each other.
 LADDER = (
     "flood flood.bell flood.columns flood.commands flood.endpoints flood.expand flood.identity"
-    " flood.ini flood.migrations"
+    " flood.check_findings flood.inotify_limits flood.ini flood.migrations"
     " flood.providers flood.sqlite flood.states flood.stop flood.syscalls flood.temporary"
     " flood.text flood.units flood.writers"
     " workers workers.classify_rule workers.media_type workers.transfer",
@@ -23,27 +23,31 @@ LADDER = (
     " flood.profiles flood.terminal"
     " workers.backoff workers.classify_answers workers.classify_transport workers.lanes"
     " workers.s3_answer",
-    "flood.consumers flood.credentials flood.destination flood.models flood.options flood.walk"
-    " workers.failures workers.s3_client",
+    "flood.consumers flood.credentials flood.destination flood.lines flood.models flood.options"
+    " flood.walk workers.failures workers.probe_way workers.s3_client",
     "flood.schema flood.spool",
     "flood.binding flood.config_files flood.door flood.fsck_kinds flood.locks flood.put_plan"
     " flood.room flood.record_values flood.watcher"
     " workers.classify_local workers.curl_errors workers.s3_bucket workers.source",
-    "flood.claims flood.command_line flood.fsck_motion flood.fsck_queries flood.fsck_rebuild"
-    " flood.fsck_report flood.put_copy flood.put_locks flood.put_outcome"
-    " flood.queries flood.whereabouts workers.classify workers.curl_payload"
-    " workers.decisions workers.verify",
-    "flood.config flood.fsck_judge flood.fsck_tables flood.home flood.put_wait flood.records"
-    " flood.telling workers.curl_exchange workers.s3_abort workers.s3_verify",
-    "flood.attendance flood.fsck_survey flood.intake flood.purge flood.put_rows flood.startup"
-    " workers.agent workers.curl_connections workers.curl_store workers.s3_multipart",
+    "flood.check_report flood.check_spool flood.claims flood.command_line"
+    " flood.fsck_motion flood.fsck_queries flood.fsck_rebuild flood.fsck_report"
+    " flood.put_copy flood.put_locks flood.put_outcome flood.queries flood.whereabouts"
+    " workers.classify workers.curl_payload workers.decisions workers.verify",
+    "flood.check_work flood.config flood.fsck_judge flood.fsck_tables flood.home"
+    " flood.put_wait flood.records flood.telling workers.curl_exchange workers.probe"
+    " workers.s3_abort workers.s3_verify",
+    "flood.attendance flood.check_credentials flood.founding flood.fsck_survey flood.intake"
+    " flood.purge flood.put_rows flood.startup workers.agent workers.curl_connections"
+    " workers.curl_store workers.s3_multipart",
     "flood.fsck_database flood.fsck_mend flood.later flood.put huey_config workers.curl_delivery"
     " workers.s3 workers.settle workers.upload",
-    "flood.fsck flood.server workers.curl_parts workers.sweep",
+    "flood.check_database flood.fsck flood.server workers.curl_parts workers.sweep",
     "workers.curl",
     "workers.uploaders",
-    "flood.tasks",
-    "flood.commands.fsck flood.commands.put flood.commands.watch",
+    "flood.tasks workers.probe_upload",
+    "workers.check",
+    "flood.commands.check flood.commands.fsck flood.commands.init flood.commands.put"
+    " flood.commands.watch",
     "flood.commands.start",
 )
 
@@ -146,7 +150,7 @@ def test_the_spool_does_not_know_who_delivers() -> None:
     """Without workers/ the watcher with the commands still works."""
     for name, tree in MODULES.items():
         used = {other for other in imports(tree) if other.partition(".")[0] == "workers"}
-        if name == "flood.tasks":
+        if name in ("flood.tasks", "flood.commands.check"):
             assert used
             at_import = imports(without_functions(tree))
             assert not any(other.partition(".")[0] == "workers" for other in at_import)
@@ -243,6 +247,8 @@ def test_importing_does_nothing() -> None:
         ("flood.tasks", ("boto3", "botocore", "workers")),
         ("flood.commands.watch", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.fsck", ("boto3", "botocore", "workers", "rich")),
+        ("flood.commands.check", ("boto3", "botocore", "workers", "rich", "huey")),
+        ("flood.commands.init", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.put", ("boto3", "botocore", "workers", "huey")),
     ],
 )
