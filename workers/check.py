@@ -82,31 +82,35 @@ class Check:
             # There may be more stores than lanes.
             for look in (here, *self._looks[:-1]):
                 lanes.start(look, look.run)
-            self._wait(lanes)
+            failure = self._wait(lanes)
         self.left = [each.upload.left for each in self._looks if each.upload and each.upload.left]
+        if failure is not None:
+            raise failure
         return [finding for look in self._looks for finding in list(look.found)]
 
-    def _wait(self, lanes: Lanes[_Look, None]) -> None:
+    def _wait(self, lanes: Lanes[_Look, None]) -> BaseException | None:
+        """Wait for all of them; return what broke one, as the others are worth their while."""
         begun = self._clock()
         stopped: float | None = None
+        failure: BaseException | None = None
         while waiting := [look for look in self._looks if not look.done]:
             finished = lanes.next(_TICK)
             if finished is not None:
                 finished[0].done = True
-                if finished[1] is not None:
-                    raise finished[1]
+                failure = failure or finished[1]
             now = self._clock()
             self._late = now - begun > PATIENCE
             if self._stopping():
                 stopped = now if stopped is None else stopped
                 if now - stopped > GRACE or not any(look.leaves_something() for look in waiting):
-                    return
+                    return failure
             elif self._late:
                 patient = now - begun <= PATIENCE + GRACE
                 for look in waiting:
                     if look.profile is not None and not (patient and look.leaves_something()):
                         look.done = True
                         look.found.append(_silent(look.profile))
+        return failure
 
     def _over(self) -> bool:
         return self._late or self._stopping()
