@@ -6,6 +6,7 @@ from logging import INFO, WARNING, getLogger
 from typing import Final
 
 from flood import log, models, queries
+from flood.put_locks import START_CONSUMERS
 
 #: Between two looks, in seconds.
 LOOK: Final = 5.0
@@ -54,8 +55,7 @@ class Attendance:
                 WARNING,
                 "no consumer takes tasks",
                 reason="files are due, and nobody is there to upload them",
-                next="they wait: start flood-watch with --consumers 2, or beside it "
-                "huey_consumer flood.tasks.huey",
+                next=f"they wait: start {START_CONSUMERS}",
             )
 
     def _due(self) -> bool:

@@ -60,11 +60,7 @@ def _refused(error: CredentialsError) -> Iterator[Finding]:
     *lines, last = str(error).splitlines()
     if last.startswith(_NONE):
         looked = f" ({'; '.join(lines)})" if lines else ""
-        yield _wrong(
-            f"{_NONE}{looked}",
-            "write one and name it with --credentials or FLOOD_CREDENTIALS; flood-init DIR writes "
-            "a template",
-        )
+        yield _wrong(f"{_NONE}{looked}", last.removeprefix(f"{_NONE}: "))
         return
     if _TAKEN in last:
         yield Finding(CREDENTIALS, "file", OK, last)

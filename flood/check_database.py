@@ -22,6 +22,9 @@ def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, l
     it. The models are bound to it afterwards, for reading."""
     try:
         path = fsck_database.find(spool, _named(settings))
+        denied = schema.denied_part(path) if os.path.exists(path) else None
+        if denied is not None:
+            return None, [_denied(path, denied)]
         wrong = list(_wrong(spool, path, now))
     except FloodError as error:
         seen, _, advice = str(error).partition(": ")
@@ -36,6 +39,17 @@ def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, l
 
 def _named(settings: Settings) -> str | None:
     return None if settings.origins["database"] == "default" else settings.database
+
+
+def _denied(path: str, part: str) -> Finding:
+    return Finding(
+        DATABASE,
+        "access",
+        ERROR,
+        f"this user may not use {part}",
+        f"flood cannot work as this user; {path} belongs to {check_spool.owner(path)}",
+        f"run flood as {check_spool.owner(path)}, flood-check too",
+    )
 
 
 def _wrong(spool: Spool, path: str, now: datetime) -> Iterator[Finding]:

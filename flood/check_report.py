@@ -80,8 +80,8 @@ def _is_store(finding: Finding) -> bool:
 
 
 def _told(finding: Finding) -> Iterator[Line]:
-    text = f"{finding.status:<8} {finding.about}: {finding.found}"
-    yield Line(text, _STYLES[finding.status], indent=1)
+    text = f"{finding.about}: {finding.found}"
+    yield Line(text, _STYLES[finding.status], indent=1, mark=finding.status)
     if finding.status != OK:
         yield Line(f"means: {finding.meaning}", indent=3)
         yield Line(f"mends: {finding.remedy}", indent=3, whole=True)

@@ -128,26 +128,27 @@ def _filesystem(path: str) -> str | None:
 
 def _access(spool: Spool) -> Iterator[Finding]:
     rights = os.R_OK | os.W_OK | os.X_OK
-    owner = _owner(spool.absolute(CARD))
+    user = owner(spool.absolute(CARD))
     denied = [
-        spool.absolute(name)
+        name
         for name in (*STATES, layout.PRIVATE)
         if spool.exists(name) and not os.access(spool.absolute(name), rights, effective_ids=True)
     ]
-    for path in denied:
-        yield Finding(
-            SPOOL,
-            "access",
-            ERROR,
-            f"this user may not use {path}",
-            f"flood cannot work as this user; the spool belongs to {owner}",
-            f"run flood as {owner}, or: chown {quote(owner)} {quote(path)}",
-        )
     if not denied:
-        yield Finding(SPOOL, "access", OK, f"this user may use it; it belongs to {owner}")
+        yield Finding(SPOOL, "access", OK, f"this user may use it; it belongs to {user}")
+        return
+    yield Finding(
+        SPOOL,
+        "access",
+        ERROR,
+        f"this user may not use {', '.join(denied)} in {spool.root}",
+        f"flood cannot work as this user; the spool belongs to {user}",
+        f"run flood as {user}, flood-check too: sudo -u {quote(user)} flood-check",
+    )
 
 
-def _owner(path: str) -> str:
+def owner(path: str) -> str:
+    """The name of the user that a file belongs to, or his number where he has none."""
     number = os.stat(path).st_uid
     try:
         return pwd.getpwuid(number).pw_name
@@ -217,19 +218,19 @@ def _births(spool: Spool) -> Finding:
 def _leases(spool: Spool) -> Finding:
     # flood's own note is a file that nobody writes to; no other is made for this.
     with open(spool.absolute(CARD), "rb") as card:
-        mine = os.geteuid() in (0, os.fstat(card.fileno()).st_uid)
+        mine = os.fstat(card.fileno()).st_uid == os.geteuid()
         answer = syscalls.open_for_writing(card.fileno())
     if answer is not None:
         return Finding(SPOOL, "leases", OK, "the kernel tells whether a file is being written")
     if not mine:
-        owner = _owner(spool.absolute(CARD))
+        user = owner(spool.absolute(CARD))
         return Finding(
             SPOOL,
             "leases",
             WARNING,
-            f"only {owner}, to whom the spool belongs, can try them",
+            f"only {user}, to whom the spool belongs, can try them",
             "whether flood-watch notices that a file is being written is not known",
-            f"sudo -u {quote(owner)} flood-check",
+            f"sudo -u {quote(user)} flood-check",
         )
     return Finding(
         SPOOL,

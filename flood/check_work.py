@@ -14,8 +14,6 @@ from flood.spool import Spool
 #: Sweeps come every minute; one that has to wait for long uploads comes later.
 _SWEPT: Final = timedelta(minutes=5)
 
-_START: Final = "flood-watch --consumers 2, or beside it: huey_consumer flood.tasks.huey"
-
 
 def look(spool: Spool, now: datetime, *, readable: bool) -> Iterator[Finding]:
     """Whether flood-watch and consumers run; `readable` says that records can be asked for."""
@@ -40,7 +38,7 @@ def look(spool: Spool, now: datetime, *, readable: bool) -> Iterator[Finding]:
             ERROR,
             "none is running, and files are due",
             "nobody uploads them",
-            _START,
+            put_locks.START_CONSUMERS,
         )
     else:
         yield Finding(
@@ -49,7 +47,7 @@ def look(spool: Spool, now: datetime, *, readable: bool) -> Iterator[Finding]:
             WARNING,
             "none is running",
             "files wait in processing until one is started",
-            _START,
+            put_locks.START_CONSUMERS,
         )
 
 

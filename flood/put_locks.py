@@ -15,6 +15,9 @@ from flood.spool import Spool
 
 _LOOK: Final = 0.05
 
+#: What starts consumers, where flood-watch runs without.
+START_CONSUMERS: Final = "huey_consumer flood.tasks.huey, or flood-watch again with --consumers 2"
+
 
 @contextmanager
 def put_lock(
@@ -64,10 +67,7 @@ def idle(spool: Spool) -> str | None:
     if not watching(spool):
         return "flood-watch is not running: the files wait until it is started"
     if not consuming(spool):
-        return (
-            "no consumer is running: the files wait until one is started, by flood-watch "
-            "--consumers 2 or as huey_consumer flood.tasks.huey"
-        )
+        return f"no consumer is running: the files wait until one is started ({START_CONSUMERS})"
     return None
 
 

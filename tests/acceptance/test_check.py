@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.harness import Flood, MakeFlood, credentials
+from tests.acceptance.harness import Flood, MakeFlood, credentials, without_roots_rights
 from tests.faults import Stall
 from tests.proxy import FaultProxy
 from tests.servers import SECRET_ACCESS_KEY, S3Server, credentials_section
@@ -83,7 +83,7 @@ def test_the_exit_status_tells_what_is_wrong(
         (("--probe", bucket), "several profiles (dead, main)"),
         (("--probe", "s3://nobody/bucket"), "no such profile"),
         (("--probe", "s3://main/bucket/key"), "without a path"),
-        (("--probe", "s3://main/a/../b"), "must not have"),
+        (("--probe", "s3://main/abc/../d"), "must not have"),
         (("--retry-max", "11"), "--retry-max"),
     ):
         done = flood.run(*CHECK, *arguments)
@@ -101,6 +101,24 @@ def test_an_interrupted_upload_leaves_nothing(
     assert running.wait() == 130
     assert server.keys(bucket) == []
     assert "interrupted" in running.output()
+
+
+def test_what_this_user_may_not_use_is_named(make_flood: MakeFlood, server: S3Server) -> None:
+    flood = make_flood(credentials(("main", server.url)), prefix=without_roots_rights())
+    watch = flood.start_watch()
+    watch.signal(signal.SIGTERM)
+    assert watch.wait() == 0
+    (flood.spool / "failed").chmod(0)
+    flood.database.chmod(0o400)
+    report = check(flood)
+    assert wrong(report)[:2] == [("access", "error"), ("access", "error")]
+    told = [each["found"] for each in report["findings"] if each["about"] == "access"]
+    assert told[0].startswith("this user may not use failed in ")
+    assert told[1] == f"this user may not use {flood.database}"
+    (flood.spool / ".flood").chmod(0)
+    report = check(flood)
+    assert wrong(report) == [("server directory", "error")]
+    (flood.spool / ".flood").chmod(0o700)
 
 
 def terminal(flood: Flood, *command: str, **environ: str) -> str:

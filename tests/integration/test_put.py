@@ -31,8 +31,8 @@ from tests.servers import S3Server, credentials_section
 NOT_RUNNING = "flood-put: flood-watch is not running: the files wait until it is started\n"
 
 NO_CONSUMER = (
-    "flood-put: no consumer is running: the files wait until one is started, by flood-watch "
-    "--consumers 2 or as huey_consumer flood.tasks.huey\n"
+    "flood-put: no consumer is running: the files wait until one is started "
+    "(huey_consumer flood.tasks.huey, or flood-watch again with --consumers 2)\n"
 )
 
 
