@@ -46,35 +46,35 @@ class ProbeUpload:
         anything may be there."""
         about = f"upload to {self._bucket}"
         uploader = maker(self._settings)(self._profile)
-        version: str | None = None
         begun = self._clock()
         try:
             uploader.ensure_bucket(self._bucket)
             result = self._sent(uploader)
         except Exception as error:  # noqa: BLE001  classify knows every one
-            tell(refused(about, self._profile, error))
-            return
+            result = error
         finally:
             uploader.close()
         if isinstance(result, Receipt):
             tell(self._proven(about, result, self._clock() - begun))
-            version = result.version_id
         else:
             tell(refused(about, self._profile, result))
-            if classify(result).kind == PERMANENT:
-                self.left = None  # what was refused is not there
-        if self.left is not None:
-            tell(self._removed(version))
+        if self.left is None:
+            return
+        removal = self._removed(result.version_id if isinstance(result, Receipt) else None)
+        if not isinstance(result, Receipt) and classify(result).kind == PERMANENT:
+            self.left = None  # what was refused is hardly there, and nothing to tell of
+        else:
+            tell(removal)
 
     def _sent(self, uploader: Uploader) -> Receipt | BaseException:
-        # Said before the last look at the stop: whoever stops this knows what to wait for.
-        self.left = f"s3://{self._profile.name}/{self._bucket}/{self._key}"
-        if self._stopping():
-            self.left = None
-            return Interrupted()
         file = os.memfd_create("flood-check")  # nothing is written to any disk
         try:
             os.write(file, _CONTENT)
+            # Said before the last look at the stop: whoever stops this knows what to wait for.
+            self.left = f"s3://{self._profile.name}/{self._bucket}/{self._key}"
+            if self._stopping():
+                self.left = None
+                return Interrupted()
             upload = Upload(0, self._bucket, self._key, file, len(_CONTENT))
             hooks = Hooks(self._stopping, lambda *_: None, lambda _: None)
             for outcome in uploader.transfer([upload], hooks):
