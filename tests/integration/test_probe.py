@@ -17,7 +17,7 @@ import trustme
 
 from flood import models
 from flood.check_findings import ERROR, OK, STORE, WARNING, Finding
-from flood.profiles import Profile
+from flood.profiles import REGION, Profile
 from tests.faults import Alter, Answer, Cut, Stall, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import SECRET_ACCESS_KEY, S3Server
@@ -26,6 +26,7 @@ from tests.uploading import profile, wait_until
 from workers.check import Check
 from workers.probe import Probe
 from workers.probe_upload import ProbeUpload
+from workers.probe_way import Way
 
 
 def now() -> datetime:
@@ -75,8 +76,17 @@ def test_a_host_that_has_no_address() -> None:
     assert "AWS_ENDPOINT" in finding.remedy
 
 
-def test_a_region_that_amazon_does_not_have() -> None:
-    [finding] = ask(profile(None, "amazon", region="no-such-region-1"))
+def test_a_host_whose_name_comes_from_the_region() -> None:
+    way = Way(
+        profile="test",
+        address="https://no-such-host.invalid",
+        hint=REGION,
+        authorities="",
+        now=now,
+        clock=time.monotonic,
+        stopping=lambda: False,
+    )
+    [finding] = way.walk()
     assert (finding.about, finding.status) == ("DNS", ERROR)
     assert "AWS_REGION" in finding.remedy
 
