@@ -90,7 +90,10 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
     def how_to_set(self, name: str) -> str:
         """Where this process takes a setting from, as an advice."""
         option = OPTIONS[name]
-        return f"give {option.flag}, or set {option.variable} or {option.key} in ./flood.conf"
+        return (
+            f"give {option.flag}, or set {option.variable} or {option.key} in ./flood.conf; "
+            "flood-init DIR writes one"
+        )
 
     def refuse(self, problems: str) -> NoReturn:
         """End the process with exit status 2, each line of `problems` on a line of its own."""

@@ -92,7 +92,7 @@ def load(argument: str | None, argument_first: bool, environ: Mapping[str, str])
         )
         why = "; ".join([candidate.why, *unused, *passed_over])
         return Credentials(candidate.path, why, profiles, tuple(warnings))
-    advice = "write one, then name it with --credentials or FLOOD_CREDENTIALS"
+    advice = "name one with --credentials or FLOOD_CREDENTIALS; flood-init DIR writes a template"
     raise CredentialsError("\n".join([*passed_over, f"no credentials file was found: {advice}"]))
 
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from flood import fsck_kinds as kinds
 from flood.fsck_kinds import KINDS, Finding, Kind
+from flood.lines import Line
 from flood.states import STATES
-from flood.text import printable
 
 #: How many of one kind are shown.
 SHOWN: Final = 10
@@ -91,15 +91,6 @@ def _object(finding: Finding, reason: str | None = None) -> dict[str, Any]:
         "detail": finding.detail,
         "not_mended": reason,
     }
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line for a person; `style` as rich names it."""
-
-    text: str
-    style: str = ""
-    indent: int = 0
 
 
 def lines(report: Report, *, everything: bool) -> Iterator[Line]:
@@ -196,8 +187,3 @@ def _count(group: Sequence[Finding]) -> str:
 
 def _things(count: int) -> str:
     return "1 discrepancy" if count == 1 else f"{count} discrepancies"
-
-
-def plain(line: Line) -> str:
-    """The line as text that is safe on any terminal."""
-    return f"{'  ' * line.indent}{printable(line.text)}".rstrip()

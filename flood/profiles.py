@@ -60,11 +60,15 @@ class Profile:
     region: str
     endpoint: str | None
 
+    @property
+    def shown_key(self) -> str:
+        """As much of the access key's id as tells it from others."""
+        return f"{self.access_key_id[: min(4, len(self.access_key_id) // 4)]}..."
+
     def __repr__(self) -> str:
-        shown = self.access_key_id[: min(4, len(self.access_key_id) // 4)]
         return (
             f"Profile(name={self.name!r}, provider={self.provider.name!r}, "
-            f"access_key_id='{shown}...', region={self.region!r}, endpoint={self.endpoint!r})"
+            f"access_key_id={self.shown_key!r}, region={self.region!r}, endpoint={self.endpoint!r})"
         )
 
 

@@ -9,11 +9,14 @@ from typing import Final
 
 from flood.directories import FILE_MODE
 from flood.errors import SpoolError
-from flood.locks import PUT_LOCK, WATCH_LOCK
+from flood.locks import CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, held
 from flood.put_plan import Stopped
 from flood.spool import Spool
 
 _LOOK: Final = 0.05
+
+#: What starts consumers, where flood-watch runs without.
+START_CONSUMERS: Final = "huey_consumer flood.tasks.huey, or flood-watch again with --consumers 2"
 
 
 @contextmanager
@@ -47,6 +50,25 @@ def watching(spool: Spool) -> bool:
         return True
     os.close(descriptor)
     return False
+
+
+def consuming(spool: Spool) -> bool:
+    """Whether any consumer runs on this spool; True where this user cannot tell. Call it seldom, as
+    `watching`."""
+    try:
+        return held(spool.absolute(CONSUMERS_LOCK))
+    except OSError:
+        return True
+
+
+def idle(spool: Spool) -> str | None:
+    """Why files that are put into this spool are uploaded by nobody for now, in words; None if
+    somebody takes them in, somebody uploads them."""
+    if not watching(spool):
+        return "flood-watch is not running: the files wait until it is started"
+    if not consuming(spool):
+        return f"no consumer is running: the files wait until one is started ({START_CONSUMERS})"
+    return None
 
 
 def _shared(path: str, flags: int) -> int | None:

@@ -11,14 +11,16 @@ from flood.states import COMPLETED, FAILED
 _FIRST_LOOK: Final = 0.1
 _LONGEST: Final = 1.0
 
-#: Between two looks whether flood-watch runs, in seconds.
-_WATCH_LOOK: Final = 5.0
+#: Between two looks whether anybody is at work, in seconds; before the first one less, but enough
+#: for consumers that are just being started.
+_LOOK_ROUND: Final = 5.0
+_LOOK_FIRST: Final = 3.0
 
 
 class Wait:
     """One wait. `clock` is monotonic seconds; `pause` waits for so many seconds or until the stop;
-    `watching` answers whether flood-watch runs; `advance` is told how many files were settled,
-    `problem` why one failed, `notice` what else is to be known."""
+    `idle` answers why nobody is at work on the files, or None; `advance` is told how many files
+    were settled, `problem` why one failed, `notice` what else is to be known."""
 
     def __init__(
         self,
@@ -26,7 +28,7 @@ class Wait:
         clock: Callable[[], float],
         pause: Callable[[float], None],
         stopping: Callable[[], bool],
-        watching: Callable[[], bool],
+        idle: Callable[[], str | None],
         advance: Callable[[int], None],
         problem: Callable[[str], None],
         notice: Callable[[str], None],
@@ -34,12 +36,12 @@ class Wait:
         self._clock = clock
         self._pause = pause
         self._stopping = stopping
-        self._watching = watching
+        self._idle = idle
         self._advance = advance
         self._problem = problem
         self._notice = notice
-        self._next_watch_look = 0.0
-        self._was_watching = True
+        self._next_look = clock() + _LOOK_FIRST
+        self._told: str | None = None
 
     def run(self, records: Mapping[int, str]) -> int:
         """Return when each of these records, given with its destination in words, is settled; how
@@ -57,7 +59,7 @@ class Wait:
             self._advance(len(settled))
             if not waiting:
                 break
-            self._look_for_watch()
+            self._look_round()
             step = _FIRST_LOOK if settled else min(_LONGEST, step * 1.3)
             self._pause(step)
             if self._stopping():
@@ -85,12 +87,12 @@ class Wait:
                 settled[record] = f"{message or 'it failed'} ({code or 'no reason'})"
         return settled
 
-    def _look_for_watch(self) -> None:
+    def _look_round(self) -> None:
         now = self._clock()
-        if now < self._next_watch_look:
+        if now < self._next_look:
             return
-        self._next_watch_look = now + _WATCH_LOOK
-        watching = self._watching()
-        if self._was_watching and not watching:
-            self._notice("flood-watch is not running: the files wait until it is started")
-        self._was_watching = watching
+        self._next_look = now + _LOOK_ROUND
+        idle = self._idle()
+        if idle is not None and idle != self._told:
+            self._notice(idle)
+        self._told = idle

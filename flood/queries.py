@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from flood import models
-from flood.columns import name_from, name_value, utc_text
+from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.identity import Identity
 from flood.record_values import ROW_COLUMNS, Row, chunks, row_from
 
@@ -80,6 +80,17 @@ def due_destinations(now: datetime) -> list[tuple[str, str]]:
     return [(name_from(profile), name_from(bucket)) for profile, bucket in rows]
 
 
+def any_due(now: datetime) -> bool:
+    """Whether a record waits for nothing but a worker."""
+    return bool(
+        models.execute(
+            "SELECT EXISTS (SELECT 1 FROM file_records WHERE current_state = 'processing' "
+            "AND owner IS NULL AND next_attempt_at <= ?)",
+            (utc_text(now),),
+        ).fetchone()[0]
+    )
+
+
 def leftover_multiparts() -> list[tuple[int, str, str, str, str]]:
     """Multipart uploads of settled records: record, profile, bucket, key, upload id."""
     rows = models.execute(
@@ -133,6 +144,12 @@ def sweep_begins(now: datetime, interval: float) -> bool:
             (utc_text(now), utc_text(now - timedelta(seconds=interval)), utc_text(now)),
         )
     return bool(cursor.rowcount)
+
+
+def last_sweep() -> datetime | None:
+    """When the last sweep began; None if none has since a consumer asked for one."""
+    row = models.execute("SELECT last_swept_at FROM spool WHERE id = 1").fetchone()
+    return utc_moment(row[0]) if row and row[0] else None
 
 
 def ask_for_sweep() -> None:

@@ -63,11 +63,11 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
         full = models.no_room(reason) or not os.statvfs(directory).f_bavail
         kind: type[FloodError] = NoRoomError if full else SpoolError
         kind = TryAgainError if "locked" in str(reason) else kind
-        denied = _denied(path) if "unable to open" in str(reason) else None
+        denied = denied_part(path) if "unable to open" in str(reason) else None
         told = models.explain(reason) if denied is None else _give_access(denied)
         raise kind(f"cannot use the database {path}: {told}") from error
     except PermissionError as error:
-        told = _give_access(_denied(path) or directory)
+        told = _give_access(denied_part(path) or directory)
         raise SpoolError(f"cannot use the database {path}: {told}") from error
     except OSError as error:
         raise SpoolError(
@@ -118,7 +118,7 @@ def _own_tables(path: str, create: bool) -> set[str]:
     return tables
 
 
-def _denied(path: str) -> str | None:
+def denied_part(path: str) -> str | None:
     """What this user may not use of the database, of the way to it, of what SQLite has beside it;
     None if that is nothing."""
     for directory in reversed(PurePath(path).parents):
@@ -175,6 +175,11 @@ def outdated(path: str) -> bool:
     """Whether the database lacks steps of this program's schema; raises SpoolError as `migrate`."""
     known, applied = _applied(path)
     return bool(known - applied)
+
+
+def applied(path: str) -> list[str]:
+    """The steps that the database has, in their order; raises SpoolError as `migrate`."""
+    return sorted(_applied(path)[1])
 
 
 def missing_indices() -> dict[str, str]:

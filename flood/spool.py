@@ -360,6 +360,27 @@ class Spool:
             os.fsync(file.fileno())
         os.replace(f"{target}.new", target)
 
+    def lay(self, path: str, content: str, mode: int) -> bool:
+        """Write a file that somebody else is to keep, whole or not at all, unless there is one;
+        return whether there was none."""
+        target = self.absolute(path)
+        if os.path.lexists(target):
+            return False
+        folder, name = os.path.split(target)
+        with directories.opened(folder) as directory:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(f"{name}.new", flags, mode, dir_fd=directory)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            try:
+                _rename_new(directory, f"{name}.new", name)
+            except FileExistsError:
+                os.unlink(f"{name}.new", dir_fd=directory)
+                return False
+        return True
+
     def walk(self, directory: str) -> Iterator[Found | Oddity]:
         """Every regular file below a directory, with what is none, as `flood.walk.walk` does."""
         return walk(self.root, directory)

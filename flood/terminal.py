@@ -96,6 +96,17 @@ class Terminal:
             yield advance
 
     @contextmanager
+    def busy(self, title: str) -> Iterator[None]:
+        """Show that work goes on whose amount nobody knows."""
+        if not self._live:
+            yield
+            return
+        from rich.console import Console
+
+        with Console(stderr=True).status(title):
+            yield
+
+    @contextmanager
     def _bar(
         self, title: str, total: int | None, columns: "tuple[ProgressColumn, ...]"
     ) -> Iterator[Callable[[int], None]]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from inotify_simple import INotify, flags
 
-from flood import directories, log
+from flood import directories, inotify_limits, log
 from flood.spool import Spool
 
 logger = getLogger(__name__)
@@ -25,13 +25,8 @@ _MASK: Final = (
 )
 # Which limit of the kernel's an error means, with what it counts.
 _KNOBS: Final = {
-    errno.ENOSPC: ("max_user_watches", "directories"),
-    errno.EMFILE: ("max_user_instances", "trees"),
-}
-# The same within a user namespace, as of a container (user_namespaces(7)).
-_USER: Final = {
-    "max_user_watches": "max_inotify_watches",
-    "max_user_instances": "max_inotify_instances",
+    errno.ENOSPC: (inotify_limits.WATCHES, "directories"),
+    errno.EMFILE: (inotify_limits.INSTANCES, "trees"),
 }
 _GONE: Final = flags.IGNORED | flags.DELETE_SELF | flags.UNMOUNT
 
@@ -216,15 +211,9 @@ class Watcher:
             return
         self.complete = False
         name, purpose = _KNOBS[error.errno]
-        limits = {
-            knob: limit
-            for knob in (f"fs.inotify.{name}", f"user.{_USER[name]}")
-            if (limit := _limit(knob)) is not None
-        }
-        knob = min(limits, key=limits.__getitem__, default=f"fs.inotify.{name}")
-        limit = limits.get(knob, 0)
+        limit = inotify_limits.limit(name)
         # Of a limit that was raised, and reached again, somebody has to hear once more.
-        if not self._first_time(f"{knob}={limit}", error):
+        if not self._first_time(f"{limit.knob}={limit.value}", error):
             return
         tree = self._spool.absolute(self._root)
         wanted = sum(1 for _ in os.walk(tree)) if error.errno == errno.ENOSPC else 0
@@ -233,9 +222,9 @@ class Watcher:
             ERROR,
             "cannot watch every directory",
             path=directory,
-            reason=f"this user may watch {limit} {purpose}: until that is raised, files are found "
-            "by scanning, more slowly",
-            run=f"sysctl {knob}={max(2 * limit, 2 * wanted, 1024)}",
+            reason=f"this user may watch {limit.value or 0} {purpose}: until that is raised, files "
+            "are found by scanning, more slowly",
+            run=limit.raise_to(2 * wanted),
         )
 
 
@@ -260,11 +249,3 @@ def _drop(news: News, directory: str) -> None:
     for known in every:
         for path in [p for p in known if p == directory or p.startswith(below)]:
             del known[path]
-
-
-def _limit(knob: str) -> int | None:
-    try:
-        with open(f"/proc/sys/{knob.replace('.', '/')}", encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return None

@@ -83,7 +83,7 @@ def _judge(error: BaseException) -> Verdict:
     named = _CODE.fullmatch(facts.code) and not facts.code.isdecimal()
     code = rule.code or (facts.code if named else f"http_{status}")
     wait = _retry_after(answer) if rule.kind == TRANSIENT else None
-    return Verdict(rule.kind, code, _message(rule, error, facts), wait)
+    return Verdict(rule.kind, code, _message(rule, error, facts), wait, rule.advice)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

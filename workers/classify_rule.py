@@ -46,6 +46,8 @@ class Verdict:
     code: str
     message: str
     retry_after: float | None = None
+    #: The part of the message that says what to do.
+    advice: str = ""
 
 
 CONNECTION_ERRNOS: Final = frozenset(

@@ -3,7 +3,7 @@
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +35,10 @@ _NOT_FOUND: Final = 404
 _NO_BUCKET: Final = frozenset({"NoSuchBucket", "404", "NotFound"})
 
 
+class _Untold(Exception):
+    """The store does not let this key list buckets."""
+
+
 class Buckets:
     """Remembers for `seconds` which buckets of a profile can be used, never which cannot.
 
@@ -58,28 +62,47 @@ class Buckets:
         with self._lock:
             if self._clock() < self._until.get(bucket, float("-inf")):
                 return
+        if not self.find(client, bucket):
+            self._warn_once(bucket)
+        with self._lock:
+            self._until[bucket] = self._clock() + self._seconds
+
+    def find(self, client: Any, bucket: str) -> bool:
+        """Ask the store; return whether the bucket exists, False if nobody can tell. Raises as
+        `ensure`."""
         if not _NAME.fullmatch(bucket):
             raise InvalidBucket(
                 f"no store accepts a bucket named {bucket!a}, since names have 3 to 63"
                 " lower-case letters, digits, dots or hyphens; put the file under another bucket's"
                 " directory"
             )
-        if not self._listed(client, bucket) and not self._probed(client, bucket):
-            self._warn_once(bucket)
-        with self._lock:
-            self._until[bucket] = self._clock() + self._seconds
-
-    def _listed(self, client: Any, bucket: str) -> bool:
         # Prefix keeps the answer of an account with thousands of buckets to one page, also for R2,
-        # which pages in its own way. Amazon rejects unpaged lists of large accounts.
-        question: dict[str, object] = {"Prefix": bucket, "MaxBuckets": 1000}
+        # which pages in its own way.
+        try:
+            if any(bucket in names for names in self._pages(client, Prefix=bucket)):
+                return True
+        except _Untold:
+            pass
+        return self._probed(client, bucket)
+
+    def names(self, client: Any) -> set[str] | None:
+        """The buckets that this key can list, R2's only the first thousand; None if it may list
+        none. Raises as `ensure`."""
+        try:
+            return {name for names in self._pages(client) for name in names}
+        except _Untold:
+            return None
+
+    def _pages(self, client: Any, **question: object) -> Iterator[set[str]]:
+        # Amazon rejects unpaged lists of large accounts.
+        question["MaxBuckets"] = 1000
         while True:
             try:
                 answer = client.list_buckets(**question)
             except ClientError as error:
                 code = error.response["Error"]["Code"]
                 if code in _NO_ANSWER:
-                    return False
+                    raise _Untold from None
                 status = error.response["ResponseMetadata"]["HTTPStatusCode"]
                 # A store that sends elsewhere says so in a code of its own.
                 if status == _NOT_FOUND or (status in REDIRECTS and code in ("", str(status))):
@@ -87,11 +110,10 @@ class Buckets:
                 raise
             if "Buckets" not in answer:
                 raise NotS3(self._not_s3())
-            if any(each.get("Name") == bucket for each in answer["Buckets"]):
-                return True
+            yield {each["Name"] for each in answer["Buckets"] if "Name" in each}
             token = answer.get("ContinuationToken")
             if not token or token == question.get("ContinuationToken"):
-                return False
+                return
             question["ContinuationToken"] = token
 
     def _probed(self, client: Any, bucket: str) -> bool:

@@ -4,12 +4,12 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import partial
 from typing import Final
 
-from flood import config, fsck_database, fsck_report, log, models
+from flood import config, fsck_database, fsck_report, lines, log, models
 from flood.command_line import Parser
 from flood.config import Settings
 from flood.errors import FloodError
@@ -95,23 +95,11 @@ def _fsck(options: argparse.Namespace, settings: Settings, terminal: Terminal) -
         for line in fsck_report.as_json(report, status).splitlines():
             terminal.show(line)
     else:
-        _show(fsck_report.lines(report, everything=options.all), terminal)
+        lines.show(fsck_report.lines(report, everything=options.all), terminal)
     if terminal.unheard is not None:
         terminal.problem(f"cannot write to stdout: {terminal.unheard.strerror}")
         return EXIT_USAGE
     return status
-
-
-def _show(lines: Iterable[fsck_report.Line], terminal: Terminal) -> None:
-    if not sys.stdout.isatty():
-        for line in lines:
-            terminal.show(fsck_report.plain(line))
-        return
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    for line in lines:
-        console.print(fsck_report.plain(line), style=line.style or None, markup=False)
 
 
 if __name__ == "__main__":

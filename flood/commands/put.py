@@ -20,7 +20,7 @@ from flood.destination import Destination
 from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError
 from flood.put import PATIENCE, Put
 from flood.put_copy import Copier
-from flood.put_locks import put_lock, watching
+from flood.put_locks import idle, put_lock
 from flood.put_outcome import Delivered
 from flood.put_plan import Plan, Refusal, Stopped, resolve
 from flood.put_rows import Rows, check_set_up, connect
@@ -115,10 +115,11 @@ def _parser() -> Parser:
 def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: Terminal) -> int:
     target = destination.parse(options.names[-1])
     startup.announce(settings, os.environ)
-    profiles = startup.read_credentials(settings, os.environ).profiles
+    credentials = startup.read_credentials(settings, os.environ)
+    profiles = credentials.profiles
     if target.profile not in profiles:
         raise ConfigError(
-            f"the credentials have no profile {target.profile!r}; "
+            f"the credentials in {credentials.path} have no profile {target.profile!r}; "
             f"they have {', '.join(sorted(profiles))}"
         )
     spool = Spool(settings.server_directory)
@@ -225,8 +226,9 @@ def _tell_delivered(
     spool: Spool, target: Destination, delivered: Delivered, terminal: Terminal
 ) -> None:
     terminal.say(f"{_amount(delivered)} delivered to {target.uri()}")
-    if delivered.files and not watching(spool):
-        terminal.notice("flood-watch is not running: the files wait until it is started")
+    why = idle(spool) if delivered.files else None
+    if why is not None:
+        terminal.notice(why)
 
 
 def _wait(
@@ -239,7 +241,7 @@ def _wait(
                 clock=time.monotonic,
                 pause=partial(_pause, stop),
                 stopping=stop.is_set,
-                watching=lambda: watching(spool),
+                idle=partial(idle, spool),
                 advance=advance,
                 problem=terminal.problem,
                 notice=terminal.notice,

@@ -33,6 +33,22 @@ def fsck() -> int:
         return EXIT_INTERRUPTED
 
 
+def check() -> int:
+    """Run flood-check; return its exit status."""
+    _end_at_once()
+    from flood.commands.check import main
+
+    return main()
+
+
+def init() -> int:
+    """Run flood-init; return its exit status."""
+    _end_at_once()
+    from flood.commands.init import main
+
+    return main()
+
+
 def _end_at_once() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -13,12 +13,14 @@ from logging import INFO, WARNING, getLogger
 from systemd_watchdog.systemd_watchdog import WatchDog
 
 from flood import binding, config, log, models, schema, startup
+from flood.attendance import Attendance
 from flood.config import Settings
 from flood.consumers import Consumers
 from flood.errors import FloodError, SpoolError
 from flood.home import Home
 from flood.intake import Intake
 from flood.purge import purge
+from flood.put_locks import consuming
 from flood.room import Room
 from flood.server import Server
 from flood.spool import Spool
@@ -72,6 +74,7 @@ def _watch(settings: Settings, stop: Stop) -> None:
     now = partial(datetime.now, timezone.utc)
     spool = Spool(settings.server_directory)
     home = Home(spool, settings.database, now=now)
+    attendance = Attendance(partial(consuming, spool), now=now, clock=time.monotonic)
     try:
         with _starting(stop):
             startup.announce(settings, os.environ)
@@ -87,8 +90,13 @@ def _watch(settings: Settings, stop: Stop) -> None:
                 {**os.environ, **config.environment(told)},
                 clock=time.monotonic,
             )
+
+            def tick() -> None:
+                consumers.tick()
+                attendance.tick()
+
             profiles = set(credentials.profiles)
-            server = _prepare(settings, stop, spool, home, now, profiles, consumers.tick)
+            server = _prepare(settings, stop, spool, home, now, profiles, tick)
         try:
             consumers.start()
             _tell_systemd()

@@ -1,6 +1,5 @@
 """flood-put as a process, with real files and the spool's real database."""
 
-import fcntl
 import os
 import resource
 import shlex
@@ -23,13 +22,18 @@ from hypothesis import strategies as st
 
 from flood import binding, destination, layout, models, schema
 from flood.errors import ConfigError
-from flood.locks import WATCH_LOCK
+from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock
 from flood.purge import purge
 from flood.put_plan import Refusal, Source, batches
 from flood.spool import Spool
 from tests.servers import S3Server, credentials_section
 
 NOT_RUNNING = "flood-put: flood-watch is not running: the files wait until it is started\n"
+
+NO_CONSUMER = (
+    "flood-put: no consumer is running: the files wait until one is started "
+    "(huey_consumer flood.tasks.huey, or flood-watch again with --consumers 2)\n"
+)
 
 
 def now() -> datetime:
@@ -140,11 +144,13 @@ def set_up(place: Place) -> None:
 
 @pytest.fixture
 def watch_lock(place: Place) -> Iterator[None]:
-    """As if flood-watch ran."""
-    directory = os.open(place.root / WATCH_LOCK, os.O_RDONLY)
-    fcntl.flock(directory, fcntl.LOCK_EX)
+    """As if flood-watch ran, with a consumer."""
+    watch, consumers = (FileLock(str(place.root / name)) for name in (WATCH_LOCK, CONSUMERS_LOCK))
+    assert watch.try_exclusive()
+    assert consumers.try_shared()
     yield
-    os.close(directory)
+    watch.release()
+    consumers.release()
 
 
 # --- where files go --------------------------------------------------------------------------
@@ -160,9 +166,7 @@ def test_one_file_is_renamed(place: Place) -> None:
         0,
         "1 file, 7 Bytes delivered to s3://p/box/new/name.txt\n",
     )
-    assert (
-        done.stderr == "flood-put: flood-watch is not running: the files wait until it is started\n"
-    )
+    assert done.stderr == NOT_RUNNING
     assert place.files() == {"p/box/new/name.txt": b"content"}
     assert (place.incoming / "new/name.txt").stat().st_mtime_ns == 1_600_000_000_123_456_789
     assert place.rows() == [
@@ -925,6 +929,27 @@ def test_waiting_says_that_nobody_works_and_can_be_interrupted(place: Place) -> 
     assert process.returncode == 130
     assert "the files are safe in the spool, their upload goes on" in err
     assert place.files() == {"p/box/a": b"data"}
+
+
+def test_it_is_told_whether_any_consumer_runs(place: Place) -> None:
+    watch = FileLock(str(place.root / WATCH_LOCK))
+    assert watch.try_exclusive()
+    place.write("a")
+    done = place.put("a", "s3://p/box/1")
+    assert (done.returncode, done.stderr) == (0, NO_CONSUMER)
+    process = place.start("--wait", "a", "s3://p/box/2")
+    assert process.stderr is not None
+    assert process.stderr.readline() == NO_CONSUMER
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+
+    consumers = FileLock(str(place.root / CONSUMERS_LOCK))
+    assert consumers.try_shared()
+    done = place.put("a", "s3://p/box/3")
+    consumers.release()
+    watch.release()
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_waits_until_everything_is_uploaded_or_has_failed(

@@ -35,6 +35,7 @@ def course(house: House) -> None:
     os.unlink(house.spool.absolute(gone.path))
     house.spool.move(followed.path, "completed/p/b/followed")
     house.sweep()
+    assert queries.any_due(house.clock.now())
     assert queries.outcomes([lost.id])
     house.spool.move(f"{FAILED}/p/b/refused", f"{INCOMING}/p/b/refused")
     house.write(f"{PROCESSING}/p/b/found")

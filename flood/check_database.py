@@ -1,0 +1,96 @@
+"""Looks at the database of a spool, without writing to it."""
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from shlex import quote
+from typing import Final
+
+from flood import check_spool, fsck_database, models, schema
+from flood.check_findings import DATABASE, ERROR, OK, WARNING, Finding
+from flood.config import Settings
+from flood.errors import FloodError
+from flood.spool import Spool
+
+_REFUSED: Final = "neither flood-watch nor consumers start, flood-put only puts without records"
+
+_FSCK: Final = "flood-fsck"
+
+
+def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, list[Finding]]:
+    """The path of the database, None if its records cannot be read, with what there is to say of
+    it. The models are bound to it afterwards, for reading."""
+    try:
+        path = fsck_database.find(spool, _named(settings))
+        denied = schema.denied_part(path) if os.path.exists(path) else None
+        if denied is not None:
+            return None, [_denied(path, denied)]
+        wrong = list(_wrong(spool, path, now))
+    except FloodError as error:
+        seen, _, advice = str(error).partition(": ")
+        return None, [Finding(DATABASE, "tie", ERROR, seen, _REFUSED, advice or _FSCK)]
+    except (models.DatabaseError, OSError) as error:
+        return None, [Finding(DATABASE, "file", ERROR, models.explain(error), _REFUSED, _FSCK)]
+    found = [*wrong, *_elsewhere(path, settings)]
+    if wrong:
+        return None, found
+    return path, [*found, *_healthy(path), *_room(path, settings)]
+
+
+def _named(settings: Settings) -> str | None:
+    return None if settings.origins["database"] == "default" else settings.database
+
+
+def _denied(path: str, part: str) -> Finding:
+    return Finding(
+        DATABASE,
+        "access",
+        ERROR,
+        f"this user may not use {part}",
+        f"flood cannot work as this user; {path} belongs to {check_spool.owner(path)}",
+        f"run flood as {check_spool.owner(path)}, flood-check too",
+    )
+
+
+def _wrong(spool: Spool, path: str, now: datetime) -> Iterator[Finding]:
+    for each in fsck_database.look(spool, path, now):
+        kind = each.kind
+        seen = f"{kind.title}: {each.detail or each.path}"
+        yield Finding(DATABASE, "integrity", ERROR, seen, kind.meaning, kind.remedy)
+
+
+def _elsewhere(path: str, settings: Settings) -> Iterator[Finding]:
+    """What flood-watch or a consumer would use, started here with these settings."""
+    if os.path.realpath(settings.database) != os.path.realpath(path):
+        yield Finding(
+            DATABASE,
+            "setting",
+            WARNING,
+            f"no setting names it: flood-watch and consumers would look for {settings.database}",
+            "started from this directory they refuse, as the spool belongs to "
+            f"{path}; flood-put and flood-check find it by themselves",
+            f"write database = {quote(path)} into flood.conf",
+        )
+
+
+def _healthy(path: str) -> Iterator[Finding]:
+    steps = schema.applied(path)
+    yield Finding(
+        DATABASE, "integrity", OK, f"{path} is sound, and of this flood's schema ({steps[-1]})"
+    )
+    mode = str(models.execute("PRAGMA journal_mode").fetchone()[0])
+    if mode == "wal":
+        yield Finding(DATABASE, "journal mode", OK, "wal")
+    else:
+        yield Finding(
+            DATABASE,
+            "journal mode",
+            WARNING,
+            f"it is {mode}, where flood sets wal",
+            "whoever writes keeps all others from reading: flood is slow, and may wait in vain",
+            f"stop flood, then: sqlite3 {quote(path)} 'PRAGMA journal_mode = WAL'",
+        )
+
+
+def _room(path: str, settings: Settings) -> Iterator[Finding]:
+    yield from check_spool.room(os.path.dirname(path), settings.min_free, topic=DATABASE)

@@ -1,0 +1,70 @@
+"""Looks who is at work on a spool."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from shlex import quote
+from typing import Final
+
+from humanize import naturaldelta
+
+from flood import put_locks, queries
+from flood.check_findings import ERROR, OK, WARNING, WORK, Finding
+from flood.spool import Spool
+
+#: Sweeps come every minute; one that has to wait for long uploads comes later.
+_SWEPT: Final = timedelta(minutes=5)
+
+
+def look(spool: Spool, now: datetime, *, readable: bool) -> Iterator[Finding]:
+    """Whether flood-watch and consumers run; `readable` says that records can be asked for."""
+    if put_locks.watching(spool):
+        yield Finding(WORK, "flood-watch", OK, "it is running")
+    else:
+        yield Finding(
+            WORK,
+            "flood-watch",
+            WARNING,
+            "it is not running",
+            "what is put into incoming stays there until it is started",
+            f"flood-watch --server-directory {quote(spool.root)}",
+        )
+    due = queries.any_due(now) if readable else False
+    if put_locks.consuming(spool):
+        yield _swept(now) if readable else Finding(WORK, "consumers", OK, "at least one is running")
+    elif due:
+        yield Finding(
+            WORK,
+            "consumers",
+            ERROR,
+            "none is running, and files are due",
+            "nobody uploads them",
+            put_locks.START_CONSUMERS,
+        )
+    else:
+        yield Finding(
+            WORK,
+            "consumers",
+            WARNING,
+            "none is running",
+            "files wait in processing until one is started",
+            put_locks.START_CONSUMERS,
+        )
+
+
+def _swept(now: datetime) -> Finding:
+    last = queries.last_sweep()
+    if last is None:
+        return Finding(WORK, "consumers", OK, "at least one is running, its first sweep is to come")
+    age = now - last
+    if age <= _SWEPT:
+        ago = naturaldelta(max(age, timedelta()))
+        return Finding(WORK, "consumers", OK, f"at least one is running, it swept {ago} ago")
+    return Finding(
+        WORK,
+        "consumers",
+        WARNING,
+        f"at least one is running, yet none has swept for {naturaldelta(age)}",
+        "all their workers are busy or stopped, or they were started with -n: what a dead worker "
+        "left is taken up by nobody",
+        "restart the consumers without -n, with more workers (-w)",
+    )

@@ -1,0 +1,185 @@
+"""Lays out a new installation below one directory."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
+from shlex import quote
+from typing import Final
+
+from flood import binding, directories, models, schema
+from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError
+from flood.home import Home
+from flood.layout import CARD
+from flood.spool import Spool
+from flood.text import printable
+
+CONFIG: Final = "flood.conf"
+CREDENTIALS: Final = "credentials"
+SPOOL: Final = "spool"
+DATABASE: Final = "flood.db"
+
+_CONFIG: Final = """\
+# Settings of flood; docs/configuration.md has all of them. Flags and FLOOD_*
+# variables come before what stands here.
+
+server-directory  = {spool}
+database          = {database}
+credentials       = {credentials}
+# That file, whatever ~/.aws/credentials has.
+credentials-first = true
+
+# Consumers that flood-watch runs besides: they upload. With 0 start them yourself:
+# FLOOD_CONFIG={config} huey_consumer flood.tasks.huey
+consumers         = 2
+
+# What follows are the defaults.
+
+# How long after a failed attempt the first retry comes; twice as long each time.
+#retry-initial-delay = 30s
+#retry-max           = 10
+
+# Space to leave on the disk.
+#min-free            = 64MiB
+
+# Transfers at once in one worker.
+#concurrency         = 16
+
+# Names that are left alone in incoming, besides those of temporary files.
+#ignore              = [*.bak, *.old]
+
+#log-level           = info
+#log-format          = text
+"""
+
+_CREDENTIALS: Final = """\
+# Who uploads where, as the AWS CLI has it. Each section is a profile: its name is
+# the first directory below incoming, and stands in s3://PROFILE/BUCKET/PATH. Take
+# the one for your store, delete the # before each of its lines, fill it in. Comments
+# need lines of their own. Nobody but you should be able to read this file.
+
+# Amazon S3
+#[archive]
+#provider              = amazon
+#AWS_ACCESS_KEY_ID     =
+#AWS_SECRET_ACCESS_KEY =
+#AWS_REGION            = eu-central-1
+
+# Cloudflare R2: the account's endpoint, without a bucket at its end
+#[media]
+#provider              = cloudflare
+#AWS_ACCESS_KEY_ID     =
+#AWS_SECRET_ACCESS_KEY =
+#AWS_REGION            = auto
+#AWS_ENDPOINT          = https://ACCOUNT-ID.r2.cloudflarestorage.com
+
+# Backblaze B2: an application key, not the master key; the region as in the endpoint
+#[backup]
+#provider              = backblaze
+#AWS_ACCESS_KEY_ID     =
+#AWS_SECRET_ACCESS_KEY =
+#AWS_REGION            = us-west-004
+#AWS_ENDPOINT          = https://s3.us-west-004.backblazeb2.com
+
+# Any other S3-compatible server, such as MinIO, Ceph, Garage
+#[lab]
+#provider              = s3
+#AWS_ACCESS_KEY_ID     =
+#AWS_SECRET_ACCESS_KEY =
+#AWS_REGION            = us-east-1
+#AWS_ENDPOINT          = http://127.0.0.1:9000
+"""
+
+# Anything else may mean something in a settings file.
+_PLAIN: Final = re.compile(r"[\w/.-]+")
+
+#: Secrets are for their owner alone.
+_MODES: Final = {CONFIG: 0o644, CREDENTIALS: 0o600}
+
+
+class Founding:
+    """A new installation in `directory`, an absolute path. `queue` makes the queue's tables, `now`
+    answers aware times. What is there already stays as it is, so that a run which was broken off
+    can be repeated."""
+
+    def __init__(
+        self, directory: str, *, queue: Callable[[], None], now: Callable[[], datetime]
+    ) -> None:
+        if not directory.isprintable():
+            raise ConfigError(
+                f"{printable(directory)} has characters that settings files cannot hold: choose "
+                "another name"
+            )
+        if os.path.exists(f"{directory}/{CARD}"):
+            raise ConfigError(
+                f"{directory} is a spool itself, which is set up already: name another directory"
+            )
+        self._directory = directory
+        self._spool = Spool(self.path(SPOOL))
+        self._queue = queue
+        self._now = now
+
+    def path(self, name: str) -> str:
+        """Where one part of it lies."""
+        return f"{self._directory}/{name}"
+
+    def run(self) -> Iterator[tuple[str, bool]]:
+        """Make each part; yield its path, with whether it is new.
+
+        Raises SpoolError, SpoolLockedError while flood-watch runs there, NoRoomError.
+        """
+        try:
+            yield from self._make()
+        except OSError as error:
+            raise self._refused(error, error.strerror or str(error)) from error
+        except models.DatabaseError as error:
+            raise self._refused(error, models.explain(error)) from error
+        finally:
+            models.close()
+
+    def _make(self) -> Iterator[tuple[str, bool]]:
+        directories.make(self._directory)
+        files = Spool(self._directory)
+        config = _CONFIG.format(
+            spool=_value(self.path(SPOOL)),
+            database=_value(self.path(DATABASE)),
+            credentials=_value(self.path(CREDENTIALS)),
+            config=quote(self.path(CONFIG)),
+        )
+        for name, text in ((CONFIG, config), (CREDENTIALS, _CREDENTIALS)):
+            yield self.path(name), files.lay(name, text, _MODES[name])
+        spool_is_new = not self._spool.present()
+        database_is_new = not os.path.exists(self.path(DATABASE))
+        if spool_is_new or database_is_new:
+            self._set_up()
+        yield self.path(SPOOL), spool_is_new
+        yield self.path(DATABASE), database_is_new
+
+    def _set_up(self) -> None:
+        """Make spool and database, as the first start of flood-watch does."""
+        database = self.path(DATABASE)
+        home = Home(self._spool, database, now=self._now)
+        home.enter()
+        try:
+            compare = partial(binding.compare, self._spool.root, database, create=True)
+            binding.check(self._spool.root, database)
+            schema.migrate(database, create=True, check=compare)
+            binding.bind(self._spool, database, create=True, now=self._now())
+            self._queue()
+            self._spool.prepare()
+        finally:
+            home.leave()
+
+    def _refused(self, error: BaseException, words: str) -> FloodError:
+        kind = NoRoomError if models.no_room(error) else SpoolError
+        where = getattr(error, "filename", None) or self._directory
+        return kind(
+            f"cannot set up {self._directory}: {where}: {words}; choose a directory that this user "
+            "may write to"
+        )
+
+
+def _value(path: str) -> str:
+    """A path as settings files hold it."""
+    return path if _PLAIN.fullmatch(path) else f'"{path}"'

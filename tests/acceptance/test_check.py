@@ -1,0 +1,182 @@
+"""A newcomer's first minutes; flood-check beside flood's real processes."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.harness import Flood, MakeFlood, credentials, without_roots_rights
+from tests.faults import Stall
+from tests.proxy import FaultProxy
+from tests.servers import SECRET_ACCESS_KEY, S3Server, credentials_section
+
+CHECK = ("-m", "flood.commands.check")
+
+
+def check(flood: Flood, *arguments: str, **environ: str) -> dict[str, Any]:
+    """The report of one run, whose exit status tells the same."""
+    done = flood.run(*CHECK, "--json", *arguments, environ=environ)
+    assert done.stdout, done.stderr
+    assert SECRET_ACCESS_KEY not in done.stdout + done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report["exit_status"] == done.returncode
+    return report
+
+
+def wrong(report: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(x["about"], x["status"]) for x in report["findings"] if x["status"] != "ok"]
+
+
+def test_from_nothing_to_an_upload(make_flood: MakeFlood, server: S3Server, bucket: str) -> None:
+    flood = make_flood("")
+    for name in ("SERVER_DIRECTORY", "DATABASE", "CREDENTIALS"):
+        del flood.environ[f"FLOOD_{name}"]
+    nothing = flood.run(*CHECK)
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert "flood-init DIR writes one" in nothing.stderr
+
+    home = flood.directory / "home/flood"
+    made = flood.run("-m", "flood.commands.init", str(home))
+    assert made.returncode == 0, made.stderr
+    config = ("--config", str(home / "flood.conf"))
+    report = check(flood, *config)
+    assert report["exit_status"] == 2
+    assert ("file", "error") in wrong(report)
+
+    (home / "credentials").write_text(credentials_section("main", server.url))
+    report = check(flood, *config, "--probe", bucket)
+    assert wrong(report) == [("flood-watch", "warning"), ("consumers", "warning")]
+    assert report["exit_status"] == 0
+    assert server.keys(bucket) == []
+
+    (home / "file").write_text("first")
+    early = flood.put(*config, str(home / "file"), f"s3://main/{bucket}/")
+    assert early.returncode == 0
+    assert "flood-watch is not running" in early.stderr
+    flood.start_watch(*config)
+    done = flood.put(*config, "--wait", str(home / "file"), f"s3://main/{bucket}/second")
+    assert done.returncode == 0, done.stderr
+    assert server.keys(bucket) == ["file", "second"]
+    report = check(flood, *config)
+    assert wrong(report) == []
+    assert [each["about"] for each in report["findings"]].count(f"bucket {bucket}") == 1
+
+
+def test_the_exit_status_tells_what_is_wrong(
+    make_flood: MakeFlood, server: S3Server, bucket: str
+) -> None:
+    flood = make_flood(credentials(("main", server.url), ("dead", "http://127.0.0.1:9")))
+    flood.start_watch()
+    report = check(flood)
+    assert wrong(report) == [("TCP", "error"), ("consumers", "warning")]
+    assert (report["exit_status"], report["errors"], report["warnings"]) == (1, 1, 1)
+    flood.drop(bucket, "key", b"waits")
+    flood.wait_for(lambda: flood.count(current_state="processing"), "the file's record")
+    assert wrong(check(flood))[-1] == ("consumers", "error")
+    for arguments, words in (
+        (("--probe", bucket), "several profiles (dead, main)"),
+        (("--probe", "s3://nobody/bucket"), "no such profile"),
+        (("--probe", "s3://main/bucket/key"), "without a path"),
+        (("--probe", "s3://main/abc/../d"), "must not have"),
+        (("--retry-max", "11"), "--retry-max"),
+    ):
+        done = flood.run(*CHECK, *arguments)
+        assert (done.returncode, done.stdout) == (2, ""), arguments
+        assert words in done.stderr
+
+
+def test_an_interrupted_upload_leaves_nothing(
+    proxied: Flood, proxy: FaultProxy, server: S3Server, bucket: str
+) -> None:
+    proxy.inject(Stall("stored", 2.0), "PUT", "/flood-check-", times=None)
+    running = proxied.start("check", *CHECK, "--probe", bucket)
+    proxied.wait_for(lambda: server.keys(bucket), "the upload")
+    running.signal(signal.SIGINT)
+    assert running.wait() == 130
+    assert server.keys(bucket) == []
+    assert "interrupted" in running.output()
+
+
+def test_what_this_user_may_not_use_is_named(make_flood: MakeFlood, server: S3Server) -> None:
+    flood = make_flood(credentials(("main", server.url)), prefix=without_roots_rights())
+    watch = flood.start_watch()
+    watch.signal(signal.SIGTERM)
+    assert watch.wait() == 0
+    (flood.spool / "failed").chmod(0)
+    flood.database.chmod(0o400)
+    report = check(flood)
+    assert wrong(report)[:2] == [("access", "error"), ("access", "error")]
+    told = [each["found"] for each in report["findings"] if each["about"] == "access"]
+    assert told[0].startswith("this user may not use failed in ")
+    assert told[1] == f"this user may not use {flood.database}"
+    (flood.spool / ".flood").chmod(0)
+    report = check(flood)
+    assert wrong(report) == [("server directory", "error")]
+    (flood.spool / ".flood").chmod(0o700)
+
+
+def terminal(flood: Flood, *command: str, **environ: str) -> str:
+    """What the command prints on a terminal of 80 columns."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*flood.python, *command],
+        env={**flood.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environ},
+        cwd=flood.directory,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+    ):
+        os.close(theirs)
+        seen = b""
+        while True:
+            try:
+                data = os.read(ours, 65536)
+            except OSError:
+                break  # the other end is closed
+            if not data:
+                break
+            seen += data
+    os.close(ours)
+    return seen.decode().replace("\r\n", "\n")
+
+
+def test_a_person_reads_it(flood: Flood, bucket: str) -> None:
+    flood.start_watch()
+    evil = flood.spool / "incoming/main/evil\x1b[2J\n"
+    evil.mkdir(parents=True)
+    piped = flood.run(*CHECK)
+    assert "\x1b" not in piped.stdout
+    assert r"bucket evil\x1b[2J\n: " in piped.stdout
+    assert piped.stdout.splitlines()[-1] == "1 error, 1 warning"
+
+    seen = terminal(flood, *CHECK)
+    assert "\x1b[1;31m" in seen
+    assert "\x1b[2J" not in seen
+    text = re.sub(r"\x1b\[[0-9;]*m", "", seen)
+    # Only what is to be copied goes over the edge, as paths of a test do.
+    assert all(len(line) <= 80 for line in text.splitlines() if "mends:" not in line)
+    plain = terminal(flood, *CHECK, NO_COLOR="1")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", plain)
+
+
+@pytest.mark.parametrize("closed", ["/dev/full"])
+def test_what_nobody_can_read_is_no_success(flood: Flood, closed: str) -> None:
+    with Path(closed).open("wb") as full:
+        done = subprocess.run(
+            [*flood.python, *CHECK],
+            env=flood.environ,
+            cwd=flood.directory,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "cannot write to stdout: No space left on device" in done.stderr

@@ -1,0 +1,184 @@
+"""flood-init as a process; what it makes is what the other programs take."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flood import config, credentials
+from flood.errors import ConfigError, CredentialsError, SpoolError, SpoolLockedError
+from flood.founding import Founding
+from flood.locks import FileLock
+from huey_config import huey
+from tests.spooling import Clock
+
+ROOT = Path(__file__).parents[2]
+
+
+def init(cwd: Path, *arguments: str | bytes, **environ: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "flood.commands.init", *arguments],
+        cwd=cwd,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8", **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def found(directory: Path) -> list[tuple[str, bool]]:
+    """Make an installation; each part with whether it was new."""
+    founding = Founding(str(directory), queue=huey.storage.initialize_schema, now=Clock().now)
+    try:
+        return [(os.path.relpath(path, directory), new) for path, new in founding.run()]
+    finally:
+        huey.storage.close()
+
+
+NEW = [("flood.conf", True), ("credentials", True), ("spool", True), ("flood.db", True)]
+
+
+def test_a_new_installation(tmp_path: Path) -> None:
+    done = init(tmp_path, "new one")
+    directory = tmp_path / "new one"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"made  {directory}/flood.conf" in done.stdout
+    commands = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert commands == ["flood-check", "flood-watch", "flood-put"]
+    assert f"--config '{directory}/flood.conf'" in done.stdout
+    assert stat.S_IMODE((directory / "credentials").stat().st_mode) == 0o600
+    assert stat.S_IMODE((directory / "flood.db").stat().st_mode) == 0o600
+    assert {path.name for path in (directory / "spool").iterdir()} == {
+        *("incoming_tmp", "incoming", "processing", "completed", "failed", ".flood"),
+    }
+    assert not [path for path in directory.iterdir() if path.name.endswith(".new")]
+
+
+def test_what_is_there_stays(tmp_path: Path) -> None:
+    assert found(tmp_path / "d") == NEW
+    (tmp_path / "d/credentials").write_text("mine")
+    (tmp_path / "d/flood.conf").unlink()
+    done = init(tmp_path, "d")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()[:4]] == [
+        *("made", "kept", "kept", "kept"),
+    ]
+    assert (tmp_path / "d/credentials").read_text() == "mine"
+
+
+@pytest.mark.parametrize("left", ["flood.conf", "credentials", "spool/.flood/spool", "flood.db"])
+def test_a_run_that_was_broken_off_is_repeated(tmp_path: Path, left: str) -> None:
+    """All that came before `left` is there, with half of what was being written."""
+    found(tmp_path / "d")
+    order = ["flood.conf", "credentials", "spool/.flood/spool", "flood.db"]
+    for name in order[order.index(left) :]:
+        (tmp_path / "d" / name).unlink()
+    for name in ("flood.conf", "credentials"):
+        (tmp_path / "d" / f"{name}.new").write_text("half of i")
+    if left != "flood.db":
+        assert dict(found(tmp_path / "d"))[left.partition("/")[0]]
+    else:
+        assert dict(found(tmp_path / "d"))["flood.db"]
+    assert [new for _, new in found(tmp_path / "d")] == [False] * 4
+    assert "server-directory" in (tmp_path / "d/flood.conf").read_text()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.text(
+        st.characters(exclude_categories=["Cc", "Cs", "Cn", "Zl", "Zp", "Cf", "Co"]),
+        min_size=1,
+        max_size=20,
+    ).filter(lambda name: name.strip(".") and "/" not in name and name.isprintable())
+)
+def test_settings_lead_to_what_was_made(tmp_path: Path, name: str) -> None:
+    directory = tmp_path / name
+    found(directory)
+    parser = config.build_parser("flood-watch", "")
+    _, made = config.load(parser, ["--config", str(directory / "flood.conf")], {})
+    assert made.server_directory == str(directory / "spool")
+    assert made.database == str(directory / "flood.db")
+    assert made.credentials == str(directory / "credentials")
+    assert made.credentials_first
+    assert made.consumers == 2
+
+
+def test_each_profile_of_the_template_lacks_only_its_keys(tmp_path: Path) -> None:
+    found(tmp_path / "d")
+    path = tmp_path / "d/credentials"
+    with pytest.raises(CredentialsError, match="holds no profile"):
+        credentials.load(str(path), True, {})
+    lines = path.read_text().splitlines()
+    used = [line.removeprefix("#") for line in lines if line.startswith("#") and line[1:2] != " "]
+    path.write_text("\n".join(used))
+    with pytest.raises(CredentialsError) as raised:
+        credentials.load(str(path), True, {})
+    problems = [line for line in str(raised.value).splitlines() if "profile " in line]
+    assert len(problems) == 4
+    assert all("missing: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY;" in line for line in problems)
+    path.write_text("\n".join(f"{line} 123" if line.endswith("=") else line for line in used))
+    assert set(credentials.load(str(path), True, {}).profiles) == {
+        *("archive", "media", "backup", "lab"),
+    }
+
+
+def test_a_running_spool_is_left_alone(tmp_path: Path) -> None:
+    found(tmp_path / "d")
+    lock = FileLock(str(tmp_path / "d/spool"))
+    assert lock.try_exclusive()
+    assert [new for _, new in found(tmp_path / "d")] == [False] * 4
+    (tmp_path / "d/flood.db").unlink()
+    with pytest.raises(SpoolLockedError):
+        found(tmp_path / "d")
+    lock.release()
+
+
+def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
+    found(tmp_path / "d")
+    with pytest.raises(ConfigError, match="is a spool itself"):
+        found(tmp_path / "d/spool")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpoolError, match="cannot set up"):
+        found(tmp_path / "file")
+    with pytest.raises(ConfigError, match=r"a\\nb has characters"):
+        found(Path("/a\nb"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/flood.db").write_text("no database, this")
+    with pytest.raises(SpoolError, match="is no SQLite database"):
+        found(tmp_path / "other")
+    assert (tmp_path / "other/flood.db").read_text() == "no database, this"
+
+
+def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/credentials").symlink_to(tmp_path / "elsewhere")
+    assert dict(found(tmp_path / "d"))["credentials"] is False
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [((), "required: DIR"), (("",), "DIR is empty"), (("a", "b\x1b[2J"), r"b\x1b[2J")],
+)
+def test_wrong_usage(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = init(tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert "\x1b" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_variables_that_come_first_are_told_of(tmp_path: Path) -> None:
+    done = init(tmp_path, "d", FLOOD_DATABASE="/x/flood.db", FLOOD_LOG_LEVEL="info")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "flood-init: FLOOD_DATABASE is set in the environment, which comes before flood.conf: "
+        "unset FLOOD_DATABASE"
+    ]

@@ -1,0 +1,432 @@
+"""flood-check's questions to stores, with real servers, sockets and certificates."""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from flood import models
+from flood.check_findings import ERROR, OK, STORE, WARNING, Finding
+from flood.profiles import REGION, Profile
+from tests.faults import Alter, Answer, Cut, Stall, s3_error
+from tests.proxy import FaultProxy
+from tests.servers import SECRET_ACCESS_KEY, S3Server
+from tests.spooling import House, quick_house
+from tests.uploading import profile, wait_until
+from workers.check import Check
+from workers.probe import Probe
+from workers.probe_upload import ProbeUpload
+from workers.probe_way import Way
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def ask(used: Profile, *buckets: str, at: Callable[[], datetime] = now) -> list[Finding]:
+    """What one store answers."""
+    found = list(Probe(used, buckets, now=at, clock=time.monotonic, stopping=lambda: False).ask())
+    assert not any(SECRET_ACCESS_KEY in repr(each) for each in found)
+    return found
+
+
+def statuses(found: list[Finding]) -> dict[str, str]:
+    assert all(each.topic == STORE and each.profile == "test" for each in found)
+    assert all(each.meaning and each.remedy for each in found if each.status != OK)
+    return {each.about: each.status for each in found}
+
+
+@pytest.fixture
+def proxy(rclone_server: S3Server) -> Iterator[FaultProxy]:
+    with FaultProxy(rclone_server.address) as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(rclone_server: S3Server, bucket_name: Callable[[], str]) -> str:
+    return rclone_server.make_bucket(bucket_name())
+
+
+# --- the way -------------------------------------------------------------------------------------
+
+
+def test_a_store_that_is_well(rclone_server: S3Server, bucket: str) -> None:
+    found = ask(profile(rclone_server.url), bucket)
+    assert statuses(found) == {
+        "TCP": OK,
+        "ListBuckets": OK,
+        "clock": OK,
+        f"bucket {bucket}": OK,
+    }
+
+
+def test_a_host_that_has_no_address() -> None:
+    [finding] = ask(profile("https://no-such-host.invalid"))
+    assert (finding.about, finding.status) == ("DNS", ERROR)
+    assert "AWS_ENDPOINT" in finding.remedy
+
+
+def test_a_host_whose_name_comes_from_the_region() -> None:
+    way = Way(
+        profile="test",
+        address="https://no-such-host.invalid",
+        hint=REGION,
+        authorities="",
+        now=now,
+        clock=time.monotonic,
+        stopping=lambda: False,
+    )
+    [finding] = way.walk()
+    assert (finding.about, finding.status) == ("DNS", ERROR)
+    assert "AWS_REGION" in finding.remedy
+
+
+def test_a_port_where_nobody_listens() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        [finding] = ask(profile(f"http://127.0.0.1:{unused.getsockname()[1]}"))
+    assert (finding.about, finding.status) == ("TCP", ERROR)
+    assert "Connection refused" in finding.found
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(proxy: FaultProxy) -> None:
+    proxy.inject(Stall("request"), times=None)
+    begun = time.monotonic()
+    found = ask(profile(proxy.url))
+    assert time.monotonic() - begun < 30
+    assert statuses(found) == {"TCP": OK, "ListBuckets": ERROR}
+    assert "read_timeout" in found[-1].found
+
+
+def server_tls(authority: trustme.CA, host: str, **options: Any) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(host, **options).configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    bundle = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    return authority
+
+
+@pytest.mark.parametrize(
+    ("host", "left", "status", "words"),
+    [
+        ("127.0.0.1", 300, OK, "certificate until"),
+        ("127.0.0.1", 3, WARNING, "which is in"),
+        ("127.0.0.1", -1, ERROR, "expired"),
+        ("other.example.com", 300, ERROR, "mismatch"),
+    ],
+)
+def test_certificates(
+    rclone_server: S3Server, trusted: trustme.CA, host: str, left: int, status: str, words: str
+) -> None:
+    tls = server_tls(trusted, host, not_after=now() + timedelta(days=left))
+    with FaultProxy(rclone_server.address, tls=tls) as secure:
+        found = ask(profile(secure.url))
+    assert statuses(found)["TLS"] == status
+    [tls_finding] = [each for each in found if each.about == "TLS"]
+    assert words in tls_finding.found
+    assert ("ListBuckets" in statuses(found)) == (status != ERROR)
+
+
+def test_a_certificate_of_an_authority_that_nobody_knows(
+    rclone_server: S3Server, authority: trustme.CA
+) -> None:
+    with FaultProxy(rclone_server.address, tls=server_tls(authority, "127.0.0.1")) as secure:
+        found = ask(profile(secure.url))
+    assert statuses(found) == {"TCP": OK, "TLS": ERROR}
+    assert "AWS_CA_BUNDLE" in found[-1].remedy
+
+
+def test_a_bundle_that_cannot_be_read(
+    rclone_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/bundle.pem")
+    found = ask(profile(rclone_server.url.replace("http:", "https:")))
+    assert statuses(found) == {"TCP": OK, "TLS": ERROR}
+    assert "/nowhere/bundle.pem" in found[-1].found
+
+
+def test_a_port_without_tls(rclone_server: S3Server) -> None:
+    found = ask(profile(rclone_server.url.replace("http:", "https:")))
+    assert statuses(found) == {"TCP": OK, "TLS": ERROR}
+    assert "scheme and port" in found[-1].remedy
+
+
+def test_a_proxy_that_is_down_is_what_is_told_of(
+    rclone_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{port}")
+        monkeypatch.delenv("no_proxy")
+        monkeypatch.delenv("NO_PROXY")
+        found = ask(profile(rclone_server.url))
+    assert statuses(found) == {"proxy": OK, "TCP": ERROR}
+    assert "that the proxy runs" in found[-1].remedy
+    assert not any("secret" in repr(each) for each in found)
+
+
+# --- what it answers -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"secret_access_key": "wrong"}, "SignatureDoesNotMatch"),
+        ({"access_key_id": "nobody"}, "InvalidAccessKeyId"),
+    ],
+)
+def test_wrong_keys(rclone_server: S3Server, change: dict[str, str], code: str) -> None:
+    found = ask(profile(rclone_server.url, **change))
+    assert statuses(found) == {"TCP": OK, "ListBuckets": ERROR, "clock": OK}
+    assert f"[{code}]" in found[1].found
+    assert found[1].meaning == "files fail with this reason"
+
+
+def test_a_wrong_region(proxy: FaultProxy) -> None:
+    proxy.inject(
+        s3_error(400, "AuthorizationHeaderMalformed", "the region 'x' is wrong; expecting 'y'"),
+        times=None,
+    )
+    found = ask(profile(proxy.url))
+    assert statuses(found)["ListBuckets"] == ERROR
+    assert "expecting 'y'" in found[1].found
+    assert "AWS_REGION" in found[1].remedy
+
+
+@pytest.mark.parametrize("answer", [Answer(200, b"<html>Welcome</html>"), Answer(404, b"nothing")])
+def test_what_is_no_store(proxy: FaultProxy, answer: Answer) -> None:
+    proxy.inject(answer, times=None)
+    found = ask(profile(proxy.url))
+    assert statuses(found)["ListBuckets"] == ERROR
+    assert "[not_s3]" in found[1].found
+
+
+def test_a_key_that_may_not_list_asks_for_each_bucket(proxy: FaultProxy, bucket: str) -> None:
+    proxy.inject(s3_error(403, "AccessDenied", "no"), "GET", r"^/(\?|$)", times=None)
+    found = ask(profile(proxy.url), bucket, "no-such-bucket")
+    assert statuses(found) == {
+        "TCP": OK,
+        "ListBuckets": OK,
+        f"bucket {bucket}": OK,
+        "bucket no-such-bucket": ERROR,
+    }
+
+
+def test_a_key_that_may_ask_nothing(proxy: FaultProxy, bucket: str) -> None:
+    proxy.inject(s3_error(403, "AccessDenied", "no"), times=None)
+    found = ask(profile(proxy.url), bucket)
+    assert statuses(found)[f"bucket {bucket}"] == WARNING
+    assert f"--probe s3://test/{bucket}" in found[-1].remedy
+
+
+def test_buckets_of_the_spool_that_the_store_cannot_have(rclone_server: S3Server) -> None:
+    found = ask(profile(rclone_server.url), "no-such-bucket", "a\n\udc80")
+    assert statuses(found)["bucket no-such-bucket"] == ERROR
+    assert statuses(found)["bucket a\n\udc80"] == ERROR
+
+
+@pytest.mark.parametrize(
+    ("off", "status", "words"),
+    [
+        (timedelta(seconds=20), OK, "agrees"),
+        (timedelta(minutes=5), WARNING, "5 minutes behind"),
+        (timedelta(minutes=-5), WARNING, "5 minutes ahead of"),
+        (timedelta(hours=3), ERROR, "3 hours behind"),
+        (timedelta(hours=-3), ERROR, "3 hours ahead of"),
+    ],
+)
+def test_clocks(proxy: FaultProxy, off: timedelta, status: str, words: str) -> None:
+    """The store's clock is as far off; moments later the difference is a moment less."""
+    date = format_datetime(now() + off + timedelta(seconds=1), usegmt=True)
+    proxy.inject(Alter({"Date": date}), times=None)
+    moment = now()
+    [clock] = [each for each in ask(profile(proxy.url), at=lambda: moment) if each.about == "clock"]
+    assert clock.status == status
+    assert words in clock.found
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Sat, 28 Nov 2026 03:00:00 -0000"])
+def test_a_date_that_is_none_says_nothing(proxy: FaultProxy, date: str) -> None:
+    proxy.inject(Alter({"Date": date}), times=None)
+    assert statuses(ask(profile(proxy.url))) == {"TCP": OK, "ListBuckets": OK}
+
+
+# --- an upload -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    with quick_house() as made:
+        models.close()
+        yield made
+
+
+def probe(
+    house: House, used: Profile, bucket: str, stopping: Callable[[], bool] = lambda: False
+) -> ProbeUpload:
+    return ProbeUpload(used, bucket, house.settings(), clock=time.monotonic, stopping=stopping)
+
+
+def run(one: ProbeUpload) -> list[Finding]:
+    found: list[Finding] = []
+    one.run(found.append)
+    return found
+
+
+def test_an_object_is_uploaded_and_removed(
+    house: House, rclone_server: S3Server, bucket: str
+) -> None:
+    one = probe(house, profile(rclone_server.url), bucket)
+    assert statuses(run(one)) == {f"upload to {bucket}": OK, f"removal from {bucket}": OK}
+    assert one.left is None
+    assert rclone_server.keys(bucket) == []
+
+
+def test_no_version_of_it_stays(
+    house: House, moto_server: S3Server, bucket_name: Callable[[], str]
+) -> None:
+    bucket = moto_server.make_bucket(bucket_name())
+    moto_server.client.put_bucket_versioning(
+        Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+    )
+    assert set(statuses(run(probe(house, profile(moto_server.url), bucket))).values()) == {OK}
+    versions = moto_server.client.list_object_versions(Bucket=bucket)
+    assert "Versions" not in versions
+    assert "DeleteMarkers" not in versions
+
+
+def test_a_key_that_may_not_delete_leaves_it(
+    house: House, proxy: FaultProxy, rclone_server: S3Server, bucket: str
+) -> None:
+    proxy.inject(s3_error(403, "AccessDenied", "no"), "DELETE", times=None)
+    one = probe(house, profile(proxy.url), bucket)
+    found = run(one)
+    assert statuses(found) == {f"upload to {bucket}": OK, f"removal from {bucket}": WARNING}
+    [key] = rclone_server.keys(bucket)
+    assert one.left == f"s3://test/{bucket}/{key}"
+    assert one.left in found[-1].found
+    assert b"flood-check" in rclone_server.read(bucket, key)
+
+
+def test_a_key_that_may_not_read(house: House, proxy: FaultProxy, bucket: str) -> None:
+    proxy.inject(s3_error(403, "AccessDenied", "no"), "HEAD", "/flood-check-", times=None)
+    found = run(probe(house, profile(proxy.url), bucket))
+    assert statuses(found) == {f"upload to {bucket}": WARNING, f"removal from {bucket}": OK}
+
+
+def test_an_upload_that_is_refused_leaves_nothing(
+    house: House, proxy: FaultProxy, bucket: str
+) -> None:
+    proxy.inject(s3_error(403, "AccessDenied", "no"), "PUT", times=None)
+    one = probe(house, profile(proxy.url), bucket)
+    assert statuses(run(one)) == {f"upload to {bucket}": ERROR}
+    assert one.left is None
+
+
+def test_an_upload_whose_answer_is_lost_is_removed(
+    house: House, proxy: FaultProxy, rclone_server: S3Server, bucket: str
+) -> None:
+    proxy.inject(Cut("stored"), "PUT", times=None)
+    one = probe(house, profile(proxy.url), bucket)
+    assert statuses(run(one)) == {f"upload to {bucket}": ERROR, f"removal from {bucket}": OK}
+    assert one.left is None
+    assert rclone_server.keys(bucket) == []
+
+
+def test_a_bucket_that_is_not_there(house: House, rclone_server: S3Server) -> None:
+    one = probe(house, profile(rclone_server.url), "no-such-bucket")
+    found = run(one)
+    assert statuses(found) == {"upload to no-such-bucket": ERROR}
+    assert "[NoSuchBucket]" in found[0].found
+
+
+# --- all of it -----------------------------------------------------------------------------------
+
+
+def check(
+    house: House,
+    profiles: dict[str, Profile],
+    probes: dict[str, list[str]],
+    stopping: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Check:
+    settings = replace(house.settings(), origins={"database": "flag"})
+    return Check(settings, profiles, probes, now=now, clock=clock, stopping=stopping)
+
+
+def test_stores_are_asked_side_by_side(house: House, rclone_server: S3Server, bucket: str) -> None:
+    """Each of the dead ones takes its ten seconds."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        dead = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        profiles = {f"dead-{n}": profile(dead, name=f"dead-{n}") for n in range(5)}
+        profiles["test"] = profile(rclone_server.url)
+        begun = time.monotonic()
+        found = check(house, profiles, {"test": [bucket]}).run()
+        assert time.monotonic() - begun < 40
+    by_profile = [each.profile for each in found if each.topic == STORE]
+    assert by_profile == sorted(by_profile, key=lambda name: list(profiles).index(str(name)))
+    assert {each.status for each in found if each.profile == "test"} == {OK}
+    assert sum(each.status == ERROR for each in found if each.topic == STORE) == 5
+    assert {each.topic for each in found} == {STORE, "spool", "database", "work"}
+
+
+def test_a_store_that_never_ends_is_given_up(house: House) -> None:
+    """No step of it takes too long; time passes quickly here."""
+    seconds = iter(range(0, 10**6, 3))
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        dead = profile(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        found = check(house, {"test": dead}, {}, clock=lambda: float(next(seconds))).run()
+    told = [each for each in found if each.topic == STORE]
+    assert told[-1].status == ERROR
+    assert "within 30 seconds" in told[-1].found
+
+
+def test_a_stop_waits_until_the_object_is_gone(
+    house: House, proxy: FaultProxy, rclone_server: S3Server, bucket: str
+) -> None:
+    stop = threading.Event()
+    proxy.inject(Stall("stored", 3.0), "PUT", "/flood-check-", times=None)
+    one = check(house, {"test": profile(proxy.url)}, {"test": [bucket]}, stop.is_set)
+    running = threading.Thread(target=one.run)
+    running.start()
+    wait_until(lambda: rclone_server.keys(bucket) != [], 30)
+    stop.set()
+    running.join(60)
+    assert not running.is_alive()
+    assert one.left == []
+    assert rclone_server.keys(bucket) == []
+
+
+def test_a_stop_waits_for_nobody_else(house: House) -> None:
+    stop = threading.Event()
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        dead = profile(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        one = check(house, {"test": dead}, {}, stop.is_set)
+        running = threading.Thread(target=one.run)
+        running.start()
+        # The first one is a connection alone.
+        connections = [silent.accept()[0] for _ in range(2)]
+        stop.set()
+        begun = time.monotonic()
+        running.join(60)
+        for connection in connections:
+            connection.close()
+    assert time.monotonic() - begun < 5
+    assert one.left == []

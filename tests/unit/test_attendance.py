@@ -1,0 +1,70 @@
+"""flood-watch notices that nobody uploads what it takes."""
+
+import logging
+
+import pytest
+
+from flood import models
+from flood.attendance import LOOK, PATIENCE, Attendance
+from tests.spooling import House
+
+
+@pytest.fixture
+def attended(house: House, caplog: pytest.LogCaptureFixture) -> "Attended":
+    caplog.set_level(logging.INFO, "flood.attendance")
+    return Attended(house, caplog)
+
+
+class Attended:
+    """An attendance on a spool, whose consumers come and go as a test says."""
+
+    def __init__(self, house: House, caplog: pytest.LogCaptureFixture) -> None:
+        self.consuming = False
+        self._clock = house.clock
+        self._caplog = caplog
+        self._attendance = Attendance(
+            lambda: self.consuming, now=house.clock.now, clock=house.clock.seconds
+        )
+
+    def wait(self, seconds: float) -> list[str]:
+        """Tick every second for so long; what was told meanwhile."""
+        self._caplog.clear()
+        for _ in range(int(seconds)):
+            self._clock.advance(1.0)
+            self._attendance.tick()
+        return [record.getMessage().partition(" ")[0] for record in self._caplog.records]
+
+
+def test_it_is_told_once_and_once_that_it_is_over(house: House, attended: Attended) -> None:
+    house.admit("waits")
+    assert attended.wait(PATIENCE - 1) == []
+    assert len(attended.wait(LOOK + 1)) == 1
+    assert attended.wait(600) == []
+    attended.consuming = True
+    assert len(attended.wait(LOOK + 1)) == 1
+    assert attended.wait(600) == []
+    attended.consuming = False
+    assert len(attended.wait(PATIENCE + LOOK)) == 1
+
+
+def test_without_files_nobody_misses_consumers(house: House, attended: Attended) -> None:
+    assert attended.wait(600) == []
+    house.admit("late")
+    assert len(attended.wait(LOOK + 1)) == 1
+
+
+def test_a_consumer_that_is_started_again_is_not_missed(house: House, attended: Attended) -> None:
+    house.admit("waits")
+    for _ in range(20):
+        attended.consuming = False
+        assert attended.wait(PATIENCE - LOOK) == []
+        attended.consuming = True
+        assert attended.wait(LOOK + 1) == []
+
+
+def test_a_database_that_is_away_is_told_of_elsewhere(house: House, attended: Attended) -> None:
+    house.admit("waits")
+    models.bind(f"{house.database}.none")
+    assert attended.wait(600) == []
+    models.bind(house.database)
+    assert len(attended.wait(LOOK + 1)) == 1

@@ -1,0 +1,294 @@
+"""flood-check's looks at this machine, with real directories and a real database."""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flood import (
+    check_credentials,
+    check_database,
+    check_report,
+    check_spool,
+    check_work,
+    inotify_limits,
+    models,
+    queries,
+)
+from flood.check_findings import ERROR, OK, SPOOL, STORE, WARNING, Finding
+from flood.check_report import Report
+from flood.inotify_limits import Limit
+from flood.lines import plain
+from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock
+from flood.spool import Spool
+from tests.servers import SECRET_ACCESS_KEY, credentials_section
+from tests.spooling import House, garble
+
+PLENTY = Limit("fs.inotify.max_user_watches", 100_000)
+
+
+def wrong(findings: Iterable[Finding]) -> list[tuple[str, str]]:
+    """What each finding is about that is not well, with its status; it says what to do."""
+    found = [each for each in findings if each.status != OK]
+    assert all(each.meaning and each.remedy for each in found)
+    return [(each.about, each.status) for each in found]
+
+
+def spool(house: House, *, min_free: float = 0, watches: Limit = PLENTY) -> list[Finding]:
+    return list(check_spool.look(house.spool, min_free, watches))
+
+
+def database(house: House, **changes: str) -> tuple[str | None, list[Finding]]:
+    settings = replace(house.settings(**changes), origins={"database": "flag"})
+    models.close()
+    try:
+        return check_database.look(house.spool, settings, house.clock.now())
+    finally:
+        models.bind(house.database)  # its connection may not write
+
+
+def snapshot(house: House) -> dict[str, tuple[int, int]]:
+    """Every file and directory, with what changes when it is written to."""
+    found = {}
+    for folder, directories, files in os.walk(os.path.dirname(house.database)):
+        for name in (".", *directories, *files):
+            status = os.lstat(os.path.join(folder, name))
+            if not name.endswith(("-shm", "-wal")):  # readers share these
+                found[os.path.join(folder, name)] = (status.st_mtime_ns, status.st_size)
+    return found
+
+
+# --- the spool -----------------------------------------------------------------------------------
+
+
+def test_all_is_well_and_nothing_is_written(house: House) -> None:
+    house.admit("a")
+    models.close()
+    before = snapshot(house)
+    found = spool(house)
+    path, told = database(house)
+    found += [*told, *check_spool.exposed(house.spool.root, house.database)]
+    assert wrong(each for each in found if each.about not in ("birth times", "leases")) == []
+    assert path == house.database
+    assert {each.about for each in found} >= {
+        *("one filesystem", "access", "room", "inotify", "birth times", "leases"),
+        *("integrity", "journal mode"),
+    }
+    before.pop(os.path.join(os.path.dirname(house.database), "."))
+    after = snapshot(house)
+    assert {path: after[path] for path in before} == before
+
+
+def test_without_a_spool_only_that_is_told(tmp_path: Path) -> None:
+    for root, words in ((tmp_path / "none", "no directory"), (tmp_path, "no spool yet")):
+        [finding] = check_spool.look(Spool(str(root)), 0, PLENTY)
+        assert finding.status == ERROR
+        assert words in finding.found
+        assert "flood-watch --server-directory" in finding.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_whose_directory_is_missing(house: House) -> None:
+    os.rmdir(house.spool.absolute("failed"))
+    assert wrong(spool(house)) == [("one filesystem", ERROR)]
+
+
+def test_a_full_disk(house: House) -> None:
+    assert wrong(spool(house, min_free=2.0**60)) == [("room", ERROR)]
+
+
+def test_more_directories_than_may_be_watched(house: House) -> None:
+    for number in range(20):
+        os.makedirs(house.spool.absolute(f"incoming/p/b/{number}"))
+    limit = Limit("fs.inotify.max_user_watches", 23)
+    [finding] = [each for each in spool(house, watches=limit) if each.about == "inotify"]
+    assert (finding.status, finding.remedy) == (
+        WARNING,
+        "sysctl fs.inotify.max_user_watches=1024",
+    )
+    assert "23 directories" in finding.found
+    assert wrong(spool(house, watches=Limit("x", 29))) == []
+    assert wrong(spool(house, watches=Limit("x", None))) == []
+
+
+def test_the_kernel_tells_its_limits() -> None:
+    limit = inotify_limits.limit(inotify_limits.WATCHES)
+    value = int(Path("/proc/sys", limit.knob.replace(".", "/")).read_text())
+    assert limit == Limit(limit.knob, value)
+    assert limit.raise_to(0) == f"sysctl {limit.knob}={max(2 * value, 1024)}"
+
+
+def test_what_everybody_may_change(house: House) -> None:
+    os.chmod(house.spool.absolute("completed"), 0o777)  # noqa: S103  what is to be found
+    [finding] = check_spool.exposed(house.spool.root, house.database)
+    assert finding.status == WARNING
+    assert finding.remedy == f"chmod o-w {house.spool.absolute('completed')}"
+
+
+# --- the database --------------------------------------------------------------------------------
+
+
+def test_a_database_that_is_gone(house: House) -> None:
+    os.unlink(house.database)
+    path, told = database(house)
+    assert (path, wrong(told)) == (None, [("integrity", ERROR)])
+    assert not os.path.exists(house.database)
+
+
+def test_a_broken_database(house: House) -> None:
+    models.close()
+    garble(Path(house.database))
+    path, told = database(house)
+    assert (path, wrong(told)) == (None, [("integrity", ERROR)])
+    assert "flood-fsck --repair" in told[0].remedy
+
+
+def test_another_database(house: House, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    other.write_bytes(Path(house.database).read_bytes())
+    path, told = database(house, database=str(other))
+    assert (path, wrong(told)) == (None, [("tie", ERROR)])
+    assert str(other) in told[0].found + told[0].remedy
+    assert house.database in told[0].found
+
+
+def test_a_database_that_no_setting_names(house: House, tmp_path: Path) -> None:
+    settings = replace(
+        house.settings(database=str(tmp_path / "flood.db")), origins={"database": "default"}
+    )
+    models.close()
+    path, told = check_database.look(house.spool, settings, house.clock.now())
+    models.bind(house.database)
+    assert (path, wrong(told)) == (house.database, [("setting", WARNING)])
+    assert f"database = {house.database}" in told[0].remedy
+
+
+def test_another_journal_mode(house: House) -> None:
+    models.execute("PRAGMA journal_mode = DELETE")
+    path, told = database(house)
+    assert (path, wrong(told)) == (house.database, [("journal mode", WARNING)])
+
+
+# --- who is at work ------------------------------------------------------------------------------
+
+
+def test_nobody_is_at_work(house: House) -> None:
+    def look() -> list[tuple[str, str]]:
+        return wrong(check_work.look(house.spool, house.clock.now(), readable=True))
+
+    assert look() == [("flood-watch", WARNING), ("consumers", WARNING)]
+    house.admit("waits")
+    assert look() == [("flood-watch", WARNING), ("consumers", ERROR)]
+
+
+def test_everybody_is_at_work_and_sweeps(house: House) -> None:
+    house.admit("waits")
+    locks = [FileLock(house.spool.absolute(name)) for name in (WATCH_LOCK, CONSUMERS_LOCK)]
+    assert locks[0].try_exclusive()
+    assert locks[1].try_shared()
+    for after, expected in (
+        (None, []),
+        (timedelta(minutes=1), []),
+        (timedelta(minutes=10), [("consumers", WARNING)]),
+    ):
+        if after is not None:
+            queries.ask_for_sweep()
+            assert queries.sweep_begins(house.clock.now() - after, 0)
+        found = list(check_work.look(house.spool, house.clock.now(), readable=True))
+        assert wrong(found) == expected
+    assert wrong(check_work.look(house.spool, house.clock.now(), readable=False)) == []
+    for lock in locks:
+        lock.release()
+
+
+def test_looking_keeps_nobody_from_his_lock(house: House) -> None:
+    list(check_work.look(house.spool, house.clock.now(), readable=True))
+    descriptor = os.open(house.spool.root, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+
+
+# --- credentials ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def credentials(house: House, tmp_path: Path) -> Callable[[str], list[Finding]]:
+    """Looks at a credentials file with this text."""
+
+    def look(text: str) -> list[Finding]:
+        path = tmp_path / "credentials"
+        path.touch(mode=0o600)
+        path.write_text(text)
+        environ = {"HOME": str(tmp_path / "home")}
+        found, told = check_credentials.look(house.settings(credentials=str(path)), environ)
+        assert (found is None) == any(each.status == ERROR for each in told)
+        assert not any(SECRET_ACCESS_KEY in repr(each) for each in told)
+        return told
+
+    return look
+
+
+def test_credentials_are_told_without_secrets(
+    credentials: Callable[[str], list[Finding]],
+) -> None:
+    told = credentials(credentials_section("p", "https://s3.example.com"))
+    assert [(each.about, each.status) for each in told] == [("file", OK), ("profile p", OK)]
+    assert told[1].found == "s3, key flo..., region us-east-1, https://s3.example.com"
+
+
+def test_each_problem_of_the_credentials_is_told(
+    credentials: Callable[[str], list[Finding]],
+) -> None:
+    told = credentials("[a]\nprovider = s3\n[b]\nprovider = amazon\nAWS_REGION = x\n")
+    assert wrong(told) == [("file", ERROR), ("file", ERROR)]
+    assert "AWS_ENDPOINT" in told[1].found
+
+
+def test_exposed_credentials(credentials: Callable[[str], list[Finding]], tmp_path: Path) -> None:
+    credentials("")
+    (tmp_path / "credentials").chmod(0o644)
+    told = credentials(credentials_section("p", "https://s3.example.com"))
+    assert wrong(told) == [("file", WARNING)]
+    assert "run chmod 600" in told[1].remedy
+
+
+def test_no_credentials(house: House, tmp_path: Path) -> None:
+    found, told = check_credentials.look(house.settings(), {"HOME": str(tmp_path)})
+    assert (found, wrong(told)) == (None, [("file", ERROR)])
+    assert ".aws/credentials: No such file" in told[0].found
+    assert "flood-init" in told[0].remedy
+
+
+# --- the report ----------------------------------------------------------------------------------
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_no_name_steers_a_terminal_or_breaks_the_json(about: str, found: str) -> None:
+    report = Report(
+        [("database", "\x1b[2J", "flag")],
+        [Finding(STORE, about, ERROR, found, "m", "r", about), Finding(SPOOL, "x", OK, found)],
+    )
+    texts = list(map(plain, check_report.lines(report, everything=False)))
+    assert all(text.isprintable() for text in texts)
+    assert texts[-1] == "1 error"
+    parsed = json.loads(check_report.as_json(report, 1))
+    assert parsed["findings"][0]["about"] == about
+    assert (parsed["errors"], parsed["warnings"]) == (1, 0)
+
+
+def test_settings_with_their_defaults_are_shown_on_demand() -> None:
+    settings = [("database", "d", "default"), ("retry-max", "10", "default"), ("x", "y", "flag")]
+    report = Report(settings, [])
+    few = "\n".join(map(plain, check_report.lines(report, everything=False)))
+    every = "\n".join(map(plain, check_report.lines(report, everything=True)))
+    assert "retry-max" not in few
+    assert "1 more" in few
+    assert "retry-max" in every
+    assert few.endswith("all is well")

@@ -1,0 +1,168 @@
+"""Asks the store of one profile whether its credentials can be used."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from humanize import naturaldelta
+
+from flood.check_findings import ERROR, OK, STORE, WARNING, Finding
+from flood.profiles import ENDPOINT, REGION, Profile
+from flood.states import PERMANENT
+from workers.authorities import authorities
+from workers.classify import classify
+from workers.classify_rule import AGAIN
+from workers.failures import BucketMissing
+from workers.probe_way import STEP, Way
+from workers.s3_bucket import Buckets
+from workers.s3_client import Clients
+
+#: The limit for one answer of a store, in seconds.
+ANSWER: Final = 10.0
+
+#: Amazon S3 refuses requests whose time differs by more: its answer RequestTimeTooSkewed has
+#: MaxAllowedSkewMilliseconds 900000. Other stores copy that.
+SKEW_MAX: Final = timedelta(minutes=15)
+
+# A clock that nobody sets; an answer's date has whole seconds, and its way takes time.
+_SKEW_ODD: Final = timedelta(seconds=60)
+
+_NTP: Final = "timedatectl set-ntp true"
+
+
+@dataclass
+class Probe:
+    """One profile's store. `buckets` are those that have a directory in the spool; `now` answers
+    aware times."""
+
+    profile: Profile
+    buckets: Sequence[str]
+    now: Callable[[], datetime]
+    clock: Callable[[], float]
+    stopping: Callable[[], bool]
+
+    def ask(self) -> Iterator[Finding]:
+        """Everything about it, as it is found; where the way fails, no more than that."""
+        clients = Clients(self.profile, 1, STEP, ANSWER)
+        try:
+            # A client takes long to make, and a dead store needs none.
+            address = self.profile.endpoint or str(clients.main.meta.endpoint_url)
+            for finding in self._way(address).walk():
+                yield finding
+                if finding.status == ERROR:
+                    return
+            yield from self._ask(clients.main)
+        except Exception as error:  # noqa: BLE001  whatever a client cannot be made of is a finding
+            yield refused("client", self.profile, error)
+        finally:
+            clients.close()
+
+    def _way(self, address: str) -> Way:
+        return Way(
+            profile=self.profile.name,
+            address=address,
+            hint=ENDPOINT if self.profile.endpoint else REGION,
+            authorities=authorities(),
+            now=self.now,
+            clock=self.clock,
+            stopping=self.stopping,
+        )
+
+    def _ask(self, client: Any) -> Iterator[Finding]:
+        skews: list[timedelta] = []
+        client.meta.events.register("after-call.s3", self._clocked(skews))
+        buckets = Buckets(self.profile, 0, self.clock)
+        names: set[str] | None = None
+        try:
+            names = buckets.names(client)
+        except Exception as error:  # noqa: BLE001  classify knows every one
+            yield refused("ListBuckets", self.profile, error)
+            yield from map(self._skewed, skews[-1:])
+            return
+        yield from map(self._skewed, skews[-1:])
+        yield self._listed(names)
+        for bucket in self.buckets:
+            if self.stopping():
+                return
+            yield self._bucket(client, buckets, bucket, names or set())
+
+    def _listed(self, names: set[str] | None) -> Finding:
+        if names is None:
+            text = "this key may not list buckets, so each is asked for by itself"
+        else:
+            text = f"{len(names)} bucket{'' if len(names) == 1 else 's'}"
+        return Finding(STORE, "ListBuckets", OK, text, profile=self.profile.name)
+
+    def _bucket(self, client: Any, buckets: Buckets, bucket: str, names: set[str]) -> Finding:
+        about, name = f"bucket {bucket}", self.profile.name
+        try:
+            known = bucket in names or buckets.find(client, bucket)
+        except BucketMissing:
+            return Finding(
+                STORE,
+                about,
+                ERROR,
+                "the store does not have it, as far as this key can see",
+                f"files below incoming/{name}/{bucket} fail",
+                "create it, or move its files below another bucket's directory",
+                name,
+            )
+        except Exception as error:  # noqa: BLE001  classify knows every one
+            return refused(about, self.profile, error)
+        if known:
+            return Finding(STORE, about, OK, "it is there", profile=name)
+        return Finding(
+            STORE,
+            about,
+            WARNING,
+            "this key may not ask whether it exists",
+            "files are uploaded without knowing",
+            f"flood-check --probe s3://{name}/{bucket}",
+            name,
+        )
+
+    def _clocked(self, skews: list[timedelta]) -> Callable[..., None]:
+        def heard(http_response: Any, **_: object) -> None:
+            try:
+                skews.append(parsedate_to_datetime(http_response.headers["date"]) - self.now())
+            except (KeyError, TypeError, ValueError):
+                return  # it has no date, or none with a time zone
+
+        return heard
+
+    def _skewed(self, skew: timedelta) -> Finding:
+        name = self.profile.name
+        if abs(skew) <= _SKEW_ODD:
+            text = "this machine's agrees with the store's"
+            return Finding(STORE, "clock", OK, text, profile=name)
+        order = "behind" if skew > timedelta() else "ahead of"
+        text = f"this machine's is {naturaldelta(abs(skew))} {order} the store's"
+        if abs(skew) <= SKEW_MAX:
+            meaning = "with more than 15 minutes the store refuses every request"
+            return Finding(STORE, "clock", WARNING, text, meaning, _NTP, name)
+        return Finding(
+            STORE, "clock", ERROR, text, "stores refuse more than 15 minutes", _NTP, name
+        )
+
+
+def refused(about: str, profile: Profile, error: BaseException) -> Finding:
+    """What an error of the store's means, in the words that a failed file's record would have."""
+    verdict = classify(error)
+    advice = verdict.advice.removeprefix(AGAIN).removeprefix("; ")
+    found = verdict.message.removesuffix(f"; {verdict.advice}") if verdict.advice else ""
+    meaning = (
+        "files fail with this reason"
+        if verdict.kind == PERMANENT
+        else "files wait, and are tried again for hours"
+    )
+    return Finding(
+        STORE,
+        about,
+        ERROR,
+        f"{found or verdict.message} [{verdict.code}]",
+        meaning,
+        advice or "wait a while, then run flood-check again",
+        profile.name,
+    )
