@@ -16,11 +16,11 @@ ROOT = Path(__file__).parent.parent.parent
 LADDER = (
     "flood flood.bell flood.columns flood.commands flood.endpoints flood.expand flood.identity"
     " flood.ini flood.migrations"
-    " flood.providers flood.sqlite flood.states flood.stop flood.syscalls flood.temporary"
-    " flood.text flood.units flood.writers"
+    " flood.providers flood.sqlite flood.states flood.stop flood.syscalls flood.tally"
+    " flood.temporary flood.text flood.units flood.writers"
     " workers workers.authorities workers.media_type workers.transfer",
-    "flood.directories flood.errors flood.exposure flood.kinds flood.layout flood.log"
-    " flood.profiles flood.terminal"
+    "flood.directories flood.drain_report flood.errors flood.exposure flood.kinds flood.layout"
+    " flood.log flood.profiles flood.terminal"
     " workers.backoff workers.classify_rule workers.lanes workers.s3_answer",
     "flood.consumers flood.credentials flood.destination flood.models flood.options flood.walk"
     " workers.addresses workers.classify_answers workers.classify_transport workers.failures"
@@ -39,11 +39,11 @@ LADDER = (
     " workers.curl_connections workers.curl_store workers.opening workers.s3_multipart",
     "flood.fsck_database flood.fsck_mend flood.later flood.put huey_config workers.curl_buckets"
     " workers.curl_delivery workers.s3 workers.settle workers.upload",
-    "flood.fsck flood.server workers.curl_parts workers.sweep",
+    "flood.fsck flood.once flood.server workers.curl_parts workers.sweep",
     "workers.curl",
     "workers.uploaders",
     "flood.tasks",
-    "flood.commands.fsck flood.commands.put flood.commands.watch",
+    "flood.commands.drain flood.commands.fsck flood.commands.put flood.commands.watch",
     "flood.commands.start",
 )
 
@@ -242,6 +242,7 @@ def test_importing_does_nothing() -> None:
     [
         ("flood.tasks", ("boto3", "botocore", "workers")),
         ("flood.commands.watch", ("boto3", "botocore", "workers", "rich")),
+        ("flood.commands.drain", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.fsck", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.put", ("boto3", "botocore", "workers", "huey")),
     ],
