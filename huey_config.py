@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from huey import Huey
 from huey.constants import WORKER_PROCESS, WORKER_THREAD
-from huey.consumer import Consumer, ProcessEnvironment
+from huey.consumer import Consumer, ConsumerStopped, ProcessEnvironment
 from huey.exceptions import HueyException
 from huey.registry import Message
 from huey.serializer import Serializer
@@ -197,7 +197,24 @@ class TiedProcesses(ProcessEnvironment):
 
 
 class FloodConsumer(Consumer):
-    """huey's consumer, whose interrupting signal lets attempts end in order too."""
+    """huey's consumer, whose interrupting signal lets attempts end in order too.
+
+    `over` is asked ten times a second whether the consumer is to end by itself.
+    """
+
+    def __init__(
+        self, huey: "FloodHuey", *, over: Callable[[], bool] | None = None, **options: Any
+    ) -> None:
+        super().__init__(huey, **options)
+        self._over = over
+        if over is not None:
+            # It would start itself anew, as the command that it is part of, from the beginning.
+            self._signal_actions[signal.SIGHUP] = (False, False)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal has ended it."""
+        return self._signum is not None
 
     def get_environment(self, worker_type: str) -> Any:
         if worker_type == WORKER_PROCESS:
@@ -212,9 +229,17 @@ class FloodConsumer(Consumer):
             logger, INFO, "ready", pid=os.getpid(), workers=self.workers, kind=self.worker_type
         )
 
+    def loop(self, health_check_ts: float | None = None) -> float | None:
+        checked: float | None = super().loop(health_check_ts)
+        if self._over is not None and self._over():
+            self.stop()
+            raise ConsumerStopped
+        return checked
+
     def stop(self, graceful: bool = False) -> None:
+        self.stop_flag.set()
+        ring(models.path())  # whoever is idle listens for as long as LISTEN
         if not graceful and not self.environment.forks:
-            self.stop_flag.set()
             self.shutdown_timeout = INTERRUPT_GRACE
             self._join_workers()
         super().stop(graceful)
@@ -247,15 +272,22 @@ class FloodHuey(Huey):
         return self.consumer
 
     def prepare(self, environ: Mapping[str, str]) -> None:
-        """Read settings with credentials, set logging up, bring the database up to date.
+        """Read settings, set logging up, then all that `set_up` does; raises FloodError."""
+        _end_with_parent(environ)
+        settings = config.from_environment(environ, files=PARENT_VARIABLE not in environ)
+        log.configure(settings.log_level, settings.log_format)
+        self.set_up(settings, environ)
+        if PARENT_VARIABLE not in environ:  # flood-watch says it for its children
+            startup.warn(settings)
+
+    def set_up(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        """Read the credentials, bring the database up to date, be known as a consumer.
 
         Raises FloodError. Afterwards this thread has no connection open, so that huey may fork.
         """
-        _end_with_parent(environ)
         syscalls.raise_descriptor_limit()
-        self.settings = config.from_environment(environ, files=PARENT_VARIABLE not in environ)
-        log.configure(self.settings.log_level, self.settings.log_format)
-        startup.announce(self.settings, environ)
+        self.settings = settings
+        startup.announce(settings, environ)
         self.credentials = startup.read_credentials(self.settings, environ)
         models.be_brief_when(self.stopping)
         spool, database = Spool(self.settings.server_directory), self.settings.database
@@ -274,8 +306,6 @@ class FloodHuey(Huey):
             ) from error
         finally:
             models.close()
-        if PARENT_VARIABLE not in environ:  # flood-watch says it for its children
-            startup.warn(self.settings)
 
     def _announce_itself(self) -> None:
         """Hold the consumers' lock until this process ends, with all that it forks."""
@@ -293,6 +323,10 @@ class FloodHuey(Huey):
                 f"flood-fsck repairs {self.settings.server_directory}: start this again afterwards"
             )
         self._alive = alive
+
+    def busy(self) -> bool:
+        """Whether this process is at a task."""
+        return bool(self._tasks_in_flight)
 
     def stopping(self) -> bool:
         """Whether the consumer was told to stop."""

@@ -1,14 +1,16 @@
 """The argument parser that every command of flood starts from."""
 
 import argparse
+import os
 import sys
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 import configargparse
 
 from flood.config_files import FileSyntax
 from flood.errors import ConfigError
-from flood.kinds import YES_OR_NO
+from flood.kinds import YES_OR_NO, Kind
 from flood.options import OPTIONS, Option
 from flood.states import EXIT_OK, EXIT_USAGE
 from flood.text import printable
@@ -111,6 +113,18 @@ class EmbeddedParser(Parser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
+
+
+def valued(kind: Kind) -> Callable[[str], Any]:
+    """What reads the value of an option that a command adds itself."""
+
+    def read(text: str) -> Any:
+        try:
+            return kind.read(text, os.environ)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"'{printable(text)}' {error}") from None
+
+    return read
 
 
 class _ShowHelp(argparse.Action):

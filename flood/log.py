@@ -6,7 +6,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, Final, TextIO
@@ -51,13 +51,16 @@ def fatal(program: str, text: str) -> None:
             print(f"{program}: {printable(line)}", file=sys.stderr)  # noqa: T201  may be all there is
 
 
-def configure(level: str, form: str, stream: TextIO | None = None) -> None:
+def configure(
+    level: str, form: str, stream: TextIO | None = None, *, without: Collection[str] = ()
+) -> None:
     """Send every logger's records to `stream` (stderr by default), formatted as `form` says.
 
     `level` is debug, info, warning or error, for flood's own loggers; `form` is text or json. Of
     other libraries only warnings are shown, as botocore's debugging prints signatures; huey's own
     lines, two for each task, appear with level debug. The handler that huey_consumer gave to
-    huey's logger goes. Calling it again replaces what it did before.
+    huey's logger goes. Events that `without` names are not shown, whatever their level. Calling it
+    again replaces what it did before.
     """
     # Nobody prints what these would look up for each line ("Optimization" in Python's guide to
     # logging).
@@ -67,6 +70,8 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
         root.removeHandler(old)
     output = _Stream(sys.stderr if stream is None else stream)
     output.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    if without:
+        output.addFilter(lambda record: record.msg not in without)
     root.addHandler(output)
     number = logging.getLevelName(level.upper())
     foreign = max(number, logging.WARNING)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from flood import models
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.identity import Identity
-from flood.record_values import ROW_COLUMNS, Row, chunks, row_from
+from flood.record_values import AHEAD, ROW_COLUMNS, Row, chunks, row_from
 
 
 def at_paths(paths: Sequence[str], state: str) -> dict[str, Row]:
@@ -89,6 +89,40 @@ def any_due(now: datetime) -> bool:
             (utc_text(now),),
         ).fetchone()[0]
     )
+
+
+def due_count(now: datetime) -> int:
+    """How many records are due, and claimed by nobody."""
+    row = models.execute(
+        "SELECT count(*) FROM file_records "
+        "WHERE current_state = 'processing' AND owner IS NULL AND next_attempt_at <= ?",
+        (utc_text(now),),
+    ).fetchone()
+    return int(row[0])
+
+
+def next_due(now: datetime) -> tuple[int, datetime | None]:
+    """How many records wait for a later try, when the first of them is due."""
+    count, first = models.execute(
+        "SELECT count(*), min(next_attempt_at) FROM file_records "
+        "WHERE current_state = 'processing' AND owner IS NULL AND next_attempt_at > ?",
+        (utc_text(now),),
+    ).fetchone()
+    return int(count), utc_moment(first) if first else None
+
+
+def left_to_sweep(now: datetime) -> bool:
+    """Whether a sweep may have more to do than to ring, or to take over what dead workers left."""
+    row = models.execute(
+        "SELECT EXISTS (SELECT 1 FROM file_records "
+        "WHERE current_state IN ('incoming_tmp', 'incoming')) "
+        "OR EXISTS (SELECT 1 FROM file_records WHERE multipart_upload_id IS NOT NULL "
+        "AND current_state IN ('completed', 'failed')) "
+        "OR EXISTS (SELECT 1 FROM file_records WHERE current_state = 'processing' "
+        "AND owner IS NULL AND last_updated > ?)",
+        (utc_text(now + AHEAD),),
+    ).fetchone()
+    return bool(row[0])
 
 
 def leftover_multiparts() -> list[tuple[int, str, str, str, str]]:

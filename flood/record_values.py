@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from flood.columns import name_from, utc_moment
@@ -12,6 +12,9 @@ from flood.states import FAILURE, PERMANENT
 #: What one task carries at the most: so many small files, so many bytes of them.
 TASK_FILES: Final = 100
 TASK_BYTES: Final = 64 * 1024**2
+
+#: How far ahead a time must be for the clock to have been set back since.
+AHEAD: Final = timedelta(seconds=2)
 
 #: SQLite allowed 999 variables in one statement for long (SQLITE_MAX_VARIABLE_NUMBER).
 _CHUNK: Final = 400

@@ -9,6 +9,7 @@ from flood.claims import MINE
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.identity import Identity
 from flood.record_values import (
+    AHEAD,
     Arrival,
     Claimed,
     Proof,
@@ -28,9 +29,6 @@ from flood.states import (
     PROCESSING,
     SUCCESS,
 )
-
-#: How far ahead a time must be for the clock to have been set back since.
-AHEAD: Final = timedelta(seconds=2)
 
 #: How many rows `wait_from_now` writes in one transaction.
 _AT_ONCE: Final = 500

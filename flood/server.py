@@ -1,7 +1,7 @@
 """Server mode: takes up what waits, then follows what arrives."""
 
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from logging import ERROR, INFO, WARNING, getLogger
 from typing import Final
@@ -13,7 +13,7 @@ from flood.identity import Identity
 from flood.intake import BATCH, Intake
 from flood.later import Later
 from flood.spool import Spool
-from flood.states import INCOMING, PROCESSING, STATES
+from flood.states import INCOMING, PROCESSING
 from flood.stop import Stop
 from flood.walk import Found
 from flood.watcher import Watcher
@@ -67,20 +67,12 @@ class Server:
 
     def prepare(self) -> None:
         """Create the directories of every profile, with those of every bucket seen in any state."""
-        for profile in sorted(self._profiles()):
-            self._prepare_destination(profile)
-            buckets = {
-                bucket
-                for state in STATES
-                for bucket in self._spool.subdirectories(f"{state}/{profile}")
-            }
-            for bucket in sorted(buckets):
-                self._prepare_destination(profile, bucket)
+        self._leave(self._spool.prepare_destinations(self._profiles()))
 
-    def _prepare_destination(self, profile: str, bucket: str | None = None) -> None:
+    def _leave(self, refused: Iterable[tuple[str, str]]) -> None:
         """What stands in the way of one destination is a line in the log: the others go on, and
         moves make the directories that they need."""
-        for path, reason in self._spool.prepare_destination(profile, bucket):
+        for path, reason in refused:
             self._intake.door.leave(path, reason)
 
     def run(self) -> None:
@@ -105,7 +97,7 @@ class Server:
         while not self._stop.is_set() and not step():
             self._tick()
             if self._in_trouble:
-                self._sleep(TROUBLE_PAUSE)
+                self._stop.wait(TROUBLE_PAUSE)
 
     def _take_up_processing(self) -> bool:
         if self._takes is None:
@@ -239,7 +231,7 @@ class Server:
             return
         if parts[1] in self._profiles() and layout.is_name(parts[2]):
             self._prepared.add(directory)
-            self._prepare_destination(parts[1], parts[2])
+            self._leave(self._spool.prepare_destination(parts[1], parts[2]))
 
     def _wait(self) -> None:
         now = self._clock()
@@ -256,11 +248,6 @@ class Server:
             poller.register(self._watcher.fileno(), select.POLLIN)
         poller.poll(seconds * 1000)
         self._hear()
-
-    def _sleep(self, seconds: float) -> None:
-        poller = select.poll()
-        poller.register(self._stop.fileno(), select.POLLIN)
-        poller.poll(seconds * 1000)
 
     def _guarded(self, step: Callable[[], None]) -> bool | None:
         """Run a step; None if the database or the disk refused it, which is logged once until it

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime, timezone
 from itertools import chain
 from typing import Final
@@ -140,6 +140,19 @@ class Spool:
                 self._prepare(path, alike=True)
             except SpoolError as error:
                 refused.append((path, str(error)))
+        return refused
+
+    def prepare_destinations(self, profiles: Collection[str]) -> list[tuple[str, str]]:
+        """Create the directories of these profiles, with those of every bucket that any of the five
+        has; return those that cannot be made, each with the reason."""
+        refused = []
+        for profile in sorted(profiles):
+            refused += self.prepare_destination(profile)
+            buckets = {
+                bucket for state in STATES for bucket in self.subdirectories(f"{state}/{profile}")
+            }
+            for bucket in sorted(buckets):
+                refused += self.prepare_destination(profile, bucket)
         return refused
 
     def _prepare(self, name: str, *, alike: bool = False) -> None:

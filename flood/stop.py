@@ -1,6 +1,7 @@
 """A stop signal that a poll can wait for."""
 
 import os
+import select
 import signal
 from types import FrameType
 
@@ -26,6 +27,12 @@ class Stop:
     def is_set(self) -> bool:
         """Whether the stop was asked for."""
         return self._set
+
+    def wait(self, seconds: float) -> None:
+        """Return once the stop was asked for, or after so many seconds."""
+        poller = select.poll()
+        poller.register(self._reader, select.POLLIN)
+        poller.poll(seconds * 1000)
 
     def fileno(self) -> int:
         """The descriptor that becomes readable with the stop."""

@@ -3,7 +3,7 @@
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from logging import ERROR, getLogger
@@ -18,7 +18,8 @@ from flood.locks import WorkerLocks
 from flood.record_values import Reason
 from flood.spool import Spool
 from flood.states import INTERRUPTED
-from huey_config import huey
+from flood.tally import Tally
+from huey_config import FloodConsumer, huey
 
 if TYPE_CHECKING:
     from workers.agent import Agent
@@ -48,6 +49,53 @@ def enqueue_retry(
 ) -> None:
     """Put the retry of one record into huey's schedule."""
     huey.add_schedule(upload.s(profile, bucket, [record_id], eta=due, retries=retries_left))
+
+
+def drain(workers: int, over: Callable[[], bool]) -> bool:
+    """Run a consumer with so many threads, on the settings that `huey` was set up with, until
+    `over` says so; whether that came before a signal."""
+    sweep()  # what nobody announces is due, too
+    consumer = huey.consumer = FloodConsumer(huey, workers=workers, over=over)
+    consumer.run()
+    return not consumer.interrupted
+
+
+def at_rest(now: datetime) -> bool:
+    """Whether no worker would find anything to do; asked without a word to those who are at work,
+    nor anything imported that uploads."""
+    locks = WorkerLocks(Spool(huey.settings.server_directory))
+    return not (
+        huey.storage.queue_size()
+        or due(now)
+        or queries.left_to_sweep(now)
+        or any(locks.dead(owner) for owner in claiming.owners())
+    )
+
+
+def drained(now: datetime) -> bool:
+    """Whether this process has worked off what is due: nothing is queued, due, or claimed by it.
+    What is due, yet queued nowhere, is rung for. True also while the spool is away."""
+    agent = _agents.get(os.getpid())
+    if agent is not None and not agent.at_home():
+        return True
+    if huey.busy() or huey.storage.queue_size():
+        return False
+    for profile, bucket in (left := due(now)):
+        enqueue_ring(profile, bucket)
+    owners = agent.locks.of_process() if agent else []
+    return not left and not any(claiming.of_owner(owner) for owner in owners)
+
+
+def due(now: datetime) -> list[tuple[str, str]]:
+    """Each profile of the credentials with each bucket that has a due record."""
+    known = huey.credentials.profiles
+    return [each for each in queries.due_destinations(now) if each[0] in known]
+
+
+def tally() -> Tally:
+    """What this process has settled."""
+    agent = _agents.get(os.getpid())
+    return Tally() if agent is None else agent.tally
 
 
 @huey.task(retries=10, name="upload")
@@ -109,6 +157,7 @@ def sweep() -> None:
 
 def _broke_off(what: str, error: Exception) -> None:
     """A disk or a database that refuses is a person's to mend, and worth no traceback."""
+    tally().broke_off()
     if isinstance(error, models.DatabaseError | OSError):
         log.event(logger, ERROR, what, error=type(error).__name__, reason=models.explain(error))
         huey.rest()

@@ -14,6 +14,7 @@ from flood.locks import WorkerLocks
 from flood.profiles import Profile
 from flood.spool import Spool
 from flood.syscalls import hard_links_guarded
+from flood.tally import Tally
 from workers.transfer import Uploader
 
 #: How long nothing more is said of a lack of descriptors or memory, in seconds.
@@ -42,6 +43,7 @@ class Agent:
     stopping: Callable[[], bool]
     #: Multipart uploads that the store does not let go, of which the log has told.
     left_behind: set[str] = field(default_factory=set)
+    tally: Tally = field(default_factory=Tally)
     _away: bool = False
     _scarcity_told: float = -math.inf
     links_guarded: Callable[[], bool] = hard_links_guarded

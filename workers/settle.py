@@ -15,6 +15,7 @@ from flood.layout import Place
 from flood.record_values import Claimed, Proof, Reason
 from flood.spool import Spool, Vanished
 from flood.states import COMPLETED, FAILED, INTERRUPTED, PROCESSING
+from flood.tally import BrokenOff
 from flood.whereabouts import lies_in
 from workers.agent import Agent
 from workers.classify_rule import SCARCE_ERRNOS
@@ -42,6 +43,9 @@ _CHANGED: Final = Reason(
 _AWAY: Final = Reason(
     INTERRUPTED, "spool_away", "the server directory is not there: is its disk mounted?"
 )
+
+#: What the log says of an upload whose worker has to stop.
+_LET_GO: Final = "interrupted"
 
 logger = getLogger(__name__)
 
@@ -90,6 +94,7 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
         agent.tell_scarcity(scarce)
     for line in lines:
         claim = line.claim
+        seconds = (now - claim.claimed_at).total_seconds()
         log.event(
             logger,
             line.level,
@@ -99,9 +104,21 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
             bucket=claim.bucket,
             key=claim.key,
             attempt=claim.retry_count,
-            seconds=round((now - claim.claimed_at).total_seconds(), 3),
+            seconds=round(seconds, 3),
             **line.facts,
         )
+        _count(agent, line, seconds)
+
+
+def _count(agent: Agent, line: _Line, seconds: float) -> None:
+    claim, facts = line.claim, line.facts
+    name = (claim.profile, claim.bucket, claim.key, claim.id)
+    if facts.get("to") == COMPLETED:
+        agent.tally.completed(facts["size"])
+    elif facts.get("to") == FAILED:
+        agent.tally.gave_up(*name, facts["error"], facts["reason"])
+    elif line.event == _LET_GO and claim.company == 1:
+        agent.tally.let_go(BrokenOff(*name, seconds))
 
 
 def _settle(
@@ -137,7 +154,7 @@ def _settle(
     if isinstance(decision, LetGo):
         records.release(claim, decision.reason, now)
         facts = {"error": decision.reason.code, "reason": decision.reason.message}
-        return _Line(INFO, "interrupted", claim, facts)
+        return _Line(INFO, _LET_GO, claim, facts)
     return _try_again(agent, decision, schedule, now)
 
 

@@ -158,6 +158,8 @@ def _find_vanished(agent: Agent) -> None:
                 missing = [row for row in missing if records.vanish(row.id, agent.now(), BEFORE)]
         for row in missing:
             telling.ended(logger, row, records.VANISHED)
+            _, code, reason = records.VANISHED
+            agent.tally.gave_up(row.profile, row.bucket, row.key, row.id, code, reason)
 
 
 def _anywhere(agent: Agent, row: Row) -> bool:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import select
 import sys
 import time
 from collections.abc import Sequence
@@ -191,10 +190,9 @@ def _deliver(
     if not plan.sources:
         return
     check_room(spool.root, settings.min_free, len(plan.sources), plan.size)
-    pause = partial(_pause, stop)
     try:
         with (
-            put_lock(spool, pause, stop.is_set),
+            put_lock(spool, stop.wait, stop.is_set),
             terminal.bytes_bar("copying", plan.size) as advance,
             closing(
                 Copier(spool, target, stopping=stop.is_set, advance=advance, warn=terminal.problem)
@@ -208,7 +206,7 @@ def _deliver(
                 delivered,
                 patience=PATIENCE,
                 clock=time.monotonic,
-                pause=pause,
+                pause=stop.wait,
                 stopping=stop.is_set,
                 ignores=Temporary(settings.ignore).fits,
                 problem=terminal.problem,
@@ -239,7 +237,7 @@ def _wait(
         with terminal.files_bar("uploading", len(records)) as advance:
             missed = Wait(
                 clock=time.monotonic,
-                pause=partial(_pause, stop),
+                pause=stop.wait,
                 stopping=stop.is_set,
                 idle=partial(idle, spool),
                 advance=advance,
@@ -259,12 +257,6 @@ def _wait(
 
 def _amount(delivered: Delivered) -> str:
     return f"{_files(delivered.files)}, {naturalsize(delivered.size, binary=True)}"
-
-
-def _pause(stop: Stop, seconds: float) -> None:
-    poller = select.poll()
-    poller.register(stop.fileno(), select.POLLIN)
-    poller.poll(seconds * 1000)
 
 
 def _now() -> datetime:

@@ -19,6 +19,14 @@ def put() -> int:
     return main()
 
 
+def drain() -> int:
+    """Run flood-drain; return its exit status."""
+    _end_at_once()
+    from flood.commands.drain import main
+
+    return main()
+
+
 def fsck() -> int:
     """Run flood-fsck, which Python is to interrupt; return its exit status."""
     _end_at_once()

@@ -1,5 +1,6 @@
 """flood-watch: takes files from a directory tree into the spool."""
 
+import argparse
 import os
 import sys
 import time
@@ -9,76 +10,125 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from logging import INFO, WARNING, getLogger
+from typing import Final
 
 from systemd_watchdog.systemd_watchdog import WatchDog
 
 from flood import binding, config, log, models, schema, startup
 from flood.attendance import Attendance
+from flood.command_line import Parser
 from flood.config import Settings
 from flood.consumers import Consumers
-from flood.errors import FloodError, SpoolError
+from flood.credentials import Credentials
+from flood.errors import FloodError, SpoolError, SpoolLockedError
 from flood.home import Home
 from flood.intake import Intake
+from flood.once import Once
 from flood.purge import purge
 from flood.put_locks import consuming
 from flood.room import Room
 from flood.server import Server
 from flood.spool import Spool
-from flood.states import EXIT_FAILED, EXIT_OK, EXIT_TRY_AGAIN
+from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TRY_AGAIN
 from flood.stop import Stop
 from flood.tasks import enqueue
+from flood.terminal import Terminal, prepare
 from huey_config import huey
 
 logger = getLogger("flood.watch")
 
 
 class _Stopped(Exception):
-    """The stop came while flood-watch was starting; why the start went no further then."""
+    """The stop came before flood-watch followed events; why it went no further then."""
 
 
-_DESCRIPTION = """\
+_NAME: Final = "flood-watch"
+_DESCRIPTION: Final = """\
 Watches SERVER_DIRECTORY/incoming/PROFILE/BUCKET/ and takes every file that is put there: it is
 moved to processing, recorded in the database and enqueued for the consumers, which upload it to
 BUCKET under the rest of its path.
 """
-_EPILOG = """\
+_EPILOG: Final = """\
 With --consumers N everything that flood needs runs under this one command; otherwise start
 consumers yourself: huey_consumer flood.tasks.huey. SIGTERM or SIGINT ends flood-watch in order.
-Exit status: 0 ended by a signal, 1 the disk or the database failed, 2 wrong usage, configuration or
-credentials, 75 another flood-watch has this server directory, or the disk is full.
+
+With --once it takes in what waits, then ends, as from cron: flood-drain uploads it. It starts no
+consumers, and logs warnings only, unless a log level is set. Where another flood-watch is at work
+it leaves everything to that one: without a word, if no terminal is there to read it, status 75.
+
+Exit status: 0 ended by a signal, with --once all was taken in that could be; 1 the disk or the
+database failed; 2 wrong usage, configuration or credentials; 75 another flood-watch has this server
+directory, or the disk is full; 130 --once was interrupted.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run flood-watch; return its exit status."""
-    parser = config.build_parser("flood-watch", _DESCRIPTION, epilog=_EPILOG)
-    _, settings = config.load(parser, argv, os.environ)
-    log.configure(settings.log_level, settings.log_format)
+    prepare()
+    parser = _parser()
+    options, settings = config.load(parser, argv, os.environ)
+    _check(parser, options, settings)
+    quiet_log = options.once and settings.origins["log_level"] == "default"
+    log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
+    terminal = Terminal(_NAME, quiet=not (options.once and sys.stderr.isatty()))
     stop = Stop()
     stop.install()
     models.be_brief_when(stop.is_set)
     try:
+        if options.once:
+            return _take_in(settings, stop, terminal)
         _watch(settings, stop)
     except _Stopped as stopped:
         log.event(logger, INFO, "stopped while starting", reason=str(stopped))
+        return EXIT_INTERRUPTED if options.once else EXIT_OK
     except FloodError as error:
-        log.fatal("flood-watch", str(error))
+        if options.once and isinstance(error, SpoolLockedError):
+            terminal.notice(str(error))
+        else:
+            log.fatal(_NAME, str(error))
         return error.exit_status
     except (OSError, models.DatabaseError) as error:
-        log.fatal("flood-watch", f"cannot go on: {models.explain(error)}")
+        log.fatal(_NAME, f"cannot go on: {models.explain(error)}")
         return EXIT_TRY_AGAIN if models.no_room(error) else EXIT_FAILED
     return EXIT_OK
 
 
-def _watch(settings: Settings, stop: Stop) -> None:
-    now = partial(datetime.now, timezone.utc)
+def _parser() -> Parser:
+    parser = config.build_parser(_NAME, _DESCRIPTION, epilog=_EPILOG)
+    parser.usage = f"{_NAME} [--once] [settings]"
+    parser.add_argument("--once", action="store_true", help="take in what waits, then end")
+    return parser
+
+
+def _check(parser: Parser, options: argparse.Namespace, settings: Settings) -> None:
+    # A file may say how many there are where flood-watch keeps running.
+    if options.once and settings.consumers and settings.origins["consumers"] == "flag":
+        parser.error("--once starts no consumers: leave --consumers out, and run flood-drain")
+
+
+def _take_in(settings: Settings, stop: Stop, terminal: Terminal) -> int:
     spool = Spool(settings.server_directory)
-    home = Home(spool, settings.database, now=now)
-    attendance = Attendance(partial(consuming, spool), now=now, clock=time.monotonic)
+    home = Home(spool, settings.database, now=_now)
     try:
         with _starting(stop):
-            startup.announce(settings, os.environ)
-            credentials = startup.read_credentials(settings, os.environ)
+            intake, check = _prepare(settings, spool, home, set(_credentials(settings).profiles))
+            once = Once(spool, intake, check=check, pause=stop.wait, stopping=stop.is_set)
+            once.run()
+    finally:
+        home.leave()
+        models.close()
+    waiting = f", {once.waiting} must wait" if once.waiting else ""
+    terminal.say(f"{once.taken} {'file' if once.taken == 1 else 'files'} taken in{waiting}")
+    return EXIT_INTERRUPTED if stop.is_set() else EXIT_OK
+
+
+def _watch(settings: Settings, stop: Stop) -> None:
+    spool = Spool(settings.server_directory)
+    home = Home(spool, settings.database, now=_now)
+    attendance = Attendance(partial(consuming, spool), now=_now, clock=time.monotonic)
+    try:
+        with _starting(stop):
+            credentials = _credentials(settings)
             # The very file that was found: one that appears later is for the next start.
             told = replace(
                 settings,
@@ -96,7 +146,17 @@ def _watch(settings: Settings, stop: Stop) -> None:
                 attendance.tick()
 
             profiles = set(credentials.profiles)
-            server = _prepare(settings, stop, spool, home, now, profiles, tick)
+            intake, check = _prepare(settings, spool, home, profiles)
+            server = Server(
+                spool,
+                intake,
+                check=check,
+                profiles=lambda: profiles,
+                rescan_interval=settings.rescan_interval,
+                clock=time.monotonic,
+                stop=stop,
+                tick=tick,
+            )
         try:
             consumers.start()
             _tell_systemd()
@@ -126,31 +186,31 @@ def _starting(stop: Stop) -> Iterator[None]:
         raise
 
 
+def _credentials(settings: Settings) -> Credentials:
+    startup.announce(settings, os.environ)
+    return startup.read_credentials(settings, os.environ)
+
+
 def _prepare(
-    settings: Settings,
-    stop: Stop,
-    spool: Spool,
-    home: Home,
-    now: Callable[[], datetime],
-    profiles: set[str],
-    tick: Callable[[], None],
-) -> Server:
+    settings: Settings, spool: Spool, home: Home, profiles: set[str]
+) -> tuple[Intake, Callable[[], None]]:
+    """Lock the spool, bring it up to date; what takes files in, what tells whether it may."""
     home.enter()
     binding.check(spool.root, settings.database)
     compare = partial(binding.compare, spool.root, settings.database, create=True)
     schema.migrate(settings.database, create=True, check=compare)
-    binding.bind(spool, settings.database, create=True, now=now())
+    binding.bind(spool, settings.database, create=True, now=_now())
     huey.storage.initialize_schema()
     spool.prepare()
     startup.warn(settings)
-    purge(spool, now())
+    purge(spool, _now())
     intake = Intake(
         spool,
         profiles=lambda: profiles,
         ignore=settings.ignore,
         large=settings.multipart_threshold,
         enqueue=enqueue,
-        now=now,
+        now=_now,
     )
     room = Room((spool.root, os.path.dirname(settings.database)), settings.min_free)
 
@@ -158,18 +218,13 @@ def _prepare(
         home.check()
         room.check()
 
-    server = Server(
-        spool,
-        intake,
-        check=check,
-        profiles=lambda: profiles,
-        rescan_interval=settings.rescan_interval,
-        clock=time.monotonic,
-        stop=stop,
-        tick=tick,
-    )
-    server.prepare()
-    return server
+    for path, reason in spool.prepare_destinations(profiles):
+        intake.door.leave(path, reason)
+    return intake, check
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 def _tell_systemd() -> None:

@@ -18,6 +18,15 @@ print("importing", flush=True)
 time.sleep(60)
 """
 
+#: What no command takes, with what it says of that.
+WRONG = [
+    ("watch", ["--once", "--consumers", "2"], "--once starts no consumers"),
+    ("drain", ["--max-time", "soon"], "'soon' is no duration"),
+    ("drain", ["--max-time", "0"], "allowed: 1s to 1d"),
+    ("drain", ["--workers", "0"], "allowed: 1 to 64"),
+    ("drain", ["everything"], "unrecognized arguments"),
+]
+
 SIGINT_OF_FSCK = """
 import signal, sys
 from flood.commands.start import fsck
@@ -32,7 +41,7 @@ def environ(*first: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": ":".join(map(str, (*first, ROOT)))}
 
 
-@pytest.mark.parametrize("command", ["watch", "put", "fsck", "check", "init"])
+@pytest.mark.parametrize("command", ["watch", "drain", "put", "fsck", "check", "init"])
 def test_an_early_interrupt_ends_it_without_a_traceback(command: str, tmp_path: Path) -> None:
     (tmp_path / "peewee.py").write_text(SLOW)
     with subprocess.Popen(
@@ -61,3 +70,21 @@ def test_flood_fsck_can_be_interrupted_unless_it_was_ignored(shell: str, found: 
     )
     assert "--repair" in ended.stdout
     assert ended.stderr.strip() == found
+
+
+@pytest.mark.parametrize(("command", "arguments", "told"), WRONG)
+def test_wrong_usage_is_told_before_anything_is_made(
+    command: str, arguments: list[str], told: str, tmp_path: Path
+) -> None:
+    spool = tmp_path / "spool"
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(command), "--server-directory", spool, *arguments],
+        env=environ(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert told in ended.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -191,6 +191,7 @@ def test_importing_does_nothing() -> None:
     [
         ("flood.tasks", ("boto3", "botocore", "workers")),
         ("flood.commands.watch", ("boto3", "botocore", "workers", "rich")),
+        ("flood.commands.drain", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.fsck", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.check", ("boto3", "botocore", "workers", "rich", "huey")),
         ("flood.commands.init", ("boto3", "botocore", "workers", "rich")),

@@ -51,6 +51,27 @@ def replace_file(house: House, path: str, data: bytes) -> Identity:
 # --- each decision -----------------------------------------------------------------------------
 
 
+def test_each_end_is_counted(house: House) -> None:
+    agent = house.agent()
+    good, bad, again = claimed(house, "good", "bad", "again")
+    with proven(house, good) as proof:
+        house.settle(
+            proof,
+            GiveUp(bad, Reason(PERMANENT, "AccessDenied", "it may not")),
+            LetGo(again, STOPPED),
+            agent=agent,
+        )
+    [alone] = house.claim(again.id)
+    house.clock.advance(270.0)
+    house.settle(LetGo(alone, STOPPED), agent=agent)
+    tally = agent.tally
+    assert (tally.files, tally.size, tally.settled) == (1, 4, 2)
+    [(cause, failures)] = tally.failures.items()
+    assert (cause.code, failures.files, failures.examples) == ("AccessDenied", 1, [("bad", bad.id)])
+    # Of one that had company nobody knows how long it would have taken by itself.
+    assert tally.stopped == [("p", "b", "again", again.id, 270.0)]
+
+
 def test_s5_becomes_s8(house: House) -> None:
     [claim] = claimed(house, "dir/sub/key")
     with proven(house, claim) as decision:

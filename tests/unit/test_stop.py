@@ -76,3 +76,13 @@ def test_a_signal_sets_it(number: signal.Signals) -> None:
     os.kill(process.pid, number)  # an impatient person
     process.communicate("\n", timeout=30)
     assert process.returncode == 0
+
+
+def test_waiting_for_it_ends_with_it(stop: Stop) -> None:
+    stop.wait(0.0)
+    assert not stop.is_set()
+    threading.Timer(0.05, stop.set).start()
+    began = time.monotonic()
+    stop.wait(30.0)
+    assert stop.is_set()
+    assert time.monotonic() - began < 15.0

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 
 from flood import claims as claiming
-from flood import log, models, records
+from flood import log, models, queries, records
 from flood.columns import utc_moment, utc_text
 from flood.door import Candidate
 from flood.identity import Identity
@@ -435,3 +435,49 @@ def test_clearing_parts_away_may_die_at_any_line() -> None:
         sweep_once(house)
         assert house.rows()[0]["multipart_upload_id"] is None
     assert died > 10
+
+
+def test_what_only_a_sweep_finds_is_known_beforehand(house: House) -> None:
+    assert not queries.left_to_sweep(START)
+    first, second = house.admit("first", "second")
+    assert not queries.left_to_sweep(START)
+
+    # Somebody has set the clock back.
+    assert queries.left_to_sweep(START - timedelta(hours=1))
+
+    # A file on its way in may be taken away.
+    path = "incoming_tmp/p/b/put"
+    [put] = records.put_begun([Arrival("p", "b", "put", path, house.write(path), START)], START)
+    assert queries.left_to_sweep(START)
+    records.vanish(put, START)
+    assert not queries.left_to_sweep(START)
+
+    # A multipart upload is its worker's business until its record has ended.
+    [claim, _] = house.claim(first, second)
+    claiming.remember_multipart(claim, "upload")
+    assert not queries.left_to_sweep(START)
+    models.execute("UPDATE file_records SET current_state = 'failed', owner = NULL")
+    assert queries.left_to_sweep(START)
+
+
+def test_what_waits_for_its_time_is_counted(house: House) -> None:
+    assert (queries.due_count(START), queries.next_due(START)) == (0, (0, None))
+    house.admit("first", "second", "third")
+    assert (queries.due_count(START), queries.next_due(START)) == (3, (0, None))
+    first, second, _third = house.claim()
+    records.retry(first, first.identity, Reason(TRANSIENT, "timeout", "no answer"), 60.0, START)
+    records.retry(second, second.identity, Reason(TRANSIENT, "timeout", "no answer"), 30.0, START)
+    soon = START + timedelta(seconds=30)
+    assert (queries.due_count(START), queries.next_due(START)) == (0, (2, soon))
+    assert (queries.due_count(soon), queries.next_due(soon)[0]) == (1, 1)
+
+
+def test_what_a_sweep_ends_is_counted(house: House) -> None:
+    path = "incoming/p/b/gone"
+    records.put_begun([Arrival("p", "b", "gone", path, house.write(path), START)], START)
+    os.unlink(house.spool.absolute(path))
+    agent = house.agent()
+    house.sweep(agent)
+    [(cause, failures)] = agent.tally.failures.items()
+    assert cause == ("p", "b", "vanished")
+    assert failures.examples == [("gone", 1)]

@@ -1,0 +1,181 @@
+"""flood-drain: uploads what is due, then ends."""
+
+import argparse
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Final
+
+from flood import binding, config, drain_report, log, models, queries, tasks
+from flood.command_line import Parser, valued
+from flood.config import Settings
+from flood.consumers import WORKERS
+from flood.errors import FloodError, SpoolLockedError
+from flood.kinds import counts, durations
+from flood.spool import Spool
+from flood.states import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_TRY_AGAIN,
+    EXIT_USAGE,
+    FAILED,
+)
+from flood.terminal import Terminal, prepare
+from huey_config import huey
+
+_NAME: Final = "flood-drain"
+_DAY: Final = 86_400
+_DESCRIPTION: Final = """\
+Uploads what is due, as a consumer does, then ends: files that flood-watch has taken
+in, those whose retry has come, those that a killed worker left. It needs no daemon
+and can be run from cron, beside consumers, beside another flood-drain; they share
+the work.
+"""
+_EPILOG: Final = """\
+It waits for no retry that is still to come: the next run does that. With --max-time
+it stops in order once so much time has passed: running transfers have five seconds
+left, what is broken off then is tried again by the next run, at no cost. A file that
+has had most of that time is told of, as no later run would do better.
+
+It says nothing where all is well and no terminal is there to read it. Files that
+failed are told of by their cause, with exit status 1. Without --database the one is
+taken that flood-watch uses. Unless a log level is set, only errors are logged; that a
+file is to be tried again is none.
+
+Exit status: 0 everything that was due was worked off, or the time was over; 1 files
+failed, or one needs more than --max-time, or the disk or the database failed; 2 wrong
+usage, configuration or credentials, also if files wait for a profile that the
+credentials do not have; 75 flood-fsck has the spool to itself, the disk is full or
+away; 130 interrupted. If several apply, 130 comes before 2, 2 before 1, 1 before 75."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run flood-drain; return its exit status."""
+    began = time.monotonic()
+    prepare()
+    options, settings = config.load(_parser(), argv, os.environ)
+    quiet_log = settings.origins["log_level"] == "default"
+    log.configure(
+        "error" if quiet_log else settings.log_level,
+        settings.log_format,
+        without=(FAILED,) if quiet_log else (),  # told by their cause at the end
+    )
+    terminal = Terminal(_NAME, quiet=not sys.stderr.isatty())
+    try:
+        return _drain(options, settings, began, terminal)
+    except KeyboardInterrupt:
+        terminal.problem("interrupted")
+        return EXIT_INTERRUPTED
+    except SpoolLockedError as error:
+        terminal.notice(str(error))
+        return error.exit_status
+    except FloodError as error:
+        for line in str(error).splitlines():
+            terminal.problem(line)
+        return error.exit_status
+    except (OSError, models.DatabaseError) as error:
+        terminal.problem(f"cannot go on: {models.explain(error)}")
+        return EXIT_TRY_AGAIN if models.no_room(error) else EXIT_FAILED
+    finally:
+        models.close()
+
+
+def _parser() -> Parser:
+    parser = config.build_parser(_NAME, _DESCRIPTION, epilog=_EPILOG)
+    parser.usage = f"{_NAME} [--workers N] [--max-time DURATION] [settings]"
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=valued(counts(1, 64)),
+        default=WORKERS,
+        help=f"threads, each of which transfers several files at once [default: {WORKERS}]",
+    )
+    parser.add_argument(
+        "--max-time",
+        metavar="DURATION",
+        type=valued(durations(1, _DAY)),
+        default=math.inf,
+        help="stop in order after so much time [default: none]",
+    )
+    return parser
+
+
+def _drain(
+    options: argparse.Namespace, settings: Settings, began: float, terminal: Terminal
+) -> int:
+    spool = Spool(settings.server_directory)
+    huey.set_up(_on_its_database(settings), os.environ)
+    finished = True
+    trouble: list[Exception] = []
+    if not tasks.at_rest(_now()):
+        with terminal.files_bar("uploading", queries.due_count(_now())) as advance:
+            over = _until(began + options.max_time, advance, trouble)
+            finished = tasks.drain(options.workers, over)
+    failed = _tell(terminal, options.max_time)
+    if trouble:
+        raise trouble[0]
+    homeless = {profile for profile, _ in queries.due_destinations(_now())}
+    homeless -= huey.credentials.profiles.keys()
+    for profile in sorted(homeless):
+        terminal.problem(drain_report.without_profile(profile, huey.credentials.path))
+    waiting = drain_report.later(*queries.next_due(_now()), _now())
+    if waiting is not None:
+        terminal.say(waiting)
+    if not finished:
+        terminal.problem("interrupted: what was not uploaded is tried again by the next run")
+        return EXIT_INTERRUPTED
+    if homeless:
+        return EXIT_USAGE
+    if failed:
+        return EXIT_FAILED
+    return EXIT_OK if spool.present() else EXIT_TRY_AGAIN
+
+
+def _on_its_database(settings: Settings) -> Settings:
+    recorded = binding.database_of(settings.server_directory)
+    if settings.origins["database"] != "default" or recorded is None:
+        return settings
+    return replace(settings, database=recorded)
+
+
+def _until(
+    deadline: float, advance: Callable[[int], None], trouble: list[Exception]
+) -> Callable[[], bool]:
+    shown = 0
+
+    def over() -> bool:
+        nonlocal shown
+        settled = tasks.tally().settled
+        advance(settled - shown)
+        shown = settled
+        try:
+            return time.monotonic() >= deadline or tasks.drained(_now())
+        except (OSError, models.DatabaseError) as error:
+            trouble.append(error)  # raised once the workers have ended
+            return True
+
+    return over
+
+
+def _tell(terminal: Terminal, max_time: float) -> bool:
+    """Say what was done; whether something failed."""
+    tally = tasks.tally()
+    lines = [*drain_report.failures(tally), *drain_report.too_long(tally, max_time)]
+    for line in lines:
+        terminal.problem(line)
+    if not tally.failed:
+        terminal.say(drain_report.done(tally))
+    return bool(lines)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,361 @@
+"""flood without daemons: flood-watch --once, then flood-drain."""
+
+import fcntl
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flood.locks import CONSUMERS_LOCK, FileLock
+from tests.acceptance.harness import (
+    Flood,
+    MakeFlood,
+    Running,
+    check_promises,
+    credentials,
+)
+from tests.faults import Pass, s3_error
+from tests.proxy import FaultProxy
+from tests.servers import S3Server
+
+MIB = 1024**2
+SLOW = Pass(bytes_per_second=MIB // 4)
+
+#: Prints what a run has imported of what is slow to import.
+IMPORTED = """
+import sys
+from flood.commands.drain import main
+status = main()
+print(*sorted({"boto3", "botocore", "pycurl", "rich", "workers"} & sys.modules.keys()))
+sys.exit(status)
+"""
+
+
+@pytest.fixture
+def server(moto_server: S3Server) -> S3Server:
+    """rclone sometimes answers 500 where keys share a prefix; here every attempt counts."""
+    return moto_server
+
+
+def take_in(flood: Flood, *arguments: str) -> None:
+    """Run flood-watch --once, which has nothing to say."""
+    done = flood.run("-m", "flood.commands.watch", "--once", *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def drain(flood: Flood, *arguments: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
+    """Run flood-drain, which has nothing to say if it ends with status 0."""
+    done = flood.run("-m", "flood.commands.drain", *arguments)
+    assert done.returncode == status, done
+    assert done.stdout == ""
+    assert (done.stderr == "") == (status == 0), done
+    return done
+
+
+def start_drain(flood: Flood, *arguments: str) -> Running:
+    return flood.start("drain", "-m", "flood.commands.drain", *arguments)
+
+
+def queued(flood: Flood) -> tuple[int, int]:
+    """How many tasks wait in the queue, how many in its schedule."""
+    [task], [schedule] = (flood.query(f"SELECT count(*) n FROM {x}") for x in ("task", "schedule"))
+    return task["n"], schedule["n"]
+
+
+def test_a_run_of_each_delivers_everything(
+    make_flood: MakeFlood, server: S3Server, bucket: str
+) -> None:
+    settings = {"multipart_threshold": "5MiB", "multipart_part_size": "5MiB", "consumers": 2}
+    flood = make_flood(credentials(("main", server.url)), **settings)
+    for number in range(30):
+        flood.drop(bucket, f"dir {number % 3}/key-{number}", b"%d" % number)
+    flood.drop(bucket, "large", os.urandom(6 * MIB))
+    take_in(flood)
+    assert {row["current_state"] for row in flood.rows()} == {"processing"}
+    # Tasks that find nothing to do any more do not pile up.
+    flood.tamper("INSERT INTO task (queue, data, priority) SELECT queue, data, priority FROM task")
+    drain(flood)
+    assert flood.settled(31)
+    assert queued(flood) == (0, 0)
+    check_promises(flood, server)
+
+
+def test_failures_are_told_of_by_their_cause(flood: Flood, server: S3Server, bucket: str) -> None:
+    flood.drop(bucket, "good", b"data")
+    for number in range(12):
+        flood.drop("missing", f"bad\x1b[2J{number}", b"data")
+    take_in(flood)
+    done = drain(flood, status=1)
+    first, *keys, more, summary = done.stderr.splitlines()
+    assert first.startswith("flood-drain: 12 files failed for s3://main/missing: ")
+    assert first.endswith("(NoSuchBucket)")
+    assert len(keys) == 10
+    assert all(key.startswith(r"flood-drain:   bad\x1b[2J") for key in keys)
+    assert more == "flood-drain:   ... 2 more"
+    assert "12 files failed, 1 file uploaded (4 Bytes)" in summary
+    drain(flood)  # they are told of once
+    check_promises(flood, server, failed={f"bad\x1b[2J{number}" for number in range(12)})
+
+
+def test_what_is_to_be_tried_again_is_left_to_a_later_run(
+    make_flood: MakeFlood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    flood = make_flood(credentials(("main", proxy.url)), retry_initial_delay="30s")
+    proxy.inject(s3_error(503, "SlowDown"), "PUT")
+    flood.drop(bucket, "key", b"data")
+    take_in(flood)
+    drain(flood)
+    row = flood.row()
+    assert (row["current_state"], row["retry_count"]) == ("processing", 1)
+    before = proxy.count("PUT")
+    drain(flood)
+    assert proxy.count("PUT") == before, "it was not due"
+    flood.tamper("UPDATE file_records SET next_attempt_at = '2026-01-01T00:00:00.000000Z'")
+    drain(flood)
+    assert proxy.count("PUT") == before + 1
+    check_promises(flood, server)
+
+
+def test_where_nothing_is_due_nothing_slow_is_imported(flood: Flood, bucket: str) -> None:
+    take_in(flood)
+    done = flood.run("-c", IMPORTED)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+    flood.drop(bucket, "key", b"data")
+    take_in(flood)
+    done = flood.run("-c", IMPORTED)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "workers" in done.stdout.split(), "the test looks for the right names"
+
+
+def test_lost_tasks_keep_nothing_waiting(flood: Flood, server: S3Server, bucket: str) -> None:
+    for number in range(5):
+        flood.drop(bucket, f"key-{number}", b"data")
+    take_in(flood)
+    flood.tamper("DELETE FROM task")
+    drain(flood)
+    check_promises(flood, server)
+    assert flood.settled(5)
+
+
+def test_it_ends_in_order_when_its_time_is_over(
+    proxied: Flood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    proxy.inject(SLOW, "PUT", times=None)
+    proxied.drop(bucket, "key", bytes(8 * MIB))
+    take_in(proxied)
+    for seconds in (3, 8, 20):  # a slow machine needs some to begin with
+        done = proxied.run("-m", "flood.commands.drain", "--max-time", str(seconds))
+        if proxied.attempts(1):
+            break
+    assert (done.returncode, done.stdout) in ((0, ""), (1, ""))
+    told = f"flood-drain: s3://main/{bucket}/key, record 1, was broken off after"
+    assert done.stderr.startswith(told) == bool(done.returncode), done
+    row = proxied.row()
+    assert (row["current_state"], row["owner"], row["retry_count"]) == ("processing", None, 0)
+    [attempt] = proxied.attempts(row["id"])
+    assert (attempt["retry_number"], attempt["kind"]) == (0, "interrupted")
+    proxy.heal()
+    drain(proxied, "--max-time", "1m")
+    check_promises(proxied, server)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["TERM", "HUP"])
+def test_signals_end_it_at_no_cost(
+    proxied: Flood, server: S3Server, proxy: FaultProxy, bucket: str, number: signal.Signals
+) -> None:
+    proxy.inject(SLOW, "PUT", times=None)
+    proxied.drop(bucket, "key", bytes(8 * MIB))
+    take_in(proxied)
+    running = start_drain(proxied)
+    proxied.wait_for(lambda: proxy.count("PUT"), "the upload")
+    running.signal(number)
+    assert running.wait() == 130
+    assert running.output().startswith("flood-drain: interrupted: ")
+    row = proxied.row()
+    assert (row["current_state"], row["owner"], row["retry_count"]) == ("processing", None, 0)
+    proxy.heal()
+    drain(proxied)
+    check_promises(proxied, server)
+
+
+def test_what_a_killed_run_left_is_taken_up(
+    proxied: Flood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    proxy.inject(SLOW, "PUT", times=None)
+    proxied.drop(bucket, "key", bytes(8 * MIB))
+    take_in(proxied)
+    running = start_drain(proxied)
+    proxied.wait_for(lambda: proxy.count("PUT"), "the upload")
+    running.kill()
+    assert proxied.row()["owner"] is not None
+    proxy.heal()
+    drain(proxied)  # notices, and schedules the next attempt
+    assert proxied.row()["owner"] is None
+    proxied.wait_for(lambda: drain(proxied) and proxied.settled(1), "the next attempt")
+    check_promises(proxied, server)
+    kinds = [each["kind"] for each in proxied.attempts(1)]
+    assert kinds == ["lost", None]
+
+
+def test_runs_share_the_work_with_each_other_and_with_daemons(
+    proxied: Flood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    for number in range(250):
+        proxied.drop(bucket, f"key-{number}", bytes(1000))
+    take_in(proxied)
+    runs = [start_drain(proxied, "--workers", "1") for _ in range(2)]
+    consumer = proxied.start_consumer()
+    assert [run.wait() for run in runs] == [0, 0]
+    assert [run.output() for run in runs] == ["", ""]
+    proxied.wait_delivered()
+    assert proxy.count("PUT") == 250, "no file was uploaded twice"
+    assert consumer.alive()
+    check_promises(proxied, server)
+
+
+def test_once_leaves_it_to_a_flood_watch_that_runs(
+    flood: Flood, server: S3Server, bucket: str
+) -> None:
+    watch = flood.start_watch()
+    done = flood.run("-m", "flood.commands.watch", "--once")
+    assert (done.returncode, done.stdout, done.stderr) == (75, "", "")
+    flood.drop(bucket, "key", b"data")
+    flood.wait_for(lambda: flood.count(current_state="processing"), "the admission")
+    drain(flood)
+    assert watch.alive()
+    check_promises(flood, server)
+
+
+def test_one_of_two_onces_takes_everything_in(flood: Flood, server: S3Server, bucket: str) -> None:
+    take_in(flood)
+    for number in range(100):
+        flood.drop(bucket, f"key-{number}", b"data")
+    runs = [flood.start("once", "-m", "flood.commands.watch", "--once") for _ in range(2)]
+    assert {run.wait() for run in runs} <= {0, 75}
+    assert [run.output() for run in runs] == ["", ""]
+    assert flood.count(current_state="processing") == 100
+    drain(flood)
+    check_promises(flood, server)
+
+
+def test_an_interrupted_once_says_so(flood: Flood, server: S3Server, bucket: str) -> None:
+    take_in(flood)
+    flood.drop(bucket, "key", b"data")
+    # Somebody writes to the database, so that it has to wait for its turn.
+    with open(f"{flood.database}-writers", "r+b") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        running = flood.start("once", "-m", "flood.commands.watch", "--once")
+        flood.wait_for(lambda: waits(running.pid), "its waiting")
+        running.signal(signal.SIGTERM)
+        assert running.wait() == 130
+        assert "Traceback" not in running.output()
+    assert flood.files("incoming") == [f"incoming/main/{bucket}/key"]
+    take_in(flood)
+    drain(flood)
+    check_promises(flood, server)
+
+
+def waits(pid: int) -> bool:
+    """Whether a process stands in the kernel's queue for a lock."""
+    lines = Path("/proc/locks").read_text("ascii").splitlines()
+    return any("->" in line.split() and str(pid) in line.split() for line in lines)
+
+
+def test_a_profile_that_is_gone_is_told_of(flood: Flood, server: S3Server, bucket: str) -> None:
+    flood.drop(bucket, "key", b"data")
+    take_in(flood)
+    flood.credentials.write_text(credentials(("other", server.url)))
+    done = drain(flood, status=2)
+    assert done.stderr == (
+        f"flood-drain: files wait for the profile 'main', which {flood.credentials} does not have: "
+        "add it there\n"
+    )
+    flood.credentials.write_text(credentials(("main", server.url)))
+    drain(flood)
+    check_promises(flood, server)
+
+
+def test_it_refuses_what_is_no_spool_yet(flood: Flood) -> None:
+    done = drain(flood, status=2)
+    assert "start flood-watch first" in done.stderr
+    assert not flood.database.exists()
+
+
+def test_it_finds_the_database_that_flood_watch_uses(
+    flood: Flood, server: S3Server, bucket: str
+) -> None:
+    flood.drop(bucket, "key", b"data")
+    take_in(flood)
+    del flood.environ["FLOOD_DATABASE"]
+    elsewhere = flood.directory / "elsewhere"
+    elsewhere.mkdir()
+    done = subprocess.run(
+        [*flood.python, "-m", "flood.commands.drain"],
+        env=flood.environ,
+        cwd=elsewhere,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert list(elsewhere.iterdir()) == []
+    check_promises(flood, server)
+
+
+def test_it_leaves_a_spool_alone_that_is_repaired(flood: Flood, bucket: str) -> None:
+    flood.drop(bucket, "key", b"data")
+    take_in(flood)
+    repair = FileLock(str(flood.spool / CONSUMERS_LOCK))
+    assert repair.try_exclusive()
+    try:
+        done = flood.run("-m", "flood.commands.drain")
+    finally:
+        repair.release()
+    assert (done.returncode, done.stdout, done.stderr) == (75, "", "")
+
+
+def on_terminal(flood: Flood, *command: str) -> str:
+    """What a run that succeeds shows on a terminal of 80 columns."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [*flood.python, *command],
+        env={**flood.environ, "TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"},
+        cwd=flood.directory,
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    shown = b""
+    with open(leader, "rb", buffering=0) as screen:
+        try:
+            while part := screen.read(4096):
+                shown += part
+        except OSError:
+            pass  # how Linux tells that nobody has the terminal open any more
+    assert process.wait() == 0, shown
+    return shown.decode()
+
+
+def test_on_a_terminal_they_say_what_was_done(flood: Flood, server: S3Server, bucket: str) -> None:
+    for number in range(3):
+        flood.drop(bucket, f"key-{number}", b"data")
+    assert on_terminal(flood, "-m", "flood.commands.watch", "--once") == "3 files taken in\r\n"
+    shown = on_terminal(flood, "-m", "flood.commands.drain")
+    assert "3 files uploaded (12 Bytes)\r\n" in shown
+    assert "uploading" in shown, "there is a progress bar"
+    check_promises(flood, server)
+
+
+def test_leftovers_of_nobody_are_told_of(flood: Flood, server: S3Server, bucket: str) -> None:
+    """A file that somebody removed on its way is found out by flood-drain."""
+    path = Path(flood.outside("source"))
+    path.write_bytes(b"data")
+    take_in(flood)
+    assert flood.put(str(path), f"s3://main/{bucket}/key").returncode == 0
+    (flood.incoming(bucket) / "key").unlink()
+    done = drain(flood, status=1)
+    assert "(vanished)" in done.stderr
+    assert flood.row()["error_code"] == "vanished"
