@@ -4,6 +4,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from logging import ERROR, getLogger
@@ -125,6 +126,15 @@ def _outstanding_rings() -> set[tuple[str, str]]:
             continue  # none of flood's; the consumer that gets it says so
         found.add((profile, bucket))
     return found
+
+
+@huey.on_startup()
+def arrive() -> None:
+    """Let whoever looks see this worker before it has had anything to do."""
+    with suppress(OSError):  # of a spool that is away; the first claim makes up for it
+        agent = _agent()
+        agent.locks.own()
+        agent.progress.end()
 
 
 @huey.signal(signals.SIGNAL_INTERRUPTED)

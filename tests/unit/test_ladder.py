@@ -26,15 +26,16 @@ LADDER = (
     " workers.addresses workers.classify_answers workers.classify_transport workers.failures"
     " workers.late workers.s3_client",
     "flood.schema flood.spool",
-    "flood.binding flood.config_files flood.door flood.fsck_kinds flood.locks flood.put_plan"
-    " flood.room flood.record_values flood.watcher"
+    "flood.binding flood.config_files flood.doing flood.door flood.fsck_kinds flood.locks"
+    " flood.put_plan flood.room flood.record_values flood.watcher"
     " workers.classify_local workers.curl_errors workers.s3_bucket workers.source",
     "flood.claims flood.command_line flood.fsck_motion flood.fsck_queries flood.fsck_rebuild"
     " flood.fsck_report flood.put_copy flood.put_locks flood.put_outcome"
     " flood.queries flood.whereabouts workers.classify workers.curl_payload"
     " workers.decisions workers.verify",
     "flood.config flood.fsck_judge flood.fsck_tables flood.home flood.put_wait flood.records"
-    " flood.telling workers.curl_exchange workers.s3_abort workers.s3_verify workers.verdict",
+    " flood.telling workers.curl_exchange workers.s3_abort workers.s3_verify workers.verdict"
+    " workers.progress",
     "flood.fsck_survey flood.intake flood.purge flood.put_rows flood.startup workers.agent"
     " workers.curl_connections workers.curl_store workers.opening workers.s3_multipart",
     "flood.fsck_database flood.fsck_mend flood.later flood.put huey_config workers.curl_buckets"

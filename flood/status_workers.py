@@ -1,0 +1,60 @@
+"""Finds the workers that live, with what they say of their work."""
+
+import os
+from dataclasses import dataclass
+
+from flood import locks
+from flood.doing import Doing, decode
+from flood.locks import CONSUMERS_LOCK, WORKERS
+from flood.spool import Spool
+
+#: How often a note is read that is being written at that moment.
+_LOOKS = 3
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A thread of a consumer that lives; `doing` is None where it left no word."""
+
+    owner: str
+    doing: Doing | None
+
+
+def living(spool: Spool) -> list[Worker]:
+    """Every worker that lives, those of one process beside each other."""
+    try:
+        owners = os.listdir(spool.absolute(WORKERS))
+    except OSError:
+        return []  # of a spool that no consumer has seen yet, or another user's
+    found = [Worker(owner, said(spool, owner)) for owner in owners if lives(spool, owner)]
+    return sorted(found, key=lambda one: (one.doing.pid if one.doing else 0, one.owner))
+
+
+def lives(spool: Spool, owner: str) -> bool:
+    """Whether this worker lives; one whose lock this user may not look at counts as alive."""
+    try:
+        return locks.held(spool.absolute(f"{WORKERS}/{owner}"))
+    except OSError:
+        return True
+
+
+def said(spool: Spool, owner: str) -> Doing | None:
+    """What this worker said last; None if nothing can be made of it."""
+    for _ in range(_LOOKS):
+        try:
+            with open(spool.absolute(f"{WORKERS}/{owner}"), "rb") as file:
+                doing = decode(file.read())
+        except OSError:
+            return None
+        if doing is not None:
+            return doing
+    return None
+
+
+def consuming(spool: Spool) -> bool:
+    """Whether any consumer runs on this spool, so that somebody takes tasks; where this user may
+    not look, it is taken for granted."""
+    try:
+        return locks.held(spool.absolute(CONSUMERS_LOCK))
+    except OSError:
+        return True
