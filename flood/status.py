@@ -261,7 +261,7 @@ class _View:
         found = [
             coming
             for place in list(self.amounts)
-            if self.amounts[place][RETRY].files
+            if RETRY in self.amounts[place]
             for coming in asking.next_retries(place, self._status.at, SHOWN)
         ]
         return sorted(found, key=lambda one: (one.due, one.id))[:SHOWN]

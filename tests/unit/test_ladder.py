@@ -31,20 +31,23 @@ LADDER = (
     " workers.classify_local workers.curl_errors workers.s3_bucket workers.source",
     "flood.claims flood.command_line flood.fsck_motion flood.fsck_queries flood.fsck_rebuild"
     " flood.fsck_report flood.put_copy flood.put_locks flood.put_outcome"
-    " flood.queries flood.whereabouts workers.classify workers.curl_payload"
+    " flood.queries flood.status_queries flood.status_workers flood.whereabouts workers.classify"
+    " workers.curl_payload"
     " workers.decisions workers.verify",
     "flood.config flood.fsck_judge flood.fsck_tables flood.home flood.put_wait flood.records"
     " flood.telling workers.curl_exchange workers.s3_abort workers.s3_verify workers.verdict"
-    " workers.progress",
-    "flood.fsck_survey flood.intake flood.purge flood.put_rows flood.startup workers.agent"
-    " workers.curl_connections workers.curl_store workers.opening workers.s3_multipart",
-    "flood.fsck_database flood.fsck_mend flood.later flood.put huey_config workers.curl_buckets"
+    " workers.progress flood.fsck_survey flood.intake flood.purge flood.put_rows"
+    " flood.startup workers.agent workers.curl_connections workers.curl_store workers.opening"
+    " workers.s3_multipart flood.fsck_database flood.fsck_mend flood.later flood.put"
+    " huey_config workers.curl_buckets flood.status flood.story flood.status_check"
+    " flood.status_json flood.status_prometheus flood.status_text flood.story_text"
+    " flood.status_live",
     " workers.curl_delivery workers.s3 workers.settle workers.upload",
     "flood.fsck flood.server workers.curl_parts workers.sweep",
     "workers.curl",
     "workers.uploaders",
     "flood.tasks",
-    "flood.commands.fsck flood.commands.put flood.commands.watch",
+    "flood.commands.fsck flood.commands.put flood.commands.status flood.commands.watch",
     "flood.commands.start",
 )
 
@@ -245,6 +248,7 @@ def test_importing_does_nothing() -> None:
         ("flood.commands.watch", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.fsck", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.put", ("boto3", "botocore", "workers", "huey")),
+        ("flood.commands.status", ("boto3", "botocore", "workers", "huey", "rich")),
     ],
 )
 def test_what_is_slow_to_import_is_not_imported(name: str, without: tuple[str, ...]) -> None:
