@@ -80,12 +80,11 @@ def _queue(status: Status) -> str:
 
 
 def _speed(status: Status) -> str:
-    told = []
-    for seconds in WINDOWS:
-        files, size = status.speeds.get(seconds, (0, 0))
-        speed = f"{files / seconds:.1f} files/s, {size / seconds / _MIB:.1f} MiB/s"
-        told.append(f"{speed} ({seconds // 60} min)")
-    return "; ".join(told)
+    speeds = [(seconds, *status.speeds.get(seconds, (0, 0))) for seconds in WINDOWS]
+    files = ", ".join(f"{files / seconds:.1f}" for seconds, files, _ in speeds)
+    sizes = ", ".join(f"{size / seconds / _MIB:.1f}" for seconds, _, size in speeds)
+    spans = ", ".join(str(seconds // 60) for seconds in WINDOWS)
+    return f"{files} files/s; {sizes} MiB/s (last {spans} min)"
 
 
 def _uploads(status: Status) -> "Iterator[RenderableType]":
@@ -93,7 +92,7 @@ def _uploads(status: Status) -> "Iterator[RenderableType]":
         return
     from rich.progress_bar import ProgressBar
 
-    table = _table("UPLOADING", "", "<", "", ">SENT", ">OF", ">RATE", ">LEFT", ">WORKER")
+    table = _table("UPLOADING", "", ">SENT", ">OF", ">RATE", ">LEFT", ">WORKER")
     for upload in status.uploads:
         known = upload.sent is not None
         table.add_row(
@@ -156,6 +155,9 @@ def _amounts(status: Status) -> "Iterator[RenderableType]":
         yield from _section(table)
     else:
         yield _text("\nNo file has come yet.")
+    history = status.failed_records - status.total((FAILED,)).files
+    if history > 0:
+        yield _text(f"{history} more have failed, whose files are not in failed any more", "dim")
 
 
 def _ages(status: Status) -> "Iterator[RenderableType]":
@@ -229,9 +231,6 @@ def _failures(status: Status) -> "Iterator[RenderableType]":
     yield from _section(table)
     for failure in status.failures:
         yield _hint(failure.code, failure.hint)
-    left = status.failed_records - sum(one.files for one in status.failures)
-    if left > 0:
-        yield _text(f"{left} earlier failures are history: their files are not in failed any more")
 
 
 def _hint(code: str, hint: str | None) -> "RenderableType":

@@ -57,8 +57,9 @@ def _chapter(chapter: Chapter) -> Iterator[str]:
     if record.claimed is not None and record.owner is not None:
         yield f"  uploading since {_time(record.claimed)}{_progress(chapter)}"
     if record.settled is not None:
+        known = bool(record.attempts) and record.attempts[-1].message == record.message
         code = f" ({record.code})" if record.code else ""
-        said = f": {record.message}{code}" if record.message else ""
+        said = f": {record.message}{code}" if record.message and not known else ""
         yield printable(f"  {record.state:<9} {_time(record.settled)}{said}")
     if record.etag is not None:
         receipt = (
