@@ -1,4 +1,4 @@
-"""The locks that flood-put looks at, of a spool that may be another user's."""
+"""The locks that commands look at, of a spool that may be another user's."""
 
 import errno
 import fcntl
@@ -9,7 +9,7 @@ from typing import Final
 
 from flood.directories import FILE_MODE
 from flood.errors import SpoolError
-from flood.locks import PUT_LOCK, WATCH_LOCK
+from flood.locks import CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, held
 from flood.put_plan import Stopped
 from flood.spool import Spool
 
@@ -47,6 +47,15 @@ def watching(spool: Spool) -> bool:
         return True
     os.close(descriptor)
     return False
+
+
+def consuming(spool: Spool) -> bool:
+    """Whether any consumer runs on this spool, so that somebody takes tasks; where this user may
+    not look, it is taken for granted. A repair that replaces the database counts as one."""
+    try:
+        return held(spool.absolute(CONSUMERS_LOCK))
+    except OSError:
+        return True
 
 
 def _shared(path: str, flags: int) -> int | None:

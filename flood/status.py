@@ -157,7 +157,7 @@ def look(
     files = status_files.look(spool, ignore, clock, seconds)
     status = Status(spool.root, database, now(), whole=files.whole)
     status.watching = put_locks.watching(spool)
-    status.consuming = status_workers.consuming(spool)
+    status.consuming = put_locks.consuming(spool)
     status.workers = status_workers.living(spool)
     view = _View(spool, status)
     with models.reading():

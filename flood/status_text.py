@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from humanize import naturaldelta, naturalsize
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 #: A worker that is at work says so every second: one that has not for so long is told of.
-_SILENCE = timedelta(seconds=10)
+_SILENCE: Final = timedelta(seconds=10)
 
 #: How many destinations a failure names.
-_PLACES = 3
+_PLACES: Final = 3
 
-_MIB = 1024**2
+_MIB: Final = 1024**2
 
 
 def render(status: Status) -> "Iterator[RenderableType]":

@@ -2,14 +2,18 @@
 
 import os
 from dataclasses import dataclass
+from typing import Final
 
 from flood import locks
 from flood.doing import Doing, decode
-from flood.locks import CONSUMERS_LOCK, WORKERS
+from flood.locks import WORKERS
 from flood.spool import Spool
 
 #: How often a note is read that is being written at that moment.
-_LOOKS = 3
+_LOOKS: Final = 3
+
+#: More than any note has, in bytes.
+_MOST: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,9 @@ def said(spool: Spool, owner: str) -> Doing | None:
     for _ in range(_LOOKS):
         try:
             with open(spool.absolute(f"{WORKERS}/{owner}"), "rb") as file:
-                doing = decode(file.read())
+                doing = decode(file.read(_MOST))
         except OSError:
             return None
         if doing is not None:
             return doing
     return None
-
-
-def consuming(spool: Spool) -> bool:
-    """Whether any consumer runs on this spool, so that somebody takes tasks; where this user may
-    not look, it is taken for granted."""
-    try:
-        return locks.held(spool.absolute(CONSUMERS_LOCK))
-    except OSError:
-        return True

@@ -72,7 +72,7 @@ class _Teller:
         self._place = place
         self._at = at
         self._watching = put_locks.watching(spool)
-        self._consuming = status_workers.consuming(spool)
+        self._consuming = put_locks.consuming(spool)
         self._working = next((one for one in records if one.state == "processing"), None)
 
     def chapter(self, record: Record, present: bool) -> Chapter:

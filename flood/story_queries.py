@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from flood import models
 from flood.columns import name_from, name_value, utc_moment
 
-_COLUMNS = (
+_COLUMNS: Final = (
     "id, current_state, upload_outcome, spool_path, size, created_at, last_updated, completed_at, "
     "retry_count, next_attempt_at, owner, claimed_at, etag, version_id, checksum, error_code, "
     "error_message, file_creation_date"

@@ -10,7 +10,17 @@ from functools import partial
 from io import StringIO
 from typing import Final
 
-from flood import config, destination, fsck_database, log, models, schema, status, status_check
+from flood import (
+    config,
+    destination,
+    fsck_database,
+    log,
+    models,
+    schema,
+    startup,
+    status,
+    status_check,
+)
 from flood import story as stories
 from flood.command_line import Parser
 from flood.config import Settings
@@ -171,6 +181,7 @@ def _check_usage(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
+    startup.announce(settings)
     spool = Spool(settings.server_directory)
     named = None if settings.origins["database"] == "default" else settings.database
     place = None if options.uri is None else destination.of_file(options.uri)

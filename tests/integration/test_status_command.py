@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import pytest
 from flood import models
 from flood.columns import utc_text
 from flood.commands.status import main
-from tests.spooling import START, House
+from tests.spooling import START, House, quick_house
 from tests.spooling import house as make_house
 from tests.unit.test_fsck import given_up
 
@@ -35,6 +36,13 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         monkeypatch.setenv("FLOOD_SERVER_DIRECTORY", made.spool.root)
         yield made
         models.bind(made.database)
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    """A spool in memory."""
+    with quick_house() as made:
+        yield made
 
 
 def exit_status(*arguments: str) -> int:
@@ -256,20 +264,29 @@ SELECT 'p', 'b' || (i % 7), i, :at, state, :at,
     :at, CASE state WHEN 'processing' THEN NULL ELSE :at END FROM r
 """
 
+#: Large indices that answer nothing here, and take long to make.
+LEFT_OUT = ("file_records_key", "file_records_place")
 
-def test_a_million_records_take_less_than_a_second(spool: House, capsys: Capture) -> None:
+
+@pytest.mark.timeout(600)  # making the records takes long on a busy machine
+def test_a_million_records_take_less_than_a_second(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("FLOOD_SERVER_DIRECTORY", house.spool.root)
     models.close()
-    indices = "SELECT sql, name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
-    with sqlite3.connect(spool.database) as database:
+    with closing(sqlite3.connect(house.database, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = OFF")
         database.execute("PRAGMA synchronous = OFF")
-        # Indices are faster made afterwards.
-        made = database.execute(indices).fetchall()
-        for _, name in made:
+        made = database.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+        ).fetchall()
+        for name, _ in made:
             database.execute(f"DROP INDEX {name}")
         database.execute(MANY, {"at": utc_text(START)})
-        for sql, _ in made:
-            database.execute(sql)
-    database.close()
+        for name, sql in made:  # faster than keeping them up to date
+            if name not in LEFT_OUT:
+                database.execute(sql)
+        database.execute("PRAGMA journal_mode = WAL")
     taken = []
     for _ in range(4):  # the first one imports; of the others the one that was disturbed least
         capsys.readouterr()
@@ -283,3 +300,4 @@ def test_a_million_records_take_less_than_a_second(spool: House, capsys: Capture
     assert told["failed_records"] == 9_500
     # Of the processor, as the time of the day is the whole machine's.
     assert min(taken) < 1.0, taken
+    models.bind(house.database)

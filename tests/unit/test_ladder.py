@@ -27,7 +27,8 @@ LADDER = (
     " workers.late workers.s3_client",
     "flood.schema flood.spool",
     "flood.binding flood.config_files flood.doing flood.door flood.fsck_kinds flood.locks"
-    " flood.put_plan flood.room flood.record_values flood.watcher"
+    " flood.put_plan flood.room flood.record_values flood.status_files flood.story_queries"
+    " flood.watcher"
     " workers.classify_local workers.curl_errors workers.s3_bucket workers.source",
     "flood.claims flood.command_line flood.fsck_motion flood.fsck_queries flood.fsck_rebuild"
     " flood.fsck_report flood.put_copy flood.put_locks flood.put_outcome"
