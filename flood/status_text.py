@@ -49,14 +49,14 @@ def _head(status: Status) -> "Iterator[RenderableType]":
         ("speed", _speed(status)),
     )
     waiting = status.total((*WAITING, INCOMING_TMP)).files
-    if not status.consuming:
-        wait = "until then nothing is uploaded" if waiting else "nothing waits"
+    if waiting and not status.consuming:
         yield _text(
-            f"No consumer runs: flood-watch --consumers 2, or huey_consumer; {wait}",
-            "yellow" if waiting else "",
+            "No consumer runs, so nothing is uploaded: start flood-watch --consumers 2, or "
+            "huey_consumer",
+            "yellow",
         )
-    if not status.watching:
-        yield _text("flood-watch does not run: what is in incoming waits for it", "yellow")
+    if waiting and not status.watching:
+        yield _text("flood-watch does not run, so what is in incoming waits: start it", "yellow")
     if not status.whole:
         yield _text("Too many files to count them all in time: there are more", "yellow")
 

@@ -27,7 +27,6 @@ class _State(threading.local):
     files_done = 0
     size = 0
     sent = 0
-    number = 0
     due = 0.0
 
     def __init__(self) -> None:
@@ -79,7 +78,6 @@ class Progress:
     def _write(self, more: int) -> None:
         state, clock = self._state, self._clock()
         state.due = clock + INTERVAL
-        state.number += 1
         doing = Doing(os.getpid(), self._now())
         if state.since is not None:
             doing = Doing(
@@ -94,7 +92,7 @@ class Progress:
             )
         # On a full or a missing disk nobody learns how far it is, and that is all.
         with suppress(OSError):
-            self._locks.note(encode(doing, state.number))
+            self._locks.note(encode(doing, int(clock * 1000)))
 
     def _rate(self, clock: float, sent: int) -> float | None:
         samples = self._state.samples

@@ -66,7 +66,11 @@ def test_an_empty_spool(house: House) -> None:
     assert not found.watching
     assert not found.consuming
     assert "No file has come yet." in shown(found)
-    assert "nothing waits" in shown(found)
+    assert "start" not in shown(found)
+    house.admit("new")
+    assert "No consumer runs, so nothing is uploaded: start flood-watch --consumers" in shown(
+        seen(house)
+    )
 
 
 def test_each_stage_is_counted(house: House) -> None:
@@ -221,7 +225,8 @@ def test_who_is_at_work_is_known_by_locks(house: House) -> None:
     found = seen(house)
     assert found.watching
     assert found.consuming
-    assert "does not run" not in shown(found)
+    house.admit("new")
+    assert "start" not in shown(seen(house))
     watch.release()
     consumer.release()
 
