@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from flood.layout import text
 from flood.status import STAGES, WAITING, Amount, Status
+from flood.text import printable
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -29,7 +29,7 @@ def registry(status: Status) -> "CollectorRegistry":
     )
     failed = gauge("failed_files", "Files in failed by error code.", "profile", "bucket", "code")
     for place, stages in status.amounts.items():
-        names = [text(name) for name in place]
+        names = [printable(name) for name in place]
         waiting = Amount()
         for stage in STAGES:
             amount = stages.get(stage, Amount())
@@ -41,7 +41,7 @@ def registry(status: Status) -> "CollectorRegistry":
             oldest.labels(*names).set(waiting.oldest.timestamp())
     for failure in status.failures:
         for place, count in failure.destinations.items():
-            failed.labels(*(text(name) for name in place), failure.code).set(count)
+            failed.labels(*map(printable, (*place, failure.code))).set(count)
     gauge("held_back_files", "Files in incoming that wait for an earlier one of their key.").set(
         status.held_back
     )

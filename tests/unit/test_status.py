@@ -291,7 +291,9 @@ def test_names_are_safe_whatever_they_are(house: House) -> None:
     assert "\x1b" not in text
     assert "p/new\\nline" in text
     assert len(json.loads(status_json.as_json(found))["destinations"]) == 5
-    assert b'bucket="\\\\xff"' in generate_latest(registry(found))
+    exposed = generate_latest(registry(found)).decode()
+    assert 'bucket="\\\\udcff"' in exposed
+    assert "\x1b" not in exposed
 
 
 def test_a_narrow_terminal_keeps_the_figures(house: House) -> None:
