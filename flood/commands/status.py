@@ -181,7 +181,7 @@ def _check_usage(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
-    startup.announce(settings)
+    startup.announce(settings, os.environ)
     spool = Spool(settings.server_directory)
     named = None if settings.origins["database"] == "default" else settings.database
     place = None if options.uri is None else destination.of_file(options.uri)

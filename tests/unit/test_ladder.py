@@ -36,14 +36,13 @@ LADDER = (
     " workers.curl_payload"
     " workers.decisions workers.verify",
     "flood.config flood.fsck_judge flood.fsck_tables flood.home flood.put_wait flood.records"
-    " flood.telling workers.curl_exchange workers.s3_abort workers.s3_verify workers.verdict"
-    " workers.progress flood.fsck_survey flood.intake flood.purge flood.put_rows"
-    " flood.startup workers.agent workers.curl_connections workers.curl_store workers.opening"
-    " workers.s3_multipart flood.fsck_database flood.fsck_mend flood.later flood.put"
-    " huey_config workers.curl_buckets flood.status flood.story flood.status_check"
-    " flood.status_json flood.status_prometheus flood.status_text flood.story_text"
-    " flood.status_live",
-    " workers.curl_delivery workers.s3 workers.settle workers.upload",
+    " flood.status flood.story flood.telling workers.curl_exchange workers.progress"
+    " workers.s3_abort workers.s3_verify workers.verdict",
+    "flood.fsck_survey flood.intake flood.purge flood.put_rows flood.startup flood.status_check"
+    " flood.status_json flood.status_prometheus flood.status_text flood.story_text workers.agent"
+    " workers.curl_connections workers.curl_store workers.opening workers.s3_multipart",
+    "flood.fsck_database flood.fsck_mend flood.later flood.put flood.status_live huey_config"
+    " workers.curl_buckets workers.curl_delivery workers.s3 workers.settle workers.upload",
     "flood.fsck flood.server workers.curl_parts workers.sweep",
     "workers.curl",
     "workers.uploaders",
