@@ -59,6 +59,19 @@ def parse(uri: str) -> Destination:
     return Destination(profile, bucket, key, into)
 
 
+def of_file(uri: str) -> Place:
+    """The place in incoming of the one file that `uri` names, however odd its name is: a file that
+    no store can have may lie in the spool all the same. Raises ConfigError."""
+    form = "write s3://PROFILE/BUCKET/KEY"
+    if not uri.startswith(_SCHEME):
+        raise ConfigError(f"{printable(uri)!r} does not begin with s3://; {form}")
+    profile, _, rest = uri.removeprefix(_SCHEME).partition("/")
+    bucket, _, key = rest.partition("/")
+    if not layout.is_name(profile) or not layout.is_name(bucket) or not layout.is_key(key):
+        raise ConfigError(f"{printable(uri)} names no file; {form}")
+    return Place(INCOMING, profile, bucket, key)
+
+
 def _check_key(uri: str, key: str) -> None:
     if not layout.is_key(key):
         raise ConfigError(

@@ -133,6 +133,12 @@ class WorkerLocks:
             self._local.lock.close()
             del self._local.owner
 
+    def note(self, content: bytes) -> None:
+        """Write into this thread's lock file, if it has one, for whoever looks at its work; raises
+        OSError. The kernel removes the lock of a worker that dies, a sweep the file."""
+        if getattr(self._local, "owner", None) is not None:
+            os.pwrite(self._local.lock.fileno(), content, 0)
+
     def of_process(self) -> list[str]:
         """The names of all workers of this process."""
         return sorted(self._owners) if self._pid == os.getpid() else []

@@ -192,8 +192,9 @@ def scratch() -> SqliteDatabase:
     return SqliteDatabase(":memory:")
 
 
-def bind(path: str) -> None:
-    """Say which file the models are for; nothing is opened yet."""
+def bind(path: str, mode: str = "rw") -> None:
+    """Say which file the models are for; nothing is opened yet. `mode` is SQLite's, with what
+    follows it in a URI (sqlite.org/uri.html)."""
     global _path, _spool_id
     close()
     _path, _spool_id = path, None
@@ -201,7 +202,7 @@ def bind(path: str) -> None:
     # (sqlite.org/pragma.html#pragma_synchronous); the directories are what must be durable.
     database.init(
         # Not the path itself, for which SQLite would make an empty file where there is none.
-        f"file:{quote(os.fsencode(path))}?mode=rw",
+        f"file:{quote(os.fsencode(path))}?mode={mode}",
         uri=True,
         timeout=_BUSY_TIMEOUT,
         factory=Connection,
@@ -259,6 +260,18 @@ def write() -> Iterator[None]:
         if reason is error:
             raise
         raise reason from None
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """One view of the database for all that is asked inside; it keeps no writer waiting."""
+    execute("BEGIN")
+    try:
+        yield
+    finally:
+        # The connection may be another one by now, if the file was replaced meanwhile.
+        if not database.is_closed() and database.connection().in_transaction:
+            database.execute_sql("ROLLBACK")
 
 
 def _begin(stack: ExitStack, patience: Waiting) -> None:

@@ -1,4 +1,4 @@
-"""The locks that flood-put looks at, of a spool that may be another user's."""
+"""The locks that commands look at, of a spool that may be another user's."""
 
 import errno
 import fcntl
@@ -53,8 +53,8 @@ def watching(spool: Spool) -> bool:
 
 
 def consuming(spool: Spool) -> bool:
-    """Whether any consumer runs on this spool; True where this user cannot tell. Call it seldom, as
-    `watching`."""
+    """Whether any consumer runs on this spool, so that somebody takes tasks; where this user may
+    not look, it is taken for granted. A repair that replaces the database counts as one."""
     try:
         return held(spool.absolute(CONSUMERS_LOCK))
     except OSError:

@@ -166,6 +166,42 @@ def open_for_looking(path: str) -> list[str]:
         raise SpoolError(f"cannot read the database {path}: {models.explain(error)}") from error
 
 
+def open_for_reading(path: str) -> None:
+    """Bind the models to the database at `path` so that nothing of it can be changed: it is neither
+    made, nor brought up to date, nor checked.
+
+    Raises SpoolError if it cannot be read, or is not of this flood's schema.
+    """
+    try:
+        _check_kind(path)
+        models.bind(path, "ro")
+        try:
+            _own_tables(path, create=False)
+        except models.DatabaseError:
+            # Who may not write beside the database can read one that nobody has open only like
+            # this, as SQLite would make its companions first. It changes nothing while they lack.
+            if os.path.exists(f"{path}-wal"):
+                raise
+            models.bind(path, "ro&immutable=1")
+            _own_tables(path, create=False)
+        if outdated(path):
+            raise SpoolError(
+                f"the database {path} was made by an older flood: restart flood-watch, or a "
+                "consumer, which brings it up to date"
+            )
+    except models.DatabaseError as error:
+        raise SpoolError(f"cannot read the database {path}: {models.explain(error)}") from error
+    except FileNotFoundError:
+        raise SpoolError(
+            f"the database {path} is gone: is its disk mounted? flood-fsck says what can be done"
+        ) from None
+    except OSError as error:
+        raise SpoolError(
+            f"cannot read the database {path}: {error.strerror}; run this as the user that "
+            "flood-watch runs as"
+        ) from error
+
+
 def allow_writing() -> None:
     """End what `open_for_looking` began: this thread's connection may write again."""
     models.execute("PRAGMA query_only = OFF")

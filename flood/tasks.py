@@ -4,8 +4,8 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
-from functools import partial
 from logging import ERROR, getLogger
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +31,7 @@ SWEEP_PRIORITY: Final = 10
 logger = getLogger(__name__)
 
 _agents: "dict[int, Agent]" = {}
+_locks: dict[int, WorkerLocks] = {}
 _agents_lock = Lock()
 
 
@@ -176,6 +177,17 @@ def _outstanding_rings() -> set[tuple[str, str]]:
     return found
 
 
+@huey.on_startup()
+def arrive() -> None:
+    """Let whoever looks see this worker before it has had anything to do."""
+    from workers.progress import Progress
+
+    with suppress(OSError):  # of a spool that is away; the first claim makes up for it
+        locks = _worker_locks()
+        locks.own()
+        Progress(locks, now=_now, clock=time.monotonic).end()
+
+
 @huey.signal(signals.SIGNAL_INTERRUPTED)
 def release_claims(*_task: Any) -> None:
     """Let go of what this process has claimed: it ends before its attempts do."""
@@ -197,22 +209,37 @@ def _agent() -> "Agent":
     from workers import uploaders
     from workers.agent import Agent
 
+    locks = _worker_locks()
     with _agents_lock:
         agent = _agents.get(os.getpid())
         if agent is None:
             settings = huey.settings
-            spool = Spool(settings.server_directory)
-            if huey.spool_id is not None:
-                spool.expect(huey.spool_id)
             agent = _agents[os.getpid()] = Agent(
                 settings=settings,
                 profiles=huey.credentials.profiles,
-                spool=spool,
-                locks=WorkerLocks(spool),
+                spool=_spool(),
+                locks=locks,
                 make_uploader=uploaders.maker(settings),
-                now=partial(datetime.now, timezone.utc),
+                now=_now,
                 clock=time.monotonic,
                 uniform=random.uniform,
                 stopping=huey.stopping,
             )
     return agent
+
+
+def _worker_locks() -> WorkerLocks:
+    """This process's, which need nothing that is slow to import."""
+    with _agents_lock:
+        return _locks.setdefault(os.getpid(), WorkerLocks(_spool()))
+
+
+def _spool() -> Spool:
+    spool = Spool(huey.settings.server_directory)
+    if huey.spool_id is not None:
+        spool.expect(huey.spool_id)
+    return spool
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

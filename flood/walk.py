@@ -11,11 +11,13 @@ from flood.identity import Identity, identity_of
 
 @dataclass(frozen=True)
 class Found:
-    """A regular file as a walk met it, by its path relative to the server directory."""
+    """A regular file as a walk met it, by its path relative to the server directory; `changed` is
+    when its inode last changed, in seconds since the epoch, if the walk looked."""
 
     path: str
     identity: Identity
     uid: int
+    changed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def walk(root: str, directory: str) -> Iterator[Found | Oddity]:
                     except OSError:
                         continue  # taken away between the listing and the look
                     if stat.S_ISREG(status.st_mode):
-                        yield Found(path, identity_of(status), status.st_uid)
+                        yield Found(path, identity_of(status), status.st_uid, status.st_ctime)
                     else:
                         yield Oddity(path, kind_of(status.st_mode))
         except OSError as error:

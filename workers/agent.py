@@ -15,6 +15,7 @@ from flood.profiles import Profile
 from flood.spool import Spool
 from flood.syscalls import hard_links_guarded
 from flood.tally import Tally
+from workers.progress import Progress
 from workers.transfer import Uploader
 
 #: How long nothing more is said of a lack of descriptors or memory, in seconds.
@@ -49,6 +50,10 @@ class Agent:
     links_guarded: Callable[[], bool] = hard_links_guarded
     _uploaders: dict[str, Uploader] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        #: How far this process' attempts have come, for whoever looks.
+        self.progress = Progress(self.locks, now=self.now, clock=self.clock)
 
     def uploader(self, profile: str) -> Uploader:
         """The profile's uploader, the same for every thread; raises KeyError for a profile that

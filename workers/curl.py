@@ -116,7 +116,7 @@ class Curl:
                 for upload in uploads:
                     yield upload, scarcity
                 return
-            work = stack.enter_context(closing(_Work(self._store, connections)))
+            work = stack.enter_context(closing(_Work(self._store, connections, hooks)))
             for upload in uploads:
                 why_not = refusal(upload, hooks, watch, self.abort_multipart)
                 if why_not is not None:
@@ -191,9 +191,10 @@ class Curl:
 class _Work:
     """The small files of one call that are under way."""
 
-    def __init__(self, store: Store, connections: Connections) -> None:
+    def __init__(self, store: Store, connections: Connections, hooks: Hooks) -> None:
         self._store = store
         self._connections = connections
+        self._sending = hooks.sending
         self._running: dict[Exchange, Delivery] = {}
         self._held = 0
 
@@ -225,6 +226,7 @@ class _Work:
                     yield outcome
             if not ended:
                 yield None
+            self._sending(self._connections.sent)
             if watch.expired():
                 for exchange in self._connections.drop():
                     yield self._end(exchange, Interrupted())

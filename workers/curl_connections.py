@@ -111,6 +111,10 @@ class Connections:
         self._running[handle] = _Running(exchange, kind, -1, time.monotonic())
         self._multi.add_handle(handle)
 
+    def sent(self) -> int:
+        """Return how many bytes of bodies were sent by the exchanges that are running."""
+        return sum(handle.getinfo(pycurl.SIZE_UPLOAD_T) for handle in self._running)
+
     def turn(self, seconds: float) -> list[Exchange]:
         """Wait at most so long for the network, then act; return what has ended."""
         ready = self._poll(min(seconds, _IDLE))

@@ -75,6 +75,7 @@ class Parts:
                         part = self._ended(exchange)
                         if part is not None:
                             parts.append(part)
+                    multipart.sending(lambda: self._sent(len(parts)))
                     if multipart.watch.expired():
                         raise Interrupted
             finally:
@@ -86,6 +87,9 @@ class Parts:
         """Whether one more part is to be read: the next ones to be sent, or what keeps the readers
         busy meanwhile."""
         return lanes.busy < _READERS and lanes.busy + self._alive() < self._connections.wanted
+
+    def _sent(self, whole: int) -> int:
+        return whole * self._multipart.part_size + self._connections.sent()
 
     def _alive(self) -> int:
         return len(self._running) + len(self._resting)

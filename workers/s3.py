@@ -175,6 +175,7 @@ class S3:
             part_size=part_size(upload.size, self._part_size),
             content_type=content_type(upload.key),
             concurrency=self._concurrency,
+            sending=hooks.sending,
             carry=carry,
         )
         try:

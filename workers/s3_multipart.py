@@ -18,7 +18,7 @@ from workers.s3_abort import abort, clear_leftovers
 from workers.s3_client import Clients
 from workers.s3_verify import confirm
 from workers.source import Body, Source, Watch
-from workers.transfer import Hooks, Interrupted, Receipt, Upload
+from workers.transfer import Hooks, Interrupted, Measure, Receipt, Upload
 from workers.verify import Sent, bare, digest_algorithm
 
 _log = logging.getLogger(__name__)
@@ -68,6 +68,8 @@ class Multipart:
     part_size: int
     content_type: str
     concurrency: int
+    #: Is told of the bytes that were sent, as `Hooks.sending`.
+    sending: Callable[[Measure], None]
     #: What sends the parts of an upload with this id instead of boto3. It raises as `send` does,
     #: and lets nothing read from the source once it has ended.
     carry: "Callable[[Multipart, str], list[Part]] | None" = None
@@ -127,6 +129,8 @@ class Multipart:
                     finished = lanes.next(_TICK)
                     if self.watch.expired():
                         raise Interrupted
+                    # What botocore has sent of a part nobody can know: it reads for signing, too.
+                    self.sending(lambda: len(parts) * self.part_size)
                     if finished is None:
                         continue
                     result = finished[1]

@@ -47,6 +47,13 @@ class Interrupted(BaseException):
 #: Each upload with its receipt or with the exception that ended it.
 Outcome = tuple[Upload, Receipt | BaseException]
 
+#: Counts the bytes that were sent of what is under way.
+Measure = Callable[[], int]
+
+
+def _ignored(_measure: Measure) -> None:
+    """What `Hooks.sending` is where nobody wants to know."""
+
 
 @dataclass(frozen=True)
 class Hooks:
@@ -56,12 +63,14 @@ class Hooks:
     may finish, and the others end with `Interrupted`. `multipart_started` (the upload with its new
     multipart id) and `multipart_ended` (none of it is left in the bucket, or the object is whole)
     are called only in the thread that iterates `transfer`; when `multipart_started` returns, the id
-    is safely recorded.
+    is safely recorded. `sending` is called often, in the same thread, with what counts the bytes
+    sent of all uploads that have begun and were not yielded yet.
     """
 
     stopping: Callable[[], bool]
     multipart_started: Callable[[Upload, str], None]
     multipart_ended: Callable[[Upload], None]
+    sending: Callable[[Measure], None] = _ignored
 
 
 class Uploader(Protocol):

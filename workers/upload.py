@@ -88,6 +88,7 @@ def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]
         if opened:
             yield from _transfer(agent, opened)
     finally:
+        agent.progress.end()
         for descriptor in (*proven, *(one.upload.descriptor for one in opened.values())):
             os.close(descriptor)
 
@@ -175,8 +176,10 @@ def _transfer(agent: Agent, opened: dict[int, _Opened]) -> Iterator[list[Decisio
     since = 0.0
     uploads = [one.upload for one in opened.values()]
     hooks = _hooks(agent, {record_id: one.claim for record_id, one in opened.items()})
+    agent.progress.begin([upload.size for upload in uploads])
     for outcome in uploader.transfer(uploads, hooks):
         if outcome is not None:
+            agent.progress.done(outcome[0].size)
             since = since if pending else agent.clock()
             decision = _judge(agent, opened[outcome[0].record_id], outcome[1])
             if not isinstance(decision, PutOff):
@@ -211,7 +214,12 @@ def _hooks(agent: Agent, claims: dict[int, Claimed]) -> Hooks:
         with suppress(models.DatabaseError):
             claiming.remember_multipart(claims[upload.record_id], None)
 
-    return Hooks(stopping=agent.stopping, multipart_started=started, multipart_ended=ended)
+    return Hooks(
+        stopping=agent.stopping,
+        multipart_started=started,
+        multipart_ended=ended,
+        sending=agent.progress.sending,
+    )
 
 
 def _judge(agent: Agent, one: _Opened, outcome: Receipt | BaseException) -> Decision:

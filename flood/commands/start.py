@@ -1,6 +1,7 @@
 """Starts each command so that an early Ctrl-C ends it without a traceback."""
 
 import signal
+from collections.abc import Callable
 
 
 def watch() -> int:
@@ -31,6 +32,19 @@ def fsck() -> int:
     """Run flood-fsck, which Python is to interrupt; return its exit status."""
     _end_at_once()
     from flood.commands.fsck import main
+
+    return _interruptible(main)
+
+
+def status() -> int:
+    """Run flood-status, which Python is to interrupt; return its exit status."""
+    _end_at_once()
+    from flood.commands.status import main
+
+    return _interruptible(main)
+
+
+def _interruptible(main: Callable[[], int]) -> int:
     from flood.states import EXIT_INTERRUPTED
 
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:

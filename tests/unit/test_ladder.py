@@ -196,6 +196,7 @@ def test_importing_does_nothing() -> None:
         ("flood.commands.check", ("boto3", "botocore", "workers", "rich", "huey")),
         ("flood.commands.init", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.put", ("boto3", "botocore", "workers", "huey")),
+        ("flood.commands.status", ("boto3", "botocore", "workers", "huey", "rich")),
     ],
 )
 def test_what_is_slow_to_import_is_not_imported(name: str, without: tuple[str, ...]) -> None:

@@ -1,0 +1,293 @@
+"""flood-status: shows what a spool has to do, is doing, could not do."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from functools import partial
+from io import StringIO
+from typing import Final
+
+from flood import (
+    config,
+    destination,
+    fsck_database,
+    log,
+    models,
+    schema,
+    startup,
+    status,
+    status_check,
+)
+from flood import story as stories
+from flood.command_line import Parser
+from flood.config import Settings
+from flood.errors import ConfigError, FloodError
+from flood.layout import Place
+from flood.spool import Spool
+from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
+from flood.status import Status
+from flood.status_check import UNKNOWN, Limit, Limits
+from flood.terminal import Terminal, prepare
+from flood.units import duration
+
+_NAME: Final = "flood-status"
+_DESCRIPTION: Final = """\
+Shows what waits, why, since when, and what to do: by profile and bucket, with what
+is being uploaded, the next retries, what has failed. It changes nothing, keeps
+nobody waiting, and works while everything is stopped, too.
+
+  flood-status                          everything at a glance
+  flood-status --live                   the same, redrawn until q is pressed
+  flood-status s3://prod/photos/a.jpg   the whole story of one file
+  flood-status --check                  one line for a monitoring system
+"""
+_EPILOG: Final = """\
+Stages: incoming_tmp, flood-put copies it; incoming, flood-watch has not taken it
+yet; due, it waits for a worker; uploading; retry, it waits to be tried again;
+failed, it waits for a person; completed, it is in the store.
+
+LIMIT is what is still right, as in --max-failed 0; WARN,LIMIT also has a value
+above which there is a warning. Ages take units: --max-age 30m,2h.
+
+Without --database the one is taken that flood-watch uses. No credentials are read.
+
+Exit status: 0 done; 1 nothing is known of that file; 2 wrong usage or
+configuration, or the spool cannot be read; 130 interrupted. With --check those of
+monitoring systems: 0 all is well; 1 warning; 2 critical; 3 unknown."""
+
+#: For how long files outside of the records are counted, in seconds: before a person, for programs.
+_GLANCE: Final = 0.4
+_THOROUGH: Final = 5.0
+
+_FORMATS: Final = ("text", "json", "prometheus")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run flood-status; return its exit status."""
+    prepare()
+    given = sys.argv[1:] if argv is None else list(argv)
+    checking = "--check" in given
+    terminal = Terminal(_NAME, quiet=False)
+    try:
+        options, settings = config.load(_parser(), given, os.environ)
+        _check_usage(options)
+        quiet_log = settings.origins["log_level"] == "default"
+        log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
+        return _status(options, settings, terminal)
+    except SystemExit as ended:
+        # What a monitoring system takes for "critical" is a command line that is wrong.
+        raise SystemExit(UNKNOWN if checking and ended.code == EXIT_USAGE else ended.code) from None
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except (FloodError, OSError, models.DatabaseError) as error:
+        told = str(error) if isinstance(error, FloodError) else _cannot(error)
+        if checking:
+            terminal.show(status_check.line(UNKNOWN, told))
+            return UNKNOWN
+        for line in told.splitlines():
+            terminal.problem(line)
+        return EXIT_USAGE
+    finally:
+        models.close()
+
+
+def _cannot(error: Exception) -> str:
+    return f"cannot read this spool: {models.explain(error)}"
+
+
+def _parser() -> Parser:
+    parser = config.build_parser(_NAME, _DESCRIPTION, epilog=_EPILOG)
+    parser.usage = (
+        f"{_NAME} [--live | --json | --format FORMAT [--output FILE] | --check [limits]]\n"
+        "                    [settings] [s3://PROFILE/BUCKET/KEY]"
+    )
+    parser.add_argument(
+        "uri", metavar="s3://PROFILE/BUCKET/KEY", nargs="?", help="tell the story of this file"
+    )
+    parser.add_argument("--live", action="store_true", help="redraw until q is pressed")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--format",
+        choices=_FORMATS,
+        help="text; json; prometheus, for node_exporter's textfile collector",
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", help="write what Prometheus reads to this file, in one go"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="one line, and the exit status of a monitoring plugin"
+    )
+    parser.add_argument(
+        "--max-age",
+        metavar="[WARN,]LIMIT",
+        type=partial(_limit, read=duration),
+        help="with --check: how long a file may wait, 1h by default",
+    )
+    parser.add_argument(
+        "--max-failed",
+        metavar="[WARN,]LIMIT",
+        type=partial(_limit, read=int),
+        help="with --check: how many files may lie in failed, 0 by default",
+    )
+    parser.add_argument(
+        "--max-waiting",
+        metavar="[WARN,]LIMIT",
+        type=partial(_limit, read=int),
+        help="with --check: how many files may wait, any number by default",
+    )
+    return parser
+
+
+def _limit(text: str, *, read: Callable[[str], float]) -> Limit:
+    warning, comma, critical = text.rpartition(",")
+    try:
+        limit = Limit(read(critical), read(warning) if comma else None)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no limit; write LIMIT or WARN,LIMIT"
+        ) from None
+    if limit.critical < 0 or not 0 <= (limit.warning or 0) <= limit.critical:
+        raise argparse.ArgumentTypeError(f"'{text}' has a warning above its limit, or is negative")
+    return limit
+
+
+def _check_usage(options: argparse.Namespace) -> None:
+    ways = [
+        name
+        for name, chosen in (
+            ("--live", options.live),
+            ("--check", options.check),
+            ("--json", options.json),
+            ("--format", options.format),
+        )
+        if chosen
+    ]
+    if len(ways) > 1:
+        raise ConfigError(f"{ways[0]} does not go with {ways[1]}: take one of them")
+    limits = (options.max_age, options.max_failed, options.max_waiting)
+    if any(limit is not None for limit in limits) and not options.check:
+        raise ConfigError("--max-age, --max-failed and --max-waiting are for --check")
+    if options.output is not None and options.format != "prometheus":
+        raise ConfigError("--output is for --format prometheus; redirect anything else")
+    if options.uri is not None and (
+        options.live or options.check or options.format == "prometheus"
+    ):
+        raise ConfigError(f"the story of one file does not go with {ways[0]}")
+    if options.live and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ConfigError("--live needs a terminal; leave it out, or take --json")
+
+
+def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
+    startup.announce(settings, os.environ)
+    spool = Spool(settings.server_directory)
+    named = None if settings.origins["database"] == "default" else settings.database
+    place = None if options.uri is None else destination.of_file(options.uri)
+    database = fsck_database.find(spool, named)
+    schema.open_for_reading(database)
+    as_json = options.json or options.format == "json"
+    if place is not None:
+        return _story(spool, place, settings, as_json, terminal)
+    for_person = not (as_json or options.check or options.format == "prometheus")
+    look = partial(
+        status.look,
+        spool,
+        database,
+        settings.ignore,
+        now=_now,
+        clock=time.monotonic,
+        seconds=_GLANCE if for_person else _THOROUGH,
+    )
+    if options.live:
+        from flood import status_live
+
+        return status_live.run(look, clock=time.monotonic)
+    found = look()
+    if options.check:
+        result, line = status_check.judge(found, _limits(options))
+        terminal.show(line)
+        return result
+    if as_json:
+        from flood import status_json
+
+        return _print(status_json.as_json(found), terminal)
+    if options.format == "prometheus":
+        return _prometheus(found, options.output, terminal)
+    return _text(found, terminal)
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    return Limits(
+        age=options.max_age or Limit(3600.0),
+        failed=options.max_failed or Limit(0),
+        waiting=options.max_waiting,
+    )
+
+
+def _story(
+    spool: Spool, place: Place, settings: Settings, as_json: bool, terminal: Terminal
+) -> int:
+    from flood import story_text
+
+    story = stories.tell(spool, place, settings.ignore, now=_now)
+    if not story.known and not as_json:
+        terminal.problem(
+            f"nothing is known of s3://{place.profile}/{place.bucket}/{place.key}: no file of "
+            f"{spool.root}, no record"
+        )
+        return EXIT_FAILED
+    text = story_text.as_json(story) if as_json else "\n".join(story_text.lines(story))
+    return _print(text, terminal) or (EXIT_OK if story.known else EXIT_FAILED)
+
+
+def _prometheus(found: Status, output: str | None, terminal: Terminal) -> int:
+    from prometheus_client import generate_latest, write_to_textfile
+
+    from flood import status_prometheus
+
+    registry = status_prometheus.registry(found)
+    if output is None:
+        return _print(generate_latest(registry).decode().rstrip("\n"), terminal)
+    try:
+        write_to_textfile(output, registry)
+    except OSError as error:
+        terminal.problem(f"cannot write {output}: {error.strerror}")
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _text(found: Status, terminal: Terminal) -> int:
+    from rich.console import Console
+
+    from flood import status_text
+
+    if sys.stdout.isatty():
+        console = Console(highlight=False)
+        for part in status_text.render(found):
+            console.print(part)
+        return EXIT_OK
+    # As wide as it needs to be, as nobody knows who reads it.
+    buffer = StringIO()
+    plain = Console(file=buffer, width=1000, highlight=False, color_system=None)
+    for part in status_text.render(found):
+        plain.print(part)
+    return _print("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()), terminal)
+
+
+def _print(text: str, terminal: Terminal) -> int:
+    for line in text.split("\n"):
+        terminal.show(line)
+    if terminal.unheard is not None:
+        terminal.problem(f"cannot write to stdout: {terminal.unheard.strerror}")
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,294 @@
+"""What one spool has to do, is doing, could not do."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+from flood import models, put_locks, status_files, status_workers
+from flood import status_queries as asking
+from flood.spool import Spool
+from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP
+from flood.status_files import Files, Lying
+from flood.status_queries import Coming, Destination, Held
+from flood.status_workers import Worker
+
+# What processing consists of.
+DUE: Final = "due"
+UPLOADING: Final = "uploading"
+RETRY: Final = "retry"
+
+#: How far files have come; those of the first five wait.
+STAGES: Final = (INCOMING_TMP, INCOMING, DUE, UPLOADING, RETRY, FAILED, COMPLETED)
+WAITING: Final = (INCOMING, DUE, UPLOADING, RETRY)
+
+#: Bounds of age, in seconds; the last class is what is older than all of them.
+AGES: Final = (60, 300, 1200, 3600, 3 * 3600, 12 * 3600)
+
+#: Over how many seconds speeds are taken.
+WINDOWS: Final = (60, 300, 900)
+
+#: How many single files are told of each kind.
+SHOWN: Final = 10
+
+#: The code of a file in failed that has no record.
+NO_RECORD: Final = "no_record"
+
+
+@dataclass
+class Amount:
+    """So many files, so many bytes; since when (aware) the oldest is there, where that is asked."""
+
+    files: int = 0
+    size: int = 0
+    oldest: datetime | None = None
+
+    def add(self, files: int, size: int, since: datetime | None = None) -> None:
+        """Add files of which the oldest is there since that moment."""
+        self.files += files
+        self.size += size
+        if since is not None:
+            self.oldest = since if self.oldest is None else min(self.oldest, since)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What one worker has claimed. `key` is None where that is more than one file; `worker` is None
+    where it died; `sent`, in bytes, is None where it has not said yet."""
+
+    destination: Destination
+    key: str | None
+    record: int
+    files: int
+    files_done: int
+    size: int
+    sent: int | None
+    rate: float | None
+    retry_count: int
+    since: datetime
+    owner: str
+    worker: Worker | None
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it is done, at this rate; None where nobody can tell."""
+        if self.sent is None or not self.rate:
+            return None
+        return (self.size - self.sent) / self.rate
+
+
+@dataclass(frozen=True)
+class Back:
+    """A file that waits in incoming for an earlier one of its key, whose record is `behind`."""
+
+    lying: Lying
+    behind: Coming | None
+
+
+@dataclass
+class Failure:
+    """The files in failed with one error code; `hint` is what the latest of their records says."""
+
+    code: str
+    files: int = 0
+    size: int = 0
+    destinations: "Counter[Destination]" = field(default_factory=Counter)
+    oldest: datetime | None = None
+    newest: datetime | None = None
+    hint: str | None = None
+
+
+@dataclass
+class Status:
+    """One spool at the moment `at` (aware)."""
+
+    server_directory: str
+    database: str
+    at: datetime
+    watching: bool = False
+    consuming: bool = False
+    workers: list[Worker] = field(default_factory=list)
+    #: Files by destination, then by stage.
+    amounts: dict[Destination, dict[str, Amount]] = field(default_factory=dict)
+    #: How many files wait in each class of age, by destination.
+    ages: dict[Destination, list[int]] = field(default_factory=dict)
+    #: Files and bytes that were uploaded within the last so many seconds.
+    speeds: dict[int, tuple[int, int]] = field(default_factory=dict)
+    uploads: list[Upload] = field(default_factory=list)
+    retries: list[Coming] = field(default_factory=list)
+    #: The oldest of the files that are held back, and how many those are.
+    back: list[Back] = field(default_factory=list)
+    held_back: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    #: Records in failed, also those whose file was retried, moved or removed since.
+    failed_records: int = 0
+    #: Tasks in the queue, and in the schedule; None where the queue's tables are missing.
+    queue: tuple[int, int] | None = None
+    last_sweep: datetime | None = None
+    #: Whether all files outside of the records were counted.
+    whole: bool = True
+
+    def total(self, stages: Iterable[str]) -> Amount:
+        """What all destinations have in these stages."""
+        total = Amount()
+        for stage in stages:
+            for by_stage in self.amounts.values():
+                amount = by_stage.get(stage, Amount())
+                total.add(amount.files, amount.size, amount.oldest)
+        return total
+
+
+def look(
+    spool: Spool,
+    database: str,
+    ignore: Sequence[str],
+    *,
+    now: Callable[[], datetime],
+    clock: Callable[[], float],
+    seconds: float,
+) -> Status:
+    """Look at the spool, whose database the models are bound to for reading; at files outside of
+    the records for so many `seconds` of `clock` at most. Nothing is changed, nobody kept waiting.
+
+    Raises what the database raises.
+    """
+    files = status_files.look(spool, ignore, clock, seconds)
+    status = Status(spool.root, database, now(), whole=files.whole)
+    status.watching = put_locks.watching(spool)
+    status.consuming = put_locks.consuming(spool)
+    status.workers = status_workers.living(spool)
+    view = _View(spool, status)
+    with models.reading():
+        view.count_files(files)
+        view.count_backlog()
+        view.count_claims(asking.claimed())
+        view.count_ended()
+        status.retries = view.next_retries()
+        status.queue = asking.queue()
+        status.last_sweep = asking.last_sweep()
+    status.amounts = {place: view.amounts[place] for place in sorted(view.amounts)}
+    status.ages = {place: view.ages[place] for place in sorted(view.ages)}
+    return status
+
+
+class _View:
+    """Fills a Status."""
+
+    def __init__(self, spool: Spool, status: Status) -> None:
+        self._spool = spool
+        self._status = status
+        self.amounts: dict[Destination, dict[str, Amount]] = defaultdict(
+            lambda: defaultdict(Amount)
+        )
+        self.ages: dict[Destination, list[int]] = defaultdict(lambda: [0] * (len(AGES) + 1))
+
+    def count_files(self, files: Files) -> None:
+        """What lies outside of processing and completed."""
+        for stage, lying in ((INCOMING_TMP, files.copying), (INCOMING, files.incoming)):
+            for one in lying:
+                place = (one.place.profile, one.place.bucket)
+                self.amounts[place][stage].add(1, one.size, one.since)
+                if stage == INCOMING:
+                    self._add_age(place, one.since)
+        oldest = sorted(files.back, key=lambda one: one.since)[:SHOWN]
+        keys = [((one.place.profile, one.place.bucket), one.place.key) for one in oldest]
+        behind = asking.in_processing(keys)
+        self._status.back = [
+            Back(one, behind.get(key)) for one, key in zip(oldest, keys, strict=True)
+        ]
+        self._status.held_back = len(files.back)
+        self._count_failed(files.failed)
+
+    def _count_failed(self, lying: Sequence[Lying]) -> None:
+        groups: dict[str, Failure] = {}
+        failed = asking.failed_at([one.place.path for one in lying])
+        for one in lying:
+            place = (one.place.profile, one.place.bucket)
+            record = failed.get(one.place.path)
+            since = record.settled if record else one.since
+            self.amounts[place][FAILED].add(1, one.size, since)
+            code = (record.code or "unknown") if record else NO_RECORD
+            group = groups.setdefault(code, Failure(code))
+            group.files += 1
+            group.size += one.size
+            group.destinations[place] += 1
+            group.oldest = min(group.oldest or since, since)
+            if group.newest is None or since >= group.newest:
+                group.newest = since
+                group.hint = record.message if record else None
+        self._status.failures = sorted(groups.values(), key=lambda one: (-one.files, one.code))
+
+    def count_backlog(self) -> None:
+        """What waits in processing."""
+        bounds = [asking.first_since(self._status.at - timedelta(seconds=age)) for age in AGES]
+        backlog = asking.backlog(self._status.at, bounds)
+        created = asking.created(one.first for one in backlog)
+        for one in backlog:
+            stage = RETRY if one.later else DUE
+            self.amounts[one.destination][stage].add(one.files, one.size, created[one.first])
+            self.ages[one.destination][one.age] += one.files
+
+    def count_claims(self, held: Sequence[Held]) -> None:
+        """What workers have claimed, with how far they are."""
+        for one in held:
+            self.amounts[one.destination][UPLOADING].add(1, one.size, one.created_at)
+            self._add_age(one.destination, one.created_at)
+        living = {worker.owner: worker for worker in self._status.workers}
+        by_owner = sorted(held, key=lambda one: one.owner)
+        for owner, claims in groupby(by_owner, key=lambda one: one.owner):
+            worker = living.get(owner)
+            if worker is None and status_workers.lives(self._spool, owner):
+                worker = Worker(owner, status_workers.said(self._spool, owner))  # it just began
+            self._status.uploads.append(_upload(list(claims), worker))
+        self._status.uploads.sort(key=lambda one: (one.since, one.record))
+
+    def count_ended(self) -> None:
+        """What has come to its end."""
+        status = self._status
+        completed = asking.completed()
+        for place, (files, size) in completed.items():
+            self.amounts[place][COMPLETED].add(files, size)
+        for seconds in WINDOWS:
+            since = status.at - timedelta(seconds=seconds)
+            recent = [asking.completed_since(place, since) for place in completed]
+            status.speeds[seconds] = (sum(one[0] for one in recent), sum(one[1] for one in recent))
+        status.failed_records = sum(asking.failures().values())
+
+    def next_retries(self) -> list[Coming]:
+        """The first of those that wait for their retry."""
+        found = [
+            coming
+            for place in list(self.amounts)
+            if RETRY in self.amounts[place]
+            for coming in asking.next_retries(place, self._status.at, SHOWN)
+        ]
+        return sorted(found, key=lambda one: (one.due, one.id))[:SHOWN]
+
+    def _add_age(self, place: Destination, since: datetime) -> None:
+        age = (self._status.at - since).total_seconds()
+        number = next((n for n, bound in enumerate(AGES) if age < bound), len(AGES))
+        self.ages[place][number] += 1
+
+
+def _upload(claims: Sequence[Held], worker: Worker | None) -> Upload:
+    first = claims[0]
+    doing = worker.doing if worker else None
+    # A worker says nothing new within a second of what it said of the attempt before.
+    told = doing is not None and doing.since is not None and doing.since >= first.claimed_at
+    size = sum(one.size for one in claims)
+    return Upload(
+        destination=first.destination,
+        key=first.key if len(claims) == 1 and not (told and doing and doing.files > 1) else None,
+        record=first.id,
+        files=doing.files if told and doing else len(claims),
+        files_done=doing.files_done if told and doing else 0,
+        size=doing.size if told and doing else size,
+        sent=doing.sent if told and doing else None,
+        rate=doing.rate if told and doing else None,
+        retry_count=first.retry_count,
+        since=first.claimed_at,
+        owner=first.owner,
+        worker=worker,
+    )

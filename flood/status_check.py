@@ -1,0 +1,101 @@
+"""Judges for a monitoring system whether a spool keeps up."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from humanize import naturaldelta
+
+from flood.states import FAILED
+from flood.status import WAITING, Status
+from flood.text import printable
+
+# As monitoring systems know them: nagios-plugins.org/doc/guidelines.html, "Plugin Return Codes".
+OK: Final = 0
+WARNING: Final = 1
+CRITICAL: Final = 2
+UNKNOWN: Final = 3
+
+_WORDS: Final = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What may be at the most: above `warning`, if there is one, is a warning, above `critical` it
+    is critical."""
+
+    critical: float
+    warning: float | None = None
+
+    def judge(self, value: float) -> int:
+        """Return the exit status for this value."""
+        if value > self.critical:
+            return CRITICAL
+        return WARNING if self.warning is not None and value > self.warning else OK
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`age` is that of the oldest file that waits, in seconds; `failed` and `waiting` count files.
+    None is no limit."""
+
+    age: Limit | None
+    failed: Limit | None
+    waiting: Limit | None
+
+
+def judge(status: Status, limits: Limits) -> tuple[int, str]:
+    """The exit status, with one line that says why; figures for graphs stand behind a bar."""
+    waiting, failed = status.total(WAITING), status.total((FAILED,))
+    age = 0.0
+    if waiting.oldest is not None:
+        age = max(0.0, (status.at - waiting.oldest).total_seconds())
+    measured = (
+        (limits.failed, failed.files, f"{failed.files} failed"),
+        (limits.age, age, f"oldest waits {naturaldelta(age)}"),
+        (limits.waiting, waiting.files, f"{waiting.files} waiting"),
+    )
+    results = [limit.judge(value) if limit else OK for limit, value, _ in measured]
+    worst = max(results)
+    wrong = [text for result, (*_, text) in zip(results, measured, strict=True) if result == worst]
+    if worst == OK:
+        wrong = [f"{waiting.files} waiting", f"{failed.files} failed"]
+        wrong += [f"oldest waits {naturaldelta(age)}"] if waiting.files else []
+    wrong += _also(status, waiting.files)
+    if worst == OK and not status.whole:
+        worst = UNKNOWN
+    return worst, line(worst, "; ".join(wrong), _figures(limits, age, failed.files, waiting.files))
+
+
+def line(result: int, text: str, figures: str = "") -> str:
+    """The line that a monitoring system shows."""
+    # Whatever it says, the bar is where figures begin.
+    said = printable(text).replace("|", "/")
+    return f"FLOOD {_WORDS[result]} - {said}{f' | {figures}' if figures else ''}"
+
+
+def _also(status: Status, waiting: int) -> list[str]:
+    told = []
+    if not status.whole:
+        told.append("too many files to count them all in time")
+    if waiting and not status.consuming:
+        told.append("no consumer runs")
+    if waiting and not status.watching:
+        told.append("flood-watch does not run")
+    return told
+
+
+def _figures(limits: Limits, age: float, failed: int, waiting: int) -> str:
+    return " ".join(
+        f"{name}={value}{_bounds(limit)};0"
+        for name, value, limit in (
+            ("waiting", f"{waiting}", limits.waiting),
+            ("failed", f"{failed}", limits.failed),
+            ("oldest", f"{age:.0f}s", limits.age),
+        )
+    )
+
+
+def _bounds(limit: Limit | None) -> str:
+    if limit is None:
+        return ";;"
+    return f";{'' if limit.warning is None else f'{limit.warning:g}'};{limit.critical:g}"

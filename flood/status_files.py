@@ -1,0 +1,70 @@
+"""Counts the files that wait outside of the records, in incoming for example."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from flood import layout
+from flood.layout import Place
+from flood.spool import Spool
+from flood.states import FAILED, INCOMING, INCOMING_TMP, PROCESSING
+from flood.temporary import Temporary
+from flood.walk import Found
+
+
+@dataclass(frozen=True)
+class Lying:
+    """A file with its place; `since` (aware) is when its inode last changed, which is when it got
+    there at the latest."""
+
+    place: Place
+    size: int
+    since: datetime
+
+
+@dataclass
+class Files:
+    """What lies where; `back` are those of `incoming` that cannot go on, as an earlier file of the
+    same key is in processing; `whole` is False where the time did not suffice for all of them."""
+
+    copying: list[Lying] = field(default_factory=list)
+    incoming: list[Lying] = field(default_factory=list)
+    back: list[Lying] = field(default_factory=list)
+    failed: list[Lying] = field(default_factory=list)
+    whole: bool = True
+
+
+def look(spool: Spool, ignore: Sequence[str], clock: Callable[[], float], seconds: float) -> Files:
+    """Walk the directories for so many seconds of `clock` at most, each for its share of what is
+    left; names that fit one of the patterns of `ignore` are none of flood's."""
+    files = Files()
+    end = clock() + seconds
+    temporary = Temporary(ignore)
+    walks = ((INCOMING, files.incoming), (FAILED, files.failed), (INCOMING_TMP, files.copying))
+    for number, (state, lying) in enumerate(walks):
+        now = clock()
+        deadline = now + (end - now) / (len(walks) - number)
+        for found in _walk(spool, state):
+            place = layout.parse(found.path)
+            if place is None or (state == INCOMING and temporary.pattern(found.path)):
+                continue
+            since = datetime.fromtimestamp(found.changed, timezone.utc)
+            lying.append(Lying(place, found.identity.size, since))
+            if state == INCOMING and _is_held_back(spool, place, found):
+                files.back.append(lying[-1])
+            if clock() > deadline:
+                files.whole = False
+                break
+    return files
+
+
+def _walk(spool: Spool, state: str) -> Iterator[Found]:
+    return (found for found in spool.walk(state) if isinstance(found, Found))
+
+
+def _is_held_back(spool: Spool, place: Place, found: Found) -> bool:
+    if not os.path.lexists(spool.absolute(place.moved(PROCESSING).path)):
+        return False
+    # That may be this very file, which was taken in between.
+    return spool.identify(place.path) == found.identity

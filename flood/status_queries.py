@@ -1,0 +1,234 @@
+"""What flood-status asks the tables."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from flood import models
+from flood.columns import name_from, name_value, utc_moment, utc_text
+from flood.record_values import chunks
+
+#: A profile with a bucket.
+Destination = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Unclaimed records of one destination: due, or to be tried later; `age` is the number of the
+    bound of `backlog` that they are younger than. `first` is the id of the oldest."""
+
+    destination: Destination
+    later: bool
+    age: int
+    files: int
+    size: int
+    first: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """A claimed record."""
+
+    id: int
+    destination: Destination
+    key: str
+    size: int
+    owner: str
+    claim: int
+    retry_count: int
+    claimed_at: datetime
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Coming:
+    """A record that waits for its retry, or for a worker."""
+
+    id: int
+    destination: Destination
+    key: str
+    retry_count: int
+    due: datetime
+    claimed: bool
+    code: str | None
+    message: str | None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The record of a file in failed."""
+
+    id: int
+    destination: Destination
+    size: int
+    settled: datetime
+    code: str | None
+    message: str | None
+
+
+def backlog(now: datetime, bounds: Sequence[int]) -> list[Waiting]:
+    """What is in processing, and nobody has claimed; `bounds` are ids from the highest down."""
+    ages = " ".join(f"WHEN id >= {bound:d} THEN {number}" for number, bound in enumerate(bounds))
+    rows = models.execute(
+        f"SELECT profile, bucket, next_attempt_at > ? AS later, CASE {ages} ELSE {len(bounds)} END "
+        "AS age, count(*), sum(size), min(id) FROM file_records "
+        "WHERE current_state = 'processing' AND owner IS NULL "
+        "GROUP BY profile, bucket, later, age",
+        (utc_text(now),),
+    ).fetchall()
+    return [Waiting(_destination(row), bool(row[2]), *row[3:]) for row in rows]
+
+
+def first_since(moment: datetime) -> int:
+    """The lowest id of a record that was made at that moment (aware) or later, as far as a clock
+    that was set back lets ids tell; one above all if there is none."""
+    low, high = 1, int(models.execute("SELECT max(id) FROM file_records").fetchone()[0] or 0) + 1
+    text = utc_text(moment)
+    while low < high:
+        middle = (low + high) // 2
+        found, created = models.execute(
+            "SELECT id, created_at FROM file_records WHERE id >= ? ORDER BY id LIMIT 1", (middle,)
+        ).fetchone()
+        if created >= text:
+            high = middle
+        else:
+            low = found + 1
+    return low
+
+
+def created(ids: Iterable[int]) -> dict[int, datetime]:
+    """When these records were made."""
+    moments: dict[int, datetime] = {}
+    for part, marks in chunks(list(ids)):
+        rows = models.execute(
+            f"SELECT id, created_at FROM file_records WHERE id IN ({marks})", tuple(part)
+        ).fetchall()
+        moments |= {record: utc_moment(text) for record, text in rows}
+    return moments
+
+
+def claimed() -> list[Held]:
+    """What workers have claimed, the longest first."""
+    rows = models.execute(
+        "SELECT profile, bucket, filepath, id, size, owner, claim_number, retry_count, "
+        "COALESCE(claimed_at, last_updated), created_at FROM file_records "
+        "WHERE current_state = 'processing' AND owner IS NOT NULL"
+    ).fetchall()
+    held = [
+        Held(
+            id=row[3],
+            destination=_destination(row),
+            key=name_from(row[2]),
+            size=row[4],
+            owner=row[5],
+            claim=row[6],
+            retry_count=row[7],
+            claimed_at=utc_moment(row[8]),
+            created_at=utc_moment(row[9]),
+        )
+        for row in rows
+    ]
+    return sorted(held, key=lambda one: (one.claimed_at, one.id))
+
+
+def completed() -> dict[Destination, tuple[int, int]]:
+    """How many records each destination has in completed, with the sum of their sizes."""
+    rows = models.execute(
+        "SELECT profile, bucket, count(*), sum(size) FROM file_records "
+        "WHERE current_state = 'completed' GROUP BY profile, bucket"
+    ).fetchall()
+    return {_destination(row): (row[2], row[3]) for row in rows}
+
+
+def completed_since(destination: Destination, moment: datetime) -> tuple[int, int]:
+    """How many were completed at that moment (aware) or later, with the sum of their sizes."""
+    files, size = models.execute(
+        "SELECT count(*), sum(size) FROM file_records WHERE current_state = 'completed' "
+        "AND profile = ? AND bucket = ? AND completed_at >= ?",
+        (*map(name_value, destination), utc_text(moment)),
+    ).fetchone()
+    return files, size or 0
+
+
+def failures() -> dict[Destination, int]:
+    """How many records each destination has in failed, whatever has become of their files."""
+    rows = models.execute(
+        "SELECT profile, bucket, count(*) FROM file_records WHERE current_state = 'failed' "
+        "GROUP BY profile, bucket"
+    ).fetchall()
+    return {_destination(row): row[2] for row in rows}
+
+
+def failed_at(paths: Sequence[str]) -> dict[str, Failed]:
+    """The latest record in failed of each of these files, by where it lies."""
+    found: dict[str, Failed] = {}
+    for part, marks in chunks(paths):
+        for row in models.execute(
+            "SELECT profile, bucket, spool_path, id, size, last_updated, error_code, "
+            f"error_message FROM file_records WHERE spool_path IN ({marks}) "
+            "AND current_state = 'failed'",
+            tuple(map(name_value, part)),
+        ).fetchall():
+            path = name_from(row[2])
+            failed = Failed(row[3], _destination(row), row[4], utc_moment(row[5]), *row[6:])
+            if path not in found or found[path].id < failed.id:
+                found[path] = failed
+    return found
+
+
+_COMING: Final = (
+    "profile, bucket, filepath, id, retry_count, next_attempt_at, owner IS NOT NULL, error_code, "
+    "error_message"
+)
+
+
+def next_retries(destination: Destination, now: datetime, limit: int) -> list[Coming]:
+    """The first of those that are to be tried later than now (aware)."""
+    rows = models.execute(
+        f"SELECT {_COMING} FROM file_records WHERE current_state = 'processing' "
+        "AND owner IS NULL AND profile = ? AND bucket = ? AND next_attempt_at > ? "
+        "ORDER BY next_attempt_at, id LIMIT ?",
+        (*map(name_value, destination), utc_text(now), limit),
+    ).fetchall()
+    return [_coming(row) for row in rows]
+
+
+def in_processing(keys: Iterable[tuple[Destination, str]]) -> dict[tuple[Destination, str], Coming]:
+    """The record that each of these keys has in processing, as far as it has one."""
+    found: dict[tuple[Destination, str], Coming] = {}
+    for destination, key in keys:
+        row = models.execute(
+            f"SELECT {_COMING} FROM file_records WHERE current_state = 'processing' "
+            "AND profile = ? AND bucket = ? AND filepath = ?",
+            (*map(name_value, destination), name_value(key)),
+        ).fetchone()
+        if row is not None:
+            found[destination, key] = _coming(row)
+    return found
+
+
+def queue() -> tuple[int, int] | None:
+    """How many tasks wait in the queue, and in its schedule; None where its tables are missing."""
+    try:
+        row = models.execute(
+            "SELECT (SELECT count(*) FROM task), (SELECT count(*) FROM schedule)"
+        ).fetchone()
+    except models.DatabaseError:
+        return None
+    return row[0], row[1]
+
+
+def last_sweep() -> datetime | None:
+    """When the last sweep began (aware); None if none has since a consumer started."""
+    row = models.execute("SELECT last_swept_at FROM spool WHERE id = 1").fetchone()
+    return utc_moment(row[0]) if row and row[0] else None
+
+
+def _destination(row: Sequence[Any]) -> Destination:
+    return name_from(row[0]), name_from(row[1])
+
+
+def _coming(row: Sequence[Any]) -> Coming:
+    due = utc_moment(row[5])
+    return Coming(row[3], _destination(row), name_from(row[2]), row[4], due, bool(row[6]), *row[7:])

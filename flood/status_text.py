@@ -1,0 +1,328 @@
+"""Tells a person what one spool is doing."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from humanize import naturaldelta, naturalsize
+
+from flood.states import COMPLETED, FAILED, INCOMING_TMP
+from flood.status import AGES, RETRY, STAGES, WAITING, WINDOWS, Status, Upload
+from flood.status_queries import Coming, Destination
+from flood.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+#: A worker that is at work says so every second: one that has not for so long is told of.
+_SILENCE: Final = timedelta(seconds=10)
+
+#: How many destinations a failure names.
+_PLACES: Final = 3
+
+_MIB: Final = 1024**2
+
+
+def render(status: Status) -> "Iterator[RenderableType]":
+    """What is to be shown, the most important first; rich makes it fit the terminal."""
+    yield from _head(status)
+    yield from _uploads(status)
+    yield from _amounts(status)
+    yield from _ages(status)
+    yield from _back(status)
+    yield from _retries(status)
+    yield from _failures(status)
+    yield from _workers(status)
+
+
+# --- parts ---------------------------------------------------------------------------------------
+
+
+def _head(status: Status) -> "Iterator[RenderableType]":
+    yield _facts(
+        ("spool", f"{status.server_directory}, database {status.database}"),
+        ("at work", _at_work(status)),
+        ("queue", _queue(status)),
+        ("speed", _speed(status)),
+    )
+    waiting = status.total((*WAITING, INCOMING_TMP)).files
+    if waiting and not status.consuming:
+        yield _text(
+            "No consumer runs, so nothing is uploaded: start flood-watch --consumers 2, or "
+            "huey_consumer",
+            "yellow",
+        )
+    if waiting and not status.watching:
+        yield _text("flood-watch does not run, so what is in incoming waits: start it", "yellow")
+    if not status.whole:
+        yield _text("Too many files to count them all in time: there are more", "yellow")
+
+
+def _at_work(status: Status) -> str:
+    busy = sum(upload.worker is not None for upload in status.uploads)
+    watch = "flood-watch" if status.watching else "no flood-watch"
+    if not status.consuming:
+        return f"{watch}, no consumer"
+    processes = len({worker.doing.pid for worker in status.workers if worker.doing})
+    consumers = f"{processes} consumer{'s' * (processes != 1)}" if processes else "consumers"
+    workers = f"{len(status.workers)} worker{'s' * (len(status.workers) != 1)}"
+    return f"{watch}, {consumers} with {workers}, {busy} busy"
+
+
+def _queue(status: Status) -> str:
+    swept = "" if status.last_sweep is None else f", swept {_ago(status, status.last_sweep)}"
+    if status.queue is None:
+        return f"its tables are missing, the next consumer makes them anew{swept}"
+    return f"{status.queue[0]} tasks, {status.queue[1]} scheduled{swept}"
+
+
+def _speed(status: Status) -> str:
+    speeds = [(seconds, *status.speeds.get(seconds, (0, 0))) for seconds in WINDOWS]
+    files = ", ".join(f"{files / seconds:.1f}" for seconds, files, _ in speeds)
+    sizes = ", ".join(f"{size / seconds / _MIB:.1f}" for seconds, _, size in speeds)
+    spans = ", ".join(str(seconds // 60) for seconds in WINDOWS)
+    return f"{files} files/s; {sizes} MiB/s (last {spans} min)"
+
+
+def _uploads(status: Status) -> "Iterator[RenderableType]":
+    if not status.uploads:
+        return
+    from rich.progress_bar import ProgressBar
+
+    table = _table("UPLOADING", "", ">SENT", ">OF", ">RATE", ">LEFT", ">WORKER")
+    for upload in status.uploads:
+        known = upload.sent is not None
+        table.add_row(
+            _name(_what(upload)),
+            ProgressBar(total=max(upload.size, 1), completed=upload.sent or 0, width=10)
+            if known
+            else "",
+            _size(upload.sent) if upload.sent is not None else "",
+            _size(upload.size),
+            f"{_size(round(upload.rate))}/s" if upload.rate else "",
+            _clock(upload.left),
+            _worker(status, upload),
+        )
+    yield from _section(table)
+    for upload in status.uploads:
+        if upload.worker is None:
+            yield _text(
+                f"The worker of record {upload.record} died: a sweep of any consumer gives its "
+                "files back within a minute",
+                "yellow",
+            )
+
+
+def _what(upload: Upload) -> str:
+    place = "/".join(upload.destination)
+    if upload.key is not None:
+        retry = f" (retry {upload.retry_count})" if upload.retry_count else ""
+        return f"{place}/{upload.key}{retry}"
+    return f"{place}: {upload.files_done} of {upload.files} files"
+
+
+def _worker(status: Status, upload: Upload) -> str:
+    if upload.worker is None:
+        return "dead"
+    doing = upload.worker.doing
+    name = str(doing.pid) if doing else upload.owner[:8]
+    since = max(upload.since, doing.at) if doing else upload.since
+    if status.at - since > _SILENCE:
+        return f"{name}, silent for {naturaldelta(status.at - since)}"
+    return name
+
+
+def _amounts(status: Status) -> "Iterator[RenderableType]":
+    table = _table("DESTINATION", "STAGE", ">FILES", ">SIZE", ">OLDEST")
+    for place, stages in status.amounts.items():
+        first = True
+        for stage in STAGES:
+            amount = stages.get(stage)
+            if amount is None or not amount.files:
+                continue
+            table.add_row(
+                _name("/".join(place) if first else ""),
+                _text(stage, "red" if stage == FAILED else "dim" if stage == COMPLETED else ""),
+                f"{amount.files}",
+                _size(amount.size),
+                naturaldelta(status.at - amount.oldest) if amount.oldest else "",
+            )
+            first = False
+    if table.row_count:
+        yield from _section(table)
+    else:
+        yield _text("\nNo file has come yet.")
+    history = status.failed_records - status.total((FAILED,)).files
+    if history > 0:
+        yield _text(f"{history} more have failed, whose files are not in failed any more", "dim")
+
+
+def _ages(status: Status) -> "Iterator[RenderableType]":
+    places = {place: counts for place, counts in status.ages.items() if any(counts)}
+    if not places:
+        return
+    bounds = [f"><{_short(seconds)}" for seconds in AGES]
+    table = _table("WAITING BY AGE", ">ALL", *bounds, f">>{_short(AGES[-1])}")
+    for place, counts in places.items():
+        cells = [str(count) if count else "." for count in counts]
+        table.add_row(_name("/".join(place)), str(sum(counts)), *cells)
+    if len(places) > 1:
+        sums = [sum(column) for column in zip(*places.values(), strict=True)]
+        table.add_row("all", str(sum(sums)), *(str(each) if each else "." for each in sums))
+    yield from _section(table)
+
+
+def _back(status: Status) -> "Iterator[RenderableType]":
+    if not status.held_back:
+        return
+    count = status.held_back
+    table = _table(f"HELD BACK IN INCOMING: {count}", ">FOR", "BEHIND AN EARLIER VERSION")
+    for back in status.back:
+        place = back.lying.place
+        table.add_row(
+            _name(f"{place.profile}/{place.bucket}/{place.key}"),
+            naturaldelta(status.at - back.lying.since),
+            _behind(status, back.behind),
+        )
+    if count > len(status.back):
+        table.add_row(f"and {count - len(status.back)} more", "", "")
+    yield from _section(table)
+
+
+def _behind(status: Status, behind: Coming | None) -> str:
+    if behind is None:
+        return "which goes at this moment"
+    if behind.claimed:
+        return f"record {behind.id}, being uploaded"
+    if behind.due <= status.at:
+        return f"record {behind.id}, due"
+    return f"record {behind.id}, retry {behind.retry_count} {_in(status, behind.due)}"
+
+
+def _retries(status: Status) -> "Iterator[RenderableType]":
+    if not status.retries:
+        return
+    table = _table(f"NEXT RETRIES OF {status.total((RETRY,)).files}", ">RETRY", ">DUE", "REASON")
+    for coming in status.retries:
+        table.add_row(
+            _name(f"{'/'.join(coming.destination)}/{coming.key}"),
+            str(coming.retry_count),
+            _in(status, coming.due),
+            printable(coming.code or ""),
+        )
+    yield from _section(table)
+
+
+def _failures(status: Status) -> "Iterator[RenderableType]":
+    if not status.failures:
+        return
+    table = _table("FAILED", ">FILES", ">SIZE", ">LATEST", "WHERE", style="bold red")
+    for failure in status.failures:
+        table.add_row(
+            _text(failure.code),
+            str(failure.files),
+            _size(failure.size),
+            _ago(status, failure.newest) if failure.newest else "",
+            _name(_places([place for place, _ in failure.destinations.most_common()])),
+        )
+    yield from _section(table)
+    for failure in status.failures:
+        yield _hint(failure.code, failure.hint)
+
+
+def _hint(code: str, hint: str | None) -> "RenderableType":
+    from rich.padding import Padding
+
+    words = hint or "nothing is recorded: flood-fsck says what can be done"
+    return Padding(_text(f"{code}: {words}"), (0, 0, 0, 2))
+
+
+def _places(places: Sequence[Destination]) -> str:
+    more = f" and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+    return ", ".join("/".join(place) for place in places[:_PLACES]) + more
+
+
+def _workers(status: Status) -> "Iterator[RenderableType]":
+    if not status.workers:
+        return
+    busy = {upload.owner for upload in status.uploads}
+    table = _table(">CONSUMER", ">WORKERS", ">BUSY", ">LAST AT WORK")
+    for pid, group in groupby(status.workers, key=lambda one: one.doing.pid if one.doing else 0):
+        workers = list(group)
+        said = [worker.doing.at for worker in workers if worker.doing]
+        table.add_row(
+            str(pid) if pid else "?",
+            str(len(workers)),
+            str(sum(worker.owner in busy for worker in workers)),
+            _ago(status, max(said)) if said else "",
+        )
+    yield from _section(table)
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def _ago(status: Status, moment: datetime) -> str:
+    return f"{naturaldelta(status.at - moment)} ago"
+
+
+def _in(status: Status, moment: datetime) -> str:
+    return f"in {naturaldelta(moment - status.at)}"
+
+
+def _size(count: int) -> str:
+    return naturalsize(count, binary=True).replace(" Bytes", " B").replace(" Byte", " B")
+
+
+def _clock(seconds: float | None) -> str:
+    return "" if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def _short(seconds: int) -> str:
+    return f"{seconds // 3600}h" if seconds >= 3600 else f"{seconds // 60}m"
+
+
+def _text(words: str, style: str = "") -> "Text":
+    from rich.text import Text
+
+    return Text(printable(words) if not words.startswith("\n") else words, style=style)
+
+
+def _name(words: str) -> "Text":
+    """A name, which gives way where the terminal is narrow."""
+    from rich.text import Text
+
+    return Text(printable(words), no_wrap=True, overflow="ellipsis")
+
+
+def _facts(*facts: tuple[str, str]) -> "Table":
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for name, words in facts:
+        table.add_row(_text(name, "bold"), _text(words))
+    return table
+
+
+def _table(*headers: str, style: str = "bold") -> "Table":
+    """A table without lines; a header that begins with > is for numbers. The first column of names
+    gives way."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=style)
+    for number, header in enumerate(headers):
+        right = header.startswith(">")
+        table.add_column(
+            header[1:] if right else header,
+            justify="right" if right else "left",
+            no_wrap=number > 0 or right,
+        )
+    return table
+
+
+def _section(table: "Table") -> "Iterator[RenderableType]":
+    yield ""
+    yield table

@@ -1,0 +1,130 @@
+"""What has become of one file, with what happens next."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from shlex import quote
+
+from flood import models, put_locks, status_workers, story_queries
+from flood.doing import Doing
+from flood.layout import Place
+from flood.spool import Spool
+from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, STATES
+from flood.story_queries import Record
+from flood.temporary import Temporary
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One record, whether its file lies where it says, and what happens next."""
+
+    record: Record
+    present: bool
+    doing: Doing | None
+    next: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that is known of one key at the moment `at` (aware); `arriving` is what happens next to
+    a file that lies in incoming without a record, None if there is none."""
+
+    place: Place
+    at: datetime
+    chapters: Sequence[Chapter]
+    arriving: str | None
+    #: Where files of this key lie, from the server directory.
+    lying: Sequence[str]
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is known at all."""
+        return bool(self.chapters or self.lying)
+
+
+def tell(
+    spool: Spool, place: Place, ignore: Sequence[str], *, now: Callable[[], datetime]
+) -> Story:
+    """The story of the key at `place`, from the database that the models are bound to.
+
+    Raises what the database raises.
+    """
+    with models.reading():
+        records = story_queries.records(place.profile, place.bucket, place.key)
+    at = now()
+    paths = dict.fromkeys(place.moved(state).path for state in STATES)
+    paths |= dict.fromkeys(record.path for record in records)
+    lying = [path for path in paths if spool.exists(path)]
+    teller = _Teller(spool, place, records, at)
+    chapters = [teller.chapter(record, record.path in lying) for record in records]
+    arriving = None
+    incoming = place.moved(INCOMING).path
+    if incoming in lying and not any(
+        one.path == incoming and one.state in (INCOMING, INCOMING_TMP) for one in records
+    ):
+        arriving = teller.arriving(Temporary(ignore).pattern(incoming))
+    return Story(place, at, chapters, arriving, lying)
+
+
+class _Teller:
+    def __init__(self, spool: Spool, place: Place, records: Sequence[Record], at: datetime) -> None:
+        self._spool = spool
+        self._place = place
+        self._at = at
+        self._watching = put_locks.watching(spool)
+        self._consuming = put_locks.consuming(spool)
+        self._working = next((one for one in records if one.state == "processing"), None)
+
+    def chapter(self, record: Record, present: bool) -> Chapter:
+        """The record with what happens next."""
+        doing = None
+        if record.owner is not None:
+            doing = status_workers.said(self._spool, record.owner)
+            if doing and not (doing.since and record.claimed and doing.since >= record.claimed):
+                doing = None  # of the attempt before
+        return Chapter(record, present, doing, self._next(record, present))
+
+    def arriving(self, pattern: str | None) -> str:
+        """What happens to a file that lies in incoming."""
+        if pattern is not None:
+            return (
+                f"left alone, as names like '{pattern}' are those of files that are still written: "
+                "rename it, or see --ignore"
+            )
+        if self._working is not None:
+            return (
+                f"waits for record {self._working.id}, an earlier file of this key; it is taken as "
+                "soon as that has ended"
+            )
+        if not self._watching:
+            return "waits for flood-watch, which does not run: start it"
+        return "flood-watch takes it once nobody has it open for writing"
+
+    def _next(self, record: Record, present: bool) -> str:
+        if record.state == COMPLETED:
+            return "nothing: it is uploaded" if record.outcome else "nothing: it was uploaded"
+        if record.state == FAILED:
+            return self._after_failure(record, present)
+        if record.state == INCOMING_TMP:
+            return "flood-put goes on with it; if that died, the next start of flood-watch ends it"
+        if record.state == INCOMING:
+            return self.arriving(None)
+        if record.owner is not None:
+            if status_workers.lives(self._spool, record.owner):
+                return "a worker is at it"
+            return "its worker died: a sweep of any consumer gives it back within a minute"
+        idle = "" if self._consuming else ", once a consumer runs: none does"
+        if record.due is not None and record.due > self._at:
+            return f"retry {record.retry_count} at {_time(record.due)}{idle}"
+        return f"the next free worker takes it{idle}"
+
+    def _after_failure(self, record: Record, present: bool) -> str:
+        if not present:
+            return "nothing: its file is not in failed any more"
+        target = self._spool.absolute(self._place.moved(INCOMING).path)
+        source = self._spool.absolute(record.path)
+        return f"a person mends the cause, then: mv -n {quote(source)} {quote(target)}"
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"

@@ -1,0 +1,303 @@
+"""flood-status as a command: what it prints, its exit statuses, how fast it is."""
+
+import json
+import os
+import pty
+import resource
+import select
+import signal
+import sqlite3
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from flood import models
+from flood.columns import utc_text
+from flood.commands.status import main
+from tests.spooling import START, House, quick_house
+from tests.spooling import house as make_house
+from tests.unit.test_fsck import given_up
+
+RUN = "import sys; from flood.commands.start import status; sys.exit(status())"
+
+
+@pytest.fixture
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """A spool that the environment names, so that only options are left to be given."""
+    with make_house(tmp_path) as made:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("FLOOD_SERVER_DIRECTORY", made.spool.root)
+        yield made
+        models.bind(made.database)
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    """A spool in memory."""
+    with quick_house() as made:
+        yield made
+
+
+def exit_status(*arguments: str) -> int:
+    models.close()
+    try:
+        return main(arguments)
+    except SystemExit as ended:
+        return int(str(ended.code))
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_it_shows_everything(spool: House, capsys: Capture) -> None:
+    given_up(spool, "bad")
+    spool.admit("new")
+    assert exit_status() == 0
+    shown = capsys.readouterr()
+    assert "p/b" in shown.out
+    assert "broken: the connection broke" in shown.out
+    assert shown.err == ""
+    assert not any(line.endswith(" ") for line in shown.out.splitlines())
+
+
+@pytest.mark.parametrize("arguments", [("--json",), ("--format", "json")])
+def test_it_tells_a_program(spool: House, capsys: Capture, arguments: tuple[str, ...]) -> None:
+    spool.admit("new")
+    assert exit_status(*arguments) == 0
+    [destination] = json.loads(capsys.readouterr().out)["destinations"]
+    assert destination["stages"]["due"]["files"] == 1
+
+
+def test_it_tells_prometheus(spool: House, capsys: Capture, tmp_path: Path) -> None:
+    spool.admit("new")
+    assert exit_status("--format", "prometheus") == 0
+    line = 'flood_files{bucket="b",profile="p",stage="due"} 1.0'
+    assert line in capsys.readouterr().out
+    assert exit_status("--format", "prometheus", "--output", str(tmp_path / "flood.prom")) == 0
+    assert capsys.readouterr().out == ""
+    assert line in (tmp_path / "flood.prom").read_text()
+    assert exit_status("--format", "prometheus", "--output", str(tmp_path / "no" / "x")) == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_it_tells_one_files_story(spool: House, capsys: Capture) -> None:
+    [record] = spool.admit("dir/new")
+    assert exit_status("s3://p/b/dir/new") == 0
+    assert f"record {record}, processing" in capsys.readouterr().out
+    assert exit_status("--json", "s3://p/b/dir/new") == 0
+    assert json.loads(capsys.readouterr().out)["records"][0]["record"] == record
+    assert exit_status("s3://p/b/nothing") == 1
+    assert "nothing is known of s3://p/b/nothing" in capsys.readouterr().err
+    assert exit_status("s3://p/b") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "result"),
+    [
+        ((), 2),
+        (("--max-failed", "1"), 0),
+        (("--max-failed", "0,1"), 1),
+        (("--max-failed", "1", "--max-waiting", "0"), 2),
+        (("--max-failed", "1", "--max-age", "1ms"), 2),
+        (("--max-failed", "1", "--max-age", "1ms,9000d"), 1),
+        (("--max-failed", "2,1"), 3),
+        (("--max-failed", "many"), 3),
+        (("--max-age", "-1"), 3),
+        (("--server-directory", "/nowhere"), 3),
+        (("--database", "/nowhere"), 3),
+        (("--json",), 3),
+        (("--nonsense",), 3),
+        (("s3://p/b/bad",), 3),
+    ],
+)
+def test_it_answers_a_monitoring_system(
+    spool: House, capsys: Capture, arguments: tuple[str, ...], result: int
+) -> None:
+    spool.clock.moment = datetime.now(timezone.utc)
+    given_up(spool, "bad")
+    spool.admit("new")
+    assert exit_status("--check", *arguments) == result
+    shown = capsys.readouterr()
+    if shown.out:
+        assert shown.out.startswith(f"FLOOD {('OK', 'WARNING', 'CRITICAL', 'UNKNOWN')[result]} - ")
+        assert len(shown.out.splitlines()) == 1
+    else:
+        assert result == 3
+        assert "error:" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--live", "--json"), "--live does not go with --json"),
+        (("--max-age", "1h"), "are for --check"),
+        (("--output", "x"), "--output is for --format prometheus"),
+        (("--live",), "--live needs a terminal"),
+        (("--format", "prometheus", "s3://p/b/k"), "does not go with --format"),
+        (("p/b/k",), "does not begin with s3://"),
+    ],
+)
+def test_what_does_not_fit_together(
+    spool: House, capsys: Capture, arguments: tuple[str, ...], words: str
+) -> None:
+    spool.admit("new")
+    assert exit_status(*arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_without_a_database_nothing_is_made(spool: House, capsys: Capture) -> None:
+    models.close()
+    os.unlink(spool.database)
+    assert exit_status() == 2
+    assert "flood.db is gone: is its disk mounted?" in capsys.readouterr().err
+    assert not os.path.exists(spool.database)
+    assert exit_status("--check") == 3
+    Path(spool.database).write_bytes(b"no database" * 100)
+    assert exit_status() == 2
+    Path(spool.database).write_bytes(b"")
+    assert exit_status() == 2
+
+
+def test_nobody_listens(spool: House) -> None:
+    spool.admit("new")
+    models.close()
+    for target, status in (("/dev/full", 1), ("closed pipe", 0)):
+        out, into = os.pipe() if target == "closed pipe" else (None, os.open(target, os.O_WRONLY))
+        if out is not None:
+            os.close(out)
+        ended = subprocess.run(
+            [sys.executable, "-c", RUN], stdout=into, stderr=subprocess.PIPE, text=True, check=False
+        )
+        os.close(into)
+        assert ended.returncode == status
+        assert "Traceback" not in ended.stderr
+
+
+# --- a terminal ----------------------------------------------------------------------------------
+
+
+class Screen:
+    """flood-status in a terminal of 80 columns."""
+
+    def __init__(self, *arguments: str, **variables: str) -> None:
+        self.ours, theirs = pty.openpty()
+        termios.tcsetwinsize(self.ours, (30, 80)) if sys.version_info >= (3, 11) else None
+        self.before = termios.tcgetattr(theirs)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RUN, *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "30"}
+            | variables,
+        )
+        self.theirs = theirs
+        self.text = ""
+
+    def until(self, words: str, seconds: float = 60.0) -> None:
+        end = time.monotonic() + seconds
+        while words not in self.text:
+            assert time.monotonic() < end, self.text
+            if select.select([self.ours], [], [], 0.1)[0]:
+                self.text += os.read(self.ours, 65536).decode("utf-8", "replace")
+
+    def end(self) -> int:
+        """The exit status, after it has ended; the terminal is as it was."""
+        while self.process.poll() is None:
+            if select.select([self.ours], [], [], 0.05)[0]:
+                self.text += os.read(self.ours, 65536).decode("utf-8", "replace")
+        assert termios.tcgetattr(self.theirs) == self.before
+        os.close(self.ours)
+        os.close(self.theirs)
+        return self.process.returncode
+
+
+def test_it_redraws_until_q_is_pressed(spool: House) -> None:
+    screen = Screen("--live")
+    screen.until("No file has come yet.")
+    spool.admit("new")
+    screen.until("due")
+    os.write(screen.ours, b"q")
+    assert screen.end() == 0
+    assert "\x1b[?1049l" in screen.text  # what stood there before is back
+
+
+def test_it_redraws_until_it_is_interrupted(spool: House) -> None:
+    spool.admit("new")
+    screen = Screen("--live")
+    screen.until("due")
+    screen.process.send_signal(signal.SIGINT)
+    assert screen.end() == 130
+    assert "Traceback" not in screen.text
+
+
+def test_colours_can_be_declined(spool: House) -> None:
+    given_up(spool, "bad")
+    models.close()
+    for variables, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
+        screen = Screen(**variables)
+        screen.until("the connection broke")
+        assert screen.end() == 0
+        assert ("\x1b[1;31m" in screen.text) is coloured
+
+
+# --- many records --------------------------------------------------------------------------------
+
+MANY = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000),
+     r(i, state) AS (SELECT i, CASE WHEN i > 950000 THEN 'processing' WHEN i % 100 THEN 'completed'
+                     ELSE 'failed' END FROM n)
+INSERT INTO file_records (profile, bucket, filepath, file_creation_date, current_state,
+    last_updated, upload_outcome, device, inode, size, mtime_ns, spool_path, next_attempt_at,
+    error_code, created_at, completed_at)
+SELECT 'p', 'b' || (i % 7), i, :at, state, :at,
+    CASE state WHEN 'completed' THEN 'success' WHEN 'failed' THEN 'failure' END, 1, i, i % 5000, i,
+    i, CASE state WHEN 'processing' THEN :at END, CASE state WHEN 'failed' THEN 'AccessDenied' END,
+    :at, CASE state WHEN 'processing' THEN NULL ELSE :at END FROM r
+"""
+
+#: Large indices that answer nothing here, and take long to make.
+LEFT_OUT = ("file_records_key", "file_records_place")
+
+
+@pytest.mark.timeout(600)  # making the records takes long on a busy machine
+def test_a_million_records_take_less_than_a_second(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("FLOOD_SERVER_DIRECTORY", house.spool.root)
+    models.close()
+    with closing(sqlite3.connect(house.database, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = OFF")
+        database.execute("PRAGMA synchronous = OFF")
+        made = database.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+        ).fetchall()
+        for name, _ in made:
+            database.execute(f"DROP INDEX {name}")
+        database.execute(MANY, {"at": utc_text(START)})
+        for name, sql in made:  # faster than keeping them up to date
+            if name not in LEFT_OUT:
+                database.execute(sql)
+        database.execute("PRAGMA journal_mode = WAL")
+    taken = []
+    for _ in range(4):  # the first one imports; of the others the one that was disturbed least
+        capsys.readouterr()
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        assert exit_status("--json") == 0
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    told = json.loads(capsys.readouterr().out)
+    assert sum(each["stages"]["due"]["files"] for each in told["destinations"]) == 50_000
+    assert sum(each["stages"]["completed"]["files"] for each in told["destinations"]) == 940_500
+    assert told["failed_records"] == 9_500
+    # Of the processor, as the time of the day is the whole machine's.
+    assert min(taken) < 1.0, taken
+    models.bind(house.database)

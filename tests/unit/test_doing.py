@@ -1,0 +1,118 @@
+"""What workers say in their lock files, and how it is read."""
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flood.doing import Doing, decode, encode
+from flood.locks import WORKERS, WorkerLocks
+from flood.status_workers import said
+from tests.spooling import START, Clock, House
+from workers.progress import Progress
+
+sizes = st.integers(0, 2**63)
+doings = st.builds(
+    Doing,
+    pid=st.integers(1, 2**22),
+    at=st.just(START),
+    since=st.none() | st.just(START - timedelta(seconds=5)),
+    files=st.integers(0, 100),
+    files_done=st.integers(0, 100),
+    size=sizes,
+    sent=sizes,
+    rate=st.none() | st.floats(0, 1e12),
+)
+
+
+@given(doings, st.integers(0, 10**9))
+def test_what_is_written_is_read(doing: Doing, number: int) -> None:
+    assert decode(encode(doing, number)) == doing
+
+
+@given(doings, doings, st.data())
+def test_a_note_that_is_being_written_is_no_note(
+    one: Doing, two: Doing, data: st.DataObject
+) -> None:
+    before, after = encode(one, 1), encode(two, 2)
+    assert len(before) == len(after)
+    cut = data.draw(st.integers(10, len(before) - 2))
+    assert decode(after[:cut] + before[cut:]) is None
+
+
+@given(st.binary(max_size=600))
+def test_whatever_lies_there_is_read_without_an_error(content: bytes) -> None:
+    decode(content)
+
+
+class Worker:
+    """This thread as a worker, whose clock stands still until it is told to go on."""
+
+    def __init__(self, house: House) -> None:
+        self.clock = Clock()
+        self.locks = WorkerLocks(house.spool)
+        self.progress = Progress(self.locks, now=self.clock.now, clock=self.clock.seconds)
+        self._house = house
+
+    def said(self) -> Doing:
+        doing = said(self._house.spool, self.locks.own())
+        assert doing is not None
+        return doing
+
+
+@pytest.fixture
+def worker(house: House) -> Iterator[Worker]:
+    made = Worker(house)
+    made.locks.own()
+    yield made
+    made.locks.disown()
+
+
+def test_a_worker_says_how_far_it_is_once_a_second(worker: Worker) -> None:
+    worker.progress.begin([1000, 3000])
+    assert worker.said() == Doing(os.getpid(), START, START, files=2, size=4000)
+    worker.clock.advance(0.5)
+    worker.progress.done(1000)
+    assert worker.said().files_done == 0
+    worker.clock.advance(0.5)
+    worker.progress.sending(lambda: 500)
+    told = worker.said()
+    assert (told.files_done, told.sent, told.rate) == (1, 1500, 1500.0)
+    worker.clock.advance(1.0)
+    worker.progress.sending(lambda: 0)  # a part is sent again
+    assert worker.said().rate == 500.0
+
+
+def test_nothing_is_counted_between_two_notes(worker: Worker) -> None:
+    worker.progress.begin([10])
+    worker.progress.sending(lambda: 1 // 0)
+
+
+def test_the_end_of_an_attempt_is_said_once_a_second_is_over(worker: Worker) -> None:
+    worker.progress.begin([10])
+    worker.clock.advance(0.5)
+    worker.progress.end()
+    assert worker.said().since is not None
+    worker.clock.advance(0.5)
+    worker.progress.end()
+    assert worker.said() == Doing(os.getpid(), START + timedelta(seconds=1))
+
+
+def test_a_note_that_cannot_be_written_ends_nothing(house: House) -> None:
+    class Full(WorkerLocks):
+        def note(self, content: bytes) -> None:
+            raise OSError(28, "No space left on device", content)
+
+    progress = Progress(Full(house.spool), now=Clock().now, clock=Clock().seconds)
+    progress.begin([10])
+    progress.end()
+
+
+def test_who_has_no_lock_says_nothing(house: House) -> None:
+    locks = WorkerLocks(house.spool)
+    Progress(locks, now=Clock().now, clock=Clock().seconds).begin([10])
+    assert not Path(house.spool.absolute(WORKERS)).exists()

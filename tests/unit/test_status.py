@@ -1,0 +1,435 @@
+"""What flood-status sees of a spool."""
+
+import json
+import os
+import sqlite3
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+from rich.console import Console
+
+from flood import destination, models, records, schema, status, status_json, status_text, story
+from flood.errors import ConfigError, SpoolError
+from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock
+from flood.record_values import Arrival, Reason
+from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PERMANENT, TRANSIENT
+from flood.status import AGES, DUE, RETRY, UPLOADING, WINDOWS, Status
+from flood.status_check import CRITICAL, OK, UNKNOWN, WARNING, Limit, Limits, judge
+from flood.status_files import look as look_at_files
+from flood.status_prometheus import registry
+from flood.story_text import as_json, lines
+from tests.fscking import fsck
+from tests.spooling import START, House
+from tests.unit.test_fsck import done, given_up, move
+from workers.decisions import GiveUp, TryAgain
+
+DENIED = Reason(PERMANENT, "AccessDenied", "the access key may not write there; let it")
+AWAY = Reason(TRANSIENT, "connection_refused", "the store refused; it is tried again")
+PLACE = ("p", "b")
+
+
+def seen(house: House, seconds: float = 60.0) -> Status:
+    """What flood-status sees, with a connection that can change nothing."""
+    models.close()
+    schema.open_for_reading(house.database)
+    try:
+        return status.look(
+            house.spool,
+            house.database,
+            ["*.part"],
+            now=house.clock.now,
+            clock=house.clock.seconds,
+            seconds=seconds,
+        )
+    finally:
+        models.bind(house.database)
+
+
+def amounts(found: Status) -> dict[str, tuple[int, int]]:
+    return {stage: (one.files, one.size) for stage, one in found.amounts.get(PLACE, {}).items()}
+
+
+def shown(found: Status, width: int = 1000) -> str:
+    buffer = StringIO()
+    console = Console(file=buffer, width=width, highlight=False, color_system=None)
+    for part in status_text.render(found):
+        console.print(part)
+    return buffer.getvalue()
+
+
+def test_an_empty_spool(house: House) -> None:
+    found = seen(house)
+    assert found.amounts == {}
+    assert not found.watching
+    assert not found.consuming
+    assert "No file has come yet." in shown(found)
+    assert "start" not in shown(found)
+    house.admit("new")
+    assert "No consumer runs, so nothing is uploaded: start flood-watch --consumers" in shown(
+        seen(house)
+    )
+
+
+def test_each_stage_is_counted(house: House) -> None:
+    done(house, "done1", "done2")
+    given_up(house, "bad")
+    house.admit("again", "uploading", "due", data=b"12345")
+    again, uploading, due = (house.in_processing(key) for key in ("again", "uploading", "due"))
+    [claim] = [one for one in house.claim(again) if one.id == again]
+    house.settle(TryAgain(claim, claim.identity, AWAY, 30.0))
+    for one in house.claimed():
+        if one.id == due:
+            records.put_off(one, house.clock.now(), 0.0)
+    house.write("incoming/p/b/new", b"123")
+    house.write("incoming/p/b/new.part")
+    house.write("incoming_tmp/p/b/0123", b"1")
+    house.clock.advance(10.0)
+    found = seen(house)
+    assert amounts(found) == {
+        INCOMING_TMP: (1, 1),
+        INCOMING: (1, 3),
+        DUE: (1, 5),
+        UPLOADING: (1, 5),
+        RETRY: (1, 5),
+        FAILED: (1, 4),
+        COMPLETED: (2, 8),
+    }
+    assert found.amounts[PLACE][DUE].oldest == START
+    assert [(one.id, one.retry_count, one.code) for one in found.retries] == [
+        (again, 1, "connection_refused")
+    ]
+    assert [(one.record, one.key, one.worker) for one in found.uploads] == [
+        (uploading, "uploading", None)
+    ]
+    text = shown(found)
+    assert "in 20 seconds" in text
+    assert "died" in text
+    assert json.loads(status_json.as_json(found))["retries"][0]["record"] == again
+
+
+def test_the_age_of_what_waits(house: House) -> None:
+    expected = []
+    for number, age in enumerate(reversed((0, *AGES))):
+        house.clock.moment = START - timedelta(seconds=age + 1)
+        house.admit(f"file{number}")
+        expected.append(1)
+    house.clock.moment = START
+    assert seen(house).ages == {PLACE: expected}
+
+
+def test_ages_are_told_of_though_the_first_records_were_deleted(house: House) -> None:
+    house.clock.advance(-7200.0)
+    ids = house.admit(*map(str, range(20)))
+    house.clock.moment = START
+    house.admit("new")
+    with models.write():
+        models.execute("DELETE FROM file_records WHERE id < ?", (ids[15],))
+    [ages] = seen(house).ages.values()
+    assert ages == [1, 0, 0, 0, 5, 0, 0]
+
+
+def test_what_is_held_back_by_an_earlier_version(house: House) -> None:
+    [earlier] = house.admit("key")
+    [claim] = house.claim()
+    house.settle(TryAgain(claim, claim.identity, AWAY, 7200.0))
+    house.write("incoming/p/b/key", b"newer")
+    found = seen(house)
+    assert found.held_back == 1
+    assert found.back[0].behind is not None
+    assert found.back[0].behind.id == earlier
+    assert f"record {earlier}, retry 1 in 2 hours" in shown(found)
+    # Seen in both places as it is taken: not held back.
+    os.unlink(house.spool.absolute("incoming/p/b/key"))
+    house.write("incoming/p/b/other")
+    assert seen(house).held_back == 0
+
+
+def test_failures_are_grouped_with_a_hint_each(house: House) -> None:
+    given_up(house, "broken")
+    house.admit("denied1", "denied2")
+    house.settle(*(GiveUp(claim, DENIED) for claim in house.claim()))
+    house.write("failed/p/b/nobody knows")
+    found = seen(house)
+    assert [(one.code, one.files, one.hint) for one in found.failures] == [
+        ("AccessDenied", 2, DENIED.message),
+        ("broken", 1, "the connection broke"),
+        ("no_record", 1, None),
+    ]
+    assert f"AccessDenied: {DENIED.message}" in shown(found)
+
+
+def test_what_was_taken_out_of_failed_is_history(house: House) -> None:
+    given_up(house, "a", "b")
+    move(house, "failed/p/b/a", "incoming/p/b/a")
+    found = seen(house)
+    assert amounts(found)[FAILED] == (1, 4)
+    assert found.failed_records == 2
+    assert "1 more have failed, whose files are not in failed any more" in shown(found)
+
+
+def test_a_file_that_failed_twice_counts_as_its_latest_record_has_it(house: House) -> None:
+    given_up(house, "key")
+    move(house, "failed/p/b/key", "outside")
+    house.admit("key")
+    house.settle(*(GiveUp(claim, DENIED) for claim in house.claim()))
+    assert [one.code for one in seen(house).failures] == ["AccessDenied"]
+
+
+def test_speeds_are_of_the_last_minutes(house: House) -> None:
+    for seconds in (1000, 400, 100, 5):
+        house.clock.moment = START - timedelta(seconds=seconds)
+        done(house, f"{seconds}")
+    house.clock.moment = START
+    assert seen(house).speeds == dict(zip(WINDOWS, [(1, 4), (2, 8), (3, 12)], strict=True))
+
+
+def test_what_a_worker_says_is_told(house: House) -> None:
+    agent = house.agent()
+    owner = agent.locks.own()
+    house.admit("large", data=b"x" * 1000)
+    house.claim(owner=owner)
+    agent.progress.begin([1000])
+    house.clock.advance(2.0)
+    agent.progress.sending(lambda: 500)
+    found = seen(house)
+    [upload] = found.uploads
+    assert (upload.sent, upload.rate, upload.left) == (500, 250.0, 2.0)
+    assert [worker.owner for worker in found.workers] == [owner]
+    assert str(os.getpid()) in shown(found)
+    house.clock.advance(60.0)
+    assert "silent for a minute" in shown(seen(house))
+    agent.locks.disown()
+    assert seen(house).workers == []
+
+
+def test_what_a_worker_said_of_the_attempt_before_is_not_taken_for_this_one(house: House) -> None:
+    agent = house.agent()
+    agent.locks.own()
+    agent.progress.begin([5, 6, 7])
+    house.clock.advance(0.5)
+    house.admit("next")
+    house.claim(owner=agent.locks.own())
+    [upload] = seen(house).uploads
+    assert (upload.sent, upload.files, upload.size) == (None, 1, 4)
+    agent.locks.disown()
+
+
+def test_who_is_at_work_is_known_by_locks(house: House) -> None:
+    watch = FileLock(house.spool.absolute(WATCH_LOCK))
+    consumer = FileLock(house.spool.absolute(CONSUMERS_LOCK))
+    assert watch.try_exclusive()
+    assert consumer.try_shared()
+    found = seen(house)
+    assert found.watching
+    assert found.consuming
+    house.admit("new")
+    assert "start" not in shown(seen(house))
+    watch.release()
+    consumer.release()
+
+
+def test_a_lost_queue_is_no_reason_to_fail(house: House) -> None:
+    with models.write():
+        models.execute("DROP TABLE task")
+    assert seen(house).queue is None
+    assert "makes them anew" in shown(seen(house))
+
+
+def test_nobody_is_kept_waiting_and_nothing_changed(house: House) -> None:
+    house.admit("key")
+    models.close()
+    writer = sqlite3.connect(house.database, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute("UPDATE file_records SET size = 7")
+    assert amounts(seen(house)) == {DUE: (1, 4)}
+    schema.open_for_reading(house.database)
+    with models.reading():
+        models.execute("SELECT count(*) FROM file_records")
+        writer.execute("COMMIT")  # while somebody reads
+        with pytest.raises(models.DatabaseError, match="readonly"):
+            models.execute("UPDATE file_records SET size = 8")
+    writer.close()
+    models.bind(house.database)
+    assert amounts(seen(house)) == {DUE: (1, 7)}
+
+
+def test_no_database_is_made_or_brought_up_to_date(house: House) -> None:
+    models.close()
+    with pytest.raises(SpoolError, match=r"is gone: is its disk mounted\? flood-fsck"):
+        schema.open_for_reading(f"{house.database}.other")
+    assert not os.path.exists(f"{house.database}.other")
+    models.execute("DELETE FROM schema_migration WHERE name = '0002_status'")
+    models.close()
+    before = Path(house.database).read_bytes()
+    with pytest.raises(SpoolError, match="made by an older flood: restart flood-watch"):
+        schema.open_for_reading(house.database)
+    models.bind(house.database)
+    assert Path(house.database).read_bytes() == before
+
+
+def test_a_database_that_nobody_has_open_is_read_without_write_access(house: House) -> None:
+    house.admit("key")
+    models.close()
+    assert not os.path.exists(f"{house.database}-wal")
+    # What SQLite would make beside it cannot be made, for root neither.
+    os.mkdir(f"{house.database}-shm")
+    assert amounts(seen(house)) == {DUE: (1, 4)}
+    os.rmdir(f"{house.database}-shm")
+
+
+def test_names_are_safe_whatever_they_are(house: House) -> None:
+    names = ("new\nline", "\x1b[2J", "\udcff", "[red]markup")
+    given_up(house, *names)
+    for name in names:
+        house.write(f"incoming/p/{name}/{name}")
+    found = seen(house)
+    text = shown(found)
+    assert "[red]markup" in text
+    assert "\x1b" not in text
+    assert "p/new\\nline" in text
+    assert len(json.loads(status_json.as_json(found))["destinations"]) == 5
+    exposed = generate_latest(registry(found)).decode()
+    assert 'bucket="\\\\udcff"' in exposed
+    assert "\x1b" not in exposed
+
+
+def test_a_narrow_terminal_keeps_the_figures(house: House) -> None:
+    house.write(f"incoming/p/b/{'long/' * 40}name")
+    house.admit("x" * 200)
+    house.claim()
+    text = shown(seen(house), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "4 B" in text
+    assert "…" in text
+
+
+def test_counting_ends_when_its_time_is_over(house: House) -> None:
+    for number in range(20):
+        house.write(f"incoming/p/b/{number}")
+        house.write(f"failed/p/b/{number}")
+    passing = iter(range(10**6))
+    files = look_at_files(house.spool, [], lambda: float(next(passing)), 30.0)
+    assert not files.whole
+    assert 0 < len(files.incoming) < 20
+    assert 0 < len(files.failed) < 20
+    found = seen(house, seconds=-1.0)
+    assert not found.whole
+    assert "there are more" in shown(found)
+
+
+# --- for programs --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "result"),
+    [
+        (Limits(None, None, None), OK),
+        (Limits(Limit(7200), Limit(1), Limit(2)), OK),
+        (Limits(Limit(3599), None, None), CRITICAL),
+        (Limits(Limit(7200, 1800), None, None), WARNING),
+        (Limits(None, Limit(0), None), CRITICAL),
+        (Limits(None, Limit(5, 0), None), WARNING),
+        (Limits(None, None, Limit(1)), CRITICAL),
+        (Limits(None, Limit(5, 0), Limit(1)), CRITICAL),
+    ],
+)
+def test_a_spool_is_judged_by_limits(house: House, limits: Limits, result: int) -> None:
+    given_up(house, "bad")
+    house.admit("a", "b")
+    house.clock.advance(3600.0)
+    answer, line = judge(seen(house), limits)
+    assert answer == result
+    assert line.startswith(f"FLOOD {('OK', 'WARNING', 'CRITICAL')[result]} - ")
+    assert "; no consumer runs; flood-watch does not run | waiting=2;" in line
+    assert "oldest=3600s;" in line
+
+
+def test_what_was_not_counted_is_not_called_well(house: House) -> None:
+    house.write("incoming/p/b/a")
+    answer, line = judge(seen(house, seconds=-1.0), Limits(None, None, None))
+    assert answer == UNKNOWN
+    assert "too many files" in line
+    assert judge(seen(house, seconds=-1.0), Limits(None, None, Limit(0)))[0] == CRITICAL
+
+
+# --- one file ------------------------------------------------------------------------------------
+
+
+def told(house: House, uri: str = "s3://p/b/key") -> tuple[str, story.Story]:
+    place = destination.of_file(uri)
+    found = story.tell(house.spool, place, ["*.part"], now=house.clock.now)
+    assert json.loads(as_json(found))["key"] == place.key
+    return "\n".join(lines(found)), found
+
+
+def test_the_story_of_one_file(house: House) -> None:
+    [first] = house.admit("key")
+    [claim] = house.claim()
+    house.settle(TryAgain(claim, claim.identity, AWAY, 30.0))
+    assert "retry 1 at 2026-03-01" in told(house)[0]
+    assert "once a consumer runs" in told(house)[0]
+    house.clock.advance(31.0)
+    assert "the next free worker takes it" in told(house)[0]
+    [claim] = house.claim()
+    assert "its worker died" in told(house)[0]
+    house.settle(GiveUp(claim, DENIED))
+    text, found = told(house)
+    assert [len(one.record.attempts) for one in found.chapters] == [2]
+    assert "attempt" in text
+    assert f"mv -n {house.spool.root}/failed/p/b/key {house.spool.root}/incoming/p/b/key" in text
+    move(house, "failed/p/b/key", "incoming/p/b/key")
+    text, found = told(house)
+    assert "nothing: its file is not in failed any more" in text
+    assert found.arriving == "waits for flood-watch, which does not run: start it"
+    done(house, "key")
+    text, found = told(house)
+    assert [one.record.id for one in found.chapters] == [first, first + 1]
+    assert "nothing: it is uploaded" in text
+    assert "ETag etag" in text
+
+
+def test_the_story_of_what_is_on_its_way(house: House) -> None:
+    path = "incoming_tmp/p/b/0123"
+    [put] = records.put_begun([Arrival("p", "b", "key", path, house.write(path), START)], START)
+    assert "flood-put goes on with it" in told(house)[0]
+    move(house, path, "incoming/p/b/key")
+    records.put_arrived(put, "incoming/p/b/key", START)
+    text, found = told(house)
+    assert found.arriving is None
+    assert "waits for flood-watch" in text
+    house.write("incoming/p/b/half.part")
+    assert "left alone" in told(house, "s3://p/b/half.part")[0]
+
+
+def test_the_story_of_a_newer_version(house: House) -> None:
+    [earlier] = house.admit("key")
+    house.write("incoming/p/b/key", b"newer")
+    assert f"waits for record {earlier}" in told(house)[0]
+
+
+def test_the_story_of_what_nobody_knows(house: House) -> None:
+    assert not told(house)[1].known
+
+
+def test_the_story_of_an_odd_name(house: House) -> None:
+    given_up(house, "\udcff\n")
+    text, found = told(house, "s3://p/b/\udcff\n")
+    assert found.known
+    assert "\\udcff\\n" in text
+
+
+@pytest.mark.parametrize("uri", ["p/b/key", "s3://p/b", "s3://p/b/", "s3:///b/k", "s3://p/b/../k"])
+def test_what_names_no_file(uri: str) -> None:
+    with pytest.raises(ConfigError, match="write s3://PROFILE/BUCKET/KEY"):
+        destination.of_file(uri)
+
+
+def test_flood_fsck_minds_no_notes(house: House) -> None:
+    agent = house.agent()
+    agent.locks.own()
+    agent.progress.begin([1])
+    assert fsck(house).found == []
+    agent.locks.disown()

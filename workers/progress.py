@@ -1,0 +1,102 @@
+"""Says in a worker's lock file how far its attempt has come."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Final
+
+from flood.doing import Doing, encode
+from flood.locks import WorkerLocks
+from workers.transfer import Measure
+
+#: Between two notes, in seconds.
+INTERVAL: Final = 1.0
+
+#: Over how many notes the rate is taken.
+_SAMPLES: Final = 10
+
+
+class _State(threading.local):
+    """One thread's attempt; since None while there is none."""
+
+    since: datetime | None = None
+    files = 0
+    files_done = 0
+    size = 0
+    sent = 0
+    due = 0.0
+
+    def __init__(self) -> None:
+        self.samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
+
+
+class Progress:
+    """The notes of one process' workers, each thread's for itself: at most one a second, none that
+    anything depends on. `now` answers aware times, `clock` monotonic seconds."""
+
+    def __init__(
+        self, locks: WorkerLocks, *, now: Callable[[], datetime], clock: Callable[[], float]
+    ) -> None:
+        self._locks = locks
+        self._now = now
+        self._clock = clock
+        self._state = _State()
+
+    def begin(self, sizes: Sequence[int]) -> None:
+        """This thread begins to send files of so many bytes each."""
+        state = self._state
+        state.samples.clear()
+        state.since = self._now()
+        state.files, state.files_done = len(sizes), 0
+        state.size, state.sent = sum(sizes), 0
+        self._say()
+
+    def done(self, size: int) -> None:
+        """One of the files, of so many bytes, is done with, whatever came of it."""
+        state = self._state
+        state.files_done += 1
+        state.sent += size
+        self._say()
+
+    def sending(self, measure: Measure) -> None:
+        """Files are under way, of which `measure` counts the bytes."""
+        if self._clock() >= self._state.due:
+            self._write(measure())
+
+    def end(self) -> None:
+        """This thread has nothing to do, or not any more."""
+        self._state.since = None
+        self._say()
+
+    def _say(self) -> None:
+        if self._clock() >= self._state.due:
+            self._write(0)
+
+    def _write(self, more: int) -> None:
+        state, clock = self._state, self._clock()
+        state.due = clock + INTERVAL
+        doing = Doing(os.getpid(), self._now())
+        if state.since is not None:
+            doing = Doing(
+                pid=doing.pid,
+                at=doing.at,
+                since=state.since,
+                files=state.files,
+                files_done=state.files_done,
+                size=state.size,
+                sent=min(state.size, state.sent + more),
+                rate=self._rate(clock, state.sent + more),
+            )
+        # On a full or a missing disk nobody learns how far it is, and that is all.
+        with suppress(OSError):
+            self._locks.note(encode(doing, int(clock * 1000)))
+
+    def _rate(self, clock: float, sent: int) -> float | None:
+        samples = self._state.samples
+        samples.append((clock, sent))
+        since, before = samples[0]
+        # A part that is sent again makes it less for a while.
+        return max(0, sent - before) / (clock - since) if clock > since else None
