@@ -29,21 +29,23 @@ LADDER = (
     "flood.binding flood.config_files flood.door flood.fsck_kinds flood.locks flood.put_plan"
     " flood.room flood.record_values flood.watcher"
     " workers.classify_local workers.curl_errors workers.s3_bucket workers.source",
-    "flood.claims flood.command_line flood.fsck_motion flood.fsck_queries flood.fsck_rebuild"
-    " flood.fsck_report flood.put_copy flood.put_locks flood.put_outcome"
-    " flood.queries flood.whereabouts workers.classify workers.curl_payload"
-    " workers.decisions workers.verify",
+    "flood.claims flood.command_line flood.departures flood.fsck_motion flood.fsck_queries"
+    " flood.fsck_rebuild flood.fsck_report flood.hollow flood.put_copy flood.put_locks"
+    " flood.put_outcome flood.queries flood.retry_choice flood.whereabouts"
+    " workers.classify workers.curl_payload workers.decisions workers.verify",
     "flood.config flood.fsck_judge flood.fsck_tables flood.home flood.put_wait flood.records"
-    " flood.telling workers.curl_exchange workers.s3_abort workers.s3_verify workers.verdict",
+    " flood.retention flood.telling workers.curl_exchange workers.s3_abort workers.s3_verify"
+    " workers.verdict",
     "flood.fsck_survey flood.intake flood.purge flood.put_rows flood.startup workers.agent"
     " workers.curl_connections workers.curl_store workers.opening workers.s3_multipart",
-    "flood.fsck_database flood.fsck_mend flood.later flood.put huey_config workers.curl_buckets"
+    "flood.fsck_database flood.fsck_mend flood.later flood.put flood.retry huey_config"
     " workers.curl_delivery workers.s3 workers.settle workers.upload",
-    "flood.fsck flood.server workers.curl_parts workers.sweep",
+    "flood.fsck flood.opening flood.retry_report flood.server workers.curl_parts workers.sweep",
     "workers.curl",
     "workers.uploaders",
     "flood.tasks",
-    "flood.commands.fsck flood.commands.put flood.commands.watch",
+    "flood.commands.fsck flood.commands.prune flood.commands.put flood.commands.retry"
+    " flood.commands.watch",
     "flood.commands.start",
 )
 
@@ -244,6 +246,8 @@ def test_importing_does_nothing() -> None:
         ("flood.commands.watch", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.fsck", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.put", ("boto3", "botocore", "workers", "huey")),
+        ("flood.commands.retry", ("boto3", "botocore", "workers", "rich")),
+        ("flood.commands.prune", ("boto3", "botocore", "workers", "rich", "huey")),
     ],
 )
 def test_what_is_slow_to_import_is_not_imported(name: str, without: tuple[str, ...]) -> None:

@@ -35,6 +35,9 @@ moments = st.datetimes(
     timezones=zones,
 )
 
+#: The steps of the schema, all of which a new database gets.
+STEPS = ["0001_initial", "0002_retention"]
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[str]:
@@ -147,7 +150,7 @@ def test_ids_are_never_used_again(house: House) -> None:
 
 
 def test_a_new_database_belongs_to_its_user_alone(path: str) -> None:
-    assert schema.migrate(path, create=True) == ["0001_initial"]
+    assert schema.migrate(path, create=True) == STEPS
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     assert models.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     for name in os.listdir(os.path.dirname(path)):
@@ -163,7 +166,7 @@ def test_an_empty_file_becomes_a_database(path: str) -> None:
     with pytest.raises(SpoolError, match=r"empty.*start flood-watch first"):
         schema.migrate(path, create=False)
     assert os.path.getsize(path) == 0
-    assert schema.migrate(path, create=True) == ["0001_initial"]
+    assert schema.migrate(path, create=True) == STEPS
 
 
 def test_who_must_not_create_is_told_what_to_do(path: str) -> None:
@@ -255,7 +258,7 @@ def test_a_database_without_tables_becomes_one_of_floods(path: str) -> None:
     another_programs(path, "PRAGMA journal_mode = WAL")
     with pytest.raises(SpoolError, match=r"empty.*start flood-watch first"):
         schema.migrate(path, create=False)
-    assert schema.migrate(path, create=True) == ["0001_initial"]
+    assert schema.migrate(path, create=True) == STEPS
 
 
 def test_a_first_start_that_died_after_its_first_table_is_completed(path: str) -> None:
@@ -264,7 +267,7 @@ def test_a_first_start_that_died_after_its_first_table_is_completed(path: str) -
     for (name,) in models.execute(made).fetchall():
         verb = "DELETE FROM" if name == "schema_migration" else "DROP TABLE"
         models.execute(f"{verb} {name}")
-    assert schema.migrate(path, create=True) == ["0001_initial"]
+    assert schema.migrate(path, create=True) == STEPS
 
 
 def test_a_wrong_spools_database_is_refused_before_it_is_brought_up_to_date(path: str) -> None:
@@ -292,7 +295,9 @@ def test_several_first_starts_at_once(path: str) -> None:
     errors = [process.communicate()[1] for process in started]
     assert errors == [b""] * 4
     models.bind(path)
-    assert models.execute("SELECT name FROM schema_migration").fetchall() == [("0001_initial",)]
+    assert models.execute("SELECT name FROM schema_migration").fetchall() == [
+        (step,) for step in STEPS
+    ]
 
 
 # --- transactions ------------------------------------------------------------------------------
