@@ -121,14 +121,19 @@ def _tell(pruned: Pruned, settings: Settings, dry: bool, terminal: Terminal) -> 
             "keep-completed, keep-failed, keep-records are not set: every file and every record is "
             "kept for ever"
         )
-    parts = [f"{_count(pruned.files[state], 'file')} of {state}" for state in pruned.files]
-    parts.append(_count(pruned.records, "record"))
-    directories = pruned.directories
-    parts.append("1 empty directory" if directories == 1 else f"{directories} empty directories")
-    verb = "would be deleted" if dry else "deleted"
-    # cron mails whatever is printed.
-    if watched or dry or any((*pruned.files.values(), pruned.records, directories)):
-        terminal.say(f"{', '.join(parts)} {verb}: {naturalsize(pruned.size, binary=True)}")
+    parts = [
+        f"{_count(count, 'file')} of {state}" for state, count in pruned.files.items() if count
+    ]
+    if pruned.records:
+        parts.append(_count(pruned.records, "record"))
+    if pruned.directories:
+        many = f"{pruned.directories} empty directories"
+        parts.append("1 empty directory" if pruned.directories == 1 else many)
+    if parts:
+        verb = "would be deleted" if dry else "deleted"
+        terminal.say(f"{', '.join(parts)} {verb}, {naturalsize(pruned.size, binary=True)}")
+    elif watched or dry:  # cron mails whatever is printed
+        terminal.say("nothing to delete")
 
 
 def _as_json(pruned: Pruned, status: int, *, dry: bool) -> str:

@@ -39,6 +39,7 @@ LADDER = (
     "flood.fsck_survey flood.intake flood.purge flood.put_rows flood.startup workers.agent"
     " workers.curl_connections workers.curl_store workers.opening workers.s3_multipart",
     "flood.fsck_database flood.fsck_mend flood.later flood.put flood.retry huey_config"
+    " workers.curl_buckets"
     " workers.curl_delivery workers.s3 workers.settle workers.upload",
     "flood.fsck flood.opening flood.retry_report flood.server workers.curl_parts workers.sweep",
     "workers.curl",
