@@ -21,7 +21,8 @@ from flood.text import printable
 class Settings:
     """What holds for this process. Paths are absolute, times are seconds, sizes are bytes.
 
-    `connect_timeout` or `read_timeout` None: as `flood.providers` has it. `ignore` holds every
+    `connect_timeout` or `read_timeout` None: as `flood.providers` has it; `keep_completed`,
+    `keep_failed` or `keep_records` None: for ever. `ignore` holds every
     pattern, flood's own included; they are for the last part of a path. `origins` tells for each
     field where its value is from, in words.
     """
@@ -44,6 +45,9 @@ class Settings:
     bucket_cache_seconds: float
     transfer: str
     concurrency: int
+    keep_completed: float | None
+    keep_failed: float | None
+    keep_records: float | None
     consumers: int
     log_level: str
     log_format: str

@@ -171,11 +171,15 @@ def records_named(path: str) -> list[int]:
 
 def _in_the_end(place: Place, identity: Identity, own: Sequence[Recorded]) -> Finding | None:
     rows = [each.row for each in own]
-    here = [row for row in rows if row.state == place.state and row.path == place.path]
+    every = [x for x in own if x.row.state == place.state and x.row.path == place.path]
+    here = [x.row for x in every if x.left_at is None]
     if any(row.identity == identity for row in here):
         return None
     if any(row.state in _UNSETTLED for row in rows):
         return None  # its record is behind, or about to follow
+    left = [x.row for x in every if x.left_at is not None]
+    if left and not here:
+        return _at(place, kinds.RETURNED, identity, left[-1].id)
     if here and place.state == FAILED:
         return None  # a file may be mended there before it is moved back
     if here:

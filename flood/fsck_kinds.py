@@ -163,6 +163,13 @@ UNRECORDED: Final = Kind(
     "the record is lost, or somebody put the file there by hand",
     "flood-fsck --repair makes a record that says so; it claims no proof, and no reason",
 )
+RETURNED: Final = Kind(
+    "returned",
+    None,
+    "settled files whose record says that they have left",
+    "a power failure undid that retention deleted them, or somebody brought them back",
+    "flood-fsck --repair: the record takes them back, and retention looks after them again",
+)
 TWO_NAMES: Final = Kind(
     "two_names",
     None,

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from flood import binding, layout, models, records, schema, syscalls
+from flood import binding, departures, layout, models, records, schema, syscalls
 from flood import claims as claiming
 from flood import fsck_kinds as kinds
 from flood import fsck_queries as asking
@@ -93,6 +93,7 @@ class Mend:
             kinds.RAN_AHEAD: self._go_back,
             kinds.TAKEN: self._take_up,
             kinds.UNRECORDED: self._make_records,
+            kinds.RETURNED: self._take_back,
             kinds.LEFT_OVER: self._purge,
             kinds.LOCK_LEFT: self._forget_locks,
             kinds.UNRUNG: self._ring_for,
@@ -272,6 +273,17 @@ class Mend:
                     if place is not None and again.get(finding.path) == finding:
                         arrival = arrival_of(place, Identity(*finding.version), birth)
                         records.found(arrival, place.state, settled or self._now(), self._now())
+            mended.done += part
+
+    def _take_back(self, findings: Sequence[Finding], mended: Mended) -> None:
+        for start in range(0, len(findings), _BATCH):
+            part = findings[start : start + _BATCH]
+            judge = self._judge(self._spool)
+            with models.write():
+                again = set(judge_files(judge, [str(each.path) for each in part]))
+                for finding in part:
+                    if finding in again:
+                        departures.returned(finding.record or 0)
             mended.done += part
 
     def _birth(self, path: str) -> tuple[Place | None, float | None, datetime | None]:

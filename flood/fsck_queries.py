@@ -14,7 +14,7 @@ from flood.text import printable
 #: Rows in one answer; between two answers nothing of the database is held.
 _PAGE: Final = 5000
 
-_COLUMNS: Final = f"{ROW_COLUMNS}, last_updated, claim_number, next_attempt_at"
+_COLUMNS: Final = f"{ROW_COLUMNS}, last_updated, claim_number, next_attempt_at, left_at"
 
 #: A variable for each of three columns, within SQLite's old limit of 999.
 _KEYS: Final = 300
@@ -40,6 +40,10 @@ _CONTRADICTIONS: Final = (
     (
         "current_state IN ('incoming_tmp', 'incoming') AND owner IS NOT NULL",
         "claimed before it was taken",
+    ),
+    (
+        "left_at IS NOT NULL AND current_state NOT IN ('completed', 'failed')",
+        "its file has left, yet the record was not settled",
     ),
     ("retry_count NOT BETWEEN 0 AND 10", "more retries than there are"),
 )
@@ -68,6 +72,7 @@ class Recorded(NamedTuple):
     last_updated: str
     claim_number: int
     next_attempt_at: str | None
+    left_at: str | None
 
 
 def count() -> int:
@@ -220,4 +225,4 @@ def tasks(now: datetime) -> Tasks:
 
 
 def _recorded(columns: Sequence[Any]) -> Recorded:
-    return Recorded(row_from(columns), columns[11], columns[12], columns[13])
+    return Recorded(row_from(columns), *columns[11:15])

@@ -6,19 +6,20 @@ from datetime import datetime, timezone
 
 from flood import binding, models, schema
 from flood.errors import SpoolError, SpoolLockedError
-from flood.locks import CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, FileLock, WorkerLocks
+from flood.locks import COMMANDS_LOCK, CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, FileLock, WorkerLocks
 from flood.spool import Spool, set_aside
 
 
 @contextmanager
 def alone(spool: Spool, workers: WorkerLocks) -> Iterator[None]:
-    """Keep flood-watch, consumers and flood-puts away. Raises SpoolLockedError if any of them is at
+    """Keep flood-watch, consumers, all commands away. Raises SpoolLockedError if any of them is at
     work: one that has the old database open would go on writing to that."""
     with ExitStack() as stack:
         for path, who in (
             (WATCH_LOCK, "flood-watch"),
             (CONSUMERS_LOCK, "a consumer"),
             (PUT_LOCK, "flood-put"),
+            (COMMANDS_LOCK, "flood-retry or flood-prune"),
         ):
             lock = FileLock(spool.absolute(path))
             try:
@@ -28,7 +29,7 @@ def alone(spool: Spool, workers: WorkerLocks) -> Iterator[None]:
             if not free:
                 raise SpoolLockedError(
                     f"{who} is at work on {spool.root}: stop flood-watch with all consumers, let "
-                    "flood-put end, then repair"
+                    "other commands of flood end, then repair"
                 )
             stack.callback(lock.release)
         if not workers.all_dead():

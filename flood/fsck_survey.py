@@ -182,7 +182,7 @@ def _tick_off(recorded: Recorded, files: dict[str, Identity], left: set[str]) ->
     """Take the record's file from those that are left without one."""
     row = recorded.row
     found = files.get(row.path)
-    if found is None or not row.path.startswith(_WITH_RECORDS):
+    if found is None or recorded.left_at or not row.path.startswith(_WITH_RECORDS):
         return
     whole = row.state == COMPLETED  # what was proven has not changed since
     same = found == row.identity if whole else found[:2] == row.identity[:2]

@@ -136,7 +136,7 @@ class Intake:
             raise
         way.tell()
         for arrival, record_id in zip(moved, ids, strict=True):
-            _log_admitted(arrival, record_id, INCOMING)
+            tell_admitted(arrival, record_id, INCOMING)
         result.admitted += len(moved)
 
     def _move(
@@ -179,7 +179,7 @@ class Intake:
         )
         remaining = iter(fresh)
         every = [next(remaining) if back is None else back for back in ids]
-        for profile, bucket, group in _tasks(moved, every, self._large):
+        for profile, bucket, group in tasks_of(moved, every, self._large):
             self._enqueue(profile, bucket, group)
         return every
 
@@ -254,7 +254,7 @@ class Intake:
             for path in misplaced:
                 self.door.leave(path, "it must lie below incoming/PROFILE/BUCKET/: move it there")
             for arrival, record_id in zip(without, ids, strict=True):
-                _log_admitted(arrival, record_id, came_from)
+                tell_admitted(arrival, record_id, came_from)
             taken += len(without)
         return taken
 
@@ -292,7 +292,7 @@ def arrival_of(place: Place, identity: Identity, birth: float | None) -> Arrival
     return Arrival(place.profile, place.bucket, place.key, place.path, identity, created)
 
 
-def _tasks(
+def tasks_of(
     arrivals: Sequence[Arrival], ids: Sequence[int], large: int
 ) -> Iterator[tuple[str, str, list[int]]]:
     """The tasks for these records: small files of one bucket together, large ones by themselves."""
@@ -313,7 +313,8 @@ def _tasks(
         yield *destination, group
 
 
-def _log_admitted(arrival: Arrival, record_id: int, came_from: str) -> None:
+def tell_admitted(arrival: Arrival, record_id: int, came_from: str) -> None:
+    """Tell that a file which came from the state `came_from` is in processing now."""
     log.event(
         logger,
         INFO,

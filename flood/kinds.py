@@ -13,6 +13,9 @@ from flood.units import duration, duration_text, size, size_text
 TRUE: Final = ("true", "yes", "on", "1")
 FALSE: Final = ("false", "no", "off", "0")
 
+#: What a time says that does not end.
+FOREVER: Final = "forever"
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -39,6 +42,22 @@ def durations(low: float, high: float) -> Kind:
         if not low <= seconds <= high:
             raise ValueError(f"is out of range; {allowed}")
         return seconds
+
+    return Kind(read, duration_text)
+
+
+def keeping(low: float, high: float) -> Kind:
+    """Seconds as a float, from `low` to `high`, or None for ever."""
+    allowed = f"allowed: {FOREVER}, or {duration_text(low)} to {duration_text(high)}"
+    seconds = durations(low, high)
+
+    def read(text: str, environ: Mapping[str, str]) -> float | None:
+        if text.strip().lower() == FOREVER:
+            return None
+        try:
+            return float(seconds.read(text, environ))
+        except ValueError as error:
+            raise ValueError(f"{str(error).partition(';')[0]}; {allowed}") from None
 
     return Kind(read, duration_text)
 

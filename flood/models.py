@@ -117,6 +117,9 @@ class FileRecord(Table):
     bytes_sent = IntegerField(default=0)
     created_at = UtcField()
     completed_at = UtcField(null=True)
+    left_at = UtcField(null=True)
+    left_how = TextField(null=True)
+    origin = IntegerField(null=True)
 
     class Meta:
         table_name = "file_records"
@@ -143,12 +146,13 @@ class RetryAttempt(Table):
 
 
 class SpoolInfo(Table):
-    """One row: which spool this database belongs to, when it was last swept."""
+    """One row: which spool this database belongs to, when it was last looked after."""
 
     id = AutoField()
     spool_id = TextField()
     created_at = UtcField()
     last_swept_at = UtcField(null=True)
+    last_pruned_at = UtcField(null=True)
 
     class Meta:
         table_name = "spool"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from flood.kinds import (
+    FOREVER,
     FRACTION,
     PATH,
     PATTERN,
@@ -13,6 +14,7 @@ from flood.kinds import (
     choices,
     counts,
     durations,
+    keeping,
     sizes,
 )
 from flood.text import printable
@@ -101,6 +103,7 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("text", "json")
 TRANSFERS: Final = ("curl", "boto3")
 _DAY: Final = 86_400
+_CENTURY: Final = 36_500 * _DAY
 _MIB: Final = 1024**2
 _GIB: Final = 1024**3
 
@@ -227,6 +230,30 @@ _TABLE: Final = (
         metavar="LIBRARY",
     ),
     Option("concurrency", counts(1, 256), "16", "transfers at once in one worker", metavar="N"),
+    Option(
+        "keep_completed",
+        keeping(0, _CENTURY),
+        None,
+        "delete files in completed this long after their upload was proven; 0 right after it",
+        metavar="DURATION",
+        unset=FOREVER,
+    ),
+    Option(
+        "keep_failed",
+        keeping(_DAY, _CENTURY),
+        None,
+        "delete files in failed this long after they were given up, though no store has them",
+        metavar="DURATION",
+        unset=FOREVER,
+    ),
+    Option(
+        "keep_records",
+        keeping(3600, _CENTURY),
+        None,
+        "delete the records of files that lie in the spool no more, this long after they ended",
+        metavar="DURATION",
+        unset=FOREVER,
+    ),
     Option(
         "consumers",
         counts(0, 64),

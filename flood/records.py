@@ -160,6 +160,8 @@ def put_back(record_id: int, path: str, now: datetime) -> bool:
             "error_code": None,
             "error_message": None,
             "completed_at": None,
+            "left_at": None,
+            "left_how": None,
         },
     )
 

@@ -12,7 +12,7 @@ from flood import directories, layout, syscalls
 from flood.errors import SpoolError
 from flood.identity import Identity, identity_of
 from flood.layout import Place
-from flood.states import STATES
+from flood.states import COMPLETED, FAILED, STATES
 from flood.walk import Found, Oddity, kind_of, walk
 
 _PATH_MAX: Final = 4096  # with the NUL at the end, linux/limits.h
@@ -58,6 +58,25 @@ def set_aside(path: str, ending: str) -> list[str]:
     finally:
         os.close(folder)
     return kept
+
+
+def flush_database(path: str) -> None:
+    """Make what was committed to a database survive a power failure, which with synchronous=NORMAL
+    it would not yet: all of it is in the write-ahead log, or in the database as SQLite has flushed
+    it (sqlite.org/pragma.html#pragma_synchronous).
+
+    Raises the OSError of open(2) or fsync(2).
+    """
+    try:
+        # Not the database itself: closing any descriptor of that drops SQLite's locks on it
+        # (sqlite.org/howtocorrupt.html, section 2.2).
+        descriptor = os.open(f"{os.path.realpath(path)}-wal", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class Spool:
@@ -240,6 +259,24 @@ class Spool:
             raise NotRegular(path)
         return descriptor, identity_of(status)
 
+    def hold(self, path: str) -> tuple[int, Identity]:
+        """Get hold of a regular file without opening it, which needs no right to read it: a
+        descriptor, its identity. What the file occupies is not given back before that is closed.
+
+        Raises Vanished, NotRegular, or the OSError of open(2).
+        """
+        try:
+            descriptor = syscalls.open_without_links(self.absolute(path), os.O_PATH)
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                raise Vanished(path) from error
+            raise
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise NotRegular(path)
+        return descriptor, identity_of(status)
+
     def move(self, source: str, target: str) -> None:
         """Rename without ever overwriting, creating the target's directories.
 
@@ -346,6 +383,40 @@ class Spool:
         # A name alone might lead elsewhere by now: whoever drops files may swap directories.
         with directories.opened(folder) as directory:
             os.unlink(name, dir_fd=directory)
+
+    def discard(self, path: str, descriptor: int, identity: Identity) -> None:
+        """Delete a file of completed or failed that its owner does not want to keep, if it is the
+        very file behind the descriptor, with this identity.
+
+        Raises Vanished if it is not, or the OSError of unlink(2).
+        """
+        if not path.startswith((f"{COMPLETED}/", f"{FAILED}/")):
+            raise ValueError(path)
+        folder, name = os.path.split(self.absolute(path))
+        try:
+            with directories.opened(folder) as directory:
+                found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                held = os.fstat(descriptor)
+                if not os.path.samestat(found, held) or identity_of(held) != identity:
+                    raise Vanished(path)
+                os.unlink(name, dir_fd=directory)
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                raise Vanished(path) from error
+            raise
+
+    def remove_directory(self, path: str) -> bool:
+        """Remove a directory below a bucket's, unless something lies in it; whether that is done.
+        Raises the OSError of rmdir(2) for any other reason."""
+        if path.count("/") < 3:
+            raise ValueError(path)
+        try:
+            self._remove_directory(path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, *_NOT_THERE):
+                return False
+            raise
+        return True
 
     def remove_empty(self, directory: str) -> None:
         """Remove every directory below `directory` that is empty, or becomes so."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from shlex import quote
 
 from flood import models, put_locks, status_workers, story_queries
 from flood.doing import Doing
@@ -121,9 +120,7 @@ class _Teller:
     def _after_failure(self, record: Record, present: bool) -> str:
         if not present:
             return "nothing: its file is not in failed any more"
-        target = self._spool.absolute(self._place.moved(INCOMING).path)
-        source = self._spool.absolute(record.path)
-        return f"a person mends the cause, then: mv -n {quote(source)} {quote(target)}"
+        return f"a person mends the cause, then: flood-retry {record.id}"
 
 
 def _time(moment: datetime) -> str:

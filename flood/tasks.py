@@ -14,6 +14,7 @@ from huey import crontab, signals
 
 from flood import claims as claiming
 from flood import log, models, queries, records, telling
+from flood.errors import SpoolError
 from flood.locks import WorkerLocks
 from flood.record_values import Reason
 from flood.spool import Spool
@@ -106,7 +107,7 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
     Never raises: huey would run a failed task again, and the rows know better when. A `ring` names
     no records; it goes on until nothing is due.
     """
-    from workers.decisions import PutOff
+    from workers.decisions import Prove, PutOff
     from workers.settle import settle
     from workers.upload import attempt
 
@@ -131,8 +132,10 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
         if ring and claims:
             enqueue_ring(profile, bucket)
         left = False
+        proven: list[int] = []
         for decisions in attempt(agent, claims):
             settle(agent, decisions, enqueue_retry)
+            proven += [one.claim.id for one in decisions if isinstance(one, Prove)]
             left = left or any(isinstance(one, PutOff) and not one.delay for one in decisions)
         if left or (claims and agent.stopping()):
             enqueue_ring(profile, bucket)  # for what was put off, or let go
@@ -141,6 +144,12 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
         # whose records the sweep takes over.
         agent.locks.disown()
         _broke_off("an attempt broke off; the sweep takes up its files", error)
+        return
+    if agent.retention.at_once:
+        try:
+            agent.retention.remove(proven)
+        except (models.DatabaseError, OSError, SpoolError) as error:
+            _broke_off("uploaded files could not be removed; the next sweep tries again", error)
 
 
 @huey.periodic_task(crontab(minute="*"), name="sweep", priority=SWEEP_PRIORITY)
@@ -159,7 +168,7 @@ def sweep() -> None:
 def _broke_off(what: str, error: Exception) -> None:
     """A disk or a database that refuses is a person's to mend, and worth no traceback."""
     tally().broke_off()
-    if isinstance(error, models.DatabaseError | OSError):
+    if isinstance(error, models.DatabaseError | OSError | SpoolError):
         log.event(logger, ERROR, what, error=type(error).__name__, reason=models.explain(error))
         huey.rest()
     else:

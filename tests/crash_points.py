@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 #: Who dies; "sweeper" is the consumer that comes after another one that has died with a claim.
-Who = Literal["put", "watch", "consumer", "sweeper"]
+Who = Literal["put", "watch", "consumer", "sweeper", "retry", "prune"]
 
 #: What is going on meanwhile.
 Course = Literal["plain", "new", "large", "unreachable", "refused", "queue lost", "half put"]
@@ -266,6 +266,20 @@ POINTS: Final = (
     Point("sweep-taken-over", "sweeper", "workers/sweep.py", "sweep", "_find_vanished(", "S4"),
     Point("sweep-no-locks", "sweeper", "workers/sweep.py", "sweep", "agent.locks.forget", "S4"),
     Point("sweep-no-rings", "sweeper", "workers/sweep.py", "sweep", "for profile, bucket", "S4"),
+    # --- flood-retry: rename, rows, tasks, commit -------------------------------------------------
+    Point("retry-begun", "retry", "flood/retry.py", "_move", "target = ", "S10", "refused"),
+    Point("retry-renamed", "retry", "flood/retry.py", "_move", "identity = ", "S2", "refused"),
+    Point("retry-no-row-yet", "retry", "flood/retry.py", "put_back", "new = ", "S2", "refused"),
+    Point("retry-no-note", "retry", "flood/departures.py", "retried", "leave(", "S2", "refused"),
+    Point("retry-no-tasks", "retry", "flood/retry.py", "put_back", "for task in", "S2", "refused"),
+    Point("retry-back", "retry", "flood/retry.py", "put_back", "self._spool.p", "S3", "refused"),
+    # --- retention: flush, unlink, row, commit --------------------------------------------------
+    Point("prune-looked", "prune", "flood/retention.py", "_take", "flush_database(", "S8"),
+    Point("prune-no-unlink", "prune", "flood/spool.py", "discard", "os.unlink(", "S8"),
+    Point("prune-unlinked", "prune", "flood/retention.py", "_settle", "removed.append(", "-"),
+    Point("prune-no-commit", "prune", "flood/retention.py", "_settle", "departures.leave(g", "-"),
+    Point("prune-noted", "prune", "flood/retention.py", "_settle", "self._spool.prune(", "-"),
+    Point("prune-no-record", "prune", "flood/departures.py", "forget", '"DELETE FROM file_', "-"),
     # --- the queue's tables, which somebody has dropped -----------------------------------------
     Point(
         "queue-mend-begins",

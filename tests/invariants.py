@@ -66,6 +66,7 @@ def every(
     yield from no_file_has_two_places(found)
     yield from rows_say_where_files_are(found)
     yield from settled_rows_are_whole(found)
+    yield from only_what_was_proven_is_removed(found)
     yield from nobody_dead_owns_a_row(found)
     yield from due_rows_are_rung_for(found)
     yield from attempts_are_numbered(found, backoff)
@@ -115,6 +116,10 @@ def rows_say_where_files_are(found: Evidence) -> Iterator[Violation]:
             continue
         path, state = row["spool_path"], row["current_state"]
         file = files.get(path)
+        if row["left_at"] is not None:
+            if file is not None and file.identity[:2] == (row["device"], row["inode"]):
+                yield _of_row(invariant, row, f"its file lies at {path}, though it has left")
+            continue
         if file is None:
             yield _of_row(invariant, row, f"nothing lies at {path}, where the row says")
             continue
@@ -148,6 +153,7 @@ def settled_rows_are_whole(found: Evidence) -> Iterator[Violation]:
             else ["upload_outcome"]
         )
         wrong += [] if row["last_updated"] == row["completed_at"] else ["last_updated"]
+        wrong += ["left_how"] * ((row["left_at"] is None) != (row["left_how"] is None))
         if completed:
             wrong += ["retry_count"] * (row["retry_count"] != 0)
             wrong += ["bytes_sent"] * (row["bytes_sent"] != row["size"])
@@ -160,6 +166,18 @@ def settled_rows_are_whole(found: Evidence) -> Iterator[Violation]:
                 row,
                 f"a row in {row['current_state']} has {column} = {row[column]!r}",
             )
+
+
+def only_what_was_proven_is_removed(found: Evidence) -> Iterator[Violation]:
+    """By retention; `removed` rows of failed are their owner's wish, and told of elsewhere."""
+    for row in found.rows:
+        if row["left_how"] != "removed" or row["current_state"] != COMPLETED:
+            continue
+        receipt = row["upload_outcome"], row["bytes_sent"]
+        if receipt != (SUCCESS, row["size"]) or row["etag"] is None:
+            yield _of_row("only_what_was_proven_is_removed", row, "removed without a receipt")
+        if (row["bucket"], row["filepath"]) not in found.objects:
+            yield _of_row("only_what_was_proven_is_removed", row, "removed, yet in no bucket")
 
 
 def nobody_dead_owns_a_row(found: Evidence) -> Iterator[Violation]:
@@ -255,12 +273,17 @@ def _instant(row: Row, attempt: Row, delay: float) -> Iterator[Violation]:
 
 
 def inputs_are_accounted_for(found: Evidence) -> Iterator[Violation]:
-    """Everything that was delivered lies in completed or failed, once, with its bytes."""
+    """Everything that was delivered lies in completed or failed, once, with its bytes, or was
+    removed by retention after that."""
     invariant = "inputs_are_accounted_for"
     inputs: dict[tuple[str, str], list[Input]] = defaultdict(list)
     for one in found.inputs:
         inputs[one.bucket, one.key].append(one)
     held = _held(found)
+    # What is gone has no digest, only its place.
+    removed = Counter(
+        (row["bucket"], row["filepath"]) for row in found.rows if row["left_how"] == "removed"
+    )
     for place in inputs.keys() | held.keys():
         open_inputs = list(inputs[place])
         for file in held.get(place, []):
@@ -275,9 +298,9 @@ def inputs_are_accounted_for(found: Evidence) -> Iterator[Violation]:
                 yield Violation(
                     invariant, f"{file.path} was taken away, yet it is there again", *place
                 )
-        for one in open_inputs:
-            if one.certain and not one.removed:
-                yield Violation(invariant, f"version {one.number} is lost", *place)
+        lost = [one for one in open_inputs if one.certain and not one.removed]
+        for one in lost[removed[place] :]:
+            yield Violation(invariant, f"version {one.number} is lost", *place)
 
 
 def vanished_rows_have_a_cause(found: Evidence) -> Iterator[Violation]:
@@ -351,8 +374,11 @@ def the_bucket_has_the_last_version(found: Evidence) -> Iterator[Violation]:
 def waiting_was_worth_it(found: Evidence) -> Iterator[Violation]:
     """What flood-put --wait called uploaded is in completed."""
     held = _held(found, COMPLETED)
+    removed = {(row["bucket"], row["filepath"]) for row in found.rows if row["left_at"] is not None}
     for one in found.inputs:
         files = held.get((one.bucket, one.key), [])
+        if (one.bucket, one.key) in removed:
+            continue  # what was there is only known to be in the bucket
         if one.awaited and not one.removed and one.digest not in {file.digest for file in files}:
             yield Violation(
                 "waiting_was_worth_it",
@@ -412,6 +438,8 @@ def _held(found: Evidence, *states: str) -> dict[tuple[str, str], list[File]]:
     for row in found.rows:
         file = files.get(row["spool_path"])
         if row["current_state"] == FAILED and row["error_code"] in NOWHERE:
+            continue
+        if row["left_at"] is not None:
             continue
         if file is not None and (not states or file.state in states):
             held[row["bucket"], row["filepath"]].append(file)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from logging import ERROR, INFO, WARNING, getLogger
 from threading import Lock
 from typing import Final
@@ -12,6 +13,7 @@ from flood import log
 from flood.config import Settings
 from flood.locks import WorkerLocks
 from flood.profiles import Profile
+from flood.retention import Keeping, Retention
 from flood.spool import Spool
 from flood.syscalls import hard_links_guarded
 from flood.tally import Tally
@@ -62,6 +64,19 @@ class Agent:
             if profile not in self._uploaders:
                 self._uploaders[profile] = self.make_uploader(self.profiles[profile])
             return self._uploaders[profile]
+
+    @cached_property
+    def retention(self) -> Retention:
+        """What the owner of the spool wants to keep; it remembers where it was."""
+        one = self.settings
+        return Retention(
+            self.spool,
+            one.database,
+            Keeping(one.keep_completed, one.keep_failed, one.keep_records),
+            now=self.now,
+            clock=self.clock,
+            stopping=self.stopping,
+        )
 
     def at_home(self) -> bool:
         """Whether the spool is there; the log says once when it goes, and when it is back."""

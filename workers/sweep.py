@@ -1,12 +1,14 @@
 """Finds the work that no task announces."""
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import timedelta
 from logging import DEBUG, INFO, WARNING, getLogger
 from typing import Final
 
 from flood import claims as claiming
 from flood import log, models, queries, records, telling
+from flood.errors import SpoolError
 from flood.layout import Place
 from flood.record_values import Claimed, Reason, Row
 from flood.states import INCOMING, INCOMING_TMP, LOST, PROCESSING
@@ -18,6 +20,9 @@ from workers.verdict import judge
 
 #: How often one sweep a spool is due, in seconds; consumers ask every minute, each for itself.
 INTERVAL: Final = 50.0
+
+#: How long a sweep deletes what nobody wants to keep, in seconds.
+PRUNING: Final = 2.0
 
 #: How many rows one transaction takes up.
 _BATCH: Final = 200
@@ -38,8 +43,8 @@ def sweep(
     schedule: settle.Schedule,
 ) -> None:
     """Take up what dead workers left, what somebody removed, multipart uploads of settled records;
-    ring for every profile and bucket that has due records, unless a ring is `outstanding`. Nothing
-    is judged while the spool is away."""
+    ring for every profile and bucket that has due records, unless a ring is `outstanding`; delete
+    what the owner does not want to keep. Nothing is judged while the spool is away."""
     if not agent.at_home():
         return
     take_over(agent, schedule)
@@ -53,6 +58,8 @@ def sweep(
                 ring(profile, bucket)
         else:
             telling.without_profile(logger, profile, bucket)
+    with suppress(SpoolError):  # it went away meanwhile; the next sweep tells
+        agent.retention.run(PRUNING)
 
 
 def take_over(agent: Agent, schedule: settle.Schedule) -> None:

@@ -28,6 +28,22 @@ def drain() -> int:
     return main()
 
 
+def retry() -> int:
+    """Run flood-retry; return its exit status."""
+    _end_at_once()
+    from flood.commands.retry import main
+
+    return main()
+
+
+def prune() -> int:
+    """Run flood-prune; return its exit status."""
+    _end_at_once()
+    from flood.commands.prune import main
+
+    return main()
+
+
 def fsck() -> int:
     """Run flood-fsck, which Python is to interrupt; return its exit status."""
     _end_at_once()

@@ -132,8 +132,6 @@ def test_cron_alone_delivers_everything(
 
     # The cause is mended; the third line does the rest.
     server.make_bucket("later")
-    if "flood-retry" not in console_scripts():
-        (flood.spool / "failed/main/later/bad").rename(flood.spool / "incoming/main/later/bad")
     flood.wait_for(lambda: flood.files("failed") == [], "another try", 200)
     flood.wait_for(lambda: not flood.files("processing", "incoming"), "its end", 200)
     assert server.read("later", "bad") == b"data"

@@ -18,7 +18,7 @@ import pytest
 
 from flood import models, tasks
 from flood.columns import utc_moment
-from flood.commands import put, watch
+from flood.commands import prune, put, retry, watch
 from huey_config import huey
 from tests import spooling
 from tests.crash_points import POINTS, Point, die_at
@@ -106,6 +106,13 @@ class Stage:
         target = f"s3://p/{self.bucket}/dir/key"
         return self.process(lambda: put.main([str(self.home / "source"), target]), point)
 
+    def retry(self, point: Point | None = None) -> int:
+        return self.process(lambda: retry.main(["--all"]), point)
+
+    def prune(self, point: Point | None = None) -> int:
+        """One that keeps no files, and records no longer than it must."""
+        return self.process(lambda: prune.main(["--keep-completed=0", "--keep-records=1h"]), point)
+
     def watch(self, point: Point | None = None) -> int:
         def command() -> int:
             logging.getLogger("flood").addHandler(StopsWhenCaughtUp())
@@ -166,7 +173,8 @@ class Stage:
         row = rows[-1] if rows else None
         now = datetime.now(timezone.utc)
         if place is None:
-            return "-" if row is None or row["current_state"] == "failed" else "S11"
+            settled = row is None or row["current_state"] in ("completed", "failed")
+            return "-" if settled else "S11"
         if place in ("incoming_tmp", "incoming"):
             assert row is None or row["current_state"] in ("incoming_tmp", "incoming")
             return "S0" if place == "incoming_tmp" else "S1"
@@ -183,13 +191,14 @@ class Stage:
         settled = row["current_state"] == place
         return {"completed": ("S7", "S8"), "failed": ("S9", "S10")}[place][settled]
 
-    def check_end(self, *, fails: bool) -> None:
-        """The promise: in completed with its bytes in the bucket, or in failed with a reason."""
+    def check_end(self, *, fails: bool, earlier: int = 0) -> None:
+        """The promise: in completed with its bytes in the bucket, or in failed with a reason.
+        `earlier` records of the file have failed before."""
         end = "failed" if fails else "completed"
         below = self.spool / end / "p" / self.bucket
         assert self.places() == [end]
         assert (below / "dir/key").read_bytes() == self.content
-        rows = self.rows()
+        rows = self.rows()[earlier:]
         [row] = [row for row in rows if row["error_code"] not in HALF]
         assert [each["current_state"] for each in rows if each is not row] in ([], ["failed"])
         assert (row["current_state"], row["spool_path"]) == (end, f"{end}/p/{self.bucket}/dir/key")
@@ -198,7 +207,9 @@ class Stage:
         with closing(sqlite3.connect(self.database)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             numbers = connection.execute(
-                "SELECT retry_number, outcome, kind FROM retry_attempts ORDER BY id"
+                "SELECT retry_number, outcome, kind FROM retry_attempts WHERE record_id > ? "
+                "ORDER BY id",
+                (earlier,),
             ).fetchall()
         free = [kind in ("lost", "interrupted") for _, _, kind in numbers]
         for (number, _, _), cost, (later, _, _) in zip(numbers, free, numbers[1:], strict=False):
@@ -251,7 +262,47 @@ def lead_to(point: Point, stage: Stage) -> None:
         stage.reach(NOWHERE)
 
 
-@pytest.mark.parametrize("point", POINTS, ids=lambda point: point.name)
+def of(*who: str) -> list[Any]:
+    return [pytest.param(point, id=point.name) for point in POINTS if point.who in who]
+
+
+@pytest.mark.parametrize("point", of("retry"))
+def test_a_file_goes_back_whoever_dies_here(point: Point, stage: Callable[[Point], Stage]) -> None:
+    made = stage(point)
+    assert (made.put(), made.watch(), made.consumer()) == (0, 0, 0)
+    assert made.state() == "S10"
+    assert made.retry(point) == -signal.SIGKILL, (made.home / "log").read_text()
+    assert made.state() == point.state
+
+    made.server.make_bucket(made.bucket)
+    assert (made.retry(), made.watch(), made.consumer()) == (0, 0, 0), made.state()
+    made.check_end(fails=False, earlier=1)
+    if point.state in ("S3", "S10"):  # else it goes on as if a person had moved it
+        assert [row["left_how"] for row in made.rows()] == ["retried", None]
+        assert [row["origin"] for row in made.rows()] == [None, 1]
+
+
+@pytest.mark.parametrize("point", of("prune"))
+def test_a_proven_file_goes_whoever_dies_here(
+    point: Point, stage: Callable[[Point], Stage]
+) -> None:
+    made = stage(point)
+    assert (made.put(), made.watch(), made.consumer()) == (0, 0, 0)
+    with closing(sqlite3.connect(made.database)) as connection, connection:
+        connection.execute("UPDATE file_records SET completed_at = '2026-03-01T12:00:00.000000Z'")
+    assert made.prune(point) == -signal.SIGKILL, (made.home / "log").read_text()
+    assert made.state() == point.state
+    if made.state() == "S8":
+        made.check_end(fails=False)
+
+    assert made.prune() == 0, (made.home / "log").read_text()
+    assert (made.places(), made.rows()) == ([], [])
+    assert made.server.read(made.bucket, "dir/key") == made.content
+    with closing(sqlite3.connect(made.database)) as connection:
+        assert connection.execute("SELECT count(*) FROM retry_attempts").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("point", of("put", "watch", "consumer", "sweeper"))
 def test_whoever_dies_here_loses_nothing(point: Point, stage: Callable[[Point], Stage]) -> None:
     made = stage(point)
     lead_to(point, made)

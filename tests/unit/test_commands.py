@@ -41,7 +41,9 @@ def environ(*first: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": ":".join(map(str, (*first, ROOT)))}
 
 
-@pytest.mark.parametrize("command", ["watch", "drain", "put", "status", "fsck", "check", "init"])
+@pytest.mark.parametrize(
+    "command", ["watch", "drain", "put", "status", "retry", "prune", "fsck", "check", "init"]
+)
 def test_an_early_interrupt_ends_it_without_a_traceback(command: str, tmp_path: Path) -> None:
     (tmp_path / "peewee.py").write_text(SLOW)
     with subprocess.Popen(

@@ -16,6 +16,7 @@ from flood.options import IGNORE, OPTIONS, Option, ignored
 from flood.temporary import Temporary
 
 MIB = 1024**2
+DAY = 86_400.0
 
 
 @pytest.fixture
@@ -61,6 +62,9 @@ def test_defaults(environ: dict[str, str], tmp_path: Path) -> None:
         bucket_cache_seconds=300.0,
         transfer="curl",
         concurrency=16,
+        keep_completed=None,
+        keep_failed=None,
+        keep_records=None,
         consumers=0,
         log_level="info",
         log_format="text",
@@ -225,6 +229,12 @@ def test_all_problems_are_told_at_once(
         "--multipart-threshold=6GiB",
         "--multipart-threshold=64 apples",
         "--concurrency=0",
+        "--keep-completed=-1",
+        "--keep-completed=soon",
+        "--keep-failed=23h",
+        "--keep-failed=0",
+        "--keep-records=59m",
+        "--keep-records=36501d",
         "--consumers=-1",
         "--log-level=loud",
         "--log-format=xml",
@@ -242,6 +252,16 @@ def test_wrong_values_are_refused_by_name(
     (message,) = refusal(capsys, environ, flag)
     assert message.startswith(f"flood-watch: error: {flag.partition('=')[0]}: '")
     assert "allowed: " in message
+
+
+def test_what_is_kept_for_ever_can_be_said(environ: dict[str, str]) -> None:
+    """On a command line, where a file says something else."""
+    assert load(environ).keep_completed is None
+    Path("flood.conf").write_text("keep-completed = 30d\nkeep-failed = 90d\nkeep-records = 1h\n")
+    settings = load(environ, "--keep-completed=Forever", "--keep-records=0001d")
+    kept = (settings.keep_completed, settings.keep_failed, settings.keep_records)
+    assert kept == (None, 90 * DAY, DAY)
+    assert load(environ, "--keep-completed=0").keep_completed == 0
 
 
 def test_options_are_not_abbreviated(
@@ -508,6 +528,9 @@ def test_variables_that_set_nothing() -> None:
         bucket_cache_seconds=seconds,
         transfer=st.sampled_from(["curl", "boto3"]),
         concurrency=st.integers(1, 256),
+        keep_completed=st.none() | st.just(0.0) | seconds,
+        keep_failed=st.none() | st.integers(1, 36_500).map(lambda days: days * DAY),
+        keep_records=st.none() | st.integers(1, 1000).map(lambda hours: hours * 3600.0),
         consumers=st.just(0),
         log_level=st.sampled_from(["debug", "error"]),
         log_format=st.sampled_from(["text", "json"]),

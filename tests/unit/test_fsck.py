@@ -258,7 +258,7 @@ MENDED: list[tuple[Callable[[House], None], list[tuple[str, str | None]]]] = [
     (older_copy, [("proven", "S7")]),
     (no_directory, [("directory_missing", None)]),
     (no_queue, [("queue_tables", None)]),
-    (no_indices, [("index_missing", None)] * 10),
+    (no_indices, [("index_missing", None)] * 13),
     (other_queue, [("queue_tables", None)]),
     (unbound, [("unbound", None)]),
     (moved_database, [("card_outdated", None)]),

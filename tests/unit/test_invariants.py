@@ -59,6 +59,9 @@ def row(number: int = 1, key: str = "key", **values: Any) -> Row:
         "error_message": None,
         "bytes_sent": 4,
         "completed_at": TIME,
+        "etag": "etag",
+        "left_at": None,
+        "left_how": None,
         **values,
     }
 
@@ -100,6 +103,7 @@ def test_a_good_spool_violates_nothing() -> None:
     assert every(good()) == []
 
 
+REMOVED = {"left_at": TIME, "left_how": "removed"}
 WAITING = {
     "current_state": "processing",
     "upload_outcome": None,
@@ -157,6 +161,25 @@ def an_older_version(found: Evidence) -> None:
     found.files.append(file(2, "completed/p/b/key.~2~", b"newer"))
 
 
+def removed(**values: Any) -> Callable[[Evidence], None]:
+    """Retention has deleted the file."""
+
+    def change(found: Evidence) -> None:
+        found.rows, found.files = [row(**{**REMOVED, **values})], []
+
+    return change
+
+
+def removed_one_of_two(found: Evidence) -> None:
+    removed()(found)
+    found.inputs.append(Input(1, "b", "key", digest(b"data")))
+
+
+def removed_from_everywhere(found: Evidence) -> None:
+    removed()(found)
+    found.objects.clear()
+
+
 def taken_away(found: Evidence) -> None:
     found.inputs = [replace(found.inputs[0], removed=True)]
 
@@ -171,6 +194,13 @@ CASES: list[tuple[str, Callable[[Evidence], None]]] = [
     ("rows_say_where_files_are", files(file(2))),
     ("rows_say_where_files_are", rows(row(), row(2))),
     ("rows_say_where_files_are", rows(row(current_state="failed"))),
+    ("rows_say_where_files_are", rows(row(**REMOVED))),
+    ("settled_rows_are_whole", removed(left_how=None)),
+    ("only_what_was_proven_is_removed", removed(etag=None)),
+    ("only_what_was_proven_is_removed", removed(bytes_sent=3)),
+    ("only_what_was_proven_is_removed", removed_from_everywhere),
+    ("inputs_are_accounted_for", removed_one_of_two),
+    ("inputs_are_accounted_for", removed(left_how="gone")),
     ("settled_rows_are_whole", rows(row(owner="ann"))),
     ("settled_rows_are_whole", rows(row(next_attempt_at=TIME))),
     ("settled_rows_are_whole", rows(row(multipart_upload_id="7"))),
@@ -229,6 +259,12 @@ def test_a_violation_is_found(invariant: str, change: Callable[[Evidence], None]
     found = good()
     change(found)
     assert invariant in {violation.invariant for violation in every(found)}
+
+
+def test_what_retention_has_removed_is_no_violation() -> None:
+    found = good()
+    removed()(found)
+    assert every(found) == []
 
 
 def test_an_expected_traceback_is_no_violation() -> None:

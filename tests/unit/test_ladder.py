@@ -197,6 +197,8 @@ def test_importing_does_nothing() -> None:
         ("flood.commands.init", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.put", ("boto3", "botocore", "workers", "huey")),
         ("flood.commands.status", ("boto3", "botocore", "workers", "huey", "rich")),
+        ("flood.commands.retry", ("boto3", "botocore", "workers", "rich")),
+        ("flood.commands.prune", ("boto3", "botocore", "workers", "rich", "huey")),
     ],
 )
 def test_what_is_slow_to_import_is_not_imported(name: str, without: tuple[str, ...]) -> None:

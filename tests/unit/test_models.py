@@ -40,6 +40,9 @@ moments = st.datetimes(
     timezones=zones,
 )
 
+#: The steps of the schema, all of which a new database gets.
+STEPS = ["0001_initial", "0002_status", "0003_retention"]
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[str]:

@@ -9,7 +9,14 @@ import pytest
 from tests.crash_points import POINTS, Point
 
 ROOT = Path(__file__).resolve().parents[2]
-WHO = {"put": "flood-put", "watch": "flood-watch", "consumer": "consumer", "sweeper": "sweep"}
+WHO = {
+    "put": "flood-put",
+    "watch": "flood-watch",
+    "consumer": "consumer",
+    "sweeper": "sweep",
+    "retry": "flood-retry",
+    "prune": "flood-prune",
+}
 
 
 def every_test() -> set[str]:

@@ -1,0 +1,199 @@
+"""What records tell of files that leave completed or failed."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, NamedTuple
+
+from flood import models
+from flood.columns import name_from, name_value, utc_text
+from flood.record_values import ROW_COLUMNS, Row, chunks, row_from
+
+#: How a file has left: flood deleted it for its owner's retention; flood-retry took it back; it was
+#: not there any more, by somebody's hand, or as a process died that had not said so yet.
+How = Literal["removed", "retried", "gone"]
+REMOVED: Final[How] = "removed"
+RETRIED: Final[How] = "retried"
+GONE: Final[How] = "gone"
+
+#: Where a page ended: a time as the tables hold it, an id.
+Mark = tuple[str, int]
+START: Final[Mark] = ("", 0)
+
+# The receipt: a store answers every upload with an ETag, and only who has one writes a success.
+_PROVEN: Final = "upload_outcome = 'success' AND etag IS NOT NULL AND bytes_sent = size"
+
+_LYING: Final = f"{ROW_COLUMNS}, completed_at, {_PROVEN}, error_code"
+
+
+class Lying(NamedTuple):
+    """A settled record whose file lies where it says, as far as is known. `proven`: it has the
+    store's receipt for all of the file. `settled` is when the file got there, as the tables hold
+    it."""
+
+    row: Row
+    settled: str
+    proven: bool
+    error_code: str | None
+
+    @property
+    def mark(self) -> Mark:
+        """Where a page ends whose last record this is."""
+        return self.settled, self.row.id
+
+
+def lying(state: str, after: Mark, before: datetime, limit: int) -> list[Lying]:
+    """Records in this state, settled by then (aware), whose files have not left it, the oldest
+    first: a page."""
+    return [
+        _lying(columns)
+        for columns in models.execute(
+            # The state stands in the text, or SQLite would not take the partial index.
+            f"SELECT {_LYING} FROM file_records WHERE current_state = '{state}' "
+            "AND left_at IS NULL AND completed_at <= ? AND (completed_at, id) > (?, ?) "
+            "ORDER BY completed_at, id LIMIT ?",
+            (utc_text(before), *after, limit),
+        ).fetchall()
+    ]
+
+
+def completed(ids: Sequence[int]) -> list[Lying]:
+    """Those of these records whose files lie in completed."""
+    return [
+        _lying(columns)
+        for part, marks in chunks(ids)
+        for columns in models.execute(
+            f"SELECT {_LYING} FROM file_records WHERE id IN ({marks}) "
+            "AND current_state = 'completed' AND left_at IS NULL AND completed_at IS NOT NULL",
+            tuple(part),
+        ).fetchall()
+    ]
+
+
+def still(ids: Sequence[int]) -> set[int]:
+    """Those of these settled records whose files have not left. Inside `models.write()` the answer
+    holds until the commit."""
+    return {
+        row[0]
+        for part, marks in chunks(ids)
+        for row in models.execute(
+            f"SELECT id FROM file_records WHERE id IN ({marks}) AND left_at IS NULL "
+            "AND current_state IN ('completed', 'failed')",
+            tuple(part),
+        ).fetchall()
+    }
+
+
+def inodes(paths: Sequence[str], state: str) -> dict[str, set[tuple[int, int]]]:
+    """Device with inode of whatever the records in this state say to lie at these paths."""
+    found: dict[str, set[tuple[int, int]]] = {}
+    for part, marks in chunks(paths):
+        for path, *inode in models.execute(
+            f"SELECT spool_path, device, inode FROM file_records WHERE spool_path IN ({marks}) "
+            "AND current_state = ? AND left_at IS NULL",
+            (*(name_value(path) for path in part), state),
+        ).fetchall():
+            found.setdefault(name_from(path), set()).add((inode[0], inode[1]))
+    return found
+
+
+def leave(ids: Collection[int], how: How, now: datetime) -> None:
+    """Note that the files of these settled records have left, unless that is known already.
+    `last_updated` stays: whoever compares it with a file wants to know when that was settled."""
+    with models.write():
+        models.execute_many(
+            "UPDATE file_records SET left_at = ?, left_how = ? WHERE id = ? AND left_at IS NULL "
+            "AND current_state IN ('completed', 'failed')",
+            [(utc_text(now), how, record_id) for record_id in ids],
+        )
+
+
+def retried(record_id: int, successor: int, now: datetime) -> None:
+    """Note that the file of a failed record goes on with another record, which is the same version
+    of its key as the first that the file ever had."""
+    with models.write():
+        leave([record_id], RETRIED, now)
+        models.execute(
+            "UPDATE file_records SET origin = "
+            "(SELECT COALESCE(origin, id) FROM file_records WHERE id = ?) WHERE id = ?",
+            (record_id, successor),
+        )
+
+
+def newer(row: Row) -> tuple[int, str] | None:
+    """The latest version of the record's key that came after its own, and is under way or
+    completed, by its record with that one's state."""
+    found = models.execute(
+        "SELECT id, current_state FROM file_records WHERE profile = ? AND bucket = ? "
+        "AND filepath = ? AND current_state <> 'failed' AND COALESCE(origin, id) > "
+        "(SELECT COALESCE(origin, id) FROM file_records WHERE id = ?) "
+        "ORDER BY COALESCE(origin, id) DESC LIMIT 1",
+        (name_value(row.profile), name_value(row.bucket), name_value(row.key), row.id),
+    ).fetchone()
+    return (found[0], found[1]) if found else None
+
+
+def latest_at(path: str) -> int | None:
+    """The record of whatever lies at this place of failed; None if no record knows it."""
+    found = models.execute(
+        "SELECT max(id) FROM file_records WHERE spool_path = ? AND current_state = 'failed' "
+        "AND left_at IS NULL",
+        (name_value(path),),
+    ).fetchone()
+    return None if found is None else found[0]
+
+
+def returned(record_id: int) -> bool:
+    """Note that a file which had left is there again, as after a power failure."""
+    with models.write():
+        cursor = models.execute(
+            "UPDATE file_records SET left_at = NULL, left_how = NULL WHERE id = ? "
+            "AND left_at IS NOT NULL AND current_state IN ('completed', 'failed')",
+            (record_id,),
+        )
+    return bool(cursor.rowcount)
+
+
+def past(after: Mark, before: datetime, limit: int) -> list[Mark]:
+    """Records settled by then (aware) that nothing needs any more, the oldest first: a page. Their
+    files have left, no multipart upload is theirs, nor do they tell flood-retry that an earlier
+    version, which lies in failed, is outdated."""
+    rows = models.execute(
+        "SELECT completed_at, id FROM file_records AS one WHERE left_at IS NOT NULL "
+        "AND current_state IN ('completed', 'failed') AND multipart_upload_id IS NULL "
+        "AND completed_at <= ? AND (completed_at, id) > (?, ?) AND NOT EXISTS ("
+        "SELECT 1 FROM file_records AS earlier WHERE earlier.profile = one.profile "
+        "AND earlier.bucket = one.bucket AND earlier.filepath = one.filepath "
+        "AND earlier.id < one.id AND earlier.current_state = 'failed' "
+        "AND earlier.left_at IS NULL) ORDER BY completed_at, id LIMIT ?",
+        (utc_text(before), *after, limit),
+    ).fetchall()
+    return [(row[0], row[1]) for row in rows]
+
+
+def forget(ids: Sequence[int]) -> None:
+    """Delete these records with their attempts; whoever calls is inside `models.write()`, and has
+    seen there that they are past."""
+    models.execute_many(
+        "DELETE FROM retry_attempts WHERE record_id = ?", [(record_id,) for record_id in ids]
+    )
+    models.execute_many(
+        "DELETE FROM file_records WHERE id = ? AND left_at IS NOT NULL",
+        [(record_id,) for record_id in ids],
+    )
+
+
+def prune_begins(now: datetime, interval: float) -> bool:
+    """Whether this caller is the one to look for empty directories: nobody else has within
+    `interval` seconds. A time in the future, left by a clock that was set back, holds nothing up.
+    """
+    with models.write():
+        cursor = models.execute(
+            "UPDATE spool SET last_pruned_at = ? WHERE id = 1 AND (last_pruned_at IS NULL "
+            "OR last_pruned_at <= ? OR last_pruned_at > ?)",
+            (utc_text(now), utc_text(now - timedelta(seconds=interval)), utc_text(now)),
+        )
+    return bool(cursor.rowcount)
+
+
+def _lying(columns: Sequence[Any]) -> Lying:
+    return Lying(row_from(columns), columns[11], bool(columns[12]), columns[13])

@@ -1,0 +1,52 @@
+"""Opens a spool for a command that changes its records."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+
+from flood import binding, fsck_database, models, schema
+from flood.config import Settings
+from flood.errors import FloodError, NoRoomError, SpoolError, SpoolLockedError
+from flood.locks import COMMANDS_LOCK, FileLock
+from flood.spool import Spool
+from flood.states import EXIT_FAILED, EXIT_TRY_AGAIN
+
+
+@contextmanager
+def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
+    """The spool, with the models bound to its database: the one that it was set up with, unless
+    `settings` name another. Meanwhile nobody puts a new database in the place of that.
+
+    Raises SpoolError where either is missing, or they do not belong together; SpoolLockedError
+    while the database is being replaced.
+    """
+    spool = Spool(settings.server_directory)
+    named = None if settings.origins["database"] == "default" else settings.database
+    database = fsck_database.find(spool, named)
+    spool.check_present()
+    lock = FileLock(spool.absolute(COMMANDS_LOCK))
+    try:
+        free = lock.patiently(lock.try_shared)
+    except OSError as error:
+        kind = NoRoomError if models.no_room(error) else SpoolError
+        raise kind(
+            f"cannot lock {lock.path}: {error.strerror}; run this as the user of flood-watch"
+        ) from error
+    if not free:
+        raise SpoolLockedError(f"flood-fsck repairs {spool.root}: try again afterwards")
+    try:
+        compare = partial(binding.compare, spool.root, database, create=False)
+        schema.migrate(database, create=False, check=compare)
+        binding.bind(spool, database, create=False, now=now)
+        yield spool
+    finally:
+        lock.release()
+
+
+def exit_status(error: Exception) -> int:
+    """The exit status of a command that this error ends."""
+    if isinstance(error, FloodError):
+        return error.exit_status
+    passing = models.no_room(error) or "locked" in str(error)
+    return EXIT_TRY_AGAIN if passing else EXIT_FAILED

@@ -1,0 +1,170 @@
+"""Puts failed files back, or makes due what waits for its retry."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from flood import departures, models, queries, records, syscalls
+from flood.intake import Enqueue, arrival_of, tasks_of, tell_admitted
+from flood.layout import Place
+from flood.record_values import Arrival
+from flood.retry_choice import Chosen, still_failed, still_waiting
+from flood.spool import Occupied, Spool, Vanished
+from flood.states import FAILED, INCOMING, PROCESSING
+
+#: How many files one transaction puts back; other writers wait meanwhile.
+BATCH: Final = 200
+
+#: What becomes of a record: it is retried; a newer version of its key is under way or completed;
+#: its place in processing is taken; nothing lies in failed any more; the file cannot be moved.
+Fate = Literal["retried", "superseded", "occupied", "gone", "error"]
+
+
+@dataclass(frozen=True)
+class Retried:
+    """What has become of one record, or would: why it was left, in words, or which record it goes
+    on with."""
+
+    chosen: Chosen
+    fate: Fate
+    reason: str | None = None
+    successor: int | None = None
+
+
+class Retry:
+    """Retries records of one spool. With `overwrite` an old version may go over a newer one;
+    `large` is the size in bytes from which on a file gets a task of its own; `enqueue` enqueues a
+    task for records, `ring` one for whatever is due; `now` answers aware times.
+
+    Each call is one transaction of at most BATCH records. Raises SpoolError while the spool is
+    away, what the database raises: the files that were moved then lie in processing without a
+    record, where flood-watch finds them.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        overwrite: bool,
+        large: int,
+        enqueue: Enqueue,
+        ring: Callable[[str, str], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._spool = spool
+        self._overwrite = overwrite
+        self._large = large
+        self._enqueue = enqueue
+        self._ring = ring
+        self._now = now
+        #: Keys, with profile and bucket, of which this run has put a version back.
+        self._going: set[tuple[str, str, str]] = set()
+
+    def foresee(self, ids: Sequence[int]) -> list[Retried]:
+        """What `put_back` would do with each of these records, without doing it."""
+        done = []
+        for one in _newest(ids):
+            obstacle = self._obstacle(one)
+            if obstacle is None:
+                self._going.add(_key(one))
+            done.append(obstacle or Retried(one, "retried"))
+        return done
+
+    def put_back(self, ids: Sequence[int]) -> list[Retried]:
+        """Move the files of these failed records to processing, each with a new record: file first,
+        row second, task third, as whoever admits files does."""
+        births = {
+            one.row.id: syscalls.birth_time(self._spool.absolute(one.row.path))
+            for one in _newest(ids)
+        }
+        done: list[Retried] = []
+        moved: list[tuple[Chosen, Arrival]] = []
+        with models.write():
+            self._spool.check_present()
+            for one in _newest(ids):
+                obstacle = self._obstacle(one)
+                if obstacle is None:
+                    obstacle = self._move(one, births.get(one.row.id), moved)
+                if obstacle is not None:
+                    done.append(obstacle)
+            now = self._now()
+            arrivals = [arrival for _, arrival in moved]
+            new = records.admit(arrivals, now)
+            for (one, _), successor in zip(moved, new, strict=True):
+                departures.retried(one.row.id, successor, now)
+            for task in tasks_of(arrivals, new, self._large):
+                self._enqueue(*task)
+        for (one, arrival), successor in zip(moved, new, strict=True):
+            self._spool.prune(one.row.path)
+            tell_admitted(arrival, successor, FAILED)
+            done.append(Retried(one, "retried", None, successor))
+        return done
+
+    def hasten(self, ids: Sequence[int]) -> list[Retried]:
+        """Make those of these records due that wait for their retry, and ring for them."""
+        with models.write():
+            now = self._now()
+            hastened = [one for one in still_waiting(ids, now) if records.due(one.row.id, now)]
+            for profile, bucket in sorted({(x.row.profile, x.row.bucket) for x in hastened}):
+                self._ring(profile, bucket)
+        return [Retried(one, "retried") for one in hastened]
+
+    def _obstacle(self, one: Chosen) -> Retried | None:
+        """Why this record's file stays where it is; None if it may go back."""
+        row = one.row
+        if not row.path.startswith(f"{FAILED}/"):
+            return Retried(one, "gone", f"its file is gone ({one.error_code}): put it again")
+        if departures.latest_at(row.path) != row.id:
+            return Retried(one, "gone", "another record's file lies in its place")
+        if self._spool.identify(row.path) is None:
+            there = self._spool.oddity(row.path)
+            told = f"a {there} lies there" if there else "it is not there any more"
+            return Retried(one, "gone", f"{row.path}: {told}")
+        place = _place(row.profile, row.bucket, row.key)
+        if _key(one) in self._going:
+            fate: Fate = "occupied" if self._overwrite else "superseded"
+            return Retried(one, fate, "a newer version goes back with this run")
+        if not self._overwrite:
+            newer = departures.newer(row)
+            if newer is not None:
+                what = f"record {newer[0]} is a newer version, and in {newer[1]}"
+                return Retried(one, "superseded", what)
+            if self._spool.identify(place.moved(INCOMING).path) is not None:
+                return Retried(one, "superseded", "a newer version waits in incoming")
+        if queries.at_paths([place.path], PROCESSING):
+            return Retried(one, "occupied", "another version of it is in processing")
+        return None
+
+    def _move(
+        self, one: Chosen, birth: float | None, moved: list[tuple[Chosen, Arrival]]
+    ) -> Retried | None:
+        target = _place(one.row.profile, one.row.bucket, one.row.key)
+        try:
+            self._spool.move(one.row.path, target.path)
+        except Vanished:
+            return Retried(one, "gone", f"{one.row.path}: it is not there any more")
+        except Occupied:
+            return Retried(one, "occupied", "something lies in its place in processing")
+        except OSError as error:
+            return Retried(one, "error", f"cannot move {one.row.path}: {error.strerror}")
+        identity = self._spool.identify(target.path)
+        if identity is None:
+            # Somebody put something else there between the look and the rename.
+            return Retried(one, "error", f"{target.path} is no regular file")
+        self._going.add(_key(one))
+        moved.append((one, arrival_of(target, identity, birth)))
+        return None
+
+
+def _newest(ids: Sequence[int]) -> list[Chosen]:
+    """The newest version of a key comes first: it keeps the older ones from going over it."""
+    return sorted(still_failed(ids), key=lambda one: one.version, reverse=True)
+
+
+def _key(one: Chosen) -> tuple[str, str, str]:
+    return one.row.profile, one.row.bucket, one.row.key
+
+
+def _place(profile: str, bucket: str, key: str) -> Place:
+    return Place(PROCESSING, profile, bucket, key)

@@ -1,0 +1,134 @@
+"""Chooses the records that flood-retry is asked for."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from flood import models
+from flood.columns import utc_text
+from flood.destination import Destination
+from flood.record_values import ROW_COLUMNS, Row, chunks, row_from
+
+#: Rows in one answer; between two answers nothing of the database is held.
+_PAGE: Final = 5000
+
+_COLUMNS: Final = (
+    f"{ROW_COLUMNS}, error_code, COALESCE(completed_at, created_at), COALESCE(origin, id)"
+)
+
+#: A failed file that lies in failed, as far as is known; one that waits for its retry.
+_FAILED: Final = "current_state = 'failed' AND left_at IS NULL"
+_WAITING: Final = "current_state = 'processing' AND owner IS NULL AND next_attempt_at > ?"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A record that may be retried, with the code of its last failure; `since`, as the tables hold
+    it, is when it failed, or for one that waits when it was taken. Versions of one key come in the
+    order of `version`."""
+
+    row: Row
+    error_code: str | None
+    since: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was asked for: everything that fits each of these, of which an empty one fits all.
+    `older` and `newer` are in seconds; `keys` are shell patterns (Python's fnmatch)."""
+
+    ids: frozenset[int] = frozenset()
+    destinations: Sequence[Destination] = ()
+    profiles: Sequence[str] = ()
+    buckets: Sequence[str] = ()
+    keys: Sequence[str] = ()
+    errors: Sequence[str] = ()
+    older: float | None = None
+    newer: float | None = None
+
+    @property
+    def names(self) -> set[int | Destination]:
+        """What is named by itself: records, files, directories."""
+        return {*self.ids, *self.destinations}
+
+    def naming(self, one: Chosen) -> set[int | Destination]:
+        """Those of `names` that mean this record."""
+        meaning: set[int | Destination] = {
+            each for each in self.destinations if _is_at(one.row, each)
+        }
+        return meaning | ({one.row.id} if one.row.id in self.ids else set())
+
+    def fits(self, one: Chosen, now: datetime) -> bool:
+        """Whether this record was asked for."""
+        row = one.row
+        return (
+            (not self.names or bool(self.naming(one)))
+            and (row.profile in self.profiles or not self.profiles)
+            and (row.bucket in self.buckets or not self.buckets)
+            and (one.error_code in self.errors or not self.errors)
+            and (not self.keys or any(fnmatchcase(row.key, pattern) for pattern in self.keys))
+            and (self.older is None or one.since <= _ago(now, self.older))
+            and (self.newer is None or one.since >= _ago(now, self.newer))
+        )
+
+
+def _ago(now: datetime, seconds: float) -> str:
+    return utc_text(now - timedelta(seconds=seconds))
+
+
+def _is_at(row: Row, destination: Destination) -> bool:
+    if (row.profile, row.bucket) != (destination.profile, destination.bucket):
+        return False
+    if destination.into:
+        return row.key.startswith(f"{destination.key}/" if destination.key else "")
+    return row.key == destination.key
+
+
+def failed(choice: Choice, now: datetime) -> Iterator[Chosen]:
+    """The failed records that were asked for, by id."""
+    yield from _every(_FAILED, (), choice, now)
+
+
+def waiting(choice: Choice, now: datetime) -> Iterator[Chosen]:
+    """The records that wait for their retry, and were asked for, by id."""
+    yield from _every(_WAITING, (utc_text(now),), choice, now)
+
+
+def _every(
+    where: str, parameters: tuple[Any, ...], choice: Choice, now: datetime
+) -> Iterator[Chosen]:
+    # What lies in failed, or waits, has indices of its own, which are in no order of ids.
+    ids = [
+        row[0]
+        for row in models.execute(
+            f"SELECT id FROM file_records WHERE {where} ORDER BY +id", parameters
+        ).fetchall()
+    ]
+    for start in range(0, len(ids), _PAGE):
+        for one in _by_id(ids[start : start + _PAGE], where, parameters):
+            if choice.fits(one, now):
+                yield one
+
+
+def still_failed(ids: Sequence[int]) -> list[Chosen]:
+    """Those of these records whose files lie in failed, as far as is known, by id."""
+    return _by_id(ids, _FAILED, ())
+
+
+def still_waiting(ids: Sequence[int], now: datetime) -> list[Chosen]:
+    """Those of these records that wait for their retry, by id."""
+    return _by_id(ids, _WAITING, (utc_text(now),))
+
+
+def _by_id(ids: Sequence[int], where: str, parameters: tuple[Any, ...]) -> list[Chosen]:
+    found = []
+    for part, marks in chunks(ids):
+        for columns in models.execute(
+            f"SELECT {_COLUMNS} FROM file_records WHERE id IN ({marks}) AND {where} ORDER BY id",
+            (*part, *parameters),
+        ).fetchall():
+            found.append(Chosen(row_from(columns), *columns[11:14]))
+    return found

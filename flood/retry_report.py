@@ -1,0 +1,169 @@
+"""Tells what flood-retry has done, or would do, to a person or a program."""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from humanize import naturalsize, naturaltime
+
+from flood import queries
+from flood.columns import utc_moment
+from flood.destination import Destination
+from flood.retry import Fate, Retried
+from flood.states import EXIT_FAILED, EXIT_OK, EXIT_TRY_AGAIN, FAILED, PROCESSING
+
+_WORDS: Final[dict[Fate, str]] = {
+    "superseded": "a newer version of them is under way or completed",
+    "occupied": "another version of them is in processing",
+    "gone": "nothing of them lies in failed any more",
+    "error": "they cannot be moved",
+}
+
+#: Fates that another run may change.
+_PASSING: Final[tuple[Fate, ...]] = ("occupied", "error")
+
+#: How many records of one fate are told of one by one.
+SHOWN: Final = 10
+
+
+@dataclass
+class Report:
+    """What has become of the records that were asked for; `each` keeps all of them where somebody
+    wants to read them, else the first ones that stay."""
+
+    keep: bool
+    counts: Counter[Fate] = field(default_factory=Counter)
+    size: int = 0
+    each: list[Retried] = field(default_factory=list)
+
+    def add(self, one: Retried) -> None:
+        """Count one record."""
+        self.counts[one.fate] += 1
+        if one.fate == "retried":
+            self.size += one.chosen.row.identity.size
+        elif self.counts[one.fate] <= SHOWN and not self.keep:
+            self.each.append(one)
+        if self.keep:
+            self.each.append(one)
+
+    def status(self, unmet: Collection[object], named: Collection[object]) -> int:
+        """The exit status, where `unmet` are those of `named` that fit nothing."""
+        left = self.counts["error"]
+        if named:
+            left += self.counts["superseded"] + self.counts["gone"]
+        if unmet or left:
+            return EXIT_FAILED
+        return EXIT_TRY_AGAIN if self.counts["occupied"] else EXIT_OK
+
+    def lines(self, now: datetime, *, named: bool) -> Iterator[str]:
+        """Every record in a line of its own, but those that are gone, unless they were named."""
+        for one in self.each:
+            if named or one.fate != "gone":
+                yield line(one, now)
+
+    def problems(self, *, named: bool) -> Iterator[str]:
+        """Which records stay, with why, some of each fate; where none were `named`, only what may
+        be different another time."""
+        told = _WORDS if named else _PASSING
+        for one in self.each:
+            if one.fate in told:
+                yield f"record {one.chosen.row.id}, {uri(one)}: {one.reason}"
+        for fate in told:
+            if self.counts[fate] > SHOWN and not self.keep:
+                yield f"{self.counts[fate] - SHOWN} more: {_WORDS[fate]}"
+
+
+def unmet(named: Collection[int | Destination], *, waiting: bool) -> Iterator[str]:
+    """Why records or files that were named are not retried."""
+    wanted = "wait for a retry" if waiting else "lie in failed"
+    ids = sorted(each for each in named if isinstance(each, int))
+    found = queries.outcomes(ids)
+    for record_id in ids:
+        if record_id not in found:
+            yield f"there is no record {record_id}"
+            continue
+        state = found[record_id][0]
+        other = ", or does not fit the other options" if state in (FAILED, PROCESSING) else ""
+        yield f"record {record_id} is in {state}, and does not {wanted}{other}"
+    for each in named:
+        if isinstance(each, Destination):
+            yield f"{each.uri()}: no files that {wanted} fit this"
+
+
+def uri(one: Retried) -> str:
+    """The record's file as a user writes it."""
+    row = one.chosen.row
+    return f"s3://{row.profile}/{row.bucket}/{row.key}"
+
+
+def line(one: Retried, now: datetime) -> str:
+    """One record in a list."""
+    chosen = one.chosen
+    facts = [
+        f"record {chosen.row.id}",
+        uri(one),
+        naturalsize(chosen.row.identity.size, binary=True),
+        chosen.error_code or "no error",
+        f"since {_ago(chosen.since, now)}",
+    ]
+    stays = f"; stays: {one.reason}" if one.reason else ""
+    return ", ".join(facts) + stays
+
+
+def _ago(since: str, now: datetime) -> str:
+    try:
+        return str(naturaltime(now - utc_moment(since)))
+    except (ValueError, OverflowError):
+        return since  # what somebody else has written there
+
+
+def end(report: Report, *, waiting: bool, dry: bool) -> Iterator[str]:
+    """The counts; nothing where there is nothing to tell."""
+    done = report.counts["retried"]
+    if done:
+        what = ("due now", "would be due now") if waiting else ("put back", "would be put back")
+        yield f"{_files(done)} {what[dry]}, {naturalsize(report.size, binary=True)}"
+    left = report.counts["superseded"]
+    if left:
+        yield (
+            f"{_files(left)} left in failed: a newer version is under way or completed "
+            "(--overwrite-newer puts the old one over it)"
+        )
+
+
+def as_json(report: Report, status: int, *, dry: bool) -> str:
+    """One JSON object; docs/commands.md explains its keys."""
+    return json.dumps(
+        {
+            "exit_status": status,
+            "dry_run": dry,
+            "size": report.size,
+            "counts": dict(report.counts),
+            "records": [_object(one) for one in report.each],
+        },
+        indent=1,
+    )
+
+
+def _object(one: Retried) -> dict[str, Any]:
+    row = one.chosen.row
+    return {
+        "record": row.id,
+        "successor": one.successor,
+        "profile": row.profile,
+        "bucket": row.bucket,
+        "key": row.key,
+        "path": row.path,
+        "size": row.identity.size,
+        "error_code": one.chosen.error_code,
+        "since": one.chosen.since,
+        "fate": one.fate,
+        "reason": one.reason,
+    }
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"

@@ -1,0 +1,196 @@
+"""flood-retry and flood-prune, run as a person or cron runs them, beside flood's real processes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flood.locks import COMMANDS_LOCK, FileLock
+from tests.acceptance.harness import Flood, MakeFlood, credentials
+from tests.servers import S3Server
+
+
+@pytest.fixture
+def server(moto_server: S3Server) -> S3Server:
+    """It refuses buckets that nobody has made."""
+    return moto_server
+
+
+def retry(flood: Flood, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return flood.run("-m", "flood.commands.retry", *arguments)
+
+
+def told(done: "subprocess.CompletedProcess[str]") -> tuple[int, str, list[str]]:
+    """Exit status, stdout, what was said on stderr without the command's name."""
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("usage: ")]
+    assert all(line.startswith("flood-") for line in lines), done.stderr
+    return done.returncode, done.stdout, [line.partition(": ")[2] for line in lines]
+
+
+def fsck(flood: Flood) -> None:
+    done = flood.run("-m", "flood.commands.fsck")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_failed_goes_back_beside_all_that_runs(
+    flood: Flood, server: S3Server, bucket_name: Callable[[], str]
+) -> None:
+    bucket = bucket_name()
+    flood.environ["FLOOD_BUCKET_CACHE_SECONDS"] = "0"
+    flood.start_watch("--consumers", "2")
+    contents = {f"dir/{number}": f"data {number}".encode() for number in range(30)}
+    contents["e\x1b[1m\u202evil"] = b"evil"
+    for key, data in contents.items():
+        flood.drop(bucket, key, data)
+    flood.wait_settled(31)
+    assert flood.count(error_code="NoSuchBucket") == 31
+
+    assert told(retry(flood, "--all", "--error", "AccessDenied"))[0] == 2
+    assert told(retry(flood, "--error", "AccessDenied")) == (0, "", [])
+    evil = flood.row(filepath="e\x1b[1m\u202evil")["id"]
+    status, listed, _ = told(retry(flood, "--dry-run", str(evil)))
+    assert (status, len(listed.splitlines())) == (0, 2)
+    assert f"record {evil}, s3://main/{bucket}/e\\x1b[1m\\u202evil, 4 Bytes, NoSuchB" in listed
+    assert "\x1b" not in listed
+    assert flood.count() == 31
+
+    server.make_bucket(bucket)
+    several = [
+        flood.start("retry", "-m", "flood.commands.retry", "--all", "--quiet") for _ in range(3)
+    ]
+    assert [one.wait() for one in several] == [0, 0, 0], flood.logs()
+    flood.wait_settled(62)
+    for key, data in contents.items():
+        old, new = flood.rows(filepath=key)
+        assert (old["current_state"], old["left_how"]) == ("failed", "retried")
+        assert (new["current_state"], new["origin"]) == ("completed", old["id"])
+        assert server.read(bucket, key) == data
+    assert flood.files("failed", "processing") == []
+    assert told(retry(flood, "--all")) == (0, "", [])
+    fsck(flood)
+
+
+def test_each_exit_status(flood: Flood, bucket: str, bucket_name: Callable[[], str]) -> None:
+    absent = bucket_name()
+    assert told(retry(flood, "--all"))[0] == 2  # no spool yet
+    flood.start_watch()
+    consumer = flood.start_consumer()
+    flood.drop(bucket, "key", b"uploaded")
+    flood.drop(absent, "key", b"old")
+    flood.wait_settled(2)
+    flood.drop(absent, "key", b"new")
+    flood.wait_settled(3)
+    completed = flood.row(bucket=bucket)["id"]
+    old, new = (row["id"] for row in flood.rows(bucket=absent))
+    consumer.kill()
+
+    for arguments, status, words in (
+        ([], 2, "say which"),
+        (["--all", "--key", "*"], 2, "leave it out"),
+        (["--now", "--overwrite-newer", "--all"], 2, "--overwrite-newer is for failed files"),
+        (["x1"], 2, "'x1' is neither the number of a record nor s3://"),
+        (["s3://main"], 2, "names no profile or no bucket"),
+        (["--older-than", "soon", "--all"], 2, "--older-than: 'soon' is no duration"),
+        (["4711"], 1, "there is no record 4711"),
+        ([str(completed)], 1, f"record {completed} is in completed, and does not lie in failed"),
+        (["s3://main/" + absent + "/other"], 1, "no files that lie in failed fit this"),
+        ([str(old), str(new)], 1, f"record {old}, s3://main/{absent}/key: a newer version"),
+        ([str(old)], 1, "is a newer version, and in processing"),
+        (["--overwrite-newer", str(old)], 75, "another version of it is in processing"),
+        (["--now", str(old)], 1, "does not wait for a retry"),
+    ):
+        done = told(retry(flood, *arguments))
+        assert done[0] == status, (arguments, done)
+        assert words in " ".join(done[2]), (arguments, done)
+    assert told(retry(flood, "--bucket", absent)) == (0, "", [])
+
+    report: dict[str, Any] = json.loads(retry(flood, "--bucket", absent, "--json").stdout)
+    assert report["counts"] == {"superseded": 1}
+    assert [one["record"] for one in report["records"]] == [old]
+
+    lock = FileLock(str(flood.spool / COMMANDS_LOCK))
+    assert lock.try_exclusive()
+    assert told(retry(flood, "--all"))[0] == 75
+    lock.release()
+
+
+def test_what_waits_is_tried_at_once(make_flood: MakeFlood, bucket: str, server: S3Server) -> None:
+    flood = make_flood(credentials(("main", "http://127.0.0.1:9")), retry_initial_delay="1h")
+    flood.start_watch()
+    consumer = flood.start_consumer()
+    flood.drop(bucket, "key", b"data")
+    flood.wait_for(lambda: flood.count(retry_count=1), "a failed attempt")
+    consumer.kill()
+    flood.credentials.write_text(credentials(("main", server.url)))
+    assert told(retry(flood, "--now", "--all", "--dry-run"))[1].splitlines()[-1:] == [
+        "1 file would be due now, 4 Bytes"
+    ]
+    assert told(retry(flood, "--now", "--all")) == (0, "1 file due now, 4 Bytes\n", [])
+    assert told(retry(flood, "--now", "--all")) == (0, "", [])
+    flood.start_consumer()
+    flood.wait_delivered()
+    assert server.read(bucket, "key") == b"data"
+
+
+def test_files_go_right_after_their_upload_was_proven(
+    make_flood: MakeFlood, bucket: str, server: S3Server
+) -> None:
+    flood = make_flood(credentials(("main", server.url)), keep_completed="0")
+    flood.start_watch("--consumers", "2")
+    contents = {f"dir/{number}/key": f"data {number}".encode() for number in range(60)}
+    for key, data in contents.items():
+        flood.drop(bucket, key, data)
+    flood.wait_for(lambda: flood.count(left_how="removed") == 60, "60 removed files")
+    assert flood.files() == []
+    assert os.listdir(flood.spool / "completed" / "main" / bucket) == []
+    for key, data in contents.items():
+        assert server.read(bucket, key) == data
+    assert flood.count(current_state="completed", upload_outcome="success") == 60
+    fsck(flood)
+
+
+def test_pruning_by_hand(flood: Flood, bucket: str) -> None:
+    flood.start_watch("--consumers", "1")
+    for number in range(5):
+        flood.drop(bucket, f"dir/key\x1b{number}", b"data")
+    flood.wait_delivered()
+    before = flood.files()
+
+    def prune(*arguments: str) -> tuple[int, str, list[str]]:
+        return told(flood.run("-m", "flood.commands.prune", *arguments))
+
+    assert prune()[0:2] == (0, "")
+    assert "are not set" in prune()[2][0]
+    assert prune("--keep-completed", "1h") == (0, "", [])
+    status, listed, said = prune("--keep-completed", "0", "--dry-run")
+    assert said == []
+    assert status == 0
+    assert f"completed/main/{bucket}/dir/key\\x1b0" in listed.splitlines()
+    assert listed.splitlines()[-1] == "5 files of completed would be deleted, 20 Bytes"
+    assert flood.files() == before
+    done = flood.run("-m", "flood.commands.prune", "--keep-completed", "0", "--json")
+    report = json.loads(done.stdout)
+    assert (report["files"], report["size"]) == ({"completed": 5, "failed": 0}, 20)
+    assert flood.files() == []
+    assert prune("--keep-failed", "0")[0] == 2
+    fsck(flood)
+
+
+def test_a_person_sees_that_there_is_nothing_to_do(flood: Flood) -> None:
+    """cron does not; script(1) makes a terminal."""
+    flood.start_watch()
+    command = f"{sys.executable} -m flood.commands.retry --all"
+    done = subprocess.run(
+        ["script", "-qec", command, "/dev/null"],
+        env=flood.environ,
+        cwd=flood.directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["nothing to put back"])

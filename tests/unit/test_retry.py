@@ -1,0 +1,410 @@
+"""Failed files go back, each as a new record, whoever dies, whoever is faster."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flood import departures, models, records, retry_choice
+from flood.columns import utc_text
+from flood.destination import parse
+from flood.errors import SpoolError
+from flood.record_values import Proof, Reason
+from flood.retry import Retried, Retry
+from flood.retry_choice import Choice
+from flood.states import TRANSIENT
+from tests.fscking import CLEAN, consistent, fsck, names
+from tests.spooling import LARGE, START, House, deaths, meddlings, quick_house
+from tests.unit.test_retention import complete, fail, left
+from workers.decisions import TryAgain
+
+PROOF = Proof("etag", None, None, 4)
+AWAY = Reason(TRANSIENT, "timeout", "no answer")
+STEPS = {"put_back", "_obstacle", "_move", "retried", "leave", "admit", "move"}
+
+
+def retry(house: House, *, overwrite: bool = False) -> Retry:
+    return Retry(
+        house.spool,
+        overwrite=overwrite,
+        large=LARGE,
+        enqueue=lambda *task: house.enqueued.append(task),
+        ring=house.ring,
+        now=house.clock.now,
+    )
+
+
+def put_back(house: House, *ids: int, overwrite: bool = False) -> dict[int, str]:
+    """What became of each record."""
+    return {one.chosen.row.id: one.fate for one in retry(house, overwrite=overwrite).put_back(ids)}
+
+
+def failing(house: House, key: str, times: int) -> list[int]:
+    """Versions of one key that have failed one after the other."""
+    found = []
+    for _ in range(times):
+        house.clock.advance(1.0)
+        found += fail(house, key)
+    return found
+
+
+# --- back ----------------------------------------------------------------------------------------
+
+
+def test_a_failed_file_goes_back_with_a_new_record(house: House) -> None:
+    [old] = fail(house, "dir/key")
+    before = house.row(old)
+    house.enqueued.clear()
+    house.clock.advance(60.0)
+    [done] = retry(house).put_back([old])
+    assert (done.fate, done.chosen.row.id) == ("retried", old)
+    new = house.in_processing("dir/key")
+    assert done.successor == new
+    assert house.files() == {"processing/p/b/dir/key": b"data"}
+    assert house.spool.subdirectories("failed/p/b") == []
+    row = house.row(new)
+    assert (row["retry_count"], row["origin"], row["owner"]) == (0, old, None)
+    assert row["next_attempt_at"] == row["created_at"] > before["created_at"]
+    assert house.enqueued == [("p", "b", [new])]
+    changed = {"left_at": row["created_at"], "left_how": "retried"}
+    assert house.row(old) == {**before, **changed}
+    assert len(house.attempts(old)) == 1
+    assert names(fsck(house))[:1] in (CLEAN, [("unrung", "S3")])
+
+
+def test_a_file_that_lies_beside_another_gets_its_own_name_back(house: House) -> None:
+    first, second = failing(house, "key", 2)
+    assert house.row(second)["spool_path"] == f"failed/p/b/key.~{second}~"
+    assert put_back(house, second) == {second: "retried"}
+    assert set(house.files()) == {"failed/p/b/key", "processing/p/b/key"}
+    assert left(house, first) is None
+
+
+def test_a_file_that_was_mended_in_failed_goes_back(house: House) -> None:
+    """Also by an editor that puts a new file in its place."""
+    [old] = fail(house, "key")
+    os.unlink(house.spool.absolute("failed/p/b/key"))
+    identity = house.write("failed/p/b/key", b"mended")
+    assert put_back(house, old) == {old: "retried"}
+    assert house.row(house.in_processing("key"))["inode"] == identity.inode
+    assert house.files() == {"processing/p/b/key": b"mended"}
+
+
+def test_many_at_once_come_in_few_tasks(house: House) -> None:
+    ids = fail(house, *(f"key{number}" for number in range(60)))
+    house.enqueued.clear()
+    assert set(put_back(house, *ids).values()) == {"retried"}
+    assert [len(task[2]) for task in house.enqueued] == [60]
+
+
+def test_what_goes_back_may_fail_and_go_back_again(house: House) -> None:
+    [first] = fail(house, "key")
+    put_back(house, first)
+    second = house.in_processing("key")
+    [claim] = house.claim()
+    house.settle(TryAgain(claim, claim.identity, AWAY, 30.0))
+    records.due(second, house.clock.now())
+    [claim] = house.claim()
+    records.fail(claim, "failed/p/b/key", AWAY, house.clock.now())
+    house.spool.move("processing/p/b/key", "failed/p/b/key")
+    assert put_back(house, second) == {second: "retried"}
+    third = house.in_processing("key")
+    assert [house.row(one)["origin"] for one in (first, second, third)] == [None, first, first]
+    assert put_back(house, first, second) == {}
+
+
+# --- versions ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_old_version_does_not_go_over_a_newer_one(house: House, overwrite: bool) -> None:
+    [old] = fail(house, "key")
+    house.clock.advance(1.0)
+    complete(house, "key")
+    fate = "retried" if overwrite else "superseded"
+    assert put_back(house, old, overwrite=overwrite) == {old: fate}
+
+
+def test_an_old_version_does_not_go_over_one_that_retention_has_removed(house: House) -> None:
+    [old] = fail(house, "key")
+    [new] = complete(house, "key")
+    os.unlink(house.spool.absolute("completed/p/b/key"))
+    departures.leave([new], departures.REMOVED, house.clock.now())
+    assert put_back(house, old) == {old: "superseded"}
+
+
+def test_a_newer_version_that_arrives_comes_first(house: House) -> None:
+    [old] = fail(house, "key")
+    house.write("incoming/p/b/key", b"newer")
+    assert put_back(house, old) == {old: "superseded"}
+    house.admit("key", data=b"newer")
+    assert put_back(house, old) == {old: "superseded"}
+    # Two workers would be at one key.
+    assert put_back(house, old, overwrite=True) == {old: "occupied"}
+    assert set(house.files()) == {"failed/p/b/key", "processing/p/b/key"}
+
+
+def test_of_several_failed_versions_the_newest_goes(house: House) -> None:
+    ids = failing(house, "key", 3)
+    foreseen = {one.chosen.row.id: one.fate for one in retry(house).foresee(ids)}
+    assert foreseen == {ids[0]: "superseded", ids[1]: "superseded", ids[2]: "retried"}
+    assert put_back(house, *ids) == foreseen
+    assert put_back(house, *ids[:2]) == {ids[0]: "superseded", ids[1]: "superseded"}
+
+
+def test_a_retried_version_stays_as_old_as_it_was(house: House) -> None:
+    """Its new record is younger than that of the version which came after it."""
+    old, new = failing(house, "key", 2)
+    assert put_back(house, old) == {old: "retried"}
+    [claim] = house.claim()
+    records.complete(claim, "completed/p/b/key", PROOF, house.clock.now())
+    house.spool.move("processing/p/b/key", "completed/p/b/key")
+    assert put_back(house, new) == {new: "retried"}
+
+
+@pytest.mark.parametrize(("old", "new"), [("key", "key/below"), ("key/below", "key")])
+def test_something_in_the_way_is_waited_for(house: House, old: str, new: str) -> None:
+    [record_id] = fail(house, old)
+    house.spool.remove_empty("incoming/p/b")
+    house.admit(new)
+    before = house.files()
+    assert put_back(house, record_id) == {record_id: "occupied"}
+    assert house.files() == before
+
+
+# --- what is not there -------------------------------------------------------------------------
+
+
+def moved_away(house: House, record_id: int) -> None:
+    os.rename(house.spool.absolute(house.row(record_id)["spool_path"]), house.spool.absolute("x"))
+
+
+def a_link(house: House, record_id: int) -> None:
+    moved_away(house, record_id)
+    os.symlink(house.spool.absolute("x"), house.spool.absolute(house.row(record_id)["spool_path"]))
+
+
+def a_directory(house: House, record_id: int) -> None:
+    moved_away(house, record_id)
+    os.mkdir(house.spool.absolute(house.row(record_id)["spool_path"]))
+
+
+@pytest.mark.parametrize("change", [moved_away, a_link, a_directory])
+def test_what_does_not_lie_in_failed_is_left(
+    house: House, change: Callable[[House, int], None]
+) -> None:
+    [gone, there] = fail(house, "gone", "there")
+    change(house, gone)
+    assert put_back(house, gone, there) == {gone: "gone", there: "retried"}
+    assert left(house, gone) is None
+
+
+def test_a_record_that_vanished_is_gone(house: House) -> None:
+    [vanished] = house.admit("key")
+    records.vanish(vanished, house.clock.now())
+    assert put_back(house, vanished) == {vanished: "gone"}
+    assert house.files() == {"processing/p/b/key": b"data"}
+
+
+def test_a_place_belongs_to_its_latest_record(house: House) -> None:
+    [first] = fail(house, "key")
+    os.unlink(house.spool.absolute("failed/p/b/key"))
+    [second] = fail(house, "key")
+    assert put_back(house, first) == {first: "gone"}
+    assert put_back(house, second) == {second: "retried"}
+
+
+def test_what_was_not_asked_of_a_failed_record_is_nothing(house: House) -> None:
+    [completed] = complete(house, "completed")
+    [waits] = house.admit("waits")
+    assert put_back(house, completed, waits, 4711) == {}
+
+
+def test_a_spool_that_is_away_is_left_alone(house: House) -> None:
+    [old] = fail(house, "key")
+    os.rename(house.spool.root, f"{house.spool.root}.away")
+    os.mkdir(house.spool.root)
+    with pytest.raises(SpoolError):
+        put_back(house, old)
+    assert left(house, old) is None
+
+
+# --- what waits ----------------------------------------------------------------------------------
+
+
+def waiting(house: House, *keys: str) -> list[int]:
+    house.admit(*keys)
+    claims = house.claim()
+    house.settle(*(TryAgain(claim, claim.identity, AWAY, 3600.0) for claim in claims))
+    return [claim.id for claim in claims]
+
+
+def test_what_waits_is_due_at_once(house: House) -> None:
+    ids = waiting(house, "one", "two")
+    [due] = house.admit("due")
+    assert [claim.id for claim in house.claim(*ids)] == [due]
+    before = [house.row(record_id)["retry_count"] for record_id in ids]
+    done = retry(house).hasten([*ids, due, 4711])
+    assert sorted(one.chosen.row.id for one in done) == ids
+    assert house.rung == [("p", "b")]
+    assert sorted(claim.id for claim in house.claim()) == ids
+    assert [house.row(record_id)["retry_count"] for record_id in ids] == before == [1, 1]
+    assert retry(house).hasten(ids) == []
+
+
+# --- who is chosen -----------------------------------------------------------------------------
+
+
+def chosen(house: House, choice: Choice, what: Any = retry_choice.failed) -> set[str]:
+    return {one.row.key for one in what(choice, house.clock.now())}
+
+
+def test_each_option_takes_what_fits_it(house: House) -> None:
+    [a, b, c] = fail(house, "2025/a.jpg", "2026/b.jpg", "2026/more/c.txt")
+    models.execute("UPDATE file_records SET error_code = 'other' WHERE id = ?", (c,))
+    house.clock.advance(3600.0)
+    fail(house, "late")
+    waiting(house, "2026/waits")
+    every = {"2025/a.jpg", "2026/b.jpg", "2026/more/c.txt", "late"}
+    assert chosen(house, Choice()) == every
+    for choice, wanted in {
+        Choice(ids=frozenset({a, 4711})): {"2025/a.jpg"},
+        Choice(destinations=(parse("s3://p/bu/2026/"),)): set(),
+        Choice(ids=frozenset({b}), profiles=("q",)): set(),
+        Choice(ids=frozenset({b}), profiles=("p",), buckets=("b",)): {"2026/b.jpg"},
+        Choice(keys=("*.jpg", "lat?")): {"2025/a.jpg", "2026/b.jpg", "late"},
+        Choice(keys=("2026/*",)): {"2026/b.jpg", "2026/more/c.txt"},
+        Choice(keys=("A*",)): set(),
+        Choice(errors=("refused",)): every - {"2026/more/c.txt"},
+        Choice(errors=("refused", "other"), keys=("*c.txt",)): {"2026/more/c.txt"},
+        Choice(older=60.0): every - {"late"},
+        Choice(newer=60.0): {"late"},
+        Choice(older=3601.0): set(),
+        Choice(older=36_500 * 86_400.0): set(),
+    }.items():
+        assert chosen(house, choice) == wanted, choice
+    assert chosen(house, Choice(), retry_choice.waiting) == {"2026/waits"}
+    assert chosen(house, Choice(errors=("refused",)), retry_choice.waiting) == set()
+
+
+def test_a_destination_means_a_file_or_all_below(house: House) -> None:
+    ids = fail(house, "dir/a", "dir/b/c", "dir2/a")
+    models.execute("UPDATE file_records SET bucket = 'bucket'")
+    rows = retry_choice.still_failed(ids)
+    for uri, keys in {
+        "s3://p/bucket": ["dir/a", "dir/b/c", "dir2/a"],
+        "s3://p/bucket/dir/": ["dir/a", "dir/b/c"],
+        "s3://p/bucket/dir/b/c": ["dir/b/c"],
+        "s3://p/bucket/dir": [],
+        "s3://q/bucket/dir/": [],
+    }.items():
+        choice = Choice(destinations=(parse(uri),))
+        fit = [one.row.key for one in rows if choice.fits(one, house.clock.now())]
+        assert fit == keys, uri
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=8), st.booleans())
+def test_the_newest_version_of_each_key_goes(keys: list[str], overwrite: bool) -> None:
+    """Whatever failed before or after what."""
+    with quick_house() as house:
+        ids = [fail(house, key)[0] for key in keys]
+        fates = put_back(house, *ids, overwrite=overwrite)
+        newest = {ids[len(keys) - 1 - keys[::-1].index(key)] for key in set(keys)}
+        assert {one for one, fate in fates.items() if fate == "retried"} == newest
+        assert len(house.files()) == len(keys)
+        consistent(house)
+
+
+# --- whoever dies, whoever is faster -------------------------------------------------------------
+
+
+def arranged(house: House) -> None:
+    fail(house, "dir/one")
+    house.clock.advance(1.0)
+
+
+def wanted(house: House) -> list[Retried]:
+    ids = [one.row.id for one in retry_choice.failed(Choice(), house.clock.now())]
+    return retry(house).put_back(ids)
+
+
+def test_putting_back_may_die_at_any_line() -> None:
+    died = 0
+    for made in deaths(wanted, arranged, STEPS):
+        died += 1
+        assert len(made.files()) == 1
+        assert set(names(fsck(made))) <= {("taken", "S2"), ("unrung", "S3")}
+        wanted(made)
+        made.recover()
+        assert made.files() == {"processing/p/b/dir/one": b"data"}
+        assert [claim.key for claim in made.claim()] == ["dir/one"]
+        assert len(made.rows()) == 2
+    assert died > 30
+
+
+def again(house: House) -> None:
+    if not models.database.in_transaction():
+        wanted(house)
+
+
+def recover(house: House) -> None:
+    if not models.database.in_transaction():
+        house.recover()
+        house.sweep()
+
+
+def take_away(house: House) -> None:
+    path = house.spool.absolute("failed/p/b/dir/one")
+    if os.path.exists(path):
+        os.unlink(path)
+
+
+def a_newer_one(house: House) -> None:
+    if not models.database.in_transaction() and not house.rows("filepath = 'dir/one' AND id > 1"):
+        house.admit("dir/one", data=b"newer")
+
+
+@pytest.mark.parametrize("meddle", [again, recover, take_away, a_newer_one])
+def test_somebody_is_faster_at_any_line(meddle: Callable[[House], None]) -> None:
+    for made in meddlings(wanted, arranged, {"put_back"}, meddle):
+        files = made.files()
+        if meddle is take_away:
+            assert set(files) <= {"processing/p/b/dir/one"}
+        elif meddle is a_newer_one:
+            assert files in (
+                {"processing/p/b/dir/one": b"newer", "failed/p/b/dir/one": b"data"},
+                {"processing/p/b/dir/one": b"data", "incoming/p/b/dir/one": b"newer"},
+                {"processing/p/b/dir/one": b"data"},
+            )
+        else:
+            assert files == {"processing/p/b/dir/one": b"data"}
+        consistent(made)
+
+
+def test_a_refused_transaction_is_made_good_by_flood_watch(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [old] = fail(house, "key")
+
+    def refuse(*_args: object) -> None:
+        raise models.DatabaseError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(departures, "retried", refuse)  # a disk that is full at just this moment
+        with pytest.raises(models.DatabaseError):
+            put_back(house, old)
+    assert house.files() == {"processing/p/b/key": b"data"}
+    assert names(fsck(house)) == [("taken", "S2")]
+    house.recover()
+    assert house.row(house.in_processing("key"))["id"] > old
+
+
+def test_what_is_chosen_tells_its_facts(house: House) -> None:
+    [old] = fail(house, "key")
+    [one] = retry_choice.failed(Choice(), house.clock.now())
+    assert (one.row.id, one.error_code, one.version) == (old, "refused", old)
+    assert one.since == utc_text(START)
