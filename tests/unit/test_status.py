@@ -379,7 +379,7 @@ def test_the_story_of_one_file(house: House) -> None:
     text, found = told(house)
     assert [len(one.record.attempts) for one in found.chapters] == [2]
     assert "attempt" in text
-    assert "a person mends the cause, then: flood-retry 1\n" in text
+    assert text.endswith("a person mends the cause, then: flood-retry 1")
     move(house, "failed/p/b/key", "incoming/p/b/key")
     text, found = told(house)
     assert "nothing: its file is not in failed any more" in text
