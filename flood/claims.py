@@ -56,7 +56,8 @@ def claim(
                 (*part, owner),
             ).fetchall()
             claims += [claimed_from(row) for row in rows]
-    return sorted(claims, key=lambda one: taken.index(one.id))
+    place = {record_id: number for number, record_id in enumerate(taken)}
+    return sorted(claims, key=lambda one: place[one.id])
 
 
 def _due(ids: Sequence[int], where: tuple[Any, ...]) -> list[Any]:

@@ -137,7 +137,7 @@ POINTS: Final = (
     # --- consumer: settle -------------------------------------------------------------------------
     Point("judged", "consumer", "workers/settle.py", "settle", "with models.write():", "S6"),
     Point("settle-mine", "consumer", "workers/settle.py", "_prove", "place = _move(", "S6"),
-    Point("settle-renamed", "consumer", "workers/settle.py", "_move", "spool.prune(", "S7"),
+    Point("settle-renamed", "consumer", "workers/settle.py", "_prove", "proven.append(", "S7"),
     Point("settle-no-row", "consumer", "workers/settle.py", "settle", "records.complete_all", "S7"),
     Point("settle-no-commit", "consumer", "flood/records.py", "_settle_all", "return len(", "S7"),
     Point("settled", "consumer", "workers/settle.py", "settle", "for line in lines:", "S8"),

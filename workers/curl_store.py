@@ -67,6 +67,8 @@ class Store:
         self._regions: dict[str, str] = {}
         self._targets: dict[str, _Target] = {}
         self._trusted = authorities()
+        values = (profile.access_key_id, profile.session_token, profile.region)
+        self._sound = all(_HEADER_VALUE.fullmatch(each) for each in values if each is not None)
         self._lock = Lock()
 
     def configure(self, handle: Any) -> None:
@@ -93,13 +95,11 @@ class Store:
 
     def check(self) -> None:
         """Raise ConfigError if the profile has what no header can carry; libcurl would not."""
-        profile = self._profile
-        for value in (profile.access_key_id, profile.session_token, profile.region):
-            if value is not None and not _HEADER_VALUE.fullmatch(value):
-                raise ConfigError(
-                    "the access key, token or region has a character that no HTTP header can"
-                    f" carry; {KEYS}"
-                )
+        if not self._sound:
+            raise ConfigError(
+                "the access key, token or region has a character that no HTTP header can carry;"
+                f" {KEYS}"
+            )
 
     def moved(self, bucket: str, exchange: Exchange) -> bool:
         """Whether the request belongs to another region, as far as the refusal tells.

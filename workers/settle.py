@@ -92,6 +92,10 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
         records.complete_all(proven, now)
     if scarce is not None:
         agent.tell_scarcity(scarce)
+    # Each directory once, when no writer waits for it any more.
+    left = {os.path.dirname(one.claim.path): one.claim.path for one in decisions}
+    for path in left.values():
+        agent.spool.prune(path)
     for line in lines:
         claim = line.claim
         seconds = (now - claim.claimed_at).total_seconds()
@@ -224,7 +228,6 @@ def _missing(agent: Agent, claim: Claimed, now: datetime, *, uploaded: bool = Fa
     if not agent.at_home() or agent.spool.identify(claim.path) == claim.identity:
         records.release(claim, _AWAY, now, MOVE_AGAIN)
         return _Line(WARNING, "spool is away", claim, {"reason": _AWAY.message})
-    agent.spool.prune(claim.path)
     found = lies_in(agent.spool, claim)
     if found is None:
         known = uploaded or claim.proof is not None
@@ -247,6 +250,4 @@ def _missing(agent: Agent, claim: Claimed, now: datetime, *, uploaded: bool = Fa
 
 def _move(spool: Spool, claim: Claimed, state: str) -> Place:
     place = Place(state, claim.profile, claim.bucket, claim.key)
-    arrived = spool.move_beside(claim.path, place, claim.id)
-    spool.prune(claim.path)
-    return arrived
+    return spool.move_beside(claim.path, place, claim.id)

@@ -555,6 +555,7 @@ def test_a_writer_that_is_stopped_is_told(house: House) -> None:
 # --- deaths --------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(400)  # a process for each line; a busy machine takes its time
 def test_whoever_dies_at_whatever_line_fsck_mends_what_is_left() -> None:
     """Admission, settlement, sweep, each killed before each of its lines."""
 
@@ -615,6 +616,7 @@ def test_a_repair_may_die_at_any_line() -> None:
     assert died > 30
 
 
+@pytest.mark.timeout(400)  # a process for each line; a busy machine takes its time
 def test_a_rebuild_may_die_at_any_line() -> None:
     def arrange(house: House) -> None:
         unrecorded_files(house)

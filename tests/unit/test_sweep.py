@@ -371,6 +371,7 @@ def test_an_uploader_that_cannot_be_made_does_not_stop_the_sweep(
 # --- deaths ------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(400)  # a process for each line; a busy machine takes its time
 def test_taking_over_may_die_at_any_line() -> None:
     """S6, S7, S9, S11: the next sweep takes over from the one that died."""
 
