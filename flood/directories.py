@@ -42,9 +42,9 @@ def listed(path: str) -> Iterator["Iterator[os.DirEntry[str]]"]:
 def make(path: str, *, alike: bool = False) -> None:
     """Create a directory with all that is missing above it; nothing happens if it is there.
 
-    With `alike` each gets the group and the mode of the one above it: whoever may take a file out
-    of the one must be able to take it out of the other, whichever user makes it. Otherwise the
-    umask has its say.
+    With `alike` each gets the group and the mode of the one above it, from root its owner, too:
+    whoever may take a file out of the one must be able to take it out of the other, whichever user
+    makes it. Otherwise the umask has its say.
 
     Raises OSError: NotADirectoryError or ELOOP for a file or a link in the way, FileNotFoundError
     if somebody took a part of it away meanwhile.
@@ -84,9 +84,11 @@ def _make_alike(name: str, parent: int, directory: int) -> None:
     mode = above.st_mode & _INHERITED
     if above.st_mode & stat.S_ISVTX:
         return  # where everybody keeps his files from the others, so does this one
-    if own.st_gid != above.st_gid:
+    # Only root can give it to the owner of the one above, and has to: the mode may let nobody else.
+    owner = above.st_uid if os.geteuid() == 0 else own.st_uid
+    if (own.st_uid, own.st_gid) != (owner, above.st_gid):
         try:
-            os.chown(name, -1, above.st_gid, dir_fd=parent, follow_symlinks=False)
+            os.chown(name, owner, above.st_gid, dir_fd=parent, follow_symlinks=False)
         except OSError:
             mode &= ~stat.S_IRWXG  # this user's own group has no part in it
     if mode != stat.S_IMODE(own.st_mode):

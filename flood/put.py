@@ -19,6 +19,7 @@ from flood.put_rows import Rows
 from flood.record_values import Reason
 from flood.spool import Occupied, Spool, Vanished
 from flood.states import INCOMING, INCOMING_TMP
+from flood.walk import Oddity
 
 #: How long a name that still waits in incoming is waited for, in seconds.
 PATIENCE: Final = 5.0
@@ -141,6 +142,18 @@ class Put:
                 return f"{where} is a file, where a directory is needed: move it away"
             if self._ignores(path):
                 return f"{where} is a file whose name flood-watch ignores: rename it"
+        return self._never_emptied("/".join(parts))
+
+    def _never_emptied(self, path: str) -> str | None:
+        """What lies below the very place, where that is a directory."""
+        if self._spool.identify(path) is not None:
+            return None
+        for found in self._spool.walk(path):
+            if isinstance(found, Oddity) or self._ignores(found.path):
+                where = self._spool.absolute(found.path)
+                return (
+                    f"{where}, which flood-watch leaves alone, lies below that name: move it away"
+                )
         return None
 
     def _parted(self, sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:

@@ -21,6 +21,9 @@ from flood.states import INCOMING_TMP
 _CHUNK: Final = 8 * 1024**2
 _READ: Final = 1024**2
 
+# A copy's mode where flood-watch, which has to read it, runs as another user.
+_FOR_ALL: Final = 0o644
+
 # What copy_file_range(2) answers where this pair of files is beyond it; then the bytes are read.
 _NOT_IN_KERNEL: Final = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
@@ -140,6 +143,7 @@ class Copier:
             raise NotCopied(f"{copy.source.path}: it is no regular file")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         copy.writer = os.open(name, flags, self._mode(status), dir_fd=self._directory)
+        self._hand_over(copy.writer)
         reading = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         copy.lock = os.open(name, reading, dir_fd=self._directory)
         fcntl.flock(copy.lock, fcntl.LOCK_EX)
@@ -147,10 +151,21 @@ class Copier:
         copy.identity = made._replace(size=wanted.size, mtime_ns=wanted.mtime_ns)
         copy.birth = syscalls.birth_time(f"{self._absolute}/{name}")
 
+    def _hand_over(self, writer: int) -> None:
+        """Let flood-watch read another user's copy: as the spool's owner, as whom it most likely
+        runs, or as anybody."""
+        if self._own_spool:
+            return
+        if os.geteuid() == 0:
+            owner = os.stat(self._spool.root)
+            os.fchown(writer, owner.st_uid, owner.st_gid)
+        else:
+            os.fchmod(writer, _FOR_ALL)  # whatever the umask took
+
     def _mode(self, status: os.stat_result) -> int:
         """The copy's mode, from which the umask takes: whoever could not read the source cannot
-        read its copy either, unless flood-watch runs as another user, who has to read it."""
-        return 0o600 | (status.st_mode & 0o044 if self._own_spool else 0o044)
+        read its copy either."""
+        return 0o600 | (status.st_mode & 0o044)
 
     def fill(self, copy: Copy) -> None:
         """Copy the bytes that the source has now, with its times; nothing is flushed yet.

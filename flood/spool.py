@@ -179,7 +179,7 @@ class Spool:
         try:
             directories.make(path, alike=alike)
         except NotADirectoryError as error:
-            raise SpoolError(f"{path} cannot be made: a file is in the way") from error
+            raise SpoolError(f"{path} cannot be made: a file, or a link, is in the way") from error
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise SpoolError(f"{path} cannot be made: a symbolic link is in the way") from error

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from logging import ERROR, WARNING, getLogger
@@ -34,6 +35,12 @@ _GONE: Final = flags.IGNORED | flags.DELETE_SELF | flags.UNMOUNT
 #: As many events as the kernel keeps for a reader by default (fs.inotify.max_queued_events).
 ENOUGH: Final = 16_384
 
+# A directory that cannot be read is looked at so often, so many seconds apart; there are seldom
+# more than a few of them. After that it is left to re-scans.
+_LOOKS: Final = 60
+_LOOK: Final = 1.0
+_DENIED_AT_MOST: Final = 100
+
 
 @dataclass
 class News:
@@ -63,6 +70,9 @@ class Watcher:
         self._paths: dict[int, str] = {}
         self._watches: dict[str, int] = {}
         self._events: INotify | None = None
+        #: Directories that could not be watched, with how often they are looked at.
+        self._denied: dict[str, int] = {}
+        self._next_look = 0.0
         self._said: set[tuple[str, int | None]] = set()
         self.complete = True
         self._open()
@@ -142,12 +152,28 @@ class Watcher:
         news = News()
         if self._events is None:
             return news
+        self._look_again(news)
         events: list[_Event] = []
         while len(events) < ENOUGH and (more := self._events.read(timeout=0)):
             events += more
         for event in events:
             self._note(event, news)
         return news
+
+    def _look_again(self, news: News) -> None:
+        """Have directories that could not be watched scanned once they can be."""
+        now = time.monotonic()
+        if not self._denied or now < self._next_look:
+            return
+        self._next_look = now + _LOOK
+        for directory, looks in list(self._denied.items()):
+            if os.access(self._spool.absolute(directory), os.R_OK, effective_ids=True):
+                news.directories[directory] = None
+                looks = 0
+            if looks > 1:
+                self._denied[directory] = looks - 1
+            else:
+                del self._denied[directory]  # to a re-scan
 
     def _note(self, event: "_Event", news: News) -> None:
         if event.mask & flags.Q_OVERFLOW:
@@ -205,7 +231,9 @@ class Watcher:
 
     def _limited(self, error: OSError, directory: str) -> None:
         if error.errno not in _KNOBS:
-            # This one directory is out of reach; scans say so, too.
+            # Out of reach, perhaps only until whoever made it has given it its mode.
+            if len(self._denied) < _DENIED_AT_MOST:
+                self._denied.setdefault(directory, _LOOKS)
             if self._first_time(directory, error):
                 log.event(logger, ERROR, "cannot watch", path=directory, error=error.strerror)
             return

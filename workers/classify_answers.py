@@ -119,7 +119,7 @@ ANSWERS: Final = (
         ENDPOINT,
         codes=(
             *("PermanentRedirect", "AuthorizationHeaderMalformed", "InvalidRegion"),
-            *("IllegalLocationConstraintException", "301"),
+            "IllegalLocationConstraintException",
         ),
     ),
     Rule(
@@ -189,7 +189,7 @@ ANSWERS: Final = (
         "what answers sends to another address, which no store does without a code of its own: the"
         " network wants a login first, or AWS_ENDPOINT is wrong (http:// instead of https://)",
         f"{AGAIN}; correct AWS_ENDPOINT if this goes on",
-        statuses=(302, 303, 307, 308),
+        statuses=(301, 302, 303, 307, 308),
     ),
     Rule(
         PERMANENT,

@@ -7,8 +7,11 @@ from urllib.parse import urlsplit
 
 from workers.curl_payload import Stream
 
-#: What is read of an answer's body, in bytes; S3's refusals have a few hundred.
+#: What is kept of an answer's body, in bytes; S3's refusals have a few hundred.
 LONGEST_ANSWER: Final = 64 * 1024
+
+# What an answer may have before nobody reads on.
+_ENDLESS: Final = 16 * 1024**2
 
 
 _SUCCESS: Final = range(200, 300)
@@ -40,6 +43,7 @@ class Exchange:
     def __post_init__(self) -> None:
         #: Bytes of the body that are held in memory.
         self.held = self.size if isinstance(self.body, bytes) else 0
+        self._taken = 0
 
     @property
     def host(self) -> str:
@@ -58,7 +62,9 @@ class Exchange:
         return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
     def take_content(self, data: bytes) -> int:
-        """Keep some of the answer's body; an answer without end is refused."""
-        if self.content.tell() + len(data) > LONGEST_ANSWER:
+        """Keep the beginning of the answer's body; an answer without end is refused."""
+        self._taken += len(data)
+        if self._taken > _ENDLESS:
             return -1
-        return self.content.write(data)
+        self.content.write(data[: LONGEST_ANSWER - self.content.tell()])
+        return len(data)

@@ -109,7 +109,7 @@ class Store:
         told = exchange.answer_headers().get("x-amz-bucket-region", "")
         if not told:
             found = _TOLD.search(exchange.content.getvalue())
-            told = found.group(1).decode() if found else ""
+            told = found.group(1).decode("latin-1") if found else ""
         if not _REGION.fullmatch(told) or told == exchange.region:
             return False
         with self._lock:

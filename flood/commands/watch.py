@@ -137,7 +137,12 @@ def _watch(settings: Settings, stop: Stop) -> None:
             )
             consumers = Consumers(
                 settings.consumers,
-                {**os.environ, **config.environment(told)},
+                {
+                    **os.environ,
+                    **config.environment(told),
+                    # Where the file is gone for a moment, no other one is to be found.
+                    "AWS_SHARED_CREDENTIALS_FILE": str(told.credentials),
+                },
                 clock=time.monotonic,
             )
 

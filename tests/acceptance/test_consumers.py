@@ -67,3 +67,20 @@ def test_a_consumer_that_is_started_again_has_the_same_credentials(flood: Flood)
     os.kill(started["pid"], signal.SIGKILL)
     flood.wait_for(lambda: len(watch.events("credentials")) == 3, "the second consumer")
     assert {line["file"] for line in watch.events("credentials")} == {str(flood.credentials)}
+
+
+def test_a_consumer_finds_no_other_credentials_while_its_own_are_gone(flood: Flood) -> None:
+    searched = Path(flood.environ["HOME"]) / ".aws/credentials"
+    searched.parent.mkdir()
+    searched.touch(mode=0o600)
+    searched.write_text(flood.credentials.read_text())
+    watch = flood.start_watch("--consumers", "1", "--credentials-first")
+    flood.wait_for(lambda: len(watch.events("credentials")) == 2, "the first consumer")
+    flood.credentials.rename(flood.credentials.with_suffix(".away"))
+    os.kill(children(watch)[0], signal.SIGKILL)
+    flood.wait_for(lambda: "no credentials file was found" in watch.output(), "its refusal")
+    flood.credentials.with_suffix(".away").rename(flood.credentials)
+    flood.wait_for(lambda: watch.events("ready")[2:], "a consumer")
+    assert {line["file"] for line in watch.events("credentials") if "file" in line} == {
+        str(flood.credentials)
+    }

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.harness import MakeFlood, check_promises, credentials
+from tests.acceptance.harness import (
+    MakeFlood,
+    check_promises,
+    credentials,
+    without_roots_rights,
+)
 from tests.servers import S3Server
 
 #: How many events the kernel keeps, 16,384 by default.
@@ -85,3 +90,19 @@ def test_fewer_watches_than_directories(
     check_promises(flood, server)
     [told] = watch.events("cannot watch every directory")
     assert told["run"] == "sysctl user.max_inotify_watches=1024"
+
+
+def test_a_directory_that_cannot_be_read_yet_is_watched_later(make_flood: MakeFlood) -> None:
+    """As between another user's mkdir and his chmod; re-scans are far away."""
+    flood = make_flood(
+        credentials(("main", "http://127.0.0.1:9")),
+        prefix=without_roots_rights(),
+        rescan_interval="1d",
+    )
+    watch = flood.start_watch()
+    folder = flood.incoming("bucket") / "new"
+    folder.mkdir(0o000)
+    flood.wait_for(lambda: watch.events("cannot watch"), "the refusal")
+    folder.chmod(0o755)
+    (folder / "key").write_bytes(b"data")
+    flood.wait_for(lambda: flood.count(filepath="new/key") == 1, "the file")

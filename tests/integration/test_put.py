@@ -647,6 +647,29 @@ def test_waits_for_its_turn(place: Place, watch_lock: None) -> None:
     assert place.files() == {"p/box/into/other": b"other", "p/box/into/new": b"new"}
 
 
+def test_what_never_leaves_a_directory_at_the_name_is_not_waited_for(place: Place) -> None:
+    place.write("file")
+    (place.incoming / "dir").mkdir(parents=True)
+    (place.incoming / "dir/.keep.tmp").touch()
+    ended = place.put("file", "s3://p/box/dir")
+    assert ended.returncode == 1
+    assert f"{place.incoming}/dir/.keep.tmp, which flood-watch leaves alone" in ended.stderr
+
+
+@pytest.mark.parametrize("source_mode", [0o600, 0o644])
+def test_a_copy_by_root_is_the_spools_owners(place: Place, source_mode: int) -> None:
+    """Who could not read the source cannot read the copy either, but for flood-watch."""
+    if os.geteuid() != 0:
+        pytest.skip("takes root")
+    for folder in (place.root, *place.root.rglob("*")):
+        os.chown(folder, 65534, 65533)
+    place.write("file").chmod(source_mode)
+    assert place.put("file", "s3://p/box/dir/key").returncode == 0
+    for path in (place.incoming, place.incoming / "dir", place.incoming / "dir/key"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65533), path
+    assert (place.incoming / "dir/key").stat().st_mode & 0o777 == source_mode & 0o644
+
+
 @pytest.mark.parametrize(
     ("obstacle", "target", "words"),
     [

@@ -281,11 +281,13 @@ def test_an_http_proxy_that_is_down(put: Send, monkeypatch: pytest.MonkeyPatch) 
         (s3_error(507, "InsufficientStorage", "Full"), TRANSIENT, None),
         (Answer(505), PERMANENT, "http_505"),
         (Answer(413, b"<html>", {"Content-Type": "text/html"}), PERMANENT, "http_413"),
-        (Answer(301, b"", {"Location": "http://127.0.0.1:1/"}), PERMANENT, "http_301"),
+        (Answer(301, b"", {"Location": "http://127.0.0.1:1/"}), TRANSIENT, "not_s3"),
+        (Answer(301, b"<html></html>", {"Location": "https://127.0.0.1:1/"}), TRANSIENT, "not_s3"),
+        (Answer(403, b"<html>" + bytes(200_000)), PERMANENT, "http_403"),
         (Answer(302, b"", {"Location": "http://127.0.0.1:1/"}), TRANSIENT, "not_s3"),
         (Answer(307, b"<html></html>", {"Location": "/login"}), TRANSIENT, "not_s3"),
     ],
-    ids=lambda value: value.body.decode()[-60:] if isinstance(value, Answer) else None,
+    ids=lambda value: repr(value)[-60:] if isinstance(value, Answer) else None,
 )
 def test_the_store_says_no(
     put: Send, proxy: FaultProxy, answer: Answer, kind: str, code: str | None

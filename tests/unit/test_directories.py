@@ -71,6 +71,22 @@ def test_a_group_that_is_not_the_services_gets_nothing(top: Path) -> None:
         assert (path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (PRODUCER, 0o707)
 
 
+def test_what_root_makes_belongs_to_the_owner_of_the_one_above(top: Path) -> None:
+    top.chmod(0o700)
+    directories.make(str(top / "a/b"), alike=True)
+    (top / "a/b/file").write_bytes(b"data")
+
+    def serve() -> None:
+        become(SERVICE, SHARED, [SHARED])
+        os.rename(top / "a/b/file", top / "taken")
+
+    assert in_child(serve) == 0
+    for path in (top / "a", top / "a/b"):
+        status = path.stat()
+        assert (status.st_uid, status.st_gid) == (SERVICE, SHARED)
+        assert stat.S_IMODE(status.st_mode) == 0o700
+
+
 def test_otherwise_the_umask_has_its_say(top: Path) -> None:
     def serve() -> None:
         become(SERVICE, SHARED, [SHARED], 0o077)

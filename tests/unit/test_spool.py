@@ -417,7 +417,7 @@ def test_a_file_in_a_buckets_place_is_named(spool: Spool, obstacle: str) -> None
     write(spool, obstacle)
     [(path, reason)] = spool.prepare_destination("p", "b")
     assert path == "processing/p/b"
-    assert reason.endswith("processing/p/b cannot be made: a file is in the way")
+    assert reason.endswith("processing/p/b cannot be made: a file, or a link, is in the way")
     assert spool.subdirectories("incoming/p") == ["b"]
 
 
