@@ -146,7 +146,7 @@ class Put:
 
     def _never_emptied(self, path: str) -> str | None:
         """What lies below the very place, where that is a directory."""
-        if self._spool.identify(path) is not None:
+        if not self._spool.exists(path) or self._spool.identify(path) is not None:
             return None
         for found in self._spool.walk(path):
             if isinstance(found, Oddity) or self._ignores(found.path):
