@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sqlite3
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
@@ -50,6 +52,9 @@ _FIELDS: Final = frozenset(
     {"id", "name", "eta", "retries", "retry_delay", "priority", "args", "kwargs"}
 )
 _ARGUMENTS: Final = {"flood.tasks.upload": (str, str, list), "flood.tasks.sweep": ()}
+
+# How soon an interrupt that was lost comes once more, in seconds.
+_SOON: Final = 0.1
 
 logger = getLogger("flood.queue")
 
@@ -194,6 +199,18 @@ class TiedProcesses(ProcessEnvironment):
         # SIGTERM would not do: huey's handler ignores it in a worker that is idle.
         syscalls.die_with_parent(signal.SIGKILL)
         super().init_child(process)
+        sys.unraisablehook = partial(_interrupt_again, self.interrupt, sys.unraisablehook)
+
+
+def _interrupt_again(number: int, otherwise: Callable[[Any], None], unraisable: Any) -> None:
+    """An interrupt that came while no exception could be raised, as in a callback of the garbage
+    collector, is lost with a traceback: let it come once more, a moment later."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        otherwise(unraisable)
+        return
+    again = threading.Timer(_SOON, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 class FloodConsumer(Consumer):

@@ -205,8 +205,8 @@ class Machine:
         pid, locks, claimed = stopped
         # It may send them once more when it goes on. No store keeps the order of versions then.
         reserved = [place for place in claimed if self._ledger.take(*place)]
-        if reserved != claimed:
-            # Somebody is about to deliver the next version.
+        if reserved != claimed or any(self._has_next(*place) for place in claimed):
+            # The next version waits, or somebody is about to deliver it.
             self._give_back(reserved)
             _send(pid, signal.SIGCONT)
             return None
@@ -226,6 +226,9 @@ class Machine:
             later.start()
 
         return end
+
+    def _has_next(self, bucket: str, key: str) -> bool:
+        return os.path.lexists(f"{self._disk}/spool/incoming/main/{bucket}/{key}")
 
     def _give_back(self, reserved: list[tuple[str, str]]) -> None:
         for place in reserved:

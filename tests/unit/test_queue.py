@@ -447,3 +447,36 @@ def test_preparing_leaves_no_connection_open(house: House, tmp_path: Path) -> No
         },
         check=True,
     )
+
+
+LOST_INTERRUPT = """if True:
+    import signal, sys, time
+    from types import SimpleNamespace
+    from huey_config import TiedProcesses
+
+    class Callback:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)  # whose handler raises KeyboardInterrupt
+
+    busy = SimpleNamespace(huey=SimpleNamespace(_tasks_in_flight={"a task"}))
+    TiedProcesses(signal.SIGINT, signal.SIGTERM).init_child(busy)
+    callback = Callback()
+    del callback
+    try:
+        time.sleep(30)
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_an_interrupt_that_is_lost_comes_again() -> None:
+    """Python can raise nothing out of a callback of the garbage collector, nor of an import."""
+    ended = subprocess.run(
+        [sys.executable, "-c", LOST_INTERRUPT],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.stdout, ended.stderr) == ("interrupted\n", "")
