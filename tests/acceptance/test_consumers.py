@@ -66,4 +66,8 @@ def test_a_consumer_that_is_started_again_has_the_same_credentials(flood: Flood)
     [started] = watch.events("consumer started")
     os.kill(started["pid"], signal.SIGKILL)
     flood.wait_for(lambda: len(watch.events("credentials")) == 3, "the second consumer")
+    flood.credentials.rename(flood.outside("credentials"))
+    os.kill(watch.events("consumer started")[1]["pid"], signal.SIGKILL)
+    flood.wait_for(lambda: len(watch.events("consumer died")) == 3, "the third consumer's end")
+    assert watch.events("consumer died")[2]["status"] == 2
     assert {line["file"] for line in watch.events("credentials")} == {str(flood.credentials)}

@@ -36,7 +36,7 @@ class Known:
         self.profiles = {"one": ONE, "two": TWO}
         self.made: list[Made] = []
 
-    def look(self, *, at_once: bool = False) -> dict[str, Profile]:  # noqa: ARG002  its signature
+    def look(self, *, at_once: bool = False) -> dict[str, Profile]:
         return self.profiles
 
     def make(self, wanted: Profile) -> Uploader:

@@ -1,7 +1,6 @@
 """The credentials file changes while flood runs."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +59,8 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tmp_path: Path, events: Events) -> Iterator[Watched]:  # noqa: ARG001  it listens
-    yield Watched(tmp_path / "credentials", ONE)
+def watched(tmp_path: Path, events: Events) -> Watched:
+    return Watched(tmp_path / "credentials", ONE)
 
 
 def test_what_has_not_changed_is_not_read(watched: Watched, events: Events) -> None:
