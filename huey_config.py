@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
@@ -27,8 +28,10 @@ from flood.config import Settings
 from flood.credentials import Credentials
 from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError, SpoolLockedError
 from flood.locks import CONSUMERS_LOCK, FileLock
+from flood.rereading import Rereading
 from flood.spool import Spool
 from flood.states import EXIT_INTERRUPTED, EXIT_USAGE
+from flood.stop import Terminals
 
 #: How long an idle worker listens before it looks at its stop flag, in seconds.
 LISTEN: Final = 0.5
@@ -214,7 +217,8 @@ def _interrupt_again(number: int, otherwise: Callable[[Any], None], unraisable: 
 
 
 class FloodConsumer(Consumer):
-    """huey's consumer, whose interrupting signal lets attempts end in order too.
+    """huey's consumer, whose interrupting signal lets attempts end in order too, and which reads
+    the credentials again on SIGHUP, where huey's would start itself anew.
 
     `over` is asked ten times a second whether the consumer is to end by itself.
     """
@@ -224,9 +228,9 @@ class FloodConsumer(Consumer):
     ) -> None:
         super().__init__(huey, **options)
         self._over = over
-        if over is not None:
-            # It would start itself anew, as the command that it is part of, from the beginning.
-            self._signal_actions[signal.SIGHUP] = (False, False)
+        self._terminals = Terminals()
+        # What ends by itself ends with it; so does what was started in a terminal that is closed.
+        self._signal_actions[signal.SIGHUP] = (False, False)
 
     @property
     def interrupted(self) -> bool:
@@ -238,6 +242,12 @@ class FloodConsumer(Consumer):
             return TiedProcesses(self._graceful_sig, self._interrupt_sig)
         return super().get_environment(worker_type)
 
+    def _handle_signal(self, signum: int, frame: Any) -> None:
+        if signum == signal.SIGHUP and self._over is None and not self._terminals.gone():
+            self.huey.rereading.ask()
+        else:
+            super()._handle_signal(signum, frame)
+
     def start(self) -> None:
         # huey sets its handlers last; until then a signal would end in a traceback.
         self._set_signal_handlers()
@@ -248,6 +258,8 @@ class FloodConsumer(Consumer):
 
     def loop(self, health_check_ts: float | None = None) -> float | None:
         checked: float | None = super().loop(health_check_ts)
+        if self.huey.rereading.asked:
+            self.huey.rereading.look()
         if self._over is not None and self._over():
             self.stop()
             raise ConsumerStopped
@@ -267,10 +279,15 @@ class FloodHuey(Huey):
 
     settings: Settings
     spool_id: str | None = None
-    credentials: Credentials
+    rereading: Rereading
     consumer: FloodConsumer | None = None
     _alive: FileLock | None = None
     _in_trouble = False
+
+    @property
+    def credentials(self) -> Credentials:
+        """Those that count now."""
+        return self.rereading.credentials
 
     def create_consumer(self, **options: Any) -> FloodConsumer:
         """Check everything in the main thread, before any worker starts; a wrong setting is one
@@ -305,7 +322,8 @@ class FloodHuey(Huey):
         syscalls.raise_descriptor_limit()
         self.settings = settings
         startup.announce(settings, environ)
-        self.credentials = startup.read_credentials(self.settings, environ)
+        found = startup.read_credentials(self.settings, environ)
+        self.rereading = Rereading(found, clock=time.monotonic, now=time.time)
         models.be_brief_when(self.stopping)
         spool, database = Spool(self.settings.server_directory), self.settings.database
         compare = partial(binding.compare, spool.root, database, create=False)

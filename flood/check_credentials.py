@@ -37,7 +37,7 @@ def _told(found: Credentials) -> Iterator[Finding]:
             WARNING,
             seen,
             "flood goes on with it, but it may not be what you meant",
-            advice or "correct the file, then restart flood",
+            advice or "correct the file",
         )
     for profile in found.profiles.values():
         yield Finding(

@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -14,8 +14,13 @@ from flood.profiles import Profile, names_provider, read_profile
 from flood.text import printable
 
 _SIZE_MAX: Final = 1024**2  # bytes; no credentials file is larger
-_VARIABLE: Final = "AWS_SHARED_CREDENTIALS_FILE"
+#: The variable that names the file for the AWS CLI's search; empty, it leads to none.
+SEARCHED: Final = "AWS_SHARED_CREDENTIALS_FILE"
 _USUAL: Final = "~/.aws/credentials"
+
+#: What tells a file from the same file once it was changed or replaced: its device, its inode, its
+#: size, its times of modification, of any change, in nanoseconds since the epoch.
+Stamp = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -23,13 +28,14 @@ class Credentials:
     """The profiles of the file that was taken, by name.
 
     `why` tells why it was this file, `warnings` what is odd about it; both can be printed as they
-    are, no secret is in them.
+    are, no secret is in them. `stamp` is what the file was when it was read.
     """
 
     path: str
     why: str
     profiles: Mapping[str, Profile]
     warnings: tuple[str, ...]
+    stamp: Stamp
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class _Candidate:
 class _File:
     content: ini.Ini
     mode: int
+    stamp: Stamp
 
     @property
     def names_provider(self) -> bool:
@@ -70,7 +77,7 @@ def load(argument: str | None, argument_first: bool, environ: Mapping[str, str])
             file = _read(candidate.path)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            passed_over.append(f"{path or _VARIABLE}: {reason}")
+            passed_over.append(f"{path or SEARCHED}: {reason}")
             if candidate.is_argument or not isinstance(error, FileNotFoundError):
                 warnings.append(passed_over[-1])
             continue
@@ -91,16 +98,47 @@ def load(argument: str | None, argument_first: bool, environ: Mapping[str, str])
             candidate is searched and not argument_first
         )
         why = "; ".join([candidate.why, *unused, *passed_over])
-        return Credentials(candidate.path, why, profiles, tuple(warnings))
+        return Credentials(candidate.path, why, profiles, tuple(warnings), file.stamp)
     advice = "name one with --credentials or FLOOD_CREDENTIALS; flood-init DIR writes a template"
     raise CredentialsError("\n".join([*passed_over, f"no credentials file was found: {advice}"]))
 
 
+def load_again(known: Credentials) -> Credentials:
+    """Read the very file that was taken before, and no other, anew.
+
+    Raises CredentialsError as `load` does.
+    """
+    path = printable(known.path)
+    try:
+        file = _read(known.path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CredentialsError(f"{path}: {reason}") from None
+    warnings = list(exposure.above(known.path))
+    profiles = _profiles(path, file, warnings)
+    return replace(known, profiles=profiles, warnings=tuple(warnings), stamp=file.stamp)
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """What the file is at this moment; None if nobody can tell."""
+    try:
+        return _stamp(os.stat(path))
+    except OSError:
+        return None
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return (
+        *(status.st_dev, status.st_ino, status.st_size),
+        *(status.st_mtime_ns, status.st_ctime_ns),
+    )
+
+
 def _searched(environ: Mapping[str, str]) -> _Candidate:
     # Set but empty, the variable leads to no file: so does the AWS CLI.
-    name = environ.get(_VARIABLE, _USUAL)
+    name = environ.get(SEARCHED, _USUAL)
     path = expand_user(expand_variables(name, environ), environ)
-    why = f"{_VARIABLE} names it" if _VARIABLE in environ else "the AWS CLI's search finds it"
+    why = f"{SEARCHED} names it" if SEARCHED in environ else "the AWS CLI's search finds it"
     return _Candidate(path, why, False)
 
 
@@ -114,7 +152,9 @@ def _read(path: str) -> _File:
         raise ValueError("is too large for a credentials file")
     # utf-8-sig because some editors write a BOM. Bytes that are no UTF-8 do not matter in comments;
     # elsewhere they are refused as characters that do not print.
-    return _File(ini.read(data.decode("utf-8-sig", "surrogateescape")), status.st_mode)
+    return _File(
+        ini.read(data.decode("utf-8-sig", "surrogateescape")), status.st_mode, _stamp(status)
+    )
 
 
 def _open(path: str, flags: int) -> int:

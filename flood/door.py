@@ -98,7 +98,7 @@ class Door:
             self.leave(
                 path,
                 f"the credentials have no profile {log.printable(place.profile)!r}: "
-                "add it, then restart flood-watch",
+                "add it to their file",
             )
             return None
         if not self._spool.vacant(place.moved(PROCESSING).path):

@@ -1,7 +1,7 @@
 """Server mode: takes up what waits, then follows what arrives."""
 
 import select
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from logging import ERROR, INFO, WARNING, getLogger
 from typing import Final
@@ -40,7 +40,7 @@ class Server:
         intake: Intake,
         *,
         check: Callable[[], None],
-        profiles: Callable[[], set[str]],
+        profiles: Callable[[], Collection[str]],
         rescan_interval: float,
         clock: Callable[[], float],
         stop: Stop,
@@ -68,6 +68,10 @@ class Server:
     def prepare(self) -> None:
         """Create the directories of every profile, with those of every bucket seen in any state."""
         self._leave(self._spool.prepare_destinations(self._profiles()))
+
+    def renew(self) -> None:
+        """There are other profiles: have their directories made, and all of incoming looked at."""
+        self._lost = True
 
     def _leave(self, refused: Iterable[tuple[str, str]]) -> None:
         """What stands in the way of one destination is a line in the log: the others go on, and
@@ -219,7 +223,8 @@ class Server:
             self._scans.append(self._watcher.scan(INCOMING))
 
     def _restore(self) -> None:
-        """The directories were away; what lies in them now was heard of by nobody."""
+        """The directories were away, or without their profile; what lies in them now was heard of
+        by nobody."""
         self._spool.prepare()
         self.prepare()
         self._lost = False

@@ -1,6 +1,6 @@
 """What every process of flood does with its settings as it starts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from logging import INFO, WARNING, getLogger
 
 from flood import config, credentials, exposure, log, syscalls
@@ -21,8 +21,7 @@ def announce(settings: Settings, environ: Mapping[str, str]) -> None:
 def read_credentials(settings: Settings, environ: Mapping[str, str]) -> Credentials:
     """Find and read the credentials file, and log which one was taken; raises CredentialsError."""
     found = credentials.load(settings.credentials, settings.credentials_first, environ)
-    for warning in found.warnings:
-        log.event(logger, WARNING, "credentials", warning=warning)
+    warn_of_credentials(found.warnings)
     log.event(
         logger,
         INFO,
@@ -32,6 +31,12 @@ def read_credentials(settings: Settings, environ: Mapping[str, str]) -> Credenti
         profiles=",".join(sorted(found.profiles)),
     )
     return found
+
+
+def warn_of_credentials(warnings: Iterable[str]) -> None:
+    """Log what is odd about the credentials file."""
+    for warning in warnings:
+        log.event(logger, WARNING, "credentials", warning=warning)
 
 
 def warn(settings: Settings) -> None:

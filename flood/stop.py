@@ -3,19 +3,35 @@
 import os
 import select
 import signal
+from collections.abc import Callable
 from types import FrameType
+
+
+class Terminals:
+    """The terminals that this process has for its input and output as it starts."""
+
+    def __init__(self) -> None:
+        self._descriptors = [number for number in range(3) if os.isatty(number)]
+
+    def gone(self) -> bool:
+        """Whether one of them was closed: what then sends SIGHUP wants this process to end."""
+        return not all(map(os.isatty, self._descriptors))
 
 
 class Stop:
     """Set by the first SIGTERM or SIGINT after `install`, never unset."""
 
     def __init__(self) -> None:
+        self._terminals = Terminals()
+        self._hung_up: Callable[[], None] | None = None
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._set = False
 
-    def install(self) -> None:
-        """Take the two signals over; in the main thread only."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+    def install(self, hung_up: Callable[[], None] | None = None) -> None:
+        """Take the two signals over; in the main thread only. With `hung_up` SIGHUP, too: it calls
+        that, unless it came because the terminal was closed."""
+        self._hung_up = hung_up
+        for number in (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hung_up else [])):
             signal.signal(number, self._received)
 
     def set(self) -> None:
@@ -43,5 +59,8 @@ class Stop:
         os.close(self._reader)
         os.close(self._writer)
 
-    def _received(self, _number: int, _frame: FrameType | None) -> None:
-        self.set()
+    def _received(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and self._hung_up is not None and not self._terminals.gone():
+            self._hung_up()
+        else:
+            self.set()

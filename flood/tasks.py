@@ -118,6 +118,8 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
     if not agent.at_home():
         return  # the sweep rings once it is back
     if profile not in agent.profiles:
+        agent.renew(at_once=True)  # flood-watch may have seen it a moment earlier
+    if profile not in agent.profiles:
         telling.without_profile(logger, profile, bucket)
         return
     try:
@@ -214,7 +216,8 @@ def release_claims(*_task: Any) -> None:
 
 
 def _agent() -> "Agent":
-    """This process's agent; huey's worker processes are forked, and each needs its own."""
+    """This process's agent, with the credentials of this moment; huey's worker processes are
+    forked, and each needs its own."""
     from workers import uploaders
     from workers.agent import Agent
 
@@ -225,7 +228,7 @@ def _agent() -> "Agent":
             settings = huey.settings
             agent = _agents[os.getpid()] = Agent(
                 settings=settings,
-                profiles=huey.credentials.profiles,
+                look=huey.rereading.look,
                 spool=_spool(),
                 locks=locks,
                 make_uploader=uploaders.maker(settings),
@@ -234,6 +237,7 @@ def _agent() -> "Agent":
                 uniform=random.uniform,
                 stopping=huey.stopping,
             )
+    agent.renew()
     return agent
 
 

@@ -34,5 +34,5 @@ def without_profile(logger: Logger, profile: str, bucket: str) -> None:
         "waiting",
         profile=profile,
         bucket=bucket,
-        reason="the credentials have no such profile: add it, then restart the consumers",
+        reason="the credentials have no such profile: add it to their file",
     )

@@ -17,6 +17,9 @@ from botocore.config import Config
 
 ACCESS_KEY_ID = "flood-test-key"
 SECRET_ACCESS_KEY = "flood-test-secret"  # of servers that live as long as one test run
+#: Another key that rclone takes.
+OTHER_KEY_ID = "flood-test-other"
+OTHER_SECRET = "flood-test-other-secret"  # as above
 REGION = "us-east-1"
 _START_SECONDS = 30.0
 
@@ -144,7 +147,8 @@ class S3Server:
 def rclone(directory: Path) -> ServerProcess:
     """Return `rclone serve s3` over a directory, whose subdirectories are the buckets.
 
-    It verifies signatures against ACCESS_KEY_ID with SECRET_ACCESS_KEY.
+    It verifies signatures against ACCESS_KEY_ID with SECRET_ACCESS_KEY, or OTHER_KEY_ID with
+    OTHER_SECRET.
     """
     beside = Path(sys.executable).with_name("rclone")
     program = str(beside) if beside.exists() else shutil.which("rclone")
@@ -154,6 +158,7 @@ def rclone(directory: Path) -> ServerProcess:
         [
             *(program, "serve", "s3", "--addr", "127.0.0.1:0", "--config", os.devnull),
             *("--auth-key", f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}"),
+            *("--auth-key", f"{OTHER_KEY_ID},{OTHER_SECRET}"),
             *("--vfs-cache-mode", "off", str(directory)),
         ],
         r"Starting s3 server on \[http://127\.0\.0\.1:(\d+)/\]",

@@ -86,9 +86,10 @@ class House:
             assert uploader is not None, "this test uploads nothing"
             return uploader
 
+        profiles = {"p": replace(profile("http://127.0.0.1:9"), name="p")}
         known = Agent(
             settings=self.settings(),
-            profiles={"p": replace(profile("http://127.0.0.1:9"), name="p")},
+            look=lambda **_: profiles,
             spool=self.spool,
             locks=WorkerLocks(self.spool),
             make_uploader=make_uploader,

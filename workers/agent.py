@@ -1,7 +1,8 @@
 """What one consumer process delivers with."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -27,16 +28,24 @@ logger = getLogger(__name__)
 
 
 @dataclass
+class _Lent:
+    uploader: Uploader
+    users: int = 0
+
+
+@dataclass
 class Agent:
     """The spool, the settings, the profiles with an uploader each.
 
-    `make_uploader` is called once for each profile; `now` answers aware times, `clock` monotonic
+    `look` answers the profiles that count now, the same object while they are the same, with
+    `at_once` after a look at their file. `make_uploader` is called once for each profile, and again
+    when it has changed; `now` answers aware times, `clock` monotonic
     seconds; `uniform` is the source of chance for delays; `stopping` tells that the consumer is
     to end, `links_guarded` that nobody can make a hard link to what he could not read.
     """
 
     settings: Settings
-    profiles: Mapping[str, Profile]
+    look: Callable[..., Mapping[str, Profile]]
     spool: Spool
     locks: WorkerLocks
     make_uploader: Callable[[Profile], Uploader]
@@ -50,20 +59,49 @@ class Agent:
     _away: bool = False
     _scarcity_told: float = -math.inf
     links_guarded: Callable[[], bool] = hard_links_guarded
-    _uploaders: dict[str, Uploader] = field(default_factory=dict)
+    _uploaders: dict[Profile, _Lent] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
         #: How far this process' attempts have come, for whoever looks.
         self.progress = Progress(self.locks, now=self.now, clock=self.clock)
+        #: Those that were there when `renew` looked last.
+        self.profiles = self.look()
 
-    def uploader(self, profile: str) -> Uploader:
-        """The profile's uploader, the same for every thread; raises KeyError for a profile that
-        the credentials do not have."""
+    def renew(self, *, at_once: bool = False) -> None:
+        """Go on with the profiles that count now; the uploaders of others end with their use."""
+        profiles = self.look(at_once=at_once)
+        with self._lock:
+            if profiles is self.profiles:
+                return
+            self.profiles = profiles
+            known = profiles.values()
+            ended = [self._uploaders.pop(one) for one in list(self._uploaders) if one not in known]
+        for one in ended:
+            if not one.users:
+                one.uploader.close()
+
+    def replaced(self, profile: Profile) -> bool:
+        """Whether the credentials have something else under this profile's name by now."""
+        self.renew(at_once=True)
+        return self.profiles.get(profile.name) != profile
+
+    @contextmanager
+    def uploader(self, profile: Profile) -> Iterator[Uploader]:
+        """The profile's uploader, the same for every thread."""
         with self._lock:
             if profile not in self._uploaders:
-                self._uploaders[profile] = self.make_uploader(self.profiles[profile])
-            return self._uploaders[profile]
+                self._uploaders[profile] = _Lent(self.make_uploader(profile))
+            lent = self._uploaders[profile]
+            lent.users += 1
+        try:
+            yield lent.uploader
+        finally:
+            with self._lock:
+                lent.users -= 1
+                ended = not lent.users and self._uploaders.get(profile) is not lent
+            if ended:
+                lent.uploader.close()
 
     @cached_property
     def retention(self) -> Retention:
@@ -112,6 +150,6 @@ class Agent:
     def close(self) -> None:
         """Give all connections back."""
         with self._lock:
-            for uploader in self._uploaders.values():
-                uploader.close()
+            for lent in self._uploaders.values():
+                lent.uploader.close()
             self._uploaders.clear()

@@ -95,7 +95,7 @@ SCARCE_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 # What a person can do, where several rows say the same.
 AGAIN: Final = "it is tried again"
 FILE: Final = "look at the file and its disk, then retry it"
-KEYS: Final = "correct this profile in the credentials file, restart flood, then retry the file"
+KEYS: Final = "correct this profile in the credentials file, then retry the file"
 ENDPOINT: Final = "correct AWS_ENDPOINT or AWS_REGION of this profile, then retry the file"
 NAME: Final = "put the file into the spool again under another name"
 

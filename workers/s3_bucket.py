@@ -158,6 +158,6 @@ class Buckets:
     def _not_s3(self) -> str:
         return (
             f"what answers at {self._endpoint()} for profile {self._profile.name!r} is no"
-            " S3-compatible store: the address is wrong (correct AWS_ENDPOINT, restart flood), or"
+            " S3-compatible store: the address is wrong (correct AWS_ENDPOINT), or"
             " the network wants a login first"
         )

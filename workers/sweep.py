@@ -182,10 +182,12 @@ def _anywhere(agent: Agent, row: Row) -> bool:
 
 def _abort_leftovers(agent: Agent) -> None:
     for record_id, profile, bucket, key, upload_id in queries.leftover_multiparts():
-        if profile not in agent.profiles:
+        known = agent.profiles.get(profile)
+        if known is None:
             continue
         try:
-            agent.uploader(profile).abort_multipart(bucket, key, upload_id)
+            with agent.uploader(known) as uploader:
+                uploader.abort_multipart(bucket, key, upload_id)
         except Exception as error:  # noqa: BLE001  the next sweep tries again
             verdict = judge(error)
             level = DEBUG if upload_id in agent.left_behind else WARNING

@@ -11,6 +11,7 @@ from flood import claims as claiming
 from flood import layout, models, syscalls
 from flood.identity import Identity, identity_of
 from flood.layout import Place
+from flood.profiles import Profile
 from flood.record_values import Claimed, Reason
 from flood.spool import NotRegular, Vanished
 from flood.states import INTERRUPTED, PERMANENT, STATES, TRANSIENT
@@ -38,6 +39,12 @@ TRIED: Final = "it was tried again and again"
 SPENT: Final = "no retry is left: when the cause is mended, move the file to incoming again"
 
 _STOPPED: Final = Reason(INTERRUPTED, "stopped", "the consumer was told to stop")
+_NO_PROFILE: Final = Reason(INTERRUPTED, "no_profile", "the credentials have its profile no more")
+_REPLACED: Final = Verdict(
+    TRANSIENT,
+    "credentials_changed",
+    f"it failed with credentials that were replaced meanwhile: {AGAIN} with the new ones",
+)
 _CHANGED: Final = Verdict(
     TRANSIENT, "changed", "somebody changed the file while it was uploaded: it is sent once more"
 )
@@ -71,10 +78,16 @@ def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]
     """
     opened: dict[int, _Opened] = {}
     proven: list[int] = []
+    if not claims:
+        return
+    profile = agent.profiles.get(claims[0].profile)
+    if profile is None:  # it went as the records were claimed
+        yield [LetGo(claim, _NO_PROFILE) for claim in claims]
+        return
     try:
         early: list[Decision] = []
         for number, claim in enumerate(claims):
-            decision = _open(agent, claim, opened, proven)
+            decision = _open(agent, profile, claim, opened, proven)
             if decision is not None:
                 early.append(decision)
             if isinstance(decision, PutOff):
@@ -86,7 +99,8 @@ def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]
         if early:
             yield early
         if opened:
-            yield from _transfer(agent, opened)
+            with agent.uploader(profile) as uploader:
+                yield from _transfer(agent, profile, uploader, opened)
     finally:
         agent.progress.end()
         for descriptor in (*proven, *(one.upload.descriptor for one in opened.values())):
@@ -103,6 +117,7 @@ def _close_some(opened: dict[int, _Opened]) -> list[Claimed]:
 
 def _open(
     agent: Agent,
+    profile: Profile,
     claim: Claimed,
     opened: dict[int, _Opened],
     proven: list[int],
@@ -111,8 +126,7 @@ def _open(
     upload any more."""
     if claim.verdict is not None:
         return GiveUp(claim, claim.verdict)
-    provider = agent.profiles[claim.profile].provider
-    problem = layout.key_problem(claim.key, normalizes=provider.normalizes_keys)
+    problem = layout.key_problem(claim.key, normalizes=profile.provider.normalizes_keys)
     if problem is not None:
         return GiveUp(claim, Reason(PERMANENT, *problem))
     try:
@@ -163,12 +177,13 @@ def _has_foreign_name(agent: Agent, claim: Claimed, descriptor: int) -> bool:
     return status.st_nlink > sum(one is not None and one[:2] == inode for one in found)
 
 
-def _transfer(agent: Agent, opened: dict[int, _Opened]) -> Iterator[list[Decision]]:
+def _transfer(
+    agent: Agent, profile: Profile, uploader: Uploader, opened: dict[int, _Opened]
+) -> Iterator[list[Decision]]:
     first = next(iter(opened.values())).claim
-    uploader = agent.uploader(first.profile)
     error = _bucket_error(agent, uploader, first.bucket)
     if error is not None:
-        verdict = judge(error)
+        verdict = _verdict(agent, profile, error)
         yield [_decision(agent, one.claim, one.identity, verdict) for one in opened.values()]
         return
     pending: list[Decision] = []
@@ -181,7 +196,7 @@ def _transfer(agent: Agent, opened: dict[int, _Opened]) -> Iterator[list[Decisio
         if outcome is not None:
             agent.progress.done(outcome[0].size)
             since = since if pending else agent.clock()
-            decision = _judge(agent, opened[outcome[0].record_id], outcome[1])
+            decision = _judge(agent, profile, opened[outcome[0].record_id], outcome[1])
             if not isinstance(decision, PutOff):
                 got_through = True
             elif got_through:
@@ -222,11 +237,19 @@ def _hooks(agent: Agent, claims: dict[int, Claimed]) -> Hooks:
     )
 
 
-def _judge(agent: Agent, one: _Opened, outcome: Receipt | BaseException) -> Decision:
+def _verdict(agent: Agent, profile: Profile, error: BaseException) -> Verdict:
+    """What the error means; what the store refuses, it has not refused of other credentials."""
+    verdict = judge(error)
+    return _REPLACED if verdict.kind == PERMANENT and agent.replaced(profile) else verdict
+
+
+def _judge(
+    agent: Agent, profile: Profile, one: _Opened, outcome: Receipt | BaseException
+) -> Decision:
     status = os.fstat(one.upload.descriptor)
     now = identity_of(status)
     if not isinstance(outcome, Receipt):
-        return _decision(agent, one.claim, now, judge(outcome))
+        return _decision(agent, one.claim, now, _verdict(agent, profile, outcome))
     touched = status.st_ctime_ns != one.changed_ns
     # Removing or renaming it counts as a change, too; the settlement sees to that.
     if now != one.identity or (touched and agent.spool.identify(one.claim.path) == now):

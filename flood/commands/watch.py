@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -19,13 +19,14 @@ from flood.attendance import Attendance
 from flood.command_line import Parser
 from flood.config import Settings
 from flood.consumers import Consumers
-from flood.credentials import Credentials
+from flood.credentials import SEARCHED, Credentials
 from flood.errors import FloodError, SpoolError, SpoolLockedError
 from flood.home import Home
 from flood.intake import Intake
 from flood.once import Once
 from flood.purge import purge
 from flood.put_locks import consuming
+from flood.rereading import Rereading
 from flood.room import Room
 from flood.server import Server
 from flood.spool import Spool
@@ -51,6 +52,7 @@ BUCKET under the rest of its path.
 _EPILOG: Final = """\
 With --consumers N everything that flood needs runs under this one command; otherwise start
 consumers yourself: huey_consumer flood.tasks.huey. SIGTERM or SIGINT ends flood-watch in order.
+Where the credentials file has changed it is read again, as it is on SIGHUP.
 
 With --once it takes in what waits, then ends, as from cron: flood-drain uploads it. It starts no
 consumers, and logs warnings only, unless a log level is set. Where another flood-watch is at work
@@ -111,7 +113,8 @@ def _take_in(settings: Settings, stop: Stop, terminal: Terminal) -> int:
     home = Home(spool, settings.database, now=_now)
     try:
         with _starting(stop):
-            intake, check = _prepare(settings, spool, home, set(_credentials(settings).profiles))
+            profiles = _credentials(settings).profiles
+            intake, check = _prepare(settings, spool, home, lambda: profiles)
             once = Once(spool, intake, check=check, pause=stop.wait, stopping=stop.is_set)
             once.run()
     finally:
@@ -129,6 +132,8 @@ def _watch(settings: Settings, stop: Stop) -> None:
     try:
         with _starting(stop):
             credentials = _credentials(settings)
+            rereading = Rereading(credentials, clock=time.monotonic, now=time.time)
+            stop.install(rereading.ask)
             # The very file that was found: one that appears later is for the next start.
             told = replace(
                 settings,
@@ -137,26 +142,26 @@ def _watch(settings: Settings, stop: Stop) -> None:
             )
             consumers = Consumers(
                 settings.consumers,
-                {
-                    **os.environ,
-                    **config.environment(told),
-                    # Where the file is gone for a moment, no other one is to be found.
-                    "AWS_SHARED_CREDENTIALS_FILE": str(told.credentials),
-                },
+                {**os.environ, **config.environment(told), SEARCHED: ""},
                 clock=time.monotonic,
             )
 
             def tick() -> None:
                 consumers.tick()
                 attendance.tick()
+                before = rereading.profiles
+                if rereading.look().keys() != before.keys():
+                    server.renew()
 
-            profiles = set(credentials.profiles)
+            def profiles() -> Collection[str]:
+                return rereading.profiles
+
             intake, check = _prepare(settings, spool, home, profiles)
             server = Server(
                 spool,
                 intake,
                 check=check,
-                profiles=lambda: profiles,
+                profiles=profiles,
                 rescan_interval=settings.rescan_interval,
                 clock=time.monotonic,
                 stop=stop,
@@ -197,7 +202,7 @@ def _credentials(settings: Settings) -> Credentials:
 
 
 def _prepare(
-    settings: Settings, spool: Spool, home: Home, profiles: set[str]
+    settings: Settings, spool: Spool, home: Home, profiles: Callable[[], Collection[str]]
 ) -> tuple[Intake, Callable[[], None]]:
     """Lock the spool, bring it up to date; what takes files in, what tells whether it may."""
     home.enter()
@@ -211,7 +216,7 @@ def _prepare(
     purge(spool, _now())
     intake = Intake(
         spool,
-        profiles=lambda: profiles,
+        profiles=profiles,
         ignore=settings.ignore,
         large=settings.multipart_threshold,
         enqueue=enqueue,
@@ -223,7 +228,7 @@ def _prepare(
         home.check()
         room.check()
 
-    for path, reason in spool.prepare_destinations(profiles):
+    for path, reason in spool.prepare_destinations(profiles()):
         intake.door.leave(path, reason)
     return intake, check
 

@@ -66,6 +66,10 @@ def test_a_consumer_that_is_started_again_has_the_same_credentials(flood: Flood)
     [started] = watch.events("consumer started")
     os.kill(started["pid"], signal.SIGKILL)
     flood.wait_for(lambda: len(watch.events("credentials")) == 3, "the second consumer")
+    flood.credentials.rename(flood.outside("credentials"))
+    os.kill(watch.events("consumer started")[1]["pid"], signal.SIGKILL)
+    flood.wait_for(lambda: len(watch.events("consumer died")) == 3, "the third consumer's end")
+    assert watch.events("consumer died")[2]["status"] == 2
     assert {line["file"] for line in watch.events("credentials")} == {str(flood.credentials)}
 
 
@@ -75,7 +79,7 @@ def test_a_consumer_finds_no_other_credentials_while_its_own_are_gone(flood: Flo
     searched.touch(mode=0o600)
     searched.write_text(flood.credentials.read_text())
     watch = flood.start_watch("--consumers", "1", "--credentials-first")
-    flood.wait_for(lambda: len(watch.events("credentials")) == 2, "the first consumer")
+    flood.wait_for(lambda: watch.events("ready")[1:], "the first consumer")
     flood.credentials.rename(flood.credentials.with_suffix(".away"))
     os.kill(children(watch)[0], signal.SIGKILL)
     flood.wait_for(lambda: "no credentials file was found" in watch.output(), "its refusal")

@@ -193,7 +193,7 @@ def test_names_that_a_store_would_change_are_given_up(
     house: House, server: S3Server, bucket: str
 ) -> None:
     claims = claimed(house, bucket, {"e\u0301": b"x"})
-    agent = house.agent(profiles={"p": known(server.url, "cloudflare")})
+    agent = house.agent(look=lambda **_: {"p": known(server.url, "cloudflare")})
     [decision] = decide(agent, claims)
     assert isinstance(decision, GiveUp)
     assert decision.reason.code == "key_not_normalized"
@@ -462,6 +462,44 @@ class _Alive(WorkerLocks):
         return False
 
 
+# --- credentials that change -------------------------------------------------------------------
+
+
+def test_what_failed_with_replaced_credentials_is_tried_again(
+    house: House, rclone_server: S3Server, bucket_name: Callable[[], str]
+) -> None:
+    bucket = rclone_server.make_bucket(bucket_name())
+    right = known(rclone_server.url)
+    revoked = {"p": replace(right, secret_access_key="revoked")}
+    claims = claimed(house, bucket, {"one": b"x", "two": b"x"})
+
+    def decided(afterwards: dict[str, Profile]) -> list[Decision]:
+        agent = house.agent(
+            look=lambda at_once=False: afterwards if at_once else revoked,
+            make_uploader=boto3_uploader,
+        )
+        with closing(agent):
+            return decide(agent, claims)
+
+    for decision in decided(revoked):
+        assert isinstance(decision, GiveUp)
+        assert decision.reason.code == "SignatureDoesNotMatch"
+    for afterwards in ({"p": right}, {}):
+        for again in decided(afterwards):
+            assert isinstance(again, TryAgain)
+            assert again.reason.code == "credentials_changed"
+
+
+def test_what_lost_its_profile_as_it_was_claimed_is_let_go(house: House) -> None:
+    claims = claimed(house, "bucket", {"one": b"x"})
+    agent = house.agent(look=lambda **_: {})
+    [decision] = decide(agent, claims)
+    assert isinstance(decision, LetGo)
+    house.settle(decision, agent=agent)
+    [row] = house.rows()
+    assert (row["current_state"], row["owner"], row["retry_count"]) == ("processing", None, 0)
+
+
 # --- tasks -------------------------------------------------------------------------------------
 
 
@@ -470,7 +508,10 @@ def in_consumer(house: House, url: str, call: Callable[[], object]) -> None:
 
     def child() -> None:
         huey.settings = house.settings(concurrency=2, multipart_part_size=5 * MIB)
-        huey.credentials = SimpleNamespace(profiles={"p": known(url)})  # type: ignore[assignment]  # all that tasks ask for
+        profiles = {"p": known(url)}
+        huey.rereading = SimpleNamespace(  # type: ignore[assignment]  # all that tasks ask for
+            credentials=SimpleNamespace(profiles=profiles), look=lambda **_: profiles
+        )
         call()
 
     assert in_child(child) == 0

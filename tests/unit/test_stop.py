@@ -1,6 +1,7 @@
 """The stop signal, with real signals."""
 
 import os
+import pty
 import select
 import signal
 import subprocess
@@ -75,6 +76,40 @@ def test_a_signal_sets_it(number: signal.Signals) -> None:
     assert process.stdout.readline() == "set\n"
     os.kill(process.pid, number)  # an impatient person
     process.communicate("\n", timeout=30)
+    assert process.returncode == 0
+
+
+HANGS_UP = """
+import sys
+from flood.stop import Stop
+stop = Stop()
+stop.install(lambda: sys.stdout.write("hung up\\n") and sys.stdout.flush())
+print("ready", flush=True)
+while not stop.is_set():
+    stop.wait(30)
+print("set", flush=True)
+"""
+
+
+def test_a_hang_up_is_a_stop_once_the_terminal_is_closed() -> None:
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", HANGS_UP],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+    )
+    os.close(terminal)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(2):
+        os.kill(process.pid, signal.SIGHUP)
+        assert process.stdout.readline() == "hung up\n"
+    os.close(master)
+    os.kill(process.pid, signal.SIGHUP)
+    assert process.stdout.readline() == "set\n"
+    process.communicate(timeout=30)
     assert process.returncode == 0
 
 

@@ -1,0 +1,92 @@
+"""What a consumer delivers with, while its credentials change."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from flood.profiles import Profile
+from tests import spooling
+from tests.spooling import House
+from tests.uploading import profile
+from workers.agent import Agent
+from workers.transfer import Uploader
+
+ONE = replace(profile("http://127.0.0.1:9"), name="one")
+TWO = replace(ONE, name="two")
+
+
+@dataclass
+class Made:
+    """An uploader that knows whether it was closed."""
+
+    profile: Profile
+    closed: int = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Known:
+    """The credentials, as `Rereading.look` answers them."""
+
+    def __init__(self) -> None:
+        self.profiles = {"one": ONE, "two": TWO}
+        self.made: list[Made] = []
+
+    def look(self, *, at_once: bool = False) -> dict[str, Profile]:
+        return self.profiles
+
+    def make(self, wanted: Profile) -> Uploader:
+        self.made.append(Made(wanted))
+        return cast(Any, self.made[-1])
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with spooling.house(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def known() -> Known:
+    return Known()
+
+
+@pytest.fixture
+def agent(house: House, known: Known) -> Agent:
+    return house.agent(look=known.look, make_uploader=known.make)
+
+
+def test_an_uploader_is_kept_while_its_profile_is_the_same(agent: Agent, known: Known) -> None:
+    with agent.uploader(ONE) as first, agent.uploader(TWO):
+        pass
+    known.profiles = {"one": replace(ONE), "three": replace(ONE, name="three")}
+    agent.renew()
+    with agent.uploader(ONE) as again:
+        assert again is first
+    assert [(one.profile.name, one.closed) for one in known.made] == [("one", 0), ("two", 1)]
+    agent.close()
+    assert [one.closed for one in known.made] == [1, 1]
+
+
+def test_one_in_use_ends_with_its_last_use(agent: Agent, known: Known) -> None:
+    rotated = replace(ONE, secret_access_key="rotated")
+    with agent.uploader(ONE):
+        with agent.uploader(ONE):
+            known.profiles = {"one": rotated}
+            agent.renew()
+            with agent.uploader(agent.profiles["one"]):
+                pass
+        assert [one.closed for one in known.made] == [0, 0]
+    assert [(one.profile, one.closed) for one in known.made] == [(ONE, 1), (rotated, 0)]
+
+
+def test_what_was_replaced_is_known(agent: Agent, known: Known) -> None:
+    assert not agent.replaced(ONE)
+    known.profiles = {"one": replace(ONE, region="elsewhere")}
+    assert agent.replaced(ONE)
+    assert agent.replaced(TWO), "it is gone"
+    assert agent.profiles is known.profiles
