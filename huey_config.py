@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
@@ -29,6 +30,7 @@ from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError, Spool
 from flood.locks import CONSUMERS_LOCK, FileLock
 from flood.spool import Spool
 from flood.states import EXIT_INTERRUPTED, EXIT_USAGE
+from flood.systemd import Systemd
 
 #: How long an idle worker listens before it looks at its stop flag, in seconds.
 LISTEN: Final = 0.5
@@ -224,6 +226,7 @@ class FloodConsumer(Consumer):
     ) -> None:
         super().__init__(huey, **options)
         self._over = over
+        self._systemd = Systemd(clock=time.monotonic)
         if over is not None:
             # It would start itself anew, as the command that it is part of, from the beginning.
             self._signal_actions[signal.SIGHUP] = (False, False)
@@ -242,11 +245,13 @@ class FloodConsumer(Consumer):
         # huey sets its handlers last; until then a signal would end in a traceback.
         self._set_signal_handlers()
         super().start()
+        self._systemd.ready()
         log.event(
             logger, INFO, "ready", pid=os.getpid(), workers=self.workers, kind=self.worker_type
         )
 
     def loop(self, health_check_ts: float | None = None) -> float | None:
+        self._systemd.alive()
         checked: float | None = super().loop(health_check_ts)
         if self._over is not None and self._over():
             self.stop()
