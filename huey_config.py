@@ -32,6 +32,7 @@ from flood.rereading import Rereading
 from flood.spool import Spool
 from flood.states import EXIT_INTERRUPTED, EXIT_USAGE
 from flood.stop import Terminals
+from flood.systemd import Systemd
 
 #: How long an idle worker listens before it looks at its stop flag, in seconds.
 LISTEN: Final = 0.5
@@ -231,6 +232,7 @@ class FloodConsumer(Consumer):
         self._terminals = Terminals()
         # What ends by itself ends with it; so does what was started in a terminal that is closed.
         self._signal_actions[signal.SIGHUP] = (False, False)
+        self._systemd = Systemd(clock=time.monotonic)
 
     @property
     def interrupted(self) -> bool:
@@ -252,11 +254,13 @@ class FloodConsumer(Consumer):
         # huey sets its handlers last; until then a signal would end in a traceback.
         self._set_signal_handlers()
         super().start()
+        self._systemd.ready()
         log.event(
             logger, INFO, "ready", pid=os.getpid(), workers=self.workers, kind=self.worker_type
         )
 
     def loop(self, health_check_ts: float | None = None) -> float | None:
+        self._systemd.alive()
         checked: float | None = super().loop(health_check_ts)
         if self.huey.rereading.asked:
             self.huey.rereading.look()

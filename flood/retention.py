@@ -1,6 +1,7 @@
 """Deletes what the owner of the spool does not want to keep any longer."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -100,6 +101,8 @@ class Retention:
         # Where the last run ended, as what has to stay must not be in the way of the rest.
         self._marks: dict[str, Mark] = {}
         self._directories: Iterator[str | None] | None = None
+        # Two workers of one consumer can sweep at the same time, as at the start of another one.
+        self._at_work = threading.Lock()
         self._trouble: set[str] = set()
 
     @property
@@ -116,9 +119,18 @@ class Retention:
 
     def run(self, seconds: float, *, directories: bool = False) -> Pruned:
         """Delete what is due, for so long at most; what is left is for the next run. Empty
-        directories are looked for once an hour, with `directories` in any case."""
-        until = self._clock() + seconds
+        directories are looked for once an hour, with `directories` in any case. Does
+        nothing while another thread is at it."""
         pruned = Pruned()
+        if not self._at_work.acquire(blocking=False):
+            return pruned
+        try:
+            self._run(self._clock() + seconds, directories, pruned)
+        finally:
+            self._at_work.release()
+        return pruned
+
+    def _run(self, until: float, directories: bool, pruned: Pruned) -> None:
         for state in (COMPLETED, FAILED):
             horizon = self._horizon(state)
             if horizon is not None:
@@ -126,7 +138,6 @@ class Retention:
         self._records(until, pruned)
         self._hollow(until, directories, pruned)
         self._tell(pruned)
-        return pruned
 
     def foresee(self) -> Pruned:
         """What a run without end would delete now; nothing is changed."""

@@ -45,16 +45,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run flood-init; return its exit status."""
     prepare()
-    parser = _Parser(
-        prog=_NAME,
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        add_help=False,
-    )
-    parser.add_argument("directory", metavar="DIR", help="made if it is not there")
-    parser.add_argument("-h", "--help", action="help", help="show this, then exit")
+    parser = _parser()
     options = parser.parse_args(argv)
     if not options.directory:
         parser.error("DIR is empty")
@@ -67,6 +58,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_status
     _warn(os.environ, terminal)
     return EXIT_OK
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog=_NAME,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    parser.add_argument("directory", metavar="DIR", help="made if it is not there")
+    parser.add_argument("-h", "--help", action="help", help="show this, then exit")
+    return parser
 
 
 def _found(directory: str, terminal: Terminal) -> None:

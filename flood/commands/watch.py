@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
-from logging import INFO, WARNING, getLogger
+from logging import INFO, getLogger
 from typing import Final
 
-from systemd_watchdog.systemd_watchdog import WatchDog
-
-from flood import binding, config, log, models, schema, startup
+from flood import binding, config, log, models, schema, startup, systemd
 from flood.attendance import Attendance
 from flood.command_line import Parser
 from flood.config import Settings
@@ -32,6 +30,7 @@ from flood.server import Server
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TRY_AGAIN
 from flood.stop import Stop
+from flood.systemd import Systemd
 from flood.tasks import enqueue
 from flood.terminal import Terminal, prepare
 from huey_config import huey
@@ -128,6 +127,7 @@ def _take_in(settings: Settings, stop: Stop, terminal: Terminal) -> int:
 def _watch(settings: Settings, stop: Stop) -> None:
     spool = Spool(settings.server_directory)
     home = Home(spool, settings.database, now=_now)
+    overseer = Systemd(clock=time.monotonic)
     attendance = Attendance(partial(consuming, spool), now=_now, clock=time.monotonic)
     try:
         with _starting(stop):
@@ -142,11 +142,12 @@ def _watch(settings: Settings, stop: Stop) -> None:
             )
             consumers = Consumers(
                 settings.consumers,
-                {**os.environ, **config.environment(told), SEARCHED: ""},
+                {**systemd.without(os.environ), **config.environment(told), SEARCHED: ""},
                 clock=time.monotonic,
             )
 
             def tick() -> None:
+                overseer.alive()
                 consumers.tick()
                 attendance.tick()
                 before = rereading.profiles
@@ -169,13 +170,14 @@ def _watch(settings: Settings, stop: Stop) -> None:
             )
         try:
             consumers.start()
-            _tell_systemd()
+            overseer.ready()
             log.event(logger, INFO, "ready", path=spool.root, consumers=settings.consumers)
             server.run()
             log.event(logger, INFO, "stopping")
         finally:
             consumers.stop()
     finally:
+        overseer.close()
         home.leave()
 
 
@@ -235,13 +237,6 @@ def _prepare(
 
 def _now() -> datetime:
     return datetime.now(timezone.utc)
-
-
-def _tell_systemd() -> None:
-    try:
-        WatchDog().ready()  # does nothing without NOTIFY_SOCKET
-    except OSError as error:
-        log.event(logger, WARNING, "cannot tell systemd", error=error.strerror)
 
 
 if __name__ == "__main__":

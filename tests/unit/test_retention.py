@@ -532,6 +532,23 @@ def test_a_look_that_takes_long_goes_on_with_the_next_run(house: House) -> None:
     assert runs > 3
 
 
+def test_a_second_run_leaves_it_to_the_first(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of two workers of one consumer that sweep at the same time."""
+    os.makedirs(house.spool.absolute("failed/p/b/empty"))
+    shared = retention(house)
+    meanwhile: list[Pruned] = []
+    remove = house.spool.remove_directory
+
+    def removing(path: str) -> bool:
+        meanwhile.append(shared.run(math.inf, directories=True))
+        return remove(path)
+
+    monkeypatch.setattr(house.spool, "remove_directory", removing)
+    assert shared.run(math.inf, directories=True).directories == 1
+    assert meanwhile == [Pruned()]
+    assert shared.run(math.inf).directories == 0  # the first has let go
+
+
 def test_a_deep_tree_is_no_trouble(house: House) -> None:
     path = house.spool.absolute("completed/p/b")
     os.makedirs(f"{path}/" + "/".join(["d"] * 700))
