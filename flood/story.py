@@ -46,7 +46,7 @@ def tell(
 ) -> Story:
     """The story of the key at `place`, from the database that the models are bound to.
 
-    Raises what the database raises.
+    Raises SpoolError while the spool is away, what the database raises.
     """
     with models.reading():
         records = story_queries.records(place.profile, place.bucket, place.key)
@@ -54,6 +54,7 @@ def tell(
     paths = dict.fromkeys(place.moved(state).path for state in STATES)
     paths |= dict.fromkeys(record.path for record in records)
     lying = [path for path in paths if spool.exists(path)]
+    spool.check_present()  # or nothing would seem to lie there
     teller = _Teller(spool, place, records, at)
     chapters = [teller.chapter(record, record.path in lying) for record in records]
     arriving = None
