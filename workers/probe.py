@@ -42,6 +42,8 @@ class Probe:
     now: Callable[[], datetime]
     clock: Callable[[], float]
     stopping: Callable[[], bool]
+    #: The command that looks again, with these words added.
+    again: Callable[..., str]
 
     def ask(self) -> Iterator[Finding]:
         """Everything about it, as it is found; where the way fails, no more than that."""
@@ -119,7 +121,7 @@ class Probe:
             WARNING,
             "this key may not ask whether it exists",
             "files are uploaded without knowing",
-            f"flood-check --probe s3://{name}/{bucket}",
+            self.again("--probe", f"s3://{name}/{bucket}"),
             name,
         )
 
