@@ -79,8 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
         return _status(options, settings, terminal)
     except SystemExit as ended:
-        # What a monitoring system takes for "critical" is a command line that is wrong.
-        raise SystemExit(UNKNOWN if checking and ended.code == EXIT_USAGE else ended.code) from None
+        if not checking or ended.code != EXIT_USAGE:
+            raise
+        # Its words are on stderr; a monitoring system shows stdout, and takes 2 for "critical".
+        terminal.show(status_check.line(UNKNOWN, "wrong usage or configuration; stderr says what"))
+        return UNKNOWN
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except (FloodError, OSError, models.DatabaseError) as error:
