@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flood import departures, models, records, retry_choice
+from flood import departures, models, records, retry_choice, retry_report
 from flood.columns import utc_text
 from flood.destination import parse
 from flood.errors import SpoolError
@@ -408,3 +408,16 @@ def test_what_is_chosen_tells_its_facts(house: House) -> None:
     [one] = retry_choice.failed(Choice(), house.clock.now())
     assert (one.row.id, one.error_code, one.version) == (old, "refused", old)
     assert one.since == utc_text(START)
+
+
+def test_what_was_put_back_already_is_told_with_its_record(house: House) -> None:
+    [first, stays, removed] = fail(house, "key", "stays", "removed")
+    put_back(house, first)
+    later = house.in_processing("key")
+    departures.leave([removed], departures.REMOVED, house.clock.now())
+    told = list(retry_report.unmet({first, stays, removed}, waiting=False))
+    assert told == [
+        f"record {first}: its file was put back already, as record {later}",
+        f"record {stays} does not fit the other options",
+        f"record {removed}: its file was deleted, as --keep-completed or --keep-failed wants it",
+    ]
