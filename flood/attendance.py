@@ -6,7 +6,6 @@ from logging import INFO, WARNING, getLogger
 from typing import Final
 
 from flood import log, models, queries
-from flood.put_locks import START_CONSUMERS
 
 #: Between two looks, in seconds.
 LOOK: Final = 5.0
@@ -21,17 +20,20 @@ logger = getLogger(__name__)
 class Attendance:
     """Tells the log once that files are due while no consumer runs, and once that one is back.
 
-    `consuming` answers whether any runs; `now` answers aware times, `clock` monotonic seconds.
+    `consuming` answers whether any runs; `start` is the command that starts one; `now` answers
+    aware times, `clock` monotonic seconds.
     """
 
     def __init__(
         self,
         consuming: Callable[[], bool],
+        start: str,
         *,
         now: Callable[[], datetime],
         clock: Callable[[], float],
     ) -> None:
         self._consuming = consuming
+        self._start = start
         self._now = now
         self._clock = clock
         self._seen = self._next_look = clock()
@@ -55,7 +57,7 @@ class Attendance:
                 WARNING,
                 "no consumer takes tasks",
                 reason="files are due, and nobody is there to upload them",
-                next=f"they wait: start {START_CONSUMERS}",
+                next=f"they wait: start {self._start}",
             )
 
     def _due(self) -> bool:

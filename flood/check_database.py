@@ -8,29 +8,29 @@ from typing import Final
 
 from flood import check_spool, fsck_database, models, schema
 from flood.check_findings import DATABASE, ERROR, OK, WARNING, Finding
-from flood.config import Settings
+from flood.config import Settings, command
 from flood.errors import FloodError
+from flood.fsck_kinds import REPAIR_COMMAND
 from flood.spool import Spool
 
 _REFUSED: Final = "neither flood-watch nor consumers start, flood-put only puts without records"
-
-_FSCK: Final = "flood-fsck"
 
 
 def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, list[Finding]]:
     """The path of the database, None if its records cannot be read, with what there is to say of
     it. The models are bound to it afterwards, for reading."""
+    fsck = command(settings, "flood-fsck")
     try:
         path = fsck_database.find(spool, _named(settings))
         denied = schema.denied_part(path) if os.path.exists(path) else None
         if denied is not None:
             return None, [_denied(path, denied)]
-        wrong = list(_wrong(spool, path, now))
+        wrong = list(_wrong(spool, path, settings, now))
     except FloodError as error:
         seen, _, advice = str(error).partition(": ")
-        return None, [Finding(DATABASE, "tie", ERROR, seen, _REFUSED, advice or _FSCK)]
+        return None, [Finding(DATABASE, "tie", ERROR, seen, _REFUSED, advice or fsck)]
     except (models.DatabaseError, OSError) as error:
-        return None, [Finding(DATABASE, "file", ERROR, models.explain(error), _REFUSED, _FSCK)]
+        return None, [Finding(DATABASE, "file", ERROR, models.explain(error), _REFUSED, fsck)]
     found = [*wrong, *_elsewhere(path, settings)]
     if wrong:
         return None, found
@@ -52,11 +52,12 @@ def _denied(path: str, part: str) -> Finding:
     )
 
 
-def _wrong(spool: Spool, path: str, now: datetime) -> Iterator[Finding]:
+def _wrong(spool: Spool, path: str, settings: Settings, now: datetime) -> Iterator[Finding]:
+    repair = command(settings, *REPAIR_COMMAND)
     for each in fsck_database.look(spool, path, now):
         kind = each.kind
         seen = f"{kind.title}: {each.detail or each.path}"
-        yield Finding(DATABASE, "integrity", ERROR, seen, kind.meaning, kind.remedy)
+        yield Finding(DATABASE, "integrity", ERROR, seen, kind.meaning, kind.mended_by(repair))
 
 
 def _elsewhere(path: str, settings: Settings) -> Iterator[Finding]:

@@ -4,13 +4,13 @@ import os
 import pwd
 import re
 from collections.abc import Iterator
-from shlex import quote
 from typing import Final
 
 from humanize import intcomma, naturalsize
 
 from flood import exposure, layout, syscalls
 from flood.check_findings import ERROR, OK, SPOOL, WARNING, Finding
+from flood.config import Settings, command
 from flood.errors import NoRoomError
 from flood.inotify_limits import Limit
 from flood.layout import CARD
@@ -35,24 +35,24 @@ _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 _NEAR: Final = 0.8
 
 
-def look(spool: Spool, min_free: float, watches: Limit) -> Iterator[Finding]:
+def look(spool: Spool, settings: Settings, watches: Limit) -> Iterator[Finding]:
     """Everything about the server directory; where there is no spool, only that. `watches` is the
     limit for directories that are watched."""
-    missing = _missing(spool)
+    missing = _missing(spool, settings)
     if missing is not None:
         yield missing
         return
     yield from _directories(spool)
-    yield from _access(spool)
-    yield from room(spool.root, min_free)
+    yield from _access(spool, settings)
+    yield from room(spool.root, settings.min_free)
     yield _watches(spool, watches)
     yield _births(spool)
-    yield _leases(spool)
+    yield _leases(spool, settings)
     yield from _links()
 
 
-def _missing(spool: Spool) -> Finding | None:
-    root = quote(spool.root)
+def _missing(spool: Spool, settings: Settings) -> Finding | None:
+    mount = f"mount the disk; if it is a new one: {command(settings, 'flood-watch')}"
     if not os.path.isdir(spool.root):
         return Finding(
             SPOOL,
@@ -60,7 +60,7 @@ def _missing(spool: Spool) -> Finding | None:
             ERROR,
             f"there is no directory {spool.root}",
             "flood has not been set up there, or its disk is not mounted",
-            f"mount the disk; if it is a new one: flood-watch --server-directory {root}",
+            mount,
         )
     try:
         os.stat(spool.absolute(CARD))
@@ -80,7 +80,7 @@ def _missing(spool: Spool) -> Finding | None:
             ERROR,
             f"{spool.root} is no spool yet",
             "flood-watch has never been started on it, or its disk is not mounted",
-            f"mount the disk; if it is a new one: flood-watch --server-directory {root}",
+            mount,
         )
     return None
 
@@ -126,7 +126,7 @@ def _filesystem(path: str) -> str | None:
     return found
 
 
-def _access(spool: Spool) -> Iterator[Finding]:
+def _access(spool: Spool, settings: Settings) -> Iterator[Finding]:
     rights = os.R_OK | os.W_OK | os.X_OK
     user = owner(spool.absolute(CARD))
     denied = [
@@ -143,7 +143,8 @@ def _access(spool: Spool) -> Iterator[Finding]:
         ERROR,
         f"this user may not use {', '.join(denied)} in {spool.root}",
         f"flood cannot work as this user; the spool belongs to {user}",
-        f"run flood as {user}, flood-check too: sudo -u {quote(user)} flood-check",
+        f"run flood as {user}, flood-check too: "
+        f"{command(settings, 'sudo', '-u', user, 'flood-check')}",
     )
 
 
@@ -215,7 +216,7 @@ def _births(spool: Spool) -> Finding:
     )
 
 
-def _leases(spool: Spool) -> Finding:
+def _leases(spool: Spool, settings: Settings) -> Finding:
     # flood's own note is a file that nobody writes to; no other is made for this.
     with open(spool.absolute(CARD), "rb") as card:
         mine = os.fstat(card.fileno()).st_uid == os.geteuid()
@@ -230,7 +231,7 @@ def _leases(spool: Spool) -> Finding:
             WARNING,
             f"only {user}, to whom the spool belongs, can try them",
             "whether flood-watch notices that a file is being written is not known",
-            f"sudo -u {quote(user)} flood-check",
+            command(settings, "sudo", "-u", user, "flood-check"),
         )
     return Finding(
         SPOOL,

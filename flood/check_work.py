@@ -2,21 +2,22 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from shlex import quote
 from typing import Final
 
 from humanize import naturaldelta
 
 from flood import put_locks, queries
 from flood.check_findings import ERROR, OK, WARNING, WORK, Finding
+from flood.config import Settings, command
 from flood.spool import Spool
 
 #: Sweeps come every minute; one that has to wait for long uploads comes later.
 _SWEPT: Final = timedelta(minutes=5)
 
 
-def look(spool: Spool, now: datetime, *, readable: bool) -> Iterator[Finding]:
-    """Whether flood-watch and consumers run; `readable` says that records can be asked for."""
+def look(spool: Spool, settings: Settings, now: datetime, *, readable: bool) -> Iterator[Finding]:
+    """Whether flood-watch and consumers run; `readable` says that records can be asked for, of the
+    database that `settings` name."""
     if put_locks.watching(spool):
         yield Finding(WORK, "flood-watch", OK, "it is running")
     else:
@@ -26,7 +27,7 @@ def look(spool: Spool, now: datetime, *, readable: bool) -> Iterator[Finding]:
             WARNING,
             "it is not running",
             "what is put into incoming stays there until it is started",
-            f"flood-watch --server-directory {quote(spool.root)}",
+            command(settings, "flood-watch"),
         )
     due = queries.any_due(now) if readable else False
     if put_locks.consuming(spool):
@@ -38,7 +39,7 @@ def look(spool: Spool, now: datetime, *, readable: bool) -> Iterator[Finding]:
             ERROR,
             "none is running, and files are due",
             "nobody uploads them",
-            put_locks.START_CONSUMERS,
+            put_locks.start_consumers(settings),
         )
     else:
         yield Finding(
@@ -47,7 +48,7 @@ def look(spool: Spool, now: datetime, *, readable: bool) -> Iterator[Finding]:
             WARNING,
             "none is running",
             "files wait in processing until one is started",
-            put_locks.START_CONSUMERS,
+            put_locks.start_consumers(settings),
         )
 
 

@@ -5,7 +5,8 @@ import glob
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from shlex import quote
 from typing import Any, Final
 
 from flood.command_line import EmbeddedParser, Parser
@@ -57,6 +58,9 @@ class Settings:
 # Variables that are no settings: what flood-watch tells its consumers, what is for tests.
 _OTHERS: Final = ("FLOOD_PARENT_PID", "FLOOD_TEST_")
 
+# Settings that say where things are, without which another command finds others, or none.
+_WHERE: Final = ("config", "credentials", "credentials_first", "server_directory", "database")
+
 _FLAG: Final = "flag"
 _DEFAULT: Final = "default"
 
@@ -107,6 +111,33 @@ def environment(settings: Settings) -> dict[str, str]:
         else:
             variables[option.variable] = "" if value is None else option.kind.write(value)
     return variables
+
+
+def command(settings: Settings, *words: str) -> str:
+    """Return a command for a person to copy, which finds what this process found: flags that say
+    where things are are given again, to huey_consumer, which has no flags of flood's, as variables.
+    """
+    # sudo hands no variables on.
+    again = (_FLAG, "environment ") if words[0] == "sudo" else (_FLAG,)
+    parts = [quote(word) for word in words]
+    for option in (OPTIONS[name] for name in _WHERE):
+        value = getattr(settings, option.name)
+        if value is None or not settings.origins.get(option.name, _DEFAULT).startswith(again):
+            continue
+        if words[0] == "huey_consumer":
+            parts.insert(0, f"{option.variable}={quote(option.kind.write(value))}")
+        elif isinstance(value, bool):
+            parts.append(option.flag if value else f"--no-{option.key}")
+        else:
+            parts += (option.flag, quote(option.kind.write(value)))
+    return " ".join(parts)
+
+
+def with_database(settings: Settings, database: str) -> Settings:
+    """Return the settings as if this database had been named by a flag, unless they lead to it."""
+    if os.path.realpath(settings.database) == os.path.realpath(database):
+        return settings
+    return replace(settings, database=database, origins={**settings.origins, "database": _FLAG})
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -119,6 +119,20 @@ def retried(record_id: int, successor: int, now: datetime) -> None:
         )
 
 
+def left(record_id: int) -> tuple[How, int | None] | None:
+    """How the file of this record has left, with the record that it goes on with if it was retried
+    and that one is still known; None if it has not."""
+    found: tuple[How, int | None] | None = models.execute(
+        "SELECT left_how, (SELECT min(id) FROM file_records AS later "
+        "WHERE later.profile = one.profile AND later.bucket = one.bucket "
+        "AND later.filepath = one.filepath AND later.id > one.id "
+        "AND later.origin = COALESCE(one.origin, one.id)) FROM file_records AS one "
+        "WHERE id = ? AND left_at IS NOT NULL",
+        (record_id,),
+    ).fetchone()
+    return found
+
+
 def newer(row: Row) -> tuple[int, str] | None:
     """The latest version of the record's key that came after its own, and is under way or
     completed, by its record with that one's state."""

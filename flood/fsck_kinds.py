@@ -11,6 +11,9 @@ CONSUMERS: Final = "consumers"
 PERSON: Final = "person"
 NOTE: Final = "note"
 
+#: What repairs, as the remedies name it.
+REPAIR_COMMAND: Final = ("flood-fsck", "--repair")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -28,6 +31,10 @@ class Kind:
     def counts(self) -> bool:
         """Whether a spool that has it is not in order."""
         return self.who != NOTE
+
+    def mended_by(self, repair: str) -> str:
+        """The remedy, with the command that repairs as it has to be given here."""
+        return self.remedy.replace(" ".join(REPAIR_COMMAND), repair)
 
 
 @dataclass(frozen=True)

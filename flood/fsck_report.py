@@ -34,6 +34,8 @@ class Report:
     #: Where files of a database are that was replaced.
     kept: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    #: The command that repairs, as it has to be given here.
+    repair: str = " ".join(kinds.REPAIR_COMMAND)
 
     @property
     def clean(self) -> bool:
@@ -60,7 +62,7 @@ def as_json(report: Report, status: int) -> str:
             "files": dict(report.files),
             "records": report.records,
             "seconds": round(report.seconds, 3),
-            "kinds": {kind.name: _explained(kind) for kind, _ in _by_kind(every)},
+            "kinds": {kind.name: _explained(kind, report) for kind, _ in _by_kind(every)},
             "found": [_object(each, report.reasons.get(each)) for each in report.found],
             "mended": [_object(each) for each in report.mended],
             "kept_aside": report.kept,
@@ -69,13 +71,13 @@ def as_json(report: Report, status: int) -> str:
     )
 
 
-def _explained(kind: Kind) -> dict[str, Any]:
+def _explained(kind: Kind, report: Report) -> dict[str, Any]:
     return {
         "title": kind.title,
         "state": kind.state,
         "who": kind.who,
         "meaning": kind.meaning,
-        "remedy": kind.remedy,
+        "remedy": kind.mended_by(report.repair),
     }
 
 
@@ -109,7 +111,7 @@ def lines(report: Report, *, everything: bool) -> Iterator[Line]:
     for kind, group in _by_kind(wrong):
         yield Line("")
         yield Line(f"{_count(group)}  {_name(kind)}", "bold yellow")
-        yield from _told(kind)
+        yield from _told(kind, report)
         yield from _items(group, report, everything)
     if notes:
         yield Line("")
@@ -142,9 +144,9 @@ def _end(report: Report, wrong: int) -> Line:
     return Line("in order again" if report.mended else "in order", "bold green")
 
 
-def _told(kind: Kind) -> Iterator[Line]:
+def _told(kind: Kind, report: Report) -> Iterator[Line]:
     yield Line(f"means: {kind.meaning}", indent=1)
-    yield Line(f"mends: {kind.remedy}", indent=1)
+    yield Line(f"mends: {kind.mended_by(report.repair)}", indent=1)
 
 
 def _items(group: Sequence[Finding], report: Report, everything: bool) -> Iterator[Line]:

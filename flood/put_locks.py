@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from flood.config import Settings, command
 from flood.directories import FILE_MODE
 from flood.errors import SpoolError
 from flood.locks import CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, held
@@ -14,9 +15,6 @@ from flood.put_plan import Stopped
 from flood.spool import Spool
 
 _LOOK: Final = 0.05
-
-#: What starts consumers, where flood-watch runs without.
-START_CONSUMERS: Final = "huey_consumer flood.tasks.huey, or flood-watch again with --consumers 2"
 
 
 @contextmanager
@@ -61,13 +59,20 @@ def consuming(spool: Spool) -> bool:
         return True
 
 
-def idle(spool: Spool) -> str | None:
+def start_consumers(settings: Settings) -> str:
+    """What starts consumers, where flood-watch runs without."""
+    started = command(settings, "huey_consumer", "flood.tasks.huey")
+    return f"{started}, or flood-watch again with --consumers 2"
+
+
+def idle(spool: Spool, settings: Settings) -> str | None:
     """Why files that are put into this spool are uploaded by nobody for now, in words; None if
     somebody takes them in, somebody uploads them."""
     if not watching(spool):
         return "flood-watch is not running: the files wait until it is started"
     if not consuming(spool):
-        return f"no consumer is running: the files wait until one is started ({START_CONSUMERS})"
+        start = start_consumers(settings)
+        return f"no consumer is running: the files wait until one is started ({start})"
     return None
 
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from humanize import naturalsize, naturaltime
 
-from flood import queries
+from flood import departures, queries
 from flood.columns import utc_moment
+from flood.departures import REMOVED, RETRIED, How
 from flood.destination import Destination
 from flood.retry import Fate, Retried
 from flood.states import EXIT_FAILED, EXIT_OK, EXIT_TRY_AGAIN, FAILED, PROCESSING
@@ -85,12 +86,28 @@ def unmet(named: Collection[int | Destination], *, waiting: bool) -> Iterator[st
         if record_id not in found:
             yield f"there is no record {record_id}"
             continue
+        gone = None if waiting else departures.left(record_id)
+        if gone is not None:
+            yield f"record {record_id}: {_departed(*gone)}"
+            continue
         state = found[record_id][0]
+        if state == FAILED and not waiting:
+            yield f"record {record_id} does not fit the other options"
+            continue
         other = ", or does not fit the other options" if state in (FAILED, PROCESSING) else ""
         yield f"record {record_id} is in {state}, and does not {wanted}{other}"
     for each in named:
         if isinstance(each, Destination):
             yield f"{each.uri()}: no files that {wanted} fit this"
+
+
+def _departed(how: How, successor: int | None) -> str:
+    if how == RETRIED:
+        later = f", as record {successor}" if successor is not None else ""
+        return f"its file was put back already{later}"
+    if how == REMOVED:
+        return "its file was deleted, as --keep-completed or --keep-failed wants it"
+    return "its file is not there any more"
 
 
 def uri(one: Retried) -> str:

@@ -152,9 +152,10 @@ def look(
     """Look at the spool, whose database the models are bound to for reading; at files outside of
     the records for so many `seconds` of `clock` at most. Nothing is changed, nobody kept waiting.
 
-    Raises what the database raises.
+    Raises SpoolError while the spool is away, what the database raises.
     """
     files = status_files.look(spool, ignore, clock, seconds)
+    spool.check_present()  # or nothing would seem to lie there
     status = Status(spool.root, database, now(), whole=files.whole)
     status.watching = put_locks.watching(spool)
     status.consuming = put_locks.consuming(spool)

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.text import Text
 
-from flood import status_text
+from flood import models, status_text
+from flood.errors import FloodError
 from flood.states import EXIT_OK
 from flood.status import Status
+from flood.text import printable
 
 #: Between two looks, in seconds; longer where a look takes long, so that the machine has its peace.
 _PAUSE: Final = 1.0
@@ -22,16 +25,23 @@ _SHARE: Final = 10.0
 
 
 def run(look: Callable[[], Status], *, clock: Callable[[], float]) -> int:
-    """Look and draw until q is pressed, then return the exit status; raises KeyboardInterrupt, what
-    `look` raises. `clock` is monotonic seconds."""
+    """Look and draw until q is pressed, then return the exit status; while the spool or its
+    database is away, say so instead. Raises KeyboardInterrupt. `clock` is monotonic seconds."""
     console = Console(highlight=False)
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             begun = clock()
-            drawn = Group(*status_text.render(look()))
-            live.update(drawn, refresh=True)
+            live.update(_drawn(look), refresh=True)
             if pressed(max(_PAUSE, _SHARE * (clock() - begun))) in ("q", "Q"):
                 return EXIT_OK
+
+
+def _drawn(look: Callable[[], Status]) -> RenderableType:
+    try:
+        return Group(*status_text.render(look()))
+    except (FloodError, OSError, models.DatabaseError) as error:
+        told = printable(f"cannot read this spool: {models.explain(error)}")
+        return Group(Text(told, style="bold red"), Text("It is looked for every second; q ends."))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flood import models, put_locks, status_workers, story_queries
+from flood.departures import RETRIED
 from flood.doing import Doing
 from flood.layout import Place
 from flood.spool import Spool
@@ -21,6 +22,8 @@ class Chapter:
     present: bool
     doing: Doing | None
     next: str
+    #: The record that its file went on with, where flood-retry put it back.
+    successor: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def tell(
 ) -> Story:
     """The story of the key at `place`, from the database that the models are bound to.
 
-    Raises what the database raises.
+    Raises SpoolError while the spool is away, what the database raises.
     """
     with models.reading():
         records = story_queries.records(place.profile, place.bucket, place.key)
@@ -54,6 +57,7 @@ def tell(
     paths = dict.fromkeys(place.moved(state).path for state in STATES)
     paths |= dict.fromkeys(record.path for record in records)
     lying = [path for path in paths if spool.exists(path)]
+    spool.check_present()  # or nothing would seem to lie there
     teller = _Teller(spool, place, records, at)
     chapters = [teller.chapter(record, record.path in lying) for record in records]
     arriving = None
@@ -69,6 +73,7 @@ class _Teller:
     def __init__(self, spool: Spool, place: Place, records: Sequence[Record], at: datetime) -> None:
         self._spool = spool
         self._place = place
+        self._records = records
         self._at = at
         self._watching = put_locks.watching(spool)
         self._consuming = put_locks.consuming(spool)
@@ -81,7 +86,14 @@ class _Teller:
             doing = status_workers.said(self._spool, record.owner)
             if doing and not (doing.since and record.claimed and doing.since >= record.claimed):
                 doing = None  # of the attempt before
-        return Chapter(record, present, doing, self._next(record, present))
+        present = present and record.left is None  # or it is another record's file
+        return Chapter(record, present, doing, self._next(record, present), self._successor(record))
+
+    def _successor(self, record: Record) -> int | None:
+        if record.left_how != RETRIED:
+            return None
+        same = (x.id for x in self._records if x.origin == record.origin and x.id > record.id)
+        return min(same, default=None)
 
     def arriving(self, pattern: str | None) -> str:
         """What happens to a file that lies in incoming."""
@@ -118,8 +130,18 @@ class _Teller:
         return f"the next free worker takes it{idle}"
 
     def _after_failure(self, record: Record, present: bool) -> str:
+        successor = self._successor(record)
+        if successor is not None:
+            return f"nothing: it goes on as record {successor}"
         if not present:
             return "nothing: its file is not in failed any more"
+        newer = [x for x in self._records if x.state != FAILED and x.origin > record.origin]
+        if newer:
+            last = max(newer, key=lambda x: x.origin)
+            return (
+                f"nothing: record {last.id} is a later version, and in {last.state}; to let this "
+                f"one go over it: flood-retry {record.id} --overwrite-newer"
+            )
         return f"a person mends the cause, then: flood-retry {record.id}"
 
 

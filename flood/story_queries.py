@@ -10,7 +10,7 @@ from flood.columns import name_from, name_value, utc_moment
 _COLUMNS: Final = (
     "id, current_state, upload_outcome, spool_path, size, created_at, last_updated, completed_at, "
     "retry_count, next_attempt_at, owner, claimed_at, etag, version_id, checksum, error_code, "
-    "error_message, file_creation_date"
+    "error_message, file_creation_date, left_at, left_how, COALESCE(origin, id)"
 )
 
 
@@ -50,6 +50,11 @@ class Record:
     code: str | None
     message: str | None
     created: datetime
+    #: When its file left completed or failed, and how, as `departures.How` has it.
+    left: datetime | None
+    left_how: str | None
+    #: The first record of the file: versions of a key come in this order.
+    origin: int
     attempts: tuple[Attempt, ...]
 
 
@@ -83,6 +88,9 @@ def _record(row: Any) -> Record:
         code=row[15],
         message=row[16],
         created=utc_moment(row[17]),
+        left=_moment(row[18]),
+        left_how=row[19],
+        origin=row[20],
         attempts=_attempts(row[0]),
     )
 

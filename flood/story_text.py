@@ -8,6 +8,7 @@ from typing import Any
 from humanize import naturaldelta, naturalsize
 
 from flood.columns import utc_text
+from flood.departures import REMOVED, RETRIED
 from flood.story import Chapter, Story
 from flood.story_queries import Attempt
 from flood.text import printable
@@ -61,6 +62,8 @@ def _chapter(chapter: Chapter) -> Iterator[str]:
         code = f" ({record.code})" if record.code else ""
         said = f": {record.message}{code}" if record.message and not known else ""
         yield printable(f"  {record.state:<9} {_time(record.settled)}{said}")
+    if record.left is not None:
+        yield f"  left      {_time(record.left)}: {_left(chapter)}"
     if record.etag is not None:
         receipt = (
             ("ETag", record.etag),
@@ -70,6 +73,13 @@ def _chapter(chapter: Chapter) -> Iterator[str]:
         told = ", ".join(f"{name} {value}" for name, value in receipt if value is not None)
         yield printable(f"  receipt   {told}")
     yield printable(f"  next      {chapter.next}")
+
+
+def _left(chapter: Chapter) -> str:
+    if chapter.record.left_how == RETRIED:
+        later = chapter.successor
+        return "put back" if later is None else f"put back as record {later}"
+    return "deleted by retention" if chapter.record.left_how == REMOVED else "not there any more"
 
 
 def _attempt(attempt: Attempt) -> str:
@@ -109,6 +119,10 @@ def _object(chapter: Chapter) -> dict[str, Any]:
         "made": utc_text(record.made),
         "created": utc_text(record.created),
         "settled": _text(record.settled),
+        "left": _text(record.left),
+        "left_how": record.left_how,
+        "successor": chapter.successor,
+        "origin": record.origin,
         "retry": record.retry_count,
         "due": _text(record.due),
         "claimed": _text(record.claimed) if record.owner else None,

@@ -8,7 +8,7 @@ from typing import Final
 
 from flood import check_database, check_spool, check_work, inotify_limits, models
 from flood.check_findings import ERROR, SPOOL, STORE, Finding
-from flood.config import Settings
+from flood.config import Settings, command, with_database
 from flood.profiles import Profile
 from flood.spool import Spool
 from flood.states import INCOMING
@@ -122,6 +122,7 @@ class Check:
             now=self._now,
             clock=self._clock,
             stopping=self._over,
+            again=partial(command, self._settings, "flood-check"),
         )
         for finding in probe.ask():
             tell(finding)
@@ -130,7 +131,7 @@ class Check:
         try:
             ready = True
             watches = inotify_limits.limit(inotify_limits.WATCHES)
-            for finding in check_spool.look(self._spool, self._settings.min_free, watches):
+            for finding in check_spool.look(self._spool, self._settings, watches):
                 tell(finding)
                 ready = ready and (finding.about, finding.status) != (check_spool.ROOT, ERROR)
             if ready:
@@ -150,7 +151,8 @@ class Check:
             tell(finding)
         for finding in found:
             tell(finding)
-        for finding in check_work.look(self._spool, now, readable=database is not None):
+        whose = self._settings if database is None else with_database(self._settings, database)
+        for finding in check_work.look(self._spool, whose, now, readable=database is not None):
             tell(finding)
 
 

@@ -14,7 +14,7 @@ from flood.states import PERMANENT
 from workers.authorities import authorities
 from workers.classify import classify
 from workers.classify_rule import AGAIN
-from workers.failures import BucketMissing
+from workers.failures import BucketMissing, InvalidBucket
 from workers.probe_way import STEP, Way
 from workers.s3_bucket import Buckets
 from workers.s3_client import Clients
@@ -29,6 +29,9 @@ SKEW_MAX: Final = timedelta(minutes=15)
 # A clock that nobody sets; an answer's date has whole seconds, and its way takes time.
 _SKEW_ODD: Final = timedelta(seconds=60)
 
+#: What every store takes; some have older buckets with other names.
+_LEGAL: Final = "names have 3 to 63 lower-case letters, digits, dots or hyphens"
+
 _NTP: Final = "timedatectl set-ntp true"
 
 
@@ -42,6 +45,8 @@ class Probe:
     now: Callable[[], datetime]
     clock: Callable[[], float]
     stopping: Callable[[], bool]
+    #: The command that looks again, with these words added.
+    again: Callable[..., str]
 
     def ask(self) -> Iterator[Finding]:
         """Everything about it, as it is found; where the way fails, no more than that."""
@@ -119,7 +124,7 @@ class Probe:
             WARNING,
             "this key may not ask whether it exists",
             "files are uploaded without knowing",
-            f"flood-check --probe s3://{name}/{bucket}",
+            self.again("--probe", f"s3://{name}/{bucket}"),
             name,
         )
 
@@ -149,9 +154,15 @@ class Probe:
 
 def refused(about: str, profile: Profile, error: BaseException) -> Finding:
     """What an error of the store's means, in the words that a failed file's record would have."""
+    if isinstance(error, BucketMissing):
+        return _unusable(about, profile, "NoSuchBucket", error, "create it, or name another bucket")
+    if isinstance(error, InvalidBucket):
+        return _unusable(about, profile, "InvalidBucketName", error, "name another bucket")
     verdict = classify(error)
-    advice = verdict.advice.removeprefix(AGAIN).removeprefix("; ")
     found = verdict.message.removesuffix(f"; {verdict.advice}") if verdict.advice else ""
+    # A record's file is to be retried; here there may be none.
+    advice = verdict.advice.removeprefix(AGAIN).removeprefix("; ")
+    advice = advice.replace("then retry the file", "then run flood-check again")
     meaning = (
         "files fail with this reason"
         if verdict.kind == PERMANENT
@@ -165,4 +176,15 @@ def refused(about: str, profile: Profile, error: BaseException) -> Finding:
         meaning,
         advice or "wait a while, then run flood-check again",
         profile.name,
+    )
+
+
+def _unusable(
+    about: str, profile: Profile, code: str, error: BaseException, remedy: str
+) -> Finding:
+    """What is wrong with a bucket; what the error says of a file to be retried is left out."""
+    seen = str(error).partition(": create it")[0].partition("; put the file")[0]
+    remedy = f"{remedy} ({_LEGAL}), then run flood-check again"
+    return Finding(
+        STORE, about, ERROR, f"{seen} [{code}]", "files for it fail", remedy, profile.name
     )

@@ -14,6 +14,7 @@ from flood.command_line import Parser
 from flood.config import Settings
 from flood.errors import FloodError
 from flood.fsck import Fsck
+from flood.fsck_kinds import REPAIR_COMMAND
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from flood.tasks import enqueue, enqueue_ring
@@ -88,6 +89,7 @@ def _fsck(options: argparse.Namespace, settings: Settings, terminal: Terminal) -
         queue=huey.storage.make_anew,
     )
     report = fsck.run(repair=options.repair)
+    report.repair = config.command(settings, *REPAIR_COMMAND)
     status = EXIT_OK if report.clean else EXIT_FAILED
     if not report.complete:
         status = EXIT_USAGE

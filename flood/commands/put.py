@@ -122,7 +122,7 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
             f"they have {', '.join(sorted(profiles))}"
         )
     spool = Spool(settings.server_directory)
-    check_set_up(spool)
+    recorded = check_set_up(spool)
     plan = resolve(
         options.names[:-1],
         target,
@@ -150,11 +150,12 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
     except NoRoomError as error:
         terminal.problem(str(error))
         no_room = True
+    whose = settings if named else config.with_database(settings, recorded)
     if options.wait:
-        missed = _wait(spool, target, delivered, stop, terminal)
+        missed = _wait(spool, target, delivered, stop, terminal, whose)
     else:
         missed = 0
-        _tell_delivered(spool, target, delivered, terminal)
+        _tell_delivered(spool, target, delivered, terminal, whose)
     if plan.problems or delivered.failed or missed:
         return EXIT_FAILED
     return EXIT_TRY_AGAIN if no_room or delivered.refused else EXIT_OK
@@ -221,16 +222,21 @@ def _deliver(
 
 
 def _tell_delivered(
-    spool: Spool, target: Destination, delivered: Delivered, terminal: Terminal
+    spool: Spool, target: Destination, delivered: Delivered, terminal: Terminal, settings: Settings
 ) -> None:
     terminal.say(f"{_amount(delivered)} delivered to {target.uri()}")
-    why = idle(spool) if delivered.files else None
+    why = idle(spool, settings) if delivered.files else None
     if why is not None:
         terminal.notice(why)
 
 
 def _wait(
-    spool: Spool, target: Destination, delivered: Delivered, stop: Stop, terminal: Terminal
+    spool: Spool,
+    target: Destination,
+    delivered: Delivered,
+    stop: Stop,
+    terminal: Terminal,
+    settings: Settings,
 ) -> int:
     records = {record: target.uri(key) for record, key in delivered.records.items()}
     try:
@@ -239,7 +245,7 @@ def _wait(
                 clock=time.monotonic,
                 pause=stop.wait,
                 stopping=stop.is_set,
-                idle=partial(idle, spool),
+                idle=partial(idle, spool, settings),
                 advance=advance,
                 problem=terminal.problem,
                 notice=terminal.notice,

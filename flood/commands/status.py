@@ -11,6 +11,7 @@ from io import StringIO
 from typing import Final
 
 from flood import (
+    binding,
     config,
     destination,
     fsck_database,
@@ -78,8 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
         return _status(options, settings, terminal)
     except SystemExit as ended:
-        # What a monitoring system takes for "critical" is a command line that is wrong.
-        raise SystemExit(UNKNOWN if checking and ended.code == EXIT_USAGE else ended.code) from None
+        if not checking or ended.code != EXIT_USAGE:
+            raise
+        # Its words are on stderr; a monitoring system shows stdout, and takes 2 for "critical".
+        terminal.show(status_check.line(UNKNOWN, "wrong usage or configuration; stderr says what"))
+        return UNKNOWN
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except (FloodError, OSError, models.DatabaseError) as error:
@@ -185,8 +189,7 @@ def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal)
     spool = Spool(settings.server_directory)
     named = None if settings.origins["database"] == "default" else settings.database
     place = None if options.uri is None else destination.of_file(options.uri)
-    database = fsck_database.find(spool, named)
-    schema.open_for_reading(database)
+    database = _open(spool, named)
     as_json = options.json or options.format == "json"
     if place is not None:
         return _story(spool, place, settings, as_json, terminal)
@@ -216,6 +219,19 @@ def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal)
     if options.format == "prometheus":
         return _prometheus(found, options.output, terminal)
     return _text(found, terminal)
+
+
+def _open(spool: Spool, named: str | None) -> str:
+    """Bind the models to the spool's database for reading; raise SpoolError unless both are there,
+    and belong together: of an unmounted disk all would seem to be well."""
+    database = fsck_database.find(spool, named)
+    spool.check_present()
+    schema.open_for_reading(database)
+    _, spool_id = binding.compare(spool.root, database, create=False)
+    if spool_id is not None:  # or `compare` has refused
+        spool.expect(spool_id)
+        models.expect(spool_id)
+    return database
 
 
 def _limits(options: argparse.Namespace) -> Limits:

@@ -23,7 +23,7 @@ from flood.home import Home
 from flood.intake import Intake
 from flood.once import Once
 from flood.purge import purge
-from flood.put_locks import consuming
+from flood.put_locks import consuming, start_consumers
 from flood.rereading import Rereading
 from flood.room import Room
 from flood.server import Server
@@ -128,7 +128,9 @@ def _watch(settings: Settings, stop: Stop) -> None:
     spool = Spool(settings.server_directory)
     home = Home(spool, settings.database, now=_now)
     overseer = Systemd(clock=time.monotonic)
-    attendance = Attendance(partial(consuming, spool), now=_now, clock=time.monotonic)
+    attendance = Attendance(
+        partial(consuming, spool), start_consumers(settings), now=_now, clock=time.monotonic
+    )
     try:
         with _starting(stop):
             credentials = _credentials(settings)

@@ -35,7 +35,15 @@ def now() -> datetime:
 
 def ask(used: Profile, *buckets: str, at: Callable[[], datetime] = now) -> list[Finding]:
     """What one store answers."""
-    found = list(Probe(used, buckets, now=at, clock=time.monotonic, stopping=lambda: False).ask())
+    probe = Probe(
+        used,
+        buckets,
+        now=at,
+        clock=time.monotonic,
+        stopping=lambda: False,
+        again=lambda *words: " ".join(("flood-check", *words)),
+    )
+    found = list(probe.ask())
     assert not any(SECRET_ACCESS_KEY in repr(each) for each in found)
     return found
 
@@ -354,7 +362,17 @@ def test_a_bucket_that_is_not_there(house: House, rclone_server: S3Server) -> No
     one = probe(house, profile(rclone_server.url), "no-such-bucket")
     found = run(one)
     assert statuses(found) == {"upload to no-such-bucket": ERROR}
-    assert "[NoSuchBucket]" in found[0].found
+    assert found[0].found.startswith("profile 'test' has no bucket 'no-such-bucket' at http://")
+    assert found[0].found.endswith(" [NoSuchBucket]")
+    assert found[0].remedy.startswith("create it, or name another bucket")
+
+
+def test_a_bucket_that_can_never_be_there(house: House, rclone_server: S3Server) -> None:
+    [finding] = run(probe(house, profile(rclone_server.url), "x"))
+    assert finding.status == ERROR
+    assert finding.found.endswith("[InvalidBucketName]")
+    assert finding.remedy.startswith("name another bucket (names have 3 to 63 lower-case letters")
+    assert "file" not in finding.found + finding.remedy
 
 
 # --- all of it -----------------------------------------------------------------------------------

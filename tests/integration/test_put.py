@@ -32,7 +32,7 @@ NOT_RUNNING = "flood-put: flood-watch is not running: the files wait until it is
 
 NO_CONSUMER = (
     "flood-put: no consumer is running: the files wait until one is started "
-    "(huey_consumer flood.tasks.huey, or flood-watch again with --consumers 2)\n"
+    "({variable} huey_consumer flood.tasks.huey, or flood-watch again with --consumers 2)\n"
 )
 
 
@@ -958,11 +958,13 @@ def test_it_is_told_whether_any_consumer_runs(place: Place) -> None:
     watch = FileLock(str(place.root / WATCH_LOCK))
     assert watch.try_exclusive()
     place.write("a")
+    # No setting names it; flood-put finds it by the spool.
+    no_consumer = NO_CONSUMER.format(variable=f"FLOOD_DATABASE={place.database}")
     done = place.put("a", "s3://p/box/1")
-    assert (done.returncode, done.stderr) == (0, NO_CONSUMER)
+    assert (done.returncode, done.stderr) == (0, no_consumer)
     process = place.start("--wait", "a", "s3://p/box/2")
     assert process.stderr is not None
-    assert process.stderr.readline() == NO_CONSUMER
+    assert process.stderr.readline() == no_consumer
     process.terminate()
     process.communicate(timeout=30)
     assert process.returncode == 130

@@ -21,6 +21,7 @@ import pytest
 from flood import models
 from flood.columns import utc_text
 from flood.commands.status import main
+from flood.layout import CARD
 from tests.spooling import START, House, quick_house
 from tests.spooling import house as make_house
 from tests.unit.test_fsck import given_up
@@ -125,12 +126,9 @@ def test_it_answers_a_monitoring_system(
     spool.admit("new")
     assert exit_status("--check", *arguments) == result
     shown = capsys.readouterr()
-    if shown.out:
-        assert shown.out.startswith(f"FLOOD {('OK', 'WARNING', 'CRITICAL', 'UNKNOWN')[result]} - ")
-        assert len(shown.out.splitlines()) == 1
-    else:
-        assert result == 3
-        assert "error:" in shown.err
+    assert shown.out.startswith(f"FLOOD {('OK', 'WARNING', 'CRITICAL', 'UNKNOWN')[result]} - ")
+    assert len(shown.out.splitlines()) == 1
+    assert ("stderr says what" in shown.out) == ("error:" in shown.err)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +161,58 @@ def test_without_a_database_nothing_is_made(spool: House, capsys: Capture) -> No
     assert exit_status() == 2
     Path(spool.database).write_bytes(b"")
     assert exit_status() == 2
+
+
+#: Each way to ask, with the exit status that says that nobody can know.
+WAYS = [
+    ((), 2),
+    (("--json",), 2),
+    (("--format", "prometheus"), 2),
+    (("--check",), 3),
+    (("s3://p/b/new",), 2),
+    (("--json", "s3://p/b/new"), 2),
+]
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize(("arguments", "result"), WAYS)
+def test_a_spool_whose_disk_is_away(
+    spool: House, capsys: Capture, arguments: tuple[str, ...], result: int, named: bool
+) -> None:
+    spool.admit("new")
+    os.rename(spool.spool.root, f"{spool.spool.root}.away")
+    os.mkdir(spool.spool.root)
+    if named:
+        arguments = (*arguments, "--database", spool.database)
+    assert exit_status(*arguments) == result
+    refused(capsys.readouterr(), result, "mounted")
+    assert os.listdir(spool.spool.root) == []
+
+
+@pytest.mark.parametrize(("arguments", "result"), WAYS)
+def test_the_database_of_another_spool(
+    spool: House, house: House, capsys: Capture, arguments: tuple[str, ...], result: int
+) -> None:
+    card = Path(house.spool.absolute(CARD))
+    card.write_text(card.read_text().replace("f" * 32, "e" * 32))
+    models.bind(house.database)
+    with models.write():
+        models.execute("UPDATE spool SET spool_id = ?", ("e" * 32,))
+    # As after the own database was lost, and another one was put in its place.
+    models.close()
+    Path(spool.database).write_bytes(Path(house.database).read_bytes())
+    assert exit_status(*arguments) == result
+    refused(capsys.readouterr(), result, "does not belong to the database")
+
+
+def refused(shown: "pytest.CaptureResult[str]", result: int, words: str) -> None:
+    if result == 3:
+        [line] = shown.out.splitlines()
+        assert line.startswith("FLOOD UNKNOWN - ")
+        assert words in line
+    else:
+        assert shown.out == ""
+        assert words in shown.err
 
 
 def test_nobody_listens(spool: House) -> None:
@@ -228,6 +278,22 @@ def test_it_redraws_until_q_is_pressed(spool: House) -> None:
     os.write(screen.ours, b"q")
     assert screen.end() == 0
     assert "\x1b[?1049l" in screen.text  # what stood there before is back
+
+
+def test_it_redraws_until_its_disk_is_back(spool: House) -> None:
+    spool.admit("new")
+    screen = Screen("--live")
+    screen.until("due")
+    away = f"{spool.spool.root}.away"
+    os.rename(spool.spool.root, away)
+    os.mkdir(spool.spool.root)
+    screen.until("mounted?")
+    screen.text = ""
+    os.rmdir(spool.spool.root)
+    os.rename(away, spool.spool.root)
+    screen.until("due")
+    os.write(screen.ours, b"q")
+    assert screen.end() == 0
 
 
 def test_it_redraws_until_it_is_interrupted(spool: House) -> None:

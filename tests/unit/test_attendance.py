@@ -23,7 +23,7 @@ class Attended:
         self._clock = house.clock
         self._caplog = caplog
         self._attendance = Attendance(
-            lambda: self.consuming, now=house.clock.now, clock=house.clock.seconds
+            lambda: self.consuming, "it", now=house.clock.now, clock=house.clock.seconds
         )
 
     def wait(self, seconds: float) -> list[str]:

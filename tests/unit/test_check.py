@@ -42,7 +42,12 @@ def wrong(findings: Iterable[Finding]) -> list[tuple[str, str]]:
 
 
 def spool(house: House, *, min_free: float = 0, watches: Limit = PLENTY) -> list[Finding]:
-    return list(check_spool.look(house.spool, min_free, watches))
+    return list(check_spool.look(house.spool, house.settings(min_free=min_free), watches))
+
+
+def work(house: House, *, readable: bool = True) -> list[Finding]:
+    now = house.clock.now()
+    return list(check_work.look(house.spool, house.settings(), now, readable=readable))
 
 
 def database(house: House, **changes: str) -> tuple[str | None, list[Finding]]:
@@ -86,12 +91,15 @@ def test_all_is_well_and_nothing_is_written(house: House) -> None:
     assert {path: after[path] for path in before} == before
 
 
-def test_without_a_spool_only_that_is_told(tmp_path: Path) -> None:
+def test_without_a_spool_only_that_is_told(house: House, tmp_path: Path) -> None:
     for root, words in ((tmp_path / "none", "no directory"), (tmp_path, "no spool yet")):
-        [finding] = check_spool.look(Spool(str(root)), 0, PLENTY)
+        settings = replace(
+            house.settings(server_directory=str(root)), origins={"server_directory": "flag"}
+        )
+        [finding] = check_spool.look(Spool(str(root)), settings, PLENTY)
         assert finding.status == ERROR
         assert words in finding.found
-        assert "flood-watch --server-directory" in finding.remedy
+        assert f"flood-watch --server-directory {root}" in finding.remedy
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,11 +189,26 @@ def test_another_journal_mode(house: House) -> None:
 
 def test_nobody_is_at_work(house: House) -> None:
     def look() -> list[tuple[str, str]]:
-        return wrong(check_work.look(house.spool, house.clock.now(), readable=True))
+        return wrong(work(house))
 
     assert look() == [("flood-watch", WARNING), ("consumers", WARNING)]
     house.admit("waits")
     assert look() == [("flood-watch", WARNING), ("consumers", ERROR)]
+
+
+def test_what_mends_it_is_told_with_the_flags_that_were_given(house: House) -> None:
+    settings = replace(
+        house.settings(config="/a b/flood.conf"), origins={"config": "flag", "database": "file"}
+    )
+    found = list(check_work.look(house.spool, settings, house.clock.now(), readable=True))
+    assert [each.remedy for each in found] == [
+        "flood-watch --config '/a b/flood.conf'",
+        "FLOOD_CONFIG='/a b/flood.conf' huey_consumer flood.tasks.huey, or flood-watch again with "
+        "--consumers 2",
+    ]
+    os.unlink(house.database)
+    [finding] = check_database.look(house.spool, settings, house.clock.now())[1]
+    assert "then flood-fsck --repair --config '/a b/flood.conf': it keeps" in finding.remedy
 
 
 def test_everybody_is_at_work_and_sweeps(house: House) -> None:
@@ -201,15 +224,15 @@ def test_everybody_is_at_work_and_sweeps(house: House) -> None:
         if after is not None:
             queries.ask_for_sweep()
             assert queries.sweep_begins(house.clock.now() - after, 0)
-        found = list(check_work.look(house.spool, house.clock.now(), readable=True))
+        found = work(house)
         assert wrong(found) == expected
-    assert wrong(check_work.look(house.spool, house.clock.now(), readable=False)) == []
+    assert wrong(work(house, readable=False)) == []
     for lock in locks:
         lock.release()
 
 
 def test_looking_keeps_nobody_from_his_lock(house: House) -> None:
-    list(check_work.look(house.spool, house.clock.now(), readable=True))
+    work(house)
     descriptor = os.open(house.spool.root, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -670,3 +671,45 @@ def test_json_lists_are_documented() -> None:
     example = '["*.bak", "[ab]*.txt"]'
     assert json.loads(example)
     assert example in DOCUMENT
+
+
+# --- commands for a person to copy ---------------------------------------------------------------
+
+PATHS = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1).map(
+    lambda name: f"/srv/{name}"
+)
+
+
+@given(database=PATHS, credentials=PATHS, first=st.booleans())
+def test_a_printed_command_finds_what_this_one_found(
+    database: str, credentials: str, first: bool
+) -> None:
+    environ = {"HOME": "/", "FLOOD_SERVER_DIRECTORY": "/srv/flood", "FLOOD_MIN_FREE": "7"}
+    flags = ["--credentials-first" if first else "--no-credentials-first", "--retry-max", "3"]
+    found = load(environ, "--database", database, "--credentials", credentials, *flags)
+    words = shlex.split(config.command(found, "flood-fsck", "--repair"))
+    assert words[:2] == ["flood-fsck", "--repair"]
+    assert "/srv/flood" not in words  # it is in the environment
+    assert_same_places(load(environ, *words[2:]), found)
+    *variables, program, queue = shlex.split(
+        config.command(found, "huey_consumer", "flood.tasks.huey")
+    )
+    assert (program, queue) == ("huey_consumer", "flood.tasks.huey")
+    added = dict(text.split("=", 1) for text in variables)
+    assert_same_places(config.from_environment({**environ, **added}), found)
+    words = shlex.split(config.command(found, "sudo", "-u", "ann", "flood-check"))
+    assert words[:4] == ["sudo", "-u", "ann", "flood-check"]
+    assert_same_places(load({"HOME": "/"}, *words[4:]), found)
+
+
+def assert_same_places(settings: config.Settings, found: config.Settings) -> None:
+    for name in ("config", "credentials", "credentials_first", "server_directory", "database"):
+        assert getattr(settings, name) == getattr(found, name)
+
+
+def test_without_flags_a_printed_command_has_none(environ: dict[str, str]) -> None:
+    settings = load(environ, "--retry-max", "3")
+    assert config.command(settings, "flood-watch") == "flood-watch"
+    assert config.with_database(settings, settings.database) is settings
+    elsewhere = config.with_database(settings, "/srv/other.db")
+    assert config.command(elsewhere, "flood-watch") == "flood-watch --database /srv/other.db"

@@ -1,5 +1,6 @@
 """Failed files go back, each as a new record, whoever dies, whoever is faster."""
 
+import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flood import departures, models, records, retry_choice
+from flood import departures, models, records, retry_choice, retry_report, story_text
+from flood import story as stories
 from flood.columns import utc_text
 from flood.destination import parse
 from flood.errors import SpoolError
+from flood.layout import Place
 from flood.record_values import Proof, Reason
 from flood.retry import Retried, Retry
 from flood.retry_choice import Choice
@@ -408,3 +411,53 @@ def test_what_is_chosen_tells_its_facts(house: House) -> None:
     [one] = retry_choice.failed(Choice(), house.clock.now())
     assert (one.row.id, one.error_code, one.version) == (old, "refused", old)
     assert one.since == utc_text(START)
+
+
+def test_what_was_put_back_already_is_told_with_its_record(house: House) -> None:
+    [first, stays, removed] = fail(house, "key", "stays", "removed")
+    put_back(house, first)
+    later = house.in_processing("key")
+    departures.leave([removed], departures.REMOVED, house.clock.now())
+    told = list(retry_report.unmet({first, stays, removed}, waiting=False))
+    assert told == [
+        f"record {first}: its file was put back already, as record {later}",
+        f"record {stays} does not fit the other options",
+        f"record {removed}: its file was deleted, as --keep-completed or --keep-failed wants it",
+    ]
+
+
+def told(house: House, key: str) -> tuple[str, list[dict[str, Any]]]:
+    """The story of a file, to a person and a program."""
+    story = stories.tell(house.spool, Place("failed", "p", "b", key), (), now=house.clock.now)
+    return "\n".join(story_text.lines(story)), json.loads(story_text.as_json(story))["records"]
+
+
+def test_the_story_goes_on_where_flood_retry_put_the_file_back(house: House) -> None:
+    [first] = fail(house, "key")
+    put_back(house, first)
+    later = house.in_processing("key")
+    text, rows = told(house, "key")
+    assert f": put back as record {later}" in text
+    assert f"next      nothing: it goes on as record {later}" in text
+    assert [(x["left_how"], x["successor"], x["origin"]) for x in rows] == [
+        ("retried", later, first),
+        (None, None, first),
+    ]
+
+
+def test_the_story_tells_what_retention_deleted(house: House) -> None:
+    [record] = fail(house, "key")
+    os.unlink(house.spool.absolute("failed/p/b/key"))
+    departures.leave([record], departures.REMOVED, house.clock.now())
+    text, [row] = told(house, "key")
+    assert ": deleted by retention" in text
+    assert (row["left_how"], row["left"]) == ("removed", utc_text(house.clock.now()))
+
+
+def test_the_story_of_an_old_version_says_how_it_goes_over_a_newer_one(house: House) -> None:
+    [old] = fail(house, "key")
+    assert f"then: flood-retry {old}" in told(house, "key")[0]
+    [new] = house.admit("key")
+    text, _ = told(house, "key")
+    assert f"record {new} is a later version, and in processing" in text
+    assert f"flood-retry {old} --overwrite-newer" in text
