@@ -156,15 +156,16 @@ def returned(record_id: int) -> bool:
 def past(after: Mark, before: datetime, limit: int) -> list[Mark]:
     """Records settled by then (aware) that nothing needs any more, the oldest first: a page. Their
     files have left, no multipart upload is theirs, nor do they tell flood-retry that an earlier
-    version, which lies in failed, is outdated."""
+    version, which lies in failed or may come there yet, is outdated."""
     rows = models.execute(
         "SELECT completed_at, id FROM file_records AS one WHERE left_at IS NOT NULL "
         "AND current_state IN ('completed', 'failed') AND multipart_upload_id IS NULL "
         "AND completed_at <= ? AND (completed_at, id) > (?, ?) AND NOT EXISTS ("
         "SELECT 1 FROM file_records AS earlier WHERE earlier.profile = one.profile "
         "AND earlier.bucket = one.bucket AND earlier.filepath = one.filepath "
-        "AND earlier.id < one.id AND earlier.current_state = 'failed' "
-        "AND earlier.left_at IS NULL) ORDER BY completed_at, id LIMIT ?",
+        "AND COALESCE(earlier.origin, earlier.id) < COALESCE(one.origin, one.id) "
+        "AND earlier.current_state IN ('processing', 'failed') AND earlier.left_at IS NULL) "
+        "ORDER BY completed_at, id LIMIT ?",
         (utc_text(before), *after, limit),
     ).fetchall()
     return [(row[0], row[1]) for row in rows]

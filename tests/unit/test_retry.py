@@ -18,8 +18,9 @@ from flood.retry_choice import Choice
 from flood.states import TRANSIENT
 from tests.fscking import CLEAN, consistent, fsck, names
 from tests.spooling import LARGE, START, House, deaths, meddlings, quick_house
-from tests.unit.test_retention import complete, fail, left
-from workers.decisions import TryAgain
+from tests.unit.test_retention import DAY, REFUSED, complete, fail, left, prune
+from tests.unit.test_settle import proven
+from workers.decisions import GiveUp, TryAgain
 
 PROOF = Proof("etag", None, None, 4)
 AWAY = Reason(TRANSIENT, "timeout", "no answer")
@@ -134,6 +135,28 @@ def test_an_old_version_does_not_go_over_one_that_retention_has_removed(house: H
     os.unlink(house.spool.absolute("completed/p/b/key"))
     departures.leave([new], departures.REMOVED, house.clock.now())
     assert put_back(house, old) == {old: "superseded"}
+
+
+def test_an_old_version_that_failed_again_keeps_the_record_of_the_newer_one(house: House) -> None:
+    """Its own record is the later one, but it is the earlier version."""
+    [old] = fail(house, "key")
+    house.clock.advance(1.0)
+    [new] = complete(house, "key")
+    assert put_back(house, old, overwrite=True) == {old: "retried"}
+    [claim] = house.claim()
+    house.settle(GiveUp(claim, REFUSED))
+    house.clock.advance(DAY)
+    prune(house, completed=3600.0, records=7200.0)
+    assert left(house, new) == "removed"
+    assert put_back(house, claim.id) == {claim.id: "superseded"}
+    assert put_back(house, claim.id, overwrite=True) == {claim.id: "retried"}
+    assert prune(house, records=7200.0).records == 1
+    assert left(house, new) == "removed", "the old version may fail once more"
+    [claim] = house.claim()
+    with proven(house, claim) as decision:
+        house.settle(decision)
+    assert prune(house, records=7200.0).records == 1
+    assert house.rows("id = ?", new) == []
 
 
 def test_a_newer_version_that_arrives_comes_first(house: House) -> None:
