@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from flood import models
 from flood.columns import name_from, name_value, utc_text
-from flood.record_values import ROW_COLUMNS, Row, chunks, row_from
+from flood.record_values import AHEAD, ROW_COLUMNS, Row, chunks, row_from
 
 #: How a file has left: flood deleted it for its owner's retention; flood-retry took it back; it was
 #: not there any more, by somebody's hand, or as a process died that had not said so yet.
@@ -185,13 +185,13 @@ def forget(ids: Sequence[int]) -> None:
 
 def prune_begins(now: datetime, interval: float) -> bool:
     """Whether this caller is the one to look for empty directories: nobody else has within
-    `interval` seconds. A time in the future, left by a clock that was set back, holds nothing up.
-    """
+    `interval` seconds. A time in the future, left by a clock that was set back, holds nothing up;
+    `now` is taken inside `models.write()`, as for `queries.sweep_begins`."""
     with models.write():
         cursor = models.execute(
             "UPDATE spool SET last_pruned_at = ? WHERE id = 1 AND (last_pruned_at IS NULL "
             "OR last_pruned_at <= ? OR last_pruned_at > ?)",
-            (utc_text(now), utc_text(now - timedelta(seconds=interval)), utc_text(now)),
+            (utc_text(now), utc_text(now - timedelta(seconds=interval)), utc_text(now + AHEAD)),
         )
     return bool(cursor.rowcount)
 

@@ -332,11 +332,12 @@ class Retention:
     # --- directories ----------------------------------------------------------------------------
 
     def _hollow(self, until: float, always: bool, pruned: Pruned) -> None:
-        now = self._now()
         if self._directories is None:
-            if not departures.prune_begins(now, _LOOK_ROUND) and not always:
+            with models.write():
+                begins = departures.prune_begins(self._now(), _LOOK_ROUND)
+            if not begins and not always:
                 return
-            self._directories = hollow(self._spool, now.timestamp())
+            self._directories = hollow(self._spool, self._now().timestamp())
         for path in self._directories:
             if path is not None:
                 pruned.directories += 1

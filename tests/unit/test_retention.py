@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -518,6 +518,18 @@ def test_directories_are_looked_for_once_an_hour(house: House) -> None:
     os.makedirs(house.spool.absolute("failed/p/b/empty"))
     house.clock.advance(1.0)
     assert prune(house).directories == 1
+
+
+def test_a_look_begins_when_its_turn_has_come(house: House) -> None:
+    """Who waited long for the database must not take who was faster for a clock that is ahead."""
+    inside: list[bool] = []
+
+    def now() -> datetime:
+        inside.append(models.database.in_transaction())
+        return house.clock.now()
+
+    retention(house, now=now).run(math.inf)
+    assert inside.count(True) == 1
 
 
 def test_a_look_that_takes_long_goes_on_with_the_next_run(house: House) -> None:
