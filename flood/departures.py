@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from flood import models
 from flood.columns import name_from, name_value, utc_text
-from flood.record_values import ROW_COLUMNS, Row, chunks, row_from
+from flood.record_values import AHEAD, ROW_COLUMNS, Row, chunks, row_from
 
 #: How a file has left: flood deleted it for its owner's retention; flood-retry took it back; it was
 #: not there any more, by somebody's hand, or as a process died that had not said so yet.
@@ -170,15 +170,16 @@ def returned(record_id: int) -> bool:
 def past(after: Mark, before: datetime, limit: int) -> list[Mark]:
     """Records settled by then (aware) that nothing needs any more, the oldest first: a page. Their
     files have left, no multipart upload is theirs, nor do they tell flood-retry that an earlier
-    version, which lies in failed, is outdated."""
+    version, which lies in failed or may come there yet, is outdated."""
     rows = models.execute(
         "SELECT completed_at, id FROM file_records AS one WHERE left_at IS NOT NULL "
         "AND current_state IN ('completed', 'failed') AND multipart_upload_id IS NULL "
         "AND completed_at <= ? AND (completed_at, id) > (?, ?) AND NOT EXISTS ("
         "SELECT 1 FROM file_records AS earlier WHERE earlier.profile = one.profile "
         "AND earlier.bucket = one.bucket AND earlier.filepath = one.filepath "
-        "AND earlier.id < one.id AND earlier.current_state = 'failed' "
-        "AND earlier.left_at IS NULL) ORDER BY completed_at, id LIMIT ?",
+        "AND COALESCE(earlier.origin, earlier.id) < COALESCE(one.origin, one.id) "
+        "AND earlier.current_state IN ('processing', 'failed') AND earlier.left_at IS NULL) "
+        "ORDER BY completed_at, id LIMIT ?",
         (utc_text(before), *after, limit),
     ).fetchall()
     return [(row[0], row[1]) for row in rows]
@@ -198,13 +199,13 @@ def forget(ids: Sequence[int]) -> None:
 
 def prune_begins(now: datetime, interval: float) -> bool:
     """Whether this caller is the one to look for empty directories: nobody else has within
-    `interval` seconds. A time in the future, left by a clock that was set back, holds nothing up.
-    """
+    `interval` seconds. A time in the future, left by a clock that was set back, holds nothing up;
+    `now` is taken inside `models.write()`, as for `queries.sweep_begins`."""
     with models.write():
         cursor = models.execute(
             "UPDATE spool SET last_pruned_at = ? WHERE id = 1 AND (last_pruned_at IS NULL "
             "OR last_pruned_at <= ? OR last_pruned_at > ?)",
-            (utc_text(now), utc_text(now - timedelta(seconds=interval)), utc_text(now)),
+            (utc_text(now), utc_text(now - timedelta(seconds=interval)), utc_text(now + AHEAD)),
         )
     return bool(cursor.rowcount)
 

@@ -350,8 +350,10 @@ def version() -> int:
 
 
 def explain(error: BaseException) -> str:
-    """A database's refusal in words, with what to do about it where that is known."""
+    """A database's refusal in words, with what to do about it where that is known, once."""
     text = str(error)
+    if text.endswith(tuple(_ADVICE.values())):
+        return text
     for sign, advice in _ADVICE.items():
         if sign in text:
             return f"{text}: {advice}"

@@ -172,7 +172,7 @@ _TABLE: Final = (
         sizes(0, 1024**5),
         "64MiB",
         "space to leave on the disks of server directory and database: with less nothing is taken "
-        "in, nor put there by flood-put",
+        "in, nor put there by flood-put or flood-retry",
         metavar="SIZE",
     ),
     Option(

@@ -169,13 +169,15 @@ def outcomes(ids: Sequence[int]) -> dict[int, tuple[str, str | None, str | None]
 def sweep_begins(now: datetime, interval: float) -> bool:
     """Whether this caller is the one to sweep: nobody else has within `interval` seconds.
 
-    A time in the future, left by a clock that was set back, does not hold the sweep up.
+    A time in the future, left by a clock that was set back, does not hold the sweep up. Whoever
+    calls takes `now` inside `models.write()`: who waited for that must not take the time of who was
+    faster for the future.
     """
     with models.write():
         cursor = models.execute(
             "UPDATE spool SET last_swept_at = ? WHERE id = 1 AND (last_swept_at IS NULL "
             "OR last_swept_at <= ? OR last_swept_at > ?)",
-            (utc_text(now), utc_text(now - timedelta(seconds=interval)), utc_text(now)),
+            (utc_text(now), utc_text(now - timedelta(seconds=interval)), utc_text(now + AHEAD)),
         )
     return bool(cursor.rowcount)
 

@@ -45,7 +45,10 @@ TAKEN: Final = Reason(
     "completed: the object is in the bucket",
 )
 GIVEN_UP: Final = Reason(
-    PERMANENT, "given_up", "its worker gave this file up, then died: the log has the reason"
+    PERMANENT,
+    "given_up",
+    "its worker gave this file up, but the reason was not recorded, as it died or the disk was "
+    "full: the log has it only where it says 'not recorded'; flood-retry tries the file again",
 )
 SECOND: Final = Reason(
     PERMANENT, "second_record", "another record has this very file, and goes on with it"

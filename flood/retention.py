@@ -50,6 +50,8 @@ class Pruned:
     #: Files that were deleted, by state, and their bytes.
     files: dict[str, int] = field(default_factory=lambda: {COMPLETED: 0, FAILED: 0})
     size: int = 0
+    #: Files among them whose records could not say so, as on a full disk.
+    unnoted: int = 0
     records: int = 0
     directories: int = 0
     #: Files whose time is over, yet stay: each reason with how many there are.
@@ -117,11 +119,14 @@ class Retention:
         for start in range(0, len(lying), BATCH):
             self._take(COMPLETED, lying[start : start + BATCH], pruned)
 
-    def run(self, seconds: float, *, directories: bool = False) -> Pruned:
+    def run(
+        self, seconds: float, *, directories: bool = False, pruned: Pruned | None = None
+    ) -> Pruned:
         """Delete what is due, for so long at most; what is left is for the next run. Empty
         directories are looked for once an hour, with `directories` in any case. Does
-        nothing while another thread is at it."""
-        pruned = Pruned()
+        nothing while another thread is at it. Who wants to know what was done before something is
+        raised passes `pruned`."""
+        pruned = pruned or Pruned()
         if not self._at_work.acquire(blocking=False):
             return pruned
         try:
@@ -254,6 +259,33 @@ class Retention:
         self, state: str, due: Sequence[_Due], missing: Sequence[Lying], pruned: Pruned
     ) -> None:
         removed: list[_Due] = []
+        try:
+            self._discard(state, due, missing, removed, pruned)
+        except Exception as error:
+            self._removed(state, removed, pruned)
+            if removed:
+                pruned.unnoted += len(removed)
+                log.event(
+                    logger,
+                    WARNING,
+                    "not recorded",
+                    files=len(removed),
+                    reason=f"they are deleted, but {models.explain(error)}",
+                    next="the next run finds them gone, and notes it",
+                )
+            raise
+        self._removed(state, removed, pruned)
+
+    def _discard(
+        self,
+        state: str,
+        due: Sequence[_Due],
+        missing: Sequence[Lying],
+        removed: list[_Due],
+        pruned: Pruned,
+    ) -> None:
+        """Delete what is due, and note what has left; `removed` gets what is deleted, whether the
+        rows can be written or not."""
         with models.write():
             ids = [each.lying.row.id for each in due] + [each.row.id for each in missing]
             still = departures.still(ids)
@@ -280,6 +312,8 @@ class Retention:
             now = self._now()
             departures.leave([each.lying.row.id for each in removed], REMOVED, now)
             departures.leave(gone, GONE, now)
+
+    def _removed(self, state: str, removed: Sequence[_Due], pruned: Pruned) -> None:
         for each in removed:
             self._spool.prune(each.lying.row.path)
             self._count(state, each, pruned)
@@ -332,11 +366,12 @@ class Retention:
     # --- directories ----------------------------------------------------------------------------
 
     def _hollow(self, until: float, always: bool, pruned: Pruned) -> None:
-        now = self._now()
         if self._directories is None:
-            if not departures.prune_begins(now, _LOOK_ROUND) and not always:
+            with models.write():
+                begins = departures.prune_begins(self._now(), _LOOK_ROUND)
+            if not begins and not always:
                 return
-            self._directories = hollow(self._spool, now.timestamp())
+            self._directories = hollow(self._spool, self._now().timestamp())
         for path in self._directories:
             if path is not None:
                 pruned.directories += 1

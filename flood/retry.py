@@ -1,11 +1,14 @@
 """Puts failed files back, or makes due what waits for its retry."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from logging import WARNING, getLogger
 from typing import Final, Literal
 
-from flood import departures, models, queries, records, syscalls
+from flood import departures, log, models, queries, records, syscalls
+from flood.errors import SpoolError
 from flood.intake import Enqueue, arrival_of, tasks_of, tell_admitted
 from flood.layout import Place
 from flood.record_values import Arrival
@@ -19,6 +22,8 @@ BATCH: Final = 200
 #: What becomes of a record: it is retried; a newer version of its key is under way or completed;
 #: its place in processing is taken; nothing lies in failed any more; the file cannot be moved.
 Fate = Literal["retried", "superseded", "occupied", "gone", "error"]
+
+logger = getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,8 @@ class Retry:
     task for records, `ring` one for whatever is due; `now` answers aware times.
 
     Each call is one transaction of at most BATCH records. Raises SpoolError while the spool is
-    away, what the database raises: the files that were moved then lie in processing without a
-    record, where flood-watch finds them.
+    away, what the database raises: the files that were moved have gone back to failed then. One
+    that could not lies in processing without a record, where flood-watch finds it.
     """
 
     def __init__(
@@ -80,21 +85,26 @@ class Retry:
         }
         done: list[Retried] = []
         moved: list[tuple[Chosen, Arrival]] = []
-        with models.write():
-            self._spool.check_present()
-            for one in _newest(ids):
-                obstacle = self._obstacle(one)
-                if obstacle is None:
-                    obstacle = self._move(one, births.get(one.row.id), moved)
-                if obstacle is not None:
-                    done.append(obstacle)
-            now = self._now()
-            arrivals = [arrival for _, arrival in moved]
-            new = records.admit(arrivals, now)
-            for (one, _), successor in zip(moved, new, strict=True):
-                departures.retried(one.row.id, successor, now)
-            for task in tasks_of(arrivals, new, self._large):
-                self._enqueue(*task)
+        try:
+            with models.write():
+                self._spool.check_present()
+                for one in _newest(ids):
+                    obstacle = self._obstacle(one)
+                    if obstacle is None:
+                        obstacle = self._move(one, births.get(one.row.id), moved)
+                    if obstacle is not None:
+                        done.append(obstacle)
+                now = self._now()
+                arrivals = [arrival for _, arrival in moved]
+                new = records.admit(arrivals, now)
+                for (one, _), successor in zip(moved, new, strict=True):
+                    departures.retried(one.row.id, successor, now)
+                for task in tasks_of(arrivals, new, self._large):
+                    self._enqueue(*task)
+        except Exception:
+            if moved:
+                self._undo(moved)
+            raise
         for (one, arrival), successor in zip(moved, new, strict=True):
             self._spool.prune(one.row.path)
             tell_admitted(arrival, successor, FAILED)
@@ -109,6 +119,33 @@ class Retry:
             for profile, bucket in sorted({(x.row.profile, x.row.bucket) for x in hastened}):
                 self._ring(profile, bucket)
         return [Retried(one, "retried") for one in hastened]
+
+    def _undo(self, moved: Sequence[tuple[Chosen, Arrival]]) -> None:
+        """Move files back to failed whose transaction broke off; which of them stay is told."""
+        paths = [arrival.path for _, arrival in moved]
+        taken: Collection[str] = ()
+        with suppress(models.DatabaseError, SpoolError, OSError), models.write():
+            self._spool.check_present()
+            # Between the two transactions flood-watch may have taken them in.
+            taken = queries.at_paths(paths, PROCESSING)
+            for one, arrival in moved:
+                found = self._spool.identify(arrival.path)
+                if arrival.path in taken or found is None or found[:2] != arrival.identity[:2]:
+                    continue
+                with suppress(Vanished, Occupied, OSError):
+                    self._spool.move(arrival.path, one.row.path)
+        for path in paths:
+            self._spool.prune(path)
+        left = [x for x in paths if x not in taken and self._spool.identify(x) is not None]
+        if left:
+            log.event(
+                logger,
+                WARNING,
+                "left in processing",
+                files=len(left),
+                path=left[0],
+                next="flood-watch takes in what lies there without a record",
+            )
 
     def _obstacle(self, one: Chosen) -> Retried | None:
         """Why this record's file stays where it is; None if it may go back."""

@@ -161,7 +161,9 @@ def sweep() -> None:
 
     agent = _agent()
     try:
-        if queries.sweep_begins(agent.now(), sweeping.INTERVAL):
+        with models.write():
+            begins = queries.sweep_begins(agent.now(), sweeping.INTERVAL)
+        if begins:
             sweeping.sweep(agent, enqueue_ring, _outstanding_rings(), enqueue_retry)
     except (models.DatabaseError, OSError) as error:
         _broke_off("a sweep broke off; the next one is due in a minute", error)

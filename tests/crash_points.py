@@ -276,9 +276,9 @@ POINTS: Final = (
     # --- retention: flush, unlink, row, commit --------------------------------------------------
     Point("prune-looked", "prune", "flood/retention.py", "_take", "flush_database(", "S8"),
     Point("prune-no-unlink", "prune", "flood/spool.py", "discard", "os.unlink(", "S8"),
-    Point("prune-unlinked", "prune", "flood/retention.py", "_settle", "removed.append(", "-"),
-    Point("prune-no-commit", "prune", "flood/retention.py", "_settle", "departures.leave(g", "-"),
-    Point("prune-noted", "prune", "flood/retention.py", "_settle", "self._spool.prune(", "-"),
+    Point("prune-unlinked", "prune", "flood/retention.py", "_discard", "removed.append(", "-"),
+    Point("prune-no-commit", "prune", "flood/retention.py", "_discard", "departures.leave(g", "-"),
+    Point("prune-noted", "prune", "flood/retention.py", "_removed", "self._spool.prune(", "-"),
     Point("prune-no-record", "prune", "flood/departures.py", "forget", '"DELETE FROM file_', "-"),
     # --- the queue's tables, which somebody has dropped -----------------------------------------
     Point(

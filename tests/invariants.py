@@ -330,7 +330,7 @@ def failures_have_a_cause(found: Evidence, backoff: Backoff, causes: Causes) -> 
         numbers = [each["retry_number"] for each in found.attempts.get(row["id"], [])]
         if max(numbers, default=0) >= backoff.most:
             continue
-        # Of what is called given_up only the log knows why.
+        # Of what is called given_up no record knows why.
         if not any(cause(row) for name, cause in causes.items() if code in (name, "given_up")):
             yield _of_row(
                 "failures_have_a_cause",

@@ -327,6 +327,16 @@ def new_database() -> bytes:
         return Path(path).read_bytes()
 
 
+@contextmanager
+def full_database() -> Iterator[None]:
+    """Not one page more fits into the database, as on a full disk."""
+    models.execute("PRAGMA max_page_count = 1")  # the pages that it has stay
+    try:
+        yield
+    finally:
+        models.execute("PRAGMA max_page_count = 4294967294")
+
+
 def garble(database: Path) -> None:
     """Change one byte of the schema, so that what SQLite says of it is no UTF-8; nobody may have
     the database open."""

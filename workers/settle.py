@@ -68,28 +68,35 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
     """Settle in one transaction: which claims still stand, the renames of exactly those, the rows.
 
     Raises what the database raises; files may then be ahead of their rows, and the sweep follows
-    once this worker's claims are given up.
+    once this worker's claims are given up. Why such a file was given up the log says then.
     """
     lines: list[_Line] = []
     proven: list[Proven] = []
+    unrecorded: list[GiveUp] = []
     scarce: str | None = None
     now = agent.now()
-    with models.write():
-        mine = {claim.id for claim in claiming.still_mine(one.claim for one in decisions)}
-        for decision in decisions:
-            if decision.claim.id not in mine:
-                lines.append(_Line(WARNING, "claim was taken away", decision.claim, {}))
-            elif isinstance(decision, PutOff):
-                records.put_off(decision.claim, now, decision.delay)
-                scarce = decision.reason.message
-            else:
-                try:
-                    lines.append(_settle(agent, decision, schedule, now, proven))
-                except _Scarce as error:
-                    # Its files stay open until the group is settled: then there is room again.
-                    records.put_off(decision.claim, now, SCARCE_MOVE, *_left_to_move(decision))
-                    scarce = str(error)
-        records.complete_all(proven, now)
+    try:
+        with models.write():
+            mine = {claim.id for claim in claiming.still_mine(one.claim for one in decisions)}
+            unrecorded = [x for x in decisions if isinstance(x, GiveUp) and x.claim.id in mine]
+            for decision in decisions:
+                if decision.claim.id not in mine:
+                    lines.append(_Line(WARNING, "claim was taken away", decision.claim, {}))
+                elif isinstance(decision, PutOff):
+                    records.put_off(decision.claim, now, decision.delay)
+                    scarce = decision.reason.message
+                else:
+                    try:
+                        lines.append(_settle(agent, decision, schedule, now, proven))
+                    except _Scarce as error:
+                        # Its files stay open until the group is settled: then there is room again.
+                        records.put_off(decision.claim, now, SCARCE_MOVE, *_left_to_move(decision))
+                        scarce = str(error)
+            records.complete_all(proven, now)
+    except Exception:
+        for one in unrecorded:
+            _tell_unrecorded(agent, one)
+        raise
     if scarce is not None:
         agent.tell_scarcity(scarce)
     # Each directory once, when no writer waits for it any more.
@@ -112,6 +119,28 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
             **line.facts,
         )
         _count(agent, line, seconds)
+
+
+def _tell_unrecorded(agent: Agent, decision: GiveUp) -> None:
+    """The sweep finds a file that has gone to failed already, but nobody knows any more why."""
+    claim, reason = decision.claim, decision.reason
+    if agent.spool.identify(claim.path) is not None:
+        return  # it has not left, and its next attempt ends as this one did
+    log.event(
+        logger,
+        ERROR,
+        "not recorded",
+        record=claim.id,
+        profile=claim.profile,
+        bucket=claim.bucket,
+        key=claim.key,
+        attempt=claim.retry_count,
+        from_=PROCESSING,
+        to=FAILED,
+        error=reason.code,
+        reason=reason.message,
+        next="its record will say given_up",
+    )
 
 
 def _count(agent: Agent, line: _Line, seconds: float) -> None:

@@ -91,7 +91,12 @@ def _prune(options: argparse.Namespace, settings: Settings, stop: Stop, terminal
         if options.dry_run:
             pruned = retention.foresee()
         else:
-            pruned = retention.run(math.inf, directories=True)
+            pruned = Pruned()
+            try:
+                retention.run(math.inf, directories=True, pruned=pruned)
+            except (FloodError, OSError, models.DatabaseError):
+                _tell_unnoted(pruned, terminal)
+                raise
     status = EXIT_FAILED if pruned.failed else EXIT_OK
     if stop.is_set():
         terminal.problem("interrupted; what was deleted stays deleted")
@@ -134,6 +139,19 @@ def _tell(pruned: Pruned, settings: Settings, dry: bool, terminal: Terminal) -> 
         terminal.say(f"{', '.join(parts)} {verb}, {naturalsize(pruned.size, binary=True)}")
     elif watched or dry:  # cron mails whatever is printed
         terminal.say("nothing to delete")
+
+
+def _tell_unnoted(pruned: Pruned, terminal: Terminal) -> None:
+    """What an error has not undone."""
+    count = sum(pruned.files.values())
+    if count:
+        size = naturalsize(pruned.size, binary=True)
+        terminal.problem(f"{_count(count, 'file')} deleted, {size}, before this broke off")
+    if pruned.unnoted:
+        terminal.problem(
+            f"of {_count(pruned.unnoted, 'deleted file')} the record could not say so: the next "
+            "run notes that"
+        )
 
 
 def _as_json(pruned: Pruned, status: int, *, dry: bool) -> str:

@@ -16,6 +16,7 @@ from flood.opening import exit_status, opened
 from flood.retry import BATCH, Retried, Retry
 from flood.retry_choice import Choice
 from flood.retry_report import Report
+from flood.room import Room
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED
 from flood.stop import Stop
 from flood.tasks import enqueue, enqueue_ring
@@ -50,8 +51,8 @@ only. Without --database the one is taken that flood-watch uses.
 
 Exit status: 0 done, also if there was nothing to do; 1 a record or a file that was named
 could not be retried, or a file could not be moved; 2 wrong usage or configuration; 75
-another version is in the way, or the database is locked: try again later; 130
-interrupted. If several apply, 1 comes before 75."""
+another version is in the way, the database is locked, or a disk has less room than
+--min-free: try again later; 130 interrupted. If several apply, 1 comes before 75."""
 
 _AGE: Final = durations(0, 36_500 * 86_400)
 
@@ -78,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 ring=enqueue_ring,
                 now=_now,
             )
-            return _run(retry, choice, options, stop, terminal)
+            room = Room((spool.root, os.path.dirname(models.path())), settings.min_free)
+            return _run(retry, room, choice, options, stop, terminal)
     except (FloodError, OSError, models.DatabaseError) as error:
         for line in models.explain(error).splitlines():
             terminal.problem(line)
@@ -155,7 +157,12 @@ def _age(flag: str, text: str | None) -> float | None:
 
 
 def _run(
-    retry: Retry, choice: Choice, options: argparse.Namespace, stop: Stop, terminal: Terminal
+    retry: Retry,
+    room: Room,
+    choice: Choice,
+    options: argparse.Namespace,
+    stop: Stop,
+    terminal: Terminal,
 ) -> int:
     named = choice.names
     chosen = []
@@ -170,8 +177,12 @@ def _run(
                 if stop.is_set():
                     break
                 part = ids[start : start + BATCH]
-                for done in _batch(retry, part, options):
-                    report.add(done)
+                try:
+                    for done in _batch(retry, room, part, options):
+                        report.add(done)
+                except (FloodError, OSError, models.DatabaseError):
+                    _tell_end(report, options, terminal)
+                    raise
                 advance(len(part))
     for text in retry_report.unmet(named, waiting=options.now):
         terminal.problem(text)
@@ -183,12 +194,24 @@ def _run(
     return status
 
 
-def _batch(retry: Retry, ids: Sequence[int], options: argparse.Namespace) -> list[Retried]:
+def _batch(
+    retry: Retry, room: Room, ids: Sequence[int], options: argparse.Namespace
+) -> list[Retried]:
     if options.now and options.dry_run:
         return [Retried(one, "retried") for one in retry_choice.still_waiting(ids, _now())]
     if options.now:
         return retry.hasten(ids)
-    return retry.foresee(ids) if options.dry_run else retry.put_back(ids)
+    if options.dry_run:
+        return retry.foresee(ids)
+    room.check()  # for the rows; files that move need none
+    return retry.put_back(ids)
+
+
+def _tell_end(report: Report, options: argparse.Namespace, terminal: Terminal) -> None:
+    """What an error has not undone, as each batch is a transaction of its own."""
+    if report.counts["retried"] and not options.json and not options.dry_run:
+        for line in retry_report.end(report, waiting=options.now, dry=False):
+            terminal.say(line)
 
 
 def _tell(

@@ -101,6 +101,7 @@ def test_each_exit_status(flood: Flood, bucket: str, bucket_name: Callable[[], s
         ([str(old), str(new)], 1, f"record {old}, s3://main/{absent}/key: a newer version"),
         ([str(old)], 1, "is a newer version, and in processing"),
         (["--overwrite-newer", str(old)], 75, "another version of it is in processing"),
+        (["--overwrite-newer", "--min-free", "1024TiB", str(old)], 75, "has no room"),
         (["--now", str(old)], 1, "does not wait for a retry"),
     ):
         done = told(retry(flood, *arguments))

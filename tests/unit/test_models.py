@@ -583,6 +583,9 @@ def test_refusals_come_with_advice() -> None:
         "make room on the disk of the database"
     )
     assert models.explain(Exception("something else")) == "something else"
+    for refusal in ("disk I/O error", "unable to open database file: Permission denied"):
+        once = models.explain(Exception(refusal))
+        assert models.explain(Exception(once)) == once != refusal
 
 
 def test_a_complaint_that_is_no_text_is_one_of_the_database(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 
-from flood import destination, models, queries, records, status, story
+from flood import departures, destination, models, queries, records, status, story
 from flood.record_values import Arrival, Reason
 from flood.states import FAILED, INCOMING, INCOMING_TMP, PERMANENT, PROCESSING, TRANSIENT
 from tests.spooling import START, House
@@ -105,3 +105,8 @@ def test_flood_status_counts_through_indices(house: House) -> None:
     assert len(kinds(asked)) > 12
     assert slow(asked, (*PARTIAL, "file_records_completed", "file_records_failed")) == []
     assert [sql for step, sql in slow(asked) if step.endswith("file_records_completed")] != []
+
+
+def test_retention_looks_for_earlier_versions_by_their_key(house: House) -> None:
+    course(house)
+    assert slow(asked_by(lambda: departures.past(departures.START, house.clock.now(), 10))) == []

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from flood import models, queries, records
+from flood import departures, models, queries, records
 from flood.columns import utc_text
 from flood.identity import Identity
-from flood.record_values import Arrival, Claimed, Proof, Reason
+from flood.record_values import AHEAD, Arrival, Claimed, Proof, Reason
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
 from tests.spooling import NOBODY, START, House
 
@@ -334,6 +334,14 @@ def test_a_clock_that_was_set_back_does_not_hold_the_sweep_up(house: House) -> N
     assert queries.sweep_begins(START + timedelta(days=1), 50.0)
     assert queries.sweep_begins(START, 50.0)
     assert not queries.sweep_begins(START, 50.0)
+
+
+def test_who_asked_a_moment_earlier_does_not_sweep_as_well(house: House) -> None:
+    """The moment of who was faster is no sign of a clock that was set back."""
+    for begins in (queries.sweep_begins, departures.prune_begins):
+        assert begins(START, 50.0)
+        assert not begins(START - AHEAD, 50.0)
+        assert begins(START - AHEAD - timedelta(microseconds=1), 50.0)
 
 
 def test_questions_about_many_records(house: House) -> None:

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from flood.record_values import Reason
 from flood.retention import BATCH, Keeping, Pruned, Retention
 from flood.states import FAILED, PERMANENT
 from tests.fscking import CLEAN, consistent, fsck, names
-from tests.spooling import House, deaths, meddlings
+from tests.spooling import House, deaths, full_database, meddlings
 from tests.unit.test_settle import proven, replace_file
 from workers.decisions import GiveUp
 
@@ -26,7 +26,7 @@ DAY = 86_400.0
 REFUSED = Reason(PERMANENT, "refused", "no")
 
 #: The functions in which a process may die, or somebody meddle.
-STEPS = {"_take", "_settle", "_records", "discard", "leave", "forget"}
+STEPS = {"_take", "_settle", "_discard", "_removed", "_records", "discard", "leave", "forget"}
 
 
 def retention(house: House, **changes: Any) -> Retention:
@@ -261,6 +261,26 @@ def test_a_file_that_cannot_be_deleted_stays_and_is_told_of_once(
     assert left(house, record_id) == "removed"
 
 
+def test_what_a_full_disk_cannot_note_is_told_and_noted_later(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = complete(house, *(f"dir/{number}" for number in range(BATCH)))
+    house.clock.advance(DAY)
+    caplog.set_level("INFO", "flood.retention")
+    pruned = Pruned()
+    with full_database(), pytest.raises(models.DatabaseError, match="disk is full"):
+        retention(house, completed=0.0).run(math.inf, pruned=pruned)
+    assert house.files() == {}
+    assert {left(house, record_id) for record_id in ids} == {None}
+    assert (pruned.files["completed"], pruned.size, pruned.unnoted) == (BATCH, 4 * BATCH, BATCH)
+    assert house.spool.subdirectories("completed/p/b") == []
+    told = [one.getMessage() for one in caplog.records]
+    assert told == ["removed"] * BATCH + ["not recorded"]
+    assert caplog.records[-1].facts["files"] == BATCH  # type: ignore[attr-defined]  # flood.log's
+    assert prune(house, completed=0.0).files["completed"] == 0
+    assert {left(house, record_id) for record_id in ids} == {"gone"}
+
+
 def test_the_sweep_deletes_what_is_due(house: House) -> None:
     complete(house, "key")
     house.clock.advance(DAY)
@@ -401,7 +421,7 @@ def prune_too(house: House) -> None:
 @pytest.mark.parametrize("meddle", [move_away, replace_it, prune_too])
 def test_somebody_meddles_at_any_line(meddle: Callable[[House], None]) -> None:
     met = 0
-    for made in meddlings(wanted, arranged, {"_settle"}, meddle):
+    for made in meddlings(wanted, arranged, {"_settle", "_discard", "_removed"}, meddle):
         met += 1
         files = made.files()
         if meddle is move_away:
@@ -518,6 +538,18 @@ def test_directories_are_looked_for_once_an_hour(house: House) -> None:
     os.makedirs(house.spool.absolute("failed/p/b/empty"))
     house.clock.advance(1.0)
     assert prune(house).directories == 1
+
+
+def test_a_look_begins_when_its_turn_has_come(house: House) -> None:
+    """Who waited long for the database must not take who was faster for a clock that is ahead."""
+    inside: list[bool] = []
+
+    def now() -> datetime:
+        inside.append(models.database.in_transaction())
+        return house.clock.now()
+
+    retention(house, now=now).run(math.inf)
+    assert inside.count(True) == 1
 
 
 def test_a_look_that_takes_long_goes_on_with_the_next_run(house: House) -> None:

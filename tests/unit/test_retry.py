@@ -20,9 +20,10 @@ from flood.retry import Retried, Retry
 from flood.retry_choice import Choice
 from flood.states import TRANSIENT
 from tests.fscking import CLEAN, consistent, fsck, names
-from tests.spooling import LARGE, START, House, deaths, meddlings, quick_house
-from tests.unit.test_retention import complete, fail, left
-from workers.decisions import TryAgain
+from tests.spooling import LARGE, START, House, deaths, full_database, meddlings, quick_house
+from tests.unit.test_retention import DAY, REFUSED, complete, fail, left, prune
+from tests.unit.test_settle import proven
+from workers.decisions import GiveUp, TryAgain
 
 PROOF = Proof("etag", None, None, 4)
 AWAY = Reason(TRANSIENT, "timeout", "no answer")
@@ -137,6 +138,28 @@ def test_an_old_version_does_not_go_over_one_that_retention_has_removed(house: H
     os.unlink(house.spool.absolute("completed/p/b/key"))
     departures.leave([new], departures.REMOVED, house.clock.now())
     assert put_back(house, old) == {old: "superseded"}
+
+
+def test_an_old_version_that_failed_again_keeps_the_record_of_the_newer_one(house: House) -> None:
+    """Its own record is the later one, but it is the earlier version."""
+    [old] = fail(house, "key")
+    house.clock.advance(1.0)
+    [new] = complete(house, "key")
+    assert put_back(house, old, overwrite=True) == {old: "retried"}
+    [claim] = house.claim()
+    house.settle(GiveUp(claim, REFUSED))
+    house.clock.advance(DAY)
+    prune(house, completed=3600.0, records=7200.0)
+    assert left(house, new) == "removed"
+    assert put_back(house, claim.id) == {claim.id: "superseded"}
+    assert put_back(house, claim.id, overwrite=True) == {claim.id: "retried"}
+    assert prune(house, records=7200.0).records == 1
+    assert left(house, new) == "removed", "the old version may fail once more"
+    [claim] = house.claim()
+    with proven(house, claim) as decision:
+        house.settle(decision)
+    assert prune(house, records=7200.0).records == 1
+    assert house.rows("id = ?", new) == []
 
 
 def test_a_newer_version_that_arrives_comes_first(house: House) -> None:
@@ -388,22 +411,75 @@ def test_somebody_is_faster_at_any_line(meddle: Callable[[House], None]) -> None
         consistent(made)
 
 
-def test_a_refused_transaction_is_made_good_by_flood_watch(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    [old] = fail(house, "key")
+def test_on_a_full_disk_files_stay_in_failed(house: House) -> None:
+    ids = fail(house, *(f"dir/{number}-{'x' * 200}" for number in range(60)))
+    [*_, beside] = failing(house, "key", 2)
+    before, rows = house.files(), house.rows()
+    with full_database(), pytest.raises(models.DatabaseError, match="disk is full"):
+        put_back(house, *ids, beside)
+    assert (house.files(), house.rows()) == (before, rows)
+    assert house.spool.subdirectories("processing/p/b") == []
+    assert names(fsck(house)) == CLEAN
+    assert set(put_back(house, *ids, beside).values()) == {"retried"}
 
-    def refuse(*_args: object) -> None:
+
+def refused(house: House, meddle: Callable[[], object] = lambda: None) -> None:
+    """A transaction that breaks off as late as it can."""
+
+    def refuse(*_task: object) -> None:
+        meddle()
         raise models.DatabaseError("database or disk is full")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(departures, "retried", refuse)  # a disk that is full at just this moment
-        with pytest.raises(models.DatabaseError):
-            put_back(house, old)
-    assert house.files() == {"processing/p/b/key": b"data"}
-    assert names(fsck(house)) == [("taken", "S2")]
+    once = Retry(
+        house.spool,
+        overwrite=False,
+        large=LARGE,
+        enqueue=refuse,
+        ring=house.ring,
+        now=house.clock.now,
+    )
+    ids = [one.row.id for one in retry_choice.failed(Choice(), house.clock.now())]
+    with pytest.raises(models.DatabaseError):
+        once.put_back(ids)
+
+
+def test_what_cannot_go_back_to_failed_is_left_to_flood_watch(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is overwritten that somebody put there meanwhile."""
+    [old] = fail(house, "key")
+    refused(house, lambda: house.write("failed/p/b/key", b"mended"))
+    assert house.files() == {"processing/p/b/key": b"data", "failed/p/b/key": b"mended"}
+    assert [one.getMessage() for one in caplog.records][-1] == "left in processing"
+    assert ("taken", "S2") in names(fsck(house))
     house.recover()
     assert house.row(house.in_processing("key"))["id"] > old
+
+
+def test_moving_back_may_die_at_any_line() -> None:
+    died = 0
+    for made in deaths(refused, arranged, {"_undo", "move"}):
+        died += 1
+        assert set(names(fsck(made))) <= {("taken", "S2")}
+        made.recover()
+        wanted(made)
+        assert made.files() == {"processing/p/b/dir/one": b"data"}
+        assert [claim.key for claim in made.claim()] == ["dir/one"]
+    assert died > 10
+
+
+def watch_is_faster(house: House) -> None:
+    if not models.database.in_transaction():
+        house.recover()
+
+
+def test_flood_watch_is_faster_at_any_line() -> None:
+    met = 0
+    for made in meddlings(refused, arranged, {"put_back", "_undo"}, watch_is_faster):
+        met += 1
+        assert set(made.files()) in ({"processing/p/b/dir/one"}, {"failed/p/b/dir/one"})
+        consistent(made)
+    assert met > 10
 
 
 def test_what_is_chosen_tells_its_facts(house: House) -> None:

@@ -14,7 +14,7 @@ from flood.identity import Identity
 from flood.record_values import Claimed, Reason
 from flood.spool import Spool
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
-from tests.spooling import START, House, deaths
+from tests.spooling import START, House, deaths, full_database
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
 from workers.settle import MOVE_AGAIN, SCARCE_MOVE, settle
 from workers.transfer import Receipt
@@ -467,6 +467,29 @@ def test_a_refused_transaction_is_made_good_by_the_sweep(house: House) -> None:
         ("done", "completed", "success"),
         ("again", "processing", None),
     ]
+
+
+def test_why_a_file_was_given_up_is_told_where_it_cannot_be_recorded(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S9, on a full disk: the file is in failed, its record says nothing; else the log tells only
+    of what was committed."""
+    first, second, last = claimed(house, "first", "second", "last")
+    many = Reason(PERMANENT, "refused", "many words " * 2000)
+    given_up = (GiveUp(first, REFUSED), GiveUp(second, many), GiveUp(last, many))
+    with full_database(), pytest.raises(models.DatabaseError, match="disk is full"):
+        house.settle(*given_up)
+    assert set(house.files()) == {"failed/p/b/first", "failed/p/b/second", "processing/p/b/last"}
+    told = [one for one in caplog.records if one.getMessage() == "not recorded"]
+    assert [(one.facts["key"], one.facts["error"], one.facts["reason"]) for one in told] == [  # type: ignore[attr-defined]  # flood.log's own
+        ("first", "refused", REFUSED.message),
+        ("second", "refused", many.message),
+    ]
+    assert "failed" not in [one.getMessage() for one in caplog.records]
+    house.sweep()
+    row = house.row(first.id)
+    assert (row["current_state"], row["error_code"]) == ("failed", "given_up")
+    assert "not recorded" in row["error_message"]
 
 
 # --- deaths ------------------------------------------------------------------------------------
