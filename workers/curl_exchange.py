@@ -11,7 +11,7 @@ from workers.curl_payload import Stream
 LONGEST_ANSWER: Final = 64 * 1024
 
 # What an answer may have before nobody reads on.
-_ENDLESS: Final = 16 * 1024**2
+_ENDLESS: Final = 1024**2
 
 
 _SUCCESS: Final = range(200, 300)

@@ -308,7 +308,7 @@ def test_a_store_that_sends_us_in_circles_is_not_followed(
 
 def test_an_answer_without_end_is_not_read(proxy: FaultProxy, bucket: str, opened: Open) -> None:
     head = b"HTTP/1.1 500 Oh\r\nContent-Length: 99999999\r\n\r\n"
-    proxy.inject(Raw(head + b"x" * MIB), "PUT")
+    proxy.inject(Raw(head + b"x" * 2 * MIB), "PUT")
     with closing(curl_uploader(profile(proxy.url))) as uploader:
         result = send(uploader, Upload(1, bucket, "key", opened(b"data"), 4))
     assert isinstance(result, Exception)
