@@ -25,6 +25,7 @@ TOLD = re.compile(
     r"flood-drain: 1 file failed for s3://main/later: .* \(NoSuchBucket\)"
     r"|flood-drain:   bad, record \d+"
     r"|flood-drain: 1 file failed, \d+ files? uploaded \(.*\); once the causes are mended, .*"
+    r"|1 file put back, 4 Bytes"
     r"|.*ERROR.* failed with exit code 1\."
 )
 

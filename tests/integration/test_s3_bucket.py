@@ -234,4 +234,4 @@ def test_a_redirect_leads_nowhere_else(
         result = send(uploader, Upload(1, bucket, "key", opened(b"data"), 4))
         assert elsewhere.connections == 0
     assert isinstance(result, Exception)
-    assert classify(result).kind == PERMANENT
+    assert classify(result).code == "not_s3"

@@ -294,7 +294,7 @@ def test_a_file_in_a_buckets_place_does_no_harm(house: House) -> None:
     with serving(house) as told:
         house.write("incoming/p/b/key")
         until_taken(house, "key")
-    assert told.warnings() == ["incoming/p/b"]
+    assert told.warnings() == ["failed/p/b"]
 
 
 # --- what is not taken -------------------------------------------------------------------------
