@@ -1,6 +1,7 @@
 """Servers that the tests of one process share."""
 
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import trustme
 from hypothesis import settings
 
+from flood import log
 from tests import servers
 from tests.servers import S3Server
 from tests.uploading import UPLOADERS, MakeUploader
@@ -20,6 +22,24 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 # A slow moment of a busy machine is no failure.
 settings.register_profile("flood", deadline=None)
 settings.load_profile("flood")
+
+
+@pytest.fixture(autouse=True)
+def untouched_loggers() -> Iterator[None]:
+    """Give every logger back as it was: a command that runs within a test configures them."""
+    root = logging.getLogger()
+    loggers = [logging.getLogger(name) for name in (*log.OWN, "huey", "huey.consumer")]
+    level = root.level
+    before = [(each.handlers[:], each.level, each.propagate) for each in loggers]
+    yield
+    root.setLevel(level)
+    for each in root.handlers[:]:
+        if type(each).__module__ == log.__name__:  # the others are pytest's own
+            root.removeHandler(each)
+    for logger, (handlers, own_level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:] = handlers
+        logger.setLevel(own_level)
+        logger.propagate = propagate
 
 
 @pytest.fixture(scope="session")

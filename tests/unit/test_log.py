@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -28,24 +27,6 @@ NASTY = [
     "",
     'a"b=\\c',
 ]
-
-
-@pytest.fixture(autouse=True)
-def untouched() -> Iterator[None]:
-    """Give every logger back as it was."""
-    root = logging.getLogger()
-    loggers = [logging.getLogger(name) for name in (*log.OWN, "huey", "huey.consumer")]
-    level = root.level
-    before = [(each.handlers[:], each.level, each.propagate) for each in loggers]
-    yield
-    root.setLevel(level)
-    for each in root.handlers[:]:
-        if type(each).__module__ == log.__name__:  # the others are pytest's own
-            root.removeHandler(each)
-    for logger, (handlers, own_level, propagate) in zip(loggers, before, strict=True):
-        logger.handlers[:] = handlers
-        logger.setLevel(own_level)
-        logger.propagate = propagate
 
 
 def configured(form: str = "text", level: str = "info") -> io.StringIO:
