@@ -113,7 +113,7 @@ class FileSyntax(configargparse.DefaultConfigFileParser):  # type: ignore[misc] 
             elif value in ("", []) or (line.strip() == written and option.kind is not YES_OR_NO):
                 self._problems.append(f"{where}: {key} has no value")
             elif option.repeatable:
-                yield key, list(map(str, value)) if isinstance(value, list) else [value]
+                yield key, list(map(_unquoted, value)) if isinstance(value, list) else [value]
             elif isinstance(value, list):
                 self._problems.append(f"{where}: {key} takes one value, no list")
             elif option.kind is YES_OR_NO and value.lower() not in TRUE + FALSE:
@@ -122,6 +122,13 @@ class FileSyntax(configargparse.DefaultConfigFileParser):  # type: ignore[misc] 
                 )
             else:
                 yield key, value
+
+
+def _unquoted(value: object) -> str:
+    """An element of a list; configargparse leaves the quotes where not all elements have some."""
+    text = str(value)
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
 
 
 def nearest(key: str) -> str:

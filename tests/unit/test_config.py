@@ -138,13 +138,14 @@ def test_file_syntax(environ: dict[str, str], tmp_path: Path) -> None:
         b'ignore = ["*.bak", "a,b"]\n'
         b"ignore = [*.x, *.y]\n"
         b"ignore = *.z\n"
+        b"ignore = [*.q, \"*.r\", '*.s']\n"
         b"--log-level DEBUG\n"
     )
     settings = load(environ)
     assert settings.database == os.fsdecode(bytes(tmp_path) + b"/spool/\xff.db")
     assert settings.credentials == str(tmp_path / "here/my #1 file")
     assert settings.credentials_first is True
-    assert settings.ignore == (*IGNORE, "*.bak", "a,b", "*.x", "*.y", "*.z")
+    assert settings.ignore == (*IGNORE, "*.bak", "a,b", "*.x", "*.y", "*.z", "*.q", "*.r", "*.s")
     assert settings.log_level == "debug"
 
 
