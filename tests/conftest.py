@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tests.uploading import UPLOADERS, MakeUploader
 # A proxy of the machine's own must not stand between the tests and their servers.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
+# A shell's background jobs ignore this, and so would every process that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A slow moment of a busy machine is no failure.
 settings.register_profile("flood", deadline=None)
