@@ -207,4 +207,4 @@ def _decision(claim: Claimed, kind: str, descriptor: int | None) -> Decision | N
 
 
 TestAnyCourse = AnyCourse.TestCase
-TestAnyCourse.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestAnyCourse.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flood import models
@@ -89,6 +89,7 @@ def insert(row: Row, arrival: Arrival) -> None:
     )
 
 
+@settings(max_examples=50)
 @given(st.tuples(*[keys] * len(KEYS)))
 def test_any_state_is_brought_together(states: tuple[Key, ...]) -> None:
     with quick_house() as house:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ WHO = {
 }
 
 
+@cache
 def every_test() -> set[str]:
     """The name of every test function."""
     return {
