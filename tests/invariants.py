@@ -182,14 +182,14 @@ def settled_rows_are_whole(found: Evidence) -> Iterator[Violation]:
 
 
 def only_what_was_proven_is_removed(found: Evidence) -> Iterator[Violation]:
-    """By retention; `removed` rows of failed are their owner's wish, and told of elsewhere. Where
-    it was broken off, it has not noted what it had deleted: one batch at most."""
+    """By retention, which nobody here has asked to delete what lies in failed. Where it was broken
+    off, it has not noted what it had deleted: one batch at most."""
     invariant = "only_what_was_proven_is_removed"
     late = [row for row in found.rows if _is_gone(row)] + _unnoted(found)
     for row in late[BATCH * found.prunings_broken_off :]:
         yield _of_row(invariant, row, "its file is gone, and retention was not at it")
     for row in found.rows:
-        if row["left_how"] != REMOVED or row["current_state"] != COMPLETED:
+        if row["left_how"] != REMOVED:
             continue
         if not _proven(row):
             yield _of_row(invariant, row, "removed without a receipt")

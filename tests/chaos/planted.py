@@ -93,14 +93,14 @@ def _gives_up() -> None:
 
 
 def _prunes_unproven() -> None:
-    """Retention that deletes what has no receipt: files in failed as it does those in completed."""
+    """Retention that deletes what has no receipt: whatever lies in failed."""
     from flood.retention import Retention
-    from flood.states import COMPLETED, FAILED
+    from flood.states import FAILED
 
     limited = Retention._horizon
 
     def horizon(retention: Any, state: str) -> Any:
-        retention._keep[FAILED] = retention._keep[COMPLETED]
+        retention._keep[FAILED] = 0.0
         return limited(retention, state)
 
     _replace(Retention, _horizon=horizon)

@@ -20,7 +20,7 @@ BUCKET: Final = "trial"
 NOWHERE: Final = "nowhere"  # a bucket that the store does not have
 
 #: The share of single new files that go there.
-_ASTRAY: Final = 0.08
+_ASTRAY: Final = 0.15
 
 
 class Producers:
