@@ -1,6 +1,7 @@
 """Builds `huey`, the queue on flood's own database."""
 
 import json
+import multiprocessing
 import os
 import signal
 import sqlite3
@@ -202,6 +203,9 @@ class TiedProcesses(ProcessEnvironment):
     def init_child(self, process: Any) -> None:
         # SIGTERM would not do: huey's handler ignores it in a worker that is idle.
         syscalls.die_with_parent(signal.SIGKILL)
+        consumer = multiprocessing.parent_process()
+        if consumer is not None and os.getppid() != consumer.pid:
+            raise SystemExit(EXIT_USAGE)  # it died before the kernel knew to tell
         super().init_child(process)
         sys.unraisablehook = partial(_interrupt_again, self.interrupt, sys.unraisablehook)
 

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from flood.locks import WorkerLocks
 from flood.spool import Spool
 from flood.states import STATES
+
+#: How large the parts are in which files go whose ETag is of parts, in bytes.
+PART_SIZE: Final = 5 * 2**20
 
 #: A row of a table, by the names of its columns.
 Row = dict[str, Any]
@@ -38,8 +41,8 @@ class Input:
     """A file that was brought to flood; `number` orders those of one key.
 
     `certain`: its producer was told that it is delivered. `removed`: somebody took it out again.
-    `awaited`: flood-put --wait said that it is uploaded. If its writer was cut off, `whole` makes
-    the content of which any beginning may have arrived.
+    `awaited`: flood-put --wait said that it is uploaded. `content` makes its bytes anew; if its
+    writer was cut off, `partial`, any beginning of them may have arrived.
     """
 
     number: int
@@ -49,11 +52,25 @@ class Input:
     certain: bool = True
     removed: bool = False
     awaited: bool = False
-    whole: Callable[[], bytes] | None = None
+    content: Callable[[], bytes] | None = None
+    partial: bool = False
 
     def begins(self, path: Path) -> bool:
         """Whether this file is a beginning of what was to be delivered."""
-        return self.whole is not None and self.whole().startswith(path.read_bytes())
+        if self.content is None or not self.partial:
+            return False
+        return self.content().startswith(path.read_bytes())
+
+    def proven_by(self, row: Row) -> str | None:
+        """The digest of what this row's receipt is of, by size and ETag, if that is this input, or
+        may be the beginning of it that arrived; else None."""
+        if self.content is None:
+            return None
+        data = self.content()
+        if not self.partial and len(data) != row["size"]:
+            return None
+        data = data[: row["size"]]
+        return _digest(data) if row["etag"] == _etag(data, "-" in (row["etag"] or "")) else None
 
 
 @dataclass
@@ -78,6 +95,8 @@ class Evidence:
     #: Those of flood's processes, as every user of the machine can read them.
     command_lines: list[str] = field(default_factory=list)
     inputs: list[Input] = field(default_factory=list)
+    #: How many runs of retention were killed, or could not write down what they did.
+    prunings_broken_off: int = 0
 
 
 def collect(root: Path, database: Path, logs: Iterable[Path] = ()) -> Evidence:
@@ -126,6 +145,16 @@ def name(value: str | bytes) -> str:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _etag(data: bytes, in_parts: bool) -> str:
+    """What a store answers that takes the MD5 for it; of a file in parts that of all MD5s, with how
+    many there are."""
+    if not in_parts:
+        return hashlib.md5(data, usedforsecurity=False).hexdigest()
+    parts = [data[start : start + PART_SIZE] for start in range(0, len(data), PART_SIZE)]
+    sums = b"".join(hashlib.md5(part, usedforsecurity=False).digest() for part in parts)
+    return f"{hashlib.md5(sums, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 def _row(row: sqlite3.Row) -> Row:

@@ -5,8 +5,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Final
+from typing import Final, NamedTuple
 
+from flood.departures import GONE, REMOVED, RETRIED
+from flood.retention import BATCH
 from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PROCESSING, SUCCESS
 from tests.evidence import Evidence, File, Input, Row
 
@@ -67,6 +69,7 @@ def every(
     yield from rows_say_where_files_are(found)
     yield from settled_rows_are_whole(found)
     yield from only_what_was_proven_is_removed(found)
+    yield from retried_files_go_on(found)
     yield from nobody_dead_owns_a_row(found)
     yield from due_rows_are_rung_for(found)
     yield from attempts_are_numbered(found, backoff)
@@ -111,13 +114,23 @@ def rows_say_where_files_are(found: Evidence) -> Iterator[Violation]:
     files = {file.path: file for file in found.files}
     owned: Counter[str] = Counter()
     invariant = "rows_say_where_files_are"
+    unnoted = {row["id"] for row in _unnoted(found)}
+    # What was put back may have come to the same place again, with its next record.
+    here = {
+        (row["spool_path"], row["device"], row["inode"])
+        for row in found.rows
+        if row["left_at"] is None
+    }
     for row in found.rows:
         if row["error_code"] in NOWHERE and row["current_state"] == FAILED:
             continue
+        if row["id"] in unnoted:
+            continue  # only_what_was_proven_is_removed has them
         path, state = row["spool_path"], row["current_state"]
         file = files.get(path)
         if row["left_at"] is not None:
-            if file is not None and file.identity[:2] == (row["device"], row["inode"]):
+            there = (path, row["device"], row["inode"])
+            if file is not None and file.identity[:2] == there[1:] and there not in here:
                 yield _of_row(invariant, row, f"its file lies at {path}, though it has left")
             continue
         if file is None:
@@ -169,15 +182,33 @@ def settled_rows_are_whole(found: Evidence) -> Iterator[Violation]:
 
 
 def only_what_was_proven_is_removed(found: Evidence) -> Iterator[Violation]:
-    """By retention; `removed` rows of failed are their owner's wish, and told of elsewhere."""
+    """By retention, which nobody here has asked to delete what lies in failed. Where it was broken
+    off, it has not noted what it had deleted: one batch at most."""
+    invariant = "only_what_was_proven_is_removed"
+    late = [row for row in found.rows if _is_gone(row)] + _unnoted(found)
+    for row in late[BATCH * found.prunings_broken_off :]:
+        yield _of_row(invariant, row, "its file is gone, and retention was not at it")
     for row in found.rows:
-        if row["left_how"] != "removed" or row["current_state"] != COMPLETED:
+        if row["left_how"] != REMOVED:
             continue
-        receipt = row["upload_outcome"], row["bytes_sent"]
-        if receipt != (SUCCESS, row["size"]) or row["etag"] is None:
-            yield _of_row("only_what_was_proven_is_removed", row, "removed without a receipt")
+        if not _proven(row):
+            yield _of_row(invariant, row, "removed without a receipt")
         if (row["bucket"], row["filepath"]) not in found.objects:
-            yield _of_row("only_what_was_proven_is_removed", row, "removed, yet in no bucket")
+            yield _of_row(invariant, row, "removed, yet in no bucket")
+
+
+def retried_files_go_on(found: Evidence) -> Iterator[Violation]:
+    """What flood-retry put back has a later record of the same version, with the very file."""
+    later: dict[tuple[int, int, int], int] = {}
+    for row in found.rows:
+        if row["origin"] is not None:
+            later[row["origin"], row["device"], row["inode"]] = row["id"]
+    for row in found.rows:
+        if row["left_how"] != RETRIED:
+            continue
+        version = row["id"] if row["origin"] is None else row["origin"]
+        if later.get((version, row["device"], row["inode"]), 0) <= row["id"]:
+            yield _of_row("retried_files_go_on", row, "put back, yet it goes on with no record")
 
 
 def nobody_dead_owns_a_row(found: Evidence) -> Iterator[Violation]:
@@ -274,33 +305,19 @@ def _instant(row: Row, attempt: Row, delay: float) -> Iterator[Violation]:
 
 def inputs_are_accounted_for(found: Evidence) -> Iterator[Violation]:
     """Everything that was delivered lies in completed or failed, once, with its bytes, or was
-    removed by retention after that."""
+    removed by retention after an upload of those bytes."""
     invariant = "inputs_are_accounted_for"
-    inputs: dict[tuple[str, str], list[Input]] = defaultdict(list)
-    for one in found.inputs:
-        inputs[one.bucket, one.key].append(one)
-    held = _held(found)
-    # What is gone has no digest, only its place.
-    removed = Counter(
-        (row["bucket"], row["filepath"]) for row in found.rows if row["left_how"] == "removed"
-    )
-    for place in inputs.keys() | held.keys():
-        open_inputs = list(inputs[place])
-        for file in held.get(place, []):
-            match = _match(found, file, open_inputs)
-            if match is None:
-                yield Violation(
-                    invariant, f"nobody delivered what lies at {file.path}, or only once", *place
-                )
-                continue
-            open_inputs.remove(match)
-            if match.removed:
-                yield Violation(
-                    invariant, f"{file.path} was taken away, yet it is there again", *place
-                )
-        lost = [one for one in open_inputs if one.certain and not one.removed]
-        for one in lost[removed[place] :]:
-            yield Violation(invariant, f"version {one.number} is lost", *place)
+    for place, (versions, others) in _versions(found).items():
+        for version in versions:
+            if version.input is None:
+                words = f"nobody delivered {version.words}, or only once"
+                yield Violation(invariant, words, *place)
+            elif version.input.removed:
+                words = f"{version.words} was taken away, yet it is there again"
+                yield Violation(invariant, words, *place)
+        for one in others:
+            if one.certain and not one.removed:
+                yield Violation(invariant, f"version {one.number} is lost", *place)
 
 
 def vanished_rows_have_a_cause(found: Evidence) -> Iterator[Violation]:
@@ -343,28 +360,19 @@ def failures_have_a_cause(found: Evidence, backoff: Backoff, causes: Causes) -> 
 def the_bucket_has_the_last_version(found: Evidence) -> Iterator[Violation]:
     """Of each key that got to completed; a later version that failed may be there instead."""
     invariant = "the_bucket_has_the_last_version"
-    inputs: dict[tuple[str, str], list[Input]] = defaultdict(list)
-    for one in found.inputs:
-        inputs[one.bucket, one.key].append(one)
-    held = _held(found, COMPLETED)
-    for place, files in held.items():
-        versions = inputs.get(place, [])
-        open_inputs = list(versions)
-        done: dict[int, str] = {}
-        for file in files:
-            match = _match(found, file, open_inputs)
-            if match is not None:
-                open_inputs.remove(match)
-                done[match.number] = file.digest
+    for place, (versions, others) in _versions(found).items():
+        known = [(each, each.input) for each in versions if each.input is not None]
+        done = {one.number: each.digest for each, one in known if each.state == COMPLETED}
         if not done:
             continue  # inputs_are_accounted_for says so
         last = max(done)
-        allowed = {done[last]} | {one.digest for one in open_inputs if one.number > last}
+        rest = [one for each, one in known if each.state != COMPLETED] + others
+        allowed = {done[last]} | {one.digest for one in rest if one.number > last}
         actual = found.objects.get(place)
         if actual is None:
             yield Violation(invariant, "completed, but the bucket has no such object", *place)
         elif actual not in allowed:
-            which = [one.number for one in versions if one.digest == actual]
+            which = [one.number for one in found.inputs if one.digest == actual]
             words = f"version {which[0]}" if which else "something that nobody delivered"
             yield Violation(
                 invariant, f"the bucket has {words}, the last one completed is {last}", *place
@@ -372,14 +380,13 @@ def the_bucket_has_the_last_version(found: Evidence) -> Iterator[Violation]:
 
 
 def waiting_was_worth_it(found: Evidence) -> Iterator[Violation]:
-    """What flood-put --wait called uploaded is in completed."""
-    held = _held(found, COMPLETED)
-    removed = {(row["bucket"], row["filepath"]) for row in found.rows if row["left_at"] is not None}
+    """What flood-put --wait called uploaded is in completed, or was removed from there."""
+    done = {
+        place: {each.digest for each in versions if each.state == COMPLETED}
+        for place, (versions, _) in _versions(found).items()
+    }
     for one in found.inputs:
-        files = held.get((one.bucket, one.key), [])
-        if (one.bucket, one.key) in removed:
-            continue  # what was there is only known to be in the bucket
-        if one.awaited and not one.removed and one.digest not in {file.digest for file in files}:
+        if one.awaited and not one.removed and one.digest not in done[one.bucket, one.key]:
             yield Violation(
                 "waiting_was_worth_it",
                 f"flood-put --wait succeeded, yet version {one.number} is not in completed",
@@ -431,19 +438,105 @@ def _error_after(lines: Sequence[str]) -> str:
 # --- within ----------------------------------------------------------------------------------
 
 
-def _held(found: Evidence, *states: str) -> dict[tuple[str, str], list[File]]:
+class _Version(NamedTuple):
+    """What became of one version of a key: the state that its file is in, or was in before
+    retention removed it, the digest of its bytes, which input it is."""
+
+    state: str
+    digest: str
+    input: Input | None
+    words: str
+
+
+#: The versions of each key by bucket with key, with the inputs that are none of them.
+_Versions = dict[tuple[str, str], tuple[list[_Version], list[Input]]]
+
+
+def _versions(found: Evidence) -> _Versions:
+    """Every input once: as the file that has its bytes, or as the receipt for them."""
+    inputs: dict[tuple[str, str], list[Input]] = defaultdict(list)
+    for one in found.inputs:
+        inputs[one.bucket, one.key].append(one)
+    held, departed = _held(found), _departed(found)
+    versions: _Versions = {}
+    for place in inputs.keys() | held.keys() | departed.keys():
+        rest = list(inputs[place])
+        known = []
+        for file in held.get(place, []):
+            match = _match(found, file, rest)
+            rest = [one for one in rest if one is not match]
+            words = f"what lies at {file.path}"
+            known.append(_Version(file.state, file.digest, match, words))
+        for row in departed.get(place, []):
+            match, digest = _receipted(row, rest)
+            rest = [one for one in rest if one is not match]
+            words = f"what record {row['id']} had the receipt of, {row['etag']},"
+            known.append(_Version(COMPLETED, digest, match, words))
+        versions[place] = known, rest
+    return versions
+
+
+def _held(found: Evidence) -> dict[tuple[str, str], list[File]]:
     """The files that rows know of, by bucket with key: a file beside another has its name."""
     files = {file.path: file for file in found.files}
+    unnoted = {row["id"] for row in _unnoted(found)}
     held: dict[tuple[str, str], list[File]] = defaultdict(list)
     for row in found.rows:
         file = files.get(row["spool_path"])
         if row["current_state"] == FAILED and row["error_code"] in NOWHERE:
             continue
-        if row["left_at"] is not None:
+        if row["left_at"] is not None or row["id"] in unnoted:
             continue
-        if file is not None and (not states or file.state in states):
+        if file is not None:
             held[row["bucket"], row["filepath"]].append(file)
     return held
+
+
+def _departed(found: Evidence) -> dict[tuple[str, str], list[Row]]:
+    """The rows of what retention has removed from completed, by bucket with key."""
+    rows = [row for row in found.rows if row["left_how"] == REMOVED]
+    if found.prunings_broken_off:
+        rows += [row for row in found.rows if _is_gone(row)] + _unnoted(found)
+    departed: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["current_state"] == COMPLETED and _proven(row):
+            departed[row["bucket"], row["filepath"]].append(row)
+    return departed
+
+
+def _unnoted(found: Evidence) -> list[Row]:
+    """The rows whose proven file is gone, as retention was broken off before it could say so."""
+    if not found.prunings_broken_off:
+        return []
+    files = {file.path: file.identity[:2] for file in found.files}
+    return [
+        row
+        for row in found.rows
+        if row["current_state"] == COMPLETED
+        and row["left_at"] is None
+        and _proven(row)
+        and files.get(row["spool_path"]) != (row["device"], row["inode"])
+    ]
+
+
+def _is_gone(row: Row) -> bool:
+    """Whether retention has found that the file is in completed no more."""
+    return bool(row["left_how"] == GONE and row["current_state"] == COMPLETED)
+
+
+def _proven(row: Row) -> bool:
+    receipt = row["upload_outcome"], row["bytes_sent"]
+    return receipt == (SUCCESS, row["size"]) and row["etag"] is not None
+
+
+def _receipted(row: Row, inputs: Sequence[Input]) -> tuple[Input | None, str]:
+    """The input that this row's receipt is of, with the digest of what arrived of it; a certain one
+    rather than another."""
+    for one in sorted(inputs, key=lambda one: (one.partial, one.removed, not one.certain)):
+        digest = one.proven_by(row)
+        if digest is not None:
+            return one, digest
+    return None, ""
 
 
 def _match(found: Evidence, file: File, inputs: Sequence[Input]) -> Input | None:

@@ -22,7 +22,8 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> int:
-    """Return 0 if every invariant held, 1 if one did not, 2 for wrong usage."""
+    """Return 0 if every invariant held, 1 if one did not or too little happened, 2 for wrong
+    usage."""
     arguments = _parser().parse_args()
     faults = every_fault() if arguments.faults is None else _chosen(arguments.faults)
     if arguments.seed is None:
@@ -39,6 +40,7 @@ def main() -> int:
         retry_initial=arguments.retry_initial,
         actions=arguments.actions,
         calm=arguments.calm or (60.0 if arguments.defect else 120.0),
+        each=arguments.each,
     )
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     directory = _directory(arguments.keep)
@@ -57,7 +59,7 @@ def main() -> int:
         return 1
     if arguments.keep is None:
         shutil.rmtree(directory)
-    return 0
+    return 1 if outcome.short else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         "scripts/chaos",
         description="Runs flood's real processes against a real S3 server while everything goes "
         "wrong, then checks that nothing was lost. Exit status: 0 all invariants held, 1 one did "
-        "not, 2 wrong usage.",
+        "not, or the trial fell short of --each, 2 wrong usage.",
         allow_abbrev=False,
     )
     parser.add_argument("--seed", type=int, help="what chance is drawn from; default: any")
@@ -73,6 +75,14 @@ def _parser() -> argparse.ArgumentParser:
         "--minutes", type=float, help="how long (default: 1, or 2.5 to find a defect)"
     )
     parser.add_argument("--files", type=int, default=400, help="how many files (default: 400)")
+    parser.add_argument(
+        "--each",
+        type=int,
+        default=0,
+        metavar="N",
+        help="go on, for twice the minutes at most, until each class of faults has happened N "
+        "times, and all files were brought (default: 0, do not)",
+    )
     parser.add_argument(
         "--consumers", type=int, default=2, help="consumers besides flood-watch's own (default: 2)"
     )
@@ -143,6 +153,10 @@ def _report(outcome: Outcome) -> None:
         console.print(f"... {len(outcome.violations) - 50} more violations")
     for text in outcome.stories:
         console.print(f"\n{escape(text)}")
+    for words in outcome.short:
+        console.print(f"[bold red]too few[/] of {escape(words)}")
+    if outcome.short:
+        console.print("The trial fell short of what was asked: more minutes may help.")
     if not outcome.violations:
         console.print("[bold green]Every invariant held.[/]")
 
@@ -152,10 +166,12 @@ def _data(outcome: Outcome, options: Options) -> dict[str, object]:
         "seed": options.seed,
         "minutes": options.minutes,
         "files": options.files,
+        "each": options.each,
         "defect": options.defect,
         "figures": outcome.figures,
         "counts": {title: dict(counts) for title, counts in outcome.counts.items()},
         "skipped": outcome.skipped,
+        "short": outcome.short,
         "violations": [
             {"invariant": one.invariant, "words": one.words, "bucket": one.bucket, "key": one.key}
             for one in outcome.violations

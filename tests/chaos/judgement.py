@@ -53,7 +53,8 @@ def collect(disk: Path, logs: Path, server: S3Server, ledger: Ledger) -> Evidenc
             certain=one.word == "delivered",
             removed=one.removed,
             awaited=one.awaited,
-            whole=partial(ledger.content, one) if one.partial else None,
+            content=partial(ledger.content, one),
+            partial=one.partial,
         )
         for one in ledger
         if one.word != "withdrawn"

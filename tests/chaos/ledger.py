@@ -5,6 +5,7 @@ import json
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,6 +45,9 @@ class Ledger:
         self.seed = seed
         self.deliveries: list[Delivery] = []
         self._free: list[tuple[str, str]] = []
+        self._held: Counter[tuple[str, str]] = Counter()
+        self._latest: dict[tuple[str, str], Delivery] = {}
+        self._withdrawn = 0
         self._lock = threading.Lock()
 
     def begin(self, bucket: str, key: str, size: int, way: str) -> Delivery:
@@ -53,6 +57,7 @@ class Ledger:
             digest = hashlib.sha256(content(self.seed, number, size)).hexdigest()
             one = Delivery(number, bucket, key, size, digest, way, time.time())
             self.deliveries.append(one)
+            self._latest[bucket, key] = one
         return one
 
     def content(self, one: Delivery) -> bytes:
@@ -62,7 +67,13 @@ class Ledger:
         """Enter what became of it; its key may be delivered again from now on."""
         with self._lock:
             one.word, one.partial = word, partial
+            self._withdrawn += word == "withdrawn"
             self._free.append((one.bucket, one.key))
+
+    @property
+    def brought(self) -> int:
+        """How many files were brought, or are about to be."""
+        return len(self.deliveries) - self._withdrawn
 
     def take_key(self, rng: random.Random) -> tuple[str, str] | None:
         """Choose a bucket with a key that was delivered before, and that nobody is delivering."""
@@ -70,13 +81,15 @@ class Ledger:
             if not self._free:
                 return None
             place = rng.randrange(len(self._free))
+            if self._held[self._free[place]]:
+                return None
             self._free[place], self._free[-1] = self._free[-1], self._free[place]
             return self._free.pop()
 
     def take(self, bucket: str, key: str) -> bool:
         """Take this key for a delivery; False while somebody is delivering it."""
         with self._lock:
-            free = (bucket, key) in self._free
+            free = (bucket, key) in self._free and not self._held[bucket, key]
             if free:
                 self._free.remove((bucket, key))
         return free
@@ -85,6 +98,26 @@ class Ledger:
         """Let this key be delivered again after `take`."""
         with self._lock:
             self._free.append((bucket, key))
+
+    def hold(self, bucket: str, key: str, number: int | None) -> bool:
+        """Have nobody begin another delivery of this key until `release`; False if delivery
+        `number` of it is not the last, or may not be."""
+        place = (bucket, key)
+        with self._lock:
+            last = self._latest.get(place)
+            if number is not None and (last is None or last.number != number):
+                return False
+            # Who is still at the last one, as flood-put --wait, is at no other.
+            under_way = number is not None and last is not None and last.word == "begun"
+            if not under_way and place not in self._free:
+                return False
+            self._held[place] += 1
+        return True
+
+    def release(self, bucket: str, key: str) -> None:
+        """End `hold`."""
+        with self._lock:
+            self._held[bucket, key] -= 1
 
     def number_in(self, data: bytes) -> int | None:
         """Tell which delivery a content is, from its beginning; None for very short ones."""

@@ -17,8 +17,9 @@ from flood.temporary import Temporary
 from tests.chaos import namespace
 from tests.chaos.ledger import Delivery, Ledger
 from tests.chaos.network import Network
-from tests.chaos.processes import Crew, Member
+from tests.chaos.processes import Crew, Member, survivors
 from tests.chaos.producers import Producers
+from tests.chaos.programs import Programs
 
 HOST: Final = "store.flood.test"
 
@@ -83,15 +84,19 @@ class Machine:
         *,
         crew: Crew,
         producers: Producers,
+        programs: Programs,
         network: Network,
         clock: Clock,
         hosts: Path | None,
     ) -> None:
         self.counts: Counter[str] = Counter()
+        #: What the trial could not do, in words.
+        self.flaws: list[str] = []
         self._disk = disk
         self._rng = rng
         self._crew = crew
         self._producers = producers
+        self._programs = programs
         self._network = network
         self._clock = clock
         self._hosts = hosts
@@ -122,22 +127,24 @@ class Machine:
         return balloon.unlink
 
     def read_only_disk(self) -> Callable[[], None] | None:
-        self._producers.empty_out()
+        self._programs.empty_out()
         self._crew.kill_all()
         for _ in range(100):
             if namespace.remount(self._disk, read_only=True):
                 break
             time.sleep(0.1)
         else:
-            self._producers.gate.open()
+            left = survivors(self._disk) or "nobody of flood's"
+            self.flaws.append(f"with everything killed, the disk was in use by {left}")
+            self._programs.gate.open()
             self._crew.work()
-            return None
+            return lambda: None  # another try at once would fail as well
         self._crew.work()
         self.counts["read-only disk"] += 1
 
         def end() -> None:
             namespace.remount(self._disk, read_only=False)
-            self._producers.gate.open()
+            self._programs.gate.open()
 
         return end
 
@@ -204,10 +211,10 @@ class Machine:
             return None
         pid, locks, claimed = stopped
         # It may send them once more when it goes on. No store keeps the order of versions then.
-        reserved = [place for place in claimed if self._ledger.take(*place)]
-        if reserved != claimed or any(self._has_next(*place) for place in claimed):
+        held = [one for one in claimed if self._hold(*one)]
+        if held != claimed or any(self._has_next(bucket, key) for bucket, key, _ in claimed):
             # The next version waits, or somebody is about to deliver it.
-            self._give_back(reserved)
+            self._release(held)
             _send(pid, signal.SIGCONT)
             return None
         for path in locks:
@@ -221,7 +228,7 @@ class Machine:
 
         def end() -> None:
             _send(pid, signal.SIGCONT)
-            later = threading.Timer(_AFTERWARDS, self._give_back, [reserved])
+            later = threading.Timer(_AFTERWARDS, self._release, [held])
             later.daemon = True
             later.start()
 
@@ -230,9 +237,16 @@ class Machine:
     def _has_next(self, bucket: str, key: str) -> bool:
         return os.path.lexists(f"{self._disk}/spool/incoming/main/{bucket}/{key}")
 
-    def _give_back(self, reserved: list[tuple[str, str]]) -> None:
-        for place in reserved:
-            self._ledger.give_back(*place)
+    def _hold(self, bucket: str, key: str, path: str) -> bool:
+        """Have nobody deliver this key again, of which this version is being uploaded."""
+        number = None
+        with suppress(OSError), open(f"{self._disk}/spool/{path}", "rb") as file:
+            number = self._ledger.number_in(file.read(100))
+        return self._ledger.hold(bucket, key, number)
+
+    def _release(self, held: list[tuple[str, str, str]]) -> None:
+        for bucket, key, _ in held:
+            self._ledger.release(bucket, key)
 
     def kill_in_mid_upload(self) -> bool:
         """End a worker that has claims; False where there is none."""
@@ -241,28 +255,31 @@ class Machine:
             for one in self._crew.members:
                 if one.process is not None and one.process.pid == stopped[0]:
                     one.was_sent(signal.SIGKILL)
-            _send(stopped[0], signal.SIGKILL)
+            if not self._programs.kill(stopped[0]):
+                _send(stopped[0], signal.SIGKILL)
         return stopped is not None
 
     def _stopped_in_mid_upload(
         self, *, to_die: bool = False
-    ) -> tuple[int, list[str], list[tuple[str, str]]] | None:
-        """A process that was stopped while it had claims: its number, its locks, the buckets with
-        keys of what it had claimed."""
+    ) -> tuple[int, list[str], list[tuple[str, str, str]]] | None:
+        """A process that was stopped while it had claims: its number, its locks, the buckets, keys,
+        paths of what it had claimed."""
         pid = self._uploading(to_die)
         if pid is None:
             return None
         _send(pid, signal.SIGSTOP)
         locks = _locks(pid)
         claimed = self._rows(
-            "SELECT bucket, filepath FROM file_records WHERE current_state = 'processing' "
+            "SELECT bucket, filepath, spool_path FROM file_records "
+            "WHERE current_state = 'processing' "
             f"AND owner IN ({','.join('?' * len(locks))})",
             tuple(os.path.basename(path) for path in locks),
         )
         if not claimed:
             _send(pid, signal.SIGCONT)
             return None
-        return pid, locks, [(os.fsdecode(bucket), os.fsdecode(key)) for bucket, key in claimed]
+        names = [(os.fsdecode(x), os.fsdecode(y), os.fsdecode(z)) for x, y, z in claimed]
+        return pid, locks, names
 
     def _uploading(self, to_die: bool) -> int | None:
         """A process with claims, by its number."""
@@ -270,6 +287,7 @@ class Machine:
         members = [one for one in self._crew.members if not (to_die and one.spared)]
         pids = [one.process.pid for one in members if one.process is not None]
         pids += [pid for one in members for pid in one.children()]
+        pids += self._programs.pids()
         busy = [pid for pid in pids if owners & {os.path.basename(path) for path in _locks(pid)}]
         return self._rng.choice(sorted(busy)) if busy else None
 

@@ -28,18 +28,30 @@ _PROCESSES: Final = {
     "kill": 52,
     "kill in mid-upload": 12,
     "kill a child": 8,
-    "kill a producer": 10,
+    "kill a program": 14,
+    "cron in place of flood-watch": 5,
     "stop and continue": 12,
-    "stop and continue a producer": 4,
+    "stop and continue a program": 6,
     "SIGTERM": 6,
     "SIGINT": 6,
 }
-_LONGEST_HALT: Final = 4.0
+
+#: How long it lasts at most, in seconds, where it does not happen in an instant.
+_LONGEST: Final = {
+    "stop and continue": 4.0,
+    "stop and continue a program": 4.0,
+    "cron in place of flood-watch": 8.0,
+}
 
 #: A round of machine faults takes so many seconds for each of them, if there is the time; where a
 #: defect is to be found they come thicker.
 SHARE: Final = 5.9
 THICK: Final = 3.6
+
+#: Between two faults of rounds that are added, in seconds, as between those that were planned; how
+#: long such a round is at least.
+_GAP: Final = 3.4
+_SHORTEST_ROUND: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,27 @@ def draw(
         *_processes(random.Random(f"{seed}:processes"), seconds, actions),
     ]
     return sorted(events, key=lambda event: event.at)
+
+
+def draw_more(
+    rng: random.Random, begin: float, lagging: Sequence[str], actions: float
+) -> tuple[list[Event], float]:
+    """Return the events of one more round that begins then, in order, with when it is over: the
+    faults of the machine in `lagging` come once each, `actions` on processes are done each
+    minute."""
+    order = list(lagging)
+    rng.shuffle(order)
+    at = begin + 1.0
+    events = []
+    for kind in order:
+        events.append(Event(at, kind, MACHINE[kind]))
+        at += MACHINE[kind] + _GAP * rng.uniform(0.6, 1.0)
+    end = max(at, begin + _SHORTEST_ROUND)
+    events += [
+        Event(begin + event.at, event.kind, event.lasting)
+        for event in _processes(rng, end - begin, actions)
+    ]
+    return sorted(events, key=lambda event: event.at), end
 
 
 def _machine(rng: random.Random, seconds: float, kinds: Sequence[str], share: float) -> list[Event]:
@@ -96,6 +129,7 @@ def _processes(rng: random.Random, seconds: float, actions: float) -> list[Event
         if at >= seconds:
             break
         [kind] = rng.choices(list(_PROCESSES), list(_PROCESSES.values()))
-        lasting = rng.uniform(0.3, _LONGEST_HALT) if kind.startswith("stop") else 0.0
+        longest = _LONGEST.get(kind)
+        lasting = 0.0 if longest is None else rng.uniform(0.3, longest)
         events.append(Event(at, kind, min(lasting, seconds - at)))
     return events

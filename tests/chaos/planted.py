@@ -92,6 +92,20 @@ def _gives_up() -> None:
     _replace(classify, classify=judge)
 
 
+def _prunes_unproven() -> None:
+    """Retention that deletes what has no receipt: whatever lies in failed."""
+    from flood.retention import Retention
+    from flood.states import FAILED
+
+    limited = Retention._horizon
+
+    def horizon(retention: Any, state: str) -> Any:
+        retention._keep[FAILED] = 0.0
+        return limited(retention, state)
+
+    _replace(Retention, _horizon=horizon)
+
+
 def _replace(owner: Any, **members: Any) -> None:
     for name, member in members.items():
         setattr(owner, name, member)
@@ -104,6 +118,7 @@ DEFECTS: Final[dict[str, Callable[[], None]]] = {
     "commit-first": _commit_first,
     "name-alone": _name_alone,
     "gives-up": _gives_up,
+    "prunes-unproven": _prunes_unproven,
 }
 
 

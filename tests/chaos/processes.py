@@ -26,6 +26,18 @@ def tied(command: Sequence[str]) -> list[str]:
     return [*prefix, *command]
 
 
+def survivors(disk: Path) -> str:
+    """Which of flood's processes have this disk's spool, by their numbers with their commands."""
+    found = []
+    mark = os.fsencode(f"FLOOD_SERVER_DIRECTORY={disk}/spool")
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it is gone, or somebody else's
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                found.append(f"{entry.name} {command.decode('utf-8', 'replace').strip()[-80:]}")
+    return "; ".join(sorted(found))
+
+
 class Member:
     """One process, with all its successors; what they say goes to one log."""
 
@@ -45,6 +57,8 @@ class Member:
         self._sent: set[int] = set()
         #: Whether kills pass it by.
         self.spared = False
+        #: Whether it is not to be started for a while.
+        self.away = False
 
     def began(self, process: "subprocess.Popen[bytes]", log_begins: int) -> None:
         """Take note of a new process, whose log begins there."""
@@ -120,6 +134,8 @@ class Crew:
         for member in self.members:
             if self.resting or member.alive():
                 continue
+            if member.away and member.process is None:
+                continue
             if member.process is not None:
                 self._note_ending(member)
                 member.process = None
@@ -188,8 +204,12 @@ class Crew:
     def kill_all(self) -> None:
         """End everybody at once, with nobody to come after them."""
         self.resting = True
+        children = [pid for member in self.members for pid in member.children()]
         for member in self.members:
             self.kill(member)
+        for pid in children:  # a consumer that lost its flood-watch would take its time
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def work(self) -> None:
         """Let everybody be started."""

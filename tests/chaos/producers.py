@@ -3,70 +3,37 @@
 import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from flood.syscalls import rename_noreplace
 from tests.chaos import names
 from tests.chaos.ledger import Delivery, Ledger, Word
-from tests.chaos.processes import tied
+from tests.chaos.programs import Programs
 
 BUCKET: Final = "trial"
 NOWHERE: Final = "nowhere"  # a bucket that the store does not have
 
-#: How long a flood-put may take before it is killed, in seconds.
-_PUT_PATIENCE: Final = 120.0
-
-
-class Gate:
-    """Lets many producers in, or one who needs the disk for himself."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._inside = 0
-        self._closed = False
-
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        with self._condition:
-            self._condition.wait_for(lambda: not self._closed)
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._inside -= 1
-                self._condition.notify_all()
-
-    def close(self, seconds: float) -> bool:
-        """Let nobody in; whether everybody is out within so many seconds."""
-        with self._condition:
-            self._closed = True
-            return self._condition.wait_for(lambda: not self._inside, seconds)
-
-    def open(self) -> None:
-        with self._condition:
-            self._closed = False
-            self._condition.notify_all()
+#: The share of single new files that go there.
+_ASTRAY: Final = 0.15
 
 
 class Producers:
-    """Threads that deliver `files` files over `seconds`, each with chance of its own."""
+    """Threads that deliver `files` files over `seconds`, each with chance of its own.
+
+    They go on at the same rate after that while `keep_on` says so.
+    """
 
     def __init__(
         self,
         ledger: Ledger,
         disk: Path,
-        logs: Path,
-        environ: Mapping[str, str],
+        programs: Programs,
         *,
         files: int,
         seconds: float,
@@ -74,17 +41,15 @@ class Producers:
         put: list[str],
     ) -> None:
         self.ledger = ledger
-        self.gate = Gate()
+        self.keep_on = False
         self.counts: Counter[str] = Counter()
         self._incoming = disk / "spool" / "incoming" / "main"
         self._outside = disk / "outside"
         self._outside.mkdir()
-        self._logs = logs
-        self._environ = dict(environ)
+        self._programs = programs
         self._files = files
         self._seconds = seconds
         self._put = [sys.executable, *put]
-        self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
         self._made = 0
         self._stop = threading.Event()
@@ -106,38 +71,11 @@ class Producers:
             thread.join(max(0.1, deadline - time.monotonic()))
         self._stop.set()
         while any(thread.is_alive() for thread in self._threads):
-            self.kill_any(random.Random(0))
+            self._programs.kill_any(random.Random(0))
             time.sleep(0.1)
 
     def busy(self) -> bool:
         return any(thread.is_alive() for thread in self._threads)
-
-    def kill_any(self, rng: random.Random) -> bool:
-        """End one of the programs that deliver just now."""
-        with self._lock:
-            running = [one for _, one in sorted(self._running.items()) if one.poll() is None]
-            if not running:
-                return False
-            rng.choice(running).kill()
-        return True
-
-    def halt_any(self, rng: random.Random, counts: Counter[str]) -> Callable[[], None] | None:
-        """Stop one of the programs that deliver just now; return what lets it go on."""
-        with self._lock:
-            running = [one for _, one in sorted(self._running.items()) if one.poll() is None]
-            if not running:
-                return None
-            chosen = rng.choice(running)
-            chosen.send_signal(signal.SIGSTOP)
-        counts["stop and continue producer"] += 1
-        return lambda: chosen.send_signal(signal.SIGCONT)
-
-    def empty_out(self) -> None:
-        """End all programs that deliver just now; let nobody in until `gate.open`."""
-        while not self.gate.close(0.2):
-            with self._lock:
-                for one in self._running.values():
-                    one.kill()
 
     def replace(self, bucket: str, key: str) -> None:
         """Deliver new content at once under this key, which was taken in the ledger."""
@@ -154,17 +92,19 @@ class Producers:
         weights = list(WAYS.values())
         try:
             while not self._stop.is_set():
-                share = min(1.0, (time.monotonic() - self._began) / self._seconds)
-                with self._lock:
-                    ahead = self._made - share * self._files
-                    done = self._made >= self._files
-                if done:
+                share = (time.monotonic() - self._began) / self._seconds
+                if not self.keep_on:
+                    share = min(1.0, share)
+                # What was withdrawn never came to flood.
+                brought = self.ledger.brought
+                ahead = brought - share * self._files
+                if brought >= self._files and not self.keep_on:
                     return
                 if ahead > 0:
                     time.sleep(min(1.0, 0.02 + ahead / self._files * self._seconds))
                     continue
                 [way] = rng.choices(ways, weights)
-                with self.gate.inside():
+                with self._programs.gate.inside():
                     way(rng)
         except Exception as error:
             self.errors.append(f"producer {number}: {error!r}")
@@ -174,7 +114,7 @@ class Producers:
         with self._lock:
             self._made += 1
             number = self._made
-        if bucket == BUCKET and rng.random() < 0.01:
+        if bucket == BUCKET and rng.random() < _ASTRAY:
             bucket = NOWHERE
         name = names.refused if bucket == NOWHERE else names.key
         large = rng.random() < 0.008
@@ -182,8 +122,6 @@ class Producers:
 
     def _again(self, rng: random.Random, way: str) -> Delivery | None:
         """A key that was delivered before, with new content."""
-        with self._lock:
-            self._made += 1
         chosen = self.ledger.take_key(rng)
         if chosen is None:
             return None
@@ -222,13 +160,9 @@ class Producers:
         while time.monotonic() < deadline and not self._stop.is_set():
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                at = os.open(source.parent, os.O_PATH | os.O_DIRECTORY)
-                to = os.open(target.parent, os.O_PATH | os.O_DIRECTORY)
-                try:
+                with ExitStack() as stack:
+                    at, to = (_directory(path, stack) for path in (source.parent, target.parent))
                     rename_noreplace(at, source.name, to, target.name)
-                finally:
-                    os.close(at)
-                    os.close(to)
             except OSError:
                 time.sleep(0.05)
                 continue
@@ -310,7 +244,7 @@ class Producers:
             source.unlink()
             self._withdraw(one)
             return
-        status = self._program([*command, "--", str(source), str(target)], way)
+        status = self._programs.run([*command, "--", str(source), str(target)], way).status
         source.unlink()
         self.ledger.end(one, "unsure" if status else "delivered", partial=bool(status))
         self.counts[f"files by {way}"] += 1
@@ -364,9 +298,8 @@ class Producers:
     ) -> None:
         options = ["--wait"] if wait else []
         *flags, last = sources
-        status = self._program(
-            [*self._put, *options, *flags, "--", last, f"s3://main/{destination}"], "flood-put"
-        )
+        command = [*self._put, *options, *flags, "--", last, f"s3://main/{destination}"]
+        status = self._programs.run(command, "flood-put").status
         # With --wait a status of 1 may also say that an upload failed.
         for one in made:
             one.awaited = wait and status == 0
@@ -374,27 +307,11 @@ class Producers:
         self.counts[f"flood-put{' --wait' if wait else ''}: exit status {status}"] += 1
         self.counts["files by flood-put"] += len(made)
 
-    def _program(self, command: list[str], name: str) -> int:
-        """Run a program that may be killed at any moment; its exit status."""
-        with (self._logs / f"{name}.log").open("ab") as output:
-            process = subprocess.Popen(
-                tied(command),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self._environ,
-                cwd=self._logs,
-            )
-        with self._lock:
-            self._running[process.pid] = process
-        try:
-            status = process.wait(_PUT_PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            status = process.wait()
-        with self._lock:
-            del self._running[process.pid]
-        return status
+
+def _directory(path: Path, stack: ExitStack) -> int:
+    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY)
+    stack.callback(os.close, descriptor)
+    return descriptor
 
 
 #: The ways to deliver, with how often each is chosen.

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +23,10 @@ from tests.chaos import judgement, namespace, plan
 from tests.chaos.ledger import Ledger
 from tests.chaos.machine import CLOCK_SPAN, HOST, Clock, Machine
 from tests.chaos.network import CHANCES, Network
-from tests.chaos.processes import Crew, Member
+from tests.chaos.operators import ONCE, Operators
+from tests.chaos.processes import Crew, Member, survivors
 from tests.chaos.producers import BUCKET, Producers
+from tests.chaos.programs import Programs
 from tests.chaos.samples import Samples
 from tests.evidence import files
 from tests.invariants import Backoff, Violation
@@ -48,14 +50,30 @@ _LONGEST_CALM: Final = 600.0
 #: In a trial of more than so many seconds flood-watch, too, lives on in the last part.
 _LONG: Final = 500.0
 
-#: For how long an event is tried that finds nothing to happen to, in seconds.
-_PERSISTENCE: Final = 25.0
+#: For how long an event is tried that finds nothing to happen to, in seconds: a fault of the
+#: machine through every calm between two waves of files, what is done to processes until others
+#: come.
+_PERSISTENCE: Final = 180.0
+_IMPATIENCE: Final = 25.0
+
+#: How many times its minutes a storm may last until everything has happened often enough.
+_LONGEST_STORM: Final = 2.0
+
+#: How long, in seconds, a consumer may live on whose flood-watch was killed.
+_LAST_WORDS: Final = 20.0
+
+#: The share of a trial in which operators delete what was uploaded.
+_PRUNED: Final = 0.5
+
+#: How often operators run a command, in seconds; less often in longer trials.
+_OFTEN: Final = 6.0
+_SELDOM: Final = 15.0
 
 
 @dataclass(frozen=True)
 class Options:
     """What a trial is asked for; `retry_initial` in seconds, `calm` is how long, in seconds, the
-    end may take once the last retry was due."""
+    end may take once the last retry was due; each class of faults is to happen `each` times."""
 
     seed: int
     minutes: float
@@ -66,22 +84,34 @@ class Options:
     retry_initial: float = 0.2
     actions: float = 14.0
     calm: float = 120.0
+    each: int = 0
 
 
 @dataclass
 class Outcome:
-    """How a trial ended."""
+    """How a trial ended; `short` are the classes that happened too rarely, in words."""
 
     violations: list[Violation]
     stories: list[str]
     counts: dict[str, Counter[str]]
     figures: dict[str, float]
     skipped: dict[str, str] = field(default_factory=dict)
+    short: list[str] = field(default_factory=list)
 
 
 def every_fault() -> tuple[str, ...]:
     """The classes of faults, besides those of processes."""
     return (*CHANCES, *plan.MACHINE)
+
+
+def lacking(
+    counts: Counter[str], kinds: Collection[str], each: int, brought: int, files: int
+) -> list[str]:
+    """Which kinds of faults have not happened `each` times, in words; also, whether fewer than
+    `files` files were brought."""
+    wanted = [(kind, counts[kind], each) for kind in sorted(kinds)]
+    wanted.append(("files brought", brought, files))
+    return [f"{name}: {times:,} of {least:,}" for name, times, least in wanted if times < least]
 
 
 class Trial:
@@ -98,6 +128,7 @@ class Trial:
         self._stormy = True
         self._fault_on = False
         self._began = 0.0
+        self._short: list[str] = []
 
     def __enter__(self) -> "Trial":
         try:
@@ -167,21 +198,31 @@ class Trial:
         self._start_watch_once()
         self._add_consumers()
         self.ledger = Ledger(options.seed)
+        self.programs = Programs(logs, environ)
         self.producers = Producers(
             self.ledger,
             disk,
-            logs,
-            environ,
+            self.programs,
             files=options.files,
             seconds=options.minutes * 60 * 0.97,
             threads=4,
             put=self._python("flood.commands.put"),
+        )
+        seconds = options.minutes * 60
+        self.operators = Operators(
+            self.programs,
+            self._python,
+            options.seed,
+            refusing=bool(self._kinds & _REFUSING),
+            early=seconds * (1.0 if options.defect else _PRUNED),
+            pause=_SELDOM if seconds > _LONG else _OFTEN,
         )
         self.machine = Machine(
             disk,
             random.Random(f"{options.seed}:faults"),
             crew=self.crew,
             producers=self.producers,
+            programs=self.programs,
             network=self.network,
             clock=clock,
             hosts=hosts,
@@ -213,7 +254,8 @@ class Trial:
             "watch",
             *self._python("flood.commands.watch"),
             *own,
-            statuses=(*self._statuses(), *failed),
+            # flood-watch --once may have its place.
+            statuses=(*self._statuses(), *failed, EXIT_TRY_AGAIN),
         )
 
     def _add_consumers(self) -> None:
@@ -256,10 +298,20 @@ class Trial:
         rng = random.Random(f"{options.seed}:choices")
         self._began = time.monotonic()
         self.network.rough = True
+        self.producers.keep_on = bool(options.each)
         self.producers.start()
+        self.operators.start()
         waiting = list(reversed(events))
+        more = random.Random(f"{options.seed}:more")
+        round_ends = seconds
         next_progress = next_sample = 0.0
-        while (now := self._now()) < seconds:
+        while (now := self._now()) < seconds or self._goes_on(now, seconds):
+            if now >= round_ends:
+                if round_ends == seconds:
+                    self._say("the storm goes on until everything has happened often enough")
+                lagging = [kind for kind in machine if self._times(kind) < options.each]
+                added, round_ends = plan.draw_more(more, now, lagging, options.actions)
+                waiting = [*reversed(added), *waiting]
             while self._ends and self._ends[0][0] <= now:
                 heapq.heappop(self._ends)[2]()
             if waiting and waiting[-1].at <= now:
@@ -278,31 +330,63 @@ class Trial:
         if late:
             self._say(f"no time was left for {len(late)} events")
         self._say("the storm is over")
+        self._short = self._lacking() if options.each else []
         calm = self._calm_down()
         self.samples.take(self.crew.members)
-        problems = [*calm, *self.crew.end_all()]
+        problems = [*calm, *self.machine.flaws, *self.crew.end_all()]
+        problems += self._survivors()
         self._say("judging")
         return self._judge(problems, self._now())
 
-    def _begin(self, event: plan.Event, rng: random.Random) -> None:
-        """Have an event happen; where nothing is there for it to happen to, soon again."""
+    def _survivors(self) -> list[str]:
+        """Who is alive though everything was ended, in words."""
+        deadline = time.monotonic() + _LAST_WORDS
+        while left := survivors(self.disk):
+            if time.monotonic() > deadline:
+                return [f"alive though everything was ended: {left}"]
+            time.sleep(0.1)
+        return []
+
+    def _goes_on(self, now: float, seconds: float) -> bool:
+        """Whether something has yet to happen, and there is time for it."""
+        if not self.options.each or now >= seconds * _LONGEST_STORM:
+            return False
+        return bool(self._lacking())
+
+    def _lacking(self) -> list[str]:
+        counts = self.network.counts + self.machine.counts
+        options = self.options
+        return lacking(counts, self._kinds, options.each, self.ledger.brought, options.files)
+
+    def _times(self, kind: str) -> int:
+        """How often this fault has happened."""
+        return self.network.counts[kind] + self.machine.counts[kind]
+
+    def _begin(self, event: plan.Event, rng: random.Random, until: float | None = None) -> None:
+        """Have an event happen; where nothing is there for it to happen to, soon again, until
+        then."""
         if not self._stormy:
             return
-        lasts = event.kind in self._FAULTS and event.lasting > 0
+        fault = event.kind in self._FAULTS
+        lasts = fault and event.lasting > 0
         if lasts and self._fault_on:
-            self._at(self._now() + 0.2, lambda: self._begin(event, rng))
+            # Other faults are in the way: that is no attempt.
+            self._at(self._now() + 0.2, lambda: self._begin(event, rng, until))
             return
-        before = self._happened()
-        if event.kind in self._ACTIONS:
-            end = self._ACTIONS[event.kind](self, rng)
-        else:
+        if until is None:
+            until = self._now() + (_PERSISTENCE if fault else _IMPATIENCE)
+        before = self._times(event.kind) if fault else self.crew.counts.total()
+        if fault:
             end = self._FAULTS[event.kind](self.machine)
+        else:
+            end = self._ACTIONS[event.kind](self, rng)
         now = self._now()
+        after = self._times(event.kind) if fault else self.crew.counts.total()
         if end is not None:
             self._fault_on = self._fault_on or lasts
             self._at(now + event.lasting, lambda: self._end(end, lasts))
-        elif self._happened() == before and now - event.at < _PERSISTENCE:
-            self._at(now + 0.1, lambda: self._begin(event, rng))
+        elif after == before and now < until:
+            self._at(now + 0.1, lambda: self._begin(event, rng, until))
 
     def _end(self, end: Callable[[], None], lasts: bool) -> None:
         end()
@@ -316,9 +400,6 @@ class Trial:
     def _at(self, moment: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._ends, (moment, next(self._order), action))
 
-    def _happened(self) -> int:
-        return self.crew.counts.total() + self.machine.counts.total()
-
     def _kill(self, rng: random.Random) -> None:
         self.crew.kill(self.crew.choose(rng))
 
@@ -330,8 +411,8 @@ class Trial:
         if parents:
             self.crew.kill_child(rng.choice(parents), rng)
 
-    def _kill_producer(self, rng: random.Random) -> None:
-        self.crew.counts["kill producer"] += self.producers.kill_any(rng)
+    def _kill_program(self, rng: random.Random) -> None:
+        self.crew.counts["kill program"] += self.programs.kill_any(rng)
 
     def _halt(self, rng: random.Random) -> Callable[[], None]:
         member = rng.choice(self.crew.members)
@@ -344,8 +425,23 @@ class Trial:
 
         return resume
 
-    def _halt_producer(self, rng: random.Random) -> Callable[[], None] | None:
-        return self.producers.halt_any(rng, self.crew.counts)
+    def _halt_program(self, rng: random.Random) -> Callable[[], None] | None:
+        return self.programs.halt_any(rng, self.crew.counts)
+
+    def _cron(self, _rng: random.Random) -> Callable[[], None] | None:
+        """For a while nobody starts flood-watch again; flood-watch --once does its work."""
+        watch = self.crew.members[0]
+        if watch.spared or watch.away or not watch.alive():
+            return None
+        self.crew.kill(watch)
+        watch.away = True
+        self.operators.ask(ONCE)
+        self.crew.counts["cron in place of flood-watch"] += 1
+
+        def end() -> None:
+            watch.away = False
+
+        return end
 
     def _terminate(self, rng: random.Random) -> None:
         self.crew.end(self.crew.choose(rng), signal.SIGTERM)
@@ -357,9 +453,10 @@ class Trial:
         "kill": _kill,
         "kill in mid-upload": _kill_in_mid_upload,
         "kill a child": _kill_child,
-        "kill a producer": _kill_producer,
+        "kill a program": _kill_program,
         "stop and continue": _halt,
-        "stop and continue a producer": _halt_producer,
+        "stop and continue a program": _halt_program,
+        "cron in place of flood-watch": _cron,
         "SIGTERM": _terminate,
         "SIGINT": _interrupt,
     }
@@ -389,6 +486,8 @@ class Trial:
             self.crew.resume(member)
         # What was put off while the clock was ahead is due, too.
         self.clock.set(CLOCK_SPAN if "clock step" in self._kinds else 0)
+        self.producers.keep_on = False
+        self.operators.finish(5.0)
         deadline = time.monotonic() + 60
         while self.producers.busy() and time.monotonic() < deadline:
             self.crew.tend()
@@ -444,6 +543,14 @@ class Trial:
             return False
         if self._query("SELECT 1 FROM file_records WHERE multipart_upload_id IS NOT NULL LIMIT 1"):
             return False
+        # What flood-retry took out before it was killed is noted by the next sweep.
+        failed = self._query(
+            "SELECT spool_path FROM file_records WHERE current_state = 'failed' "
+            "AND left_at IS NULL AND spool_path LIKE 'failed/%'"
+        )
+        spool = os.fsencode(self.disk / "spool")
+        if not all(os.path.lexists(b"/".join((spool, os.fsencode(path)))) for (path,) in failed):
+            return False
         return not files(self.disk / "spool", ("incoming_tmp", "incoming", "processing"))
 
     def _last_due(self) -> float | None:
@@ -474,18 +581,22 @@ class Trial:
         self.ledger.write(self.directory / "ledger.jsonl")
         try:
             found = judgement.collect(self.disk, self.directory / "logs", self.server, self.ledger)
+            found.prunings_broken_off = self.operators.broken_off
         except BaseException:
             self._keep()  # an hour's work, which somebody may judge by hand
             raise
         violations = [Violation("the_trial_ends_well", words) for words in problems]
-        violations += [Violation("endings_are_explained", words) for words in self.crew.odd_endings]
+        odd = [*self.crew.odd_endings, *self.operators.odd_endings]
+        violations += [Violation("endings_are_explained", words) for words in odd]
         violations += judgement.judge(found, backoff, self.samples)
         stories = judgement.stories(found, self.ledger, violations)
         counts = {
             "processes": self.crew.counts,
             "faults": self.network.counts + self.machine.counts,
             "producers": self.producers.counts,
+            "operators": self.operators.counts,
             "requests": self.network.requests_seen,
+            "departures": Counter(row["left_how"] for row in found.rows if row["left_how"]),
             "records": Counter(row["current_state"] for row in found.rows),
             "errors": Counter(row["error_code"] for row in found.rows if row["error_code"]),
             "attempts": Counter(
@@ -506,7 +617,7 @@ class Trial:
         }
         if violations:
             self._keep()
-        return Outcome(violations, stories, counts, figures, self.skipped)
+        return Outcome(violations, stories, counts, figures, self.skipped, self._short)
 
     def _keep(self) -> None:
         """Copy what lies on a disk that ends with the trial."""

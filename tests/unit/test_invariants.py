@@ -35,6 +35,14 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def etag(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def brought(number: int, data: bytes, **values: Any) -> Input:
+    return Input(number, "b", "key", digest(data), content=lambda: data, **values)
+
+
 def row(number: int = 1, key: str = "key", **values: Any) -> Row:
     """A row of a file that was uploaded."""
     return {
@@ -59,7 +67,8 @@ def row(number: int = 1, key: str = "key", **values: Any) -> Row:
         "error_message": None,
         "bytes_sent": 4,
         "completed_at": TIME,
-        "etag": "etag",
+        "etag": etag(b"data"),
+        "origin": None,
         "left_at": None,
         "left_how": None,
         **values,
@@ -91,7 +100,7 @@ def good() -> Evidence:
         files=[file()],
         objects={("b", "key"): digest(b"data")},
         logs={"watch.log": ['{"event": "completed"}']},
-        inputs=[Input(0, "b", "key", digest(b"data"), awaited=True)],
+        inputs=[brought(0, b"data", awaited=True)],
     )
 
 
@@ -156,7 +165,7 @@ def owned_by_the_dead(found: Evidence) -> None:
 
 
 def an_older_version(found: Evidence) -> None:
-    found.inputs.append(Input(1, "b", "key", digest(b"newer")))
+    found.inputs.append(brought(1, b"newer"))
     found.rows.append(row(2, spool_path="completed/p/b/key.~2~"))
     found.files.append(file(2, "completed/p/b/key.~2~", b"newer"))
 
@@ -172,12 +181,57 @@ def removed(**values: Any) -> Callable[[Evidence], None]:
 
 def removed_one_of_two(found: Evidence) -> None:
     removed()(found)
-    found.inputs.append(Input(1, "b", "key", digest(b"data")))
+    found.inputs.append(brought(1, b"data"))
 
 
 def removed_from_everywhere(found: Evidence) -> None:
     removed()(found)
     found.objects.clear()
+
+
+def removed_the_newer_one(found: Evidence) -> None:
+    """The bucket has the older one."""
+    found.inputs.append(brought(1, b"new!"))
+    found.rows.append(row(2, **REMOVED | {"etag": etag(b"new!")}))
+
+
+def removed_while_the_newer_one_stays(found: Evidence) -> None:
+    removed()(found)
+    found.inputs.append(brought(1, b"new!"))
+    found.rows.append(row(2, etag=etag(b"new!")))
+    found.files = [file(2, data=b"new!")]
+    found.objects["b", "key"] = digest(b"new!")
+
+
+def removed_what_nobody_waited_for(found: Evidence) -> None:
+    removed(etag=etag(b"new!"))(found)
+    found.inputs.append(brought(1, b"new!"))
+
+
+def removed_from_failed(found: Evidence) -> None:
+    """As retention does that takes no notice of receipts."""
+    removed(**REFUSED | {"etag": None, "bytes_sent": 0})(found)
+
+
+def deleted_by_nobody(found: Evidence) -> None:
+    """More than retention that was broken off can have left unsaid."""
+    found.prunings_broken_off = 1
+    found.rows = [row(number, f"key {number}") for number in range(1, 102)]
+    found.files = []
+
+
+def retried(**values: Any) -> Callable[[Evidence], None]:
+    """flood-retry has put the file back, after which it was uploaded."""
+
+    def change(found: Evidence) -> None:
+        found.rows = [
+            row(1, inode=2, **REFUSED | {"left_at": TIME, "left_how": "retried"}),
+            row(2, **{"origin": 1, **values}),
+        ]
+        found.files = [file(2)]
+        found.attempts = {1: [*SPENT, attempt(10, "transient")], 2: [attempt(0)]}
+
+    return change
 
 
 def taken_away(found: Evidence) -> None:
@@ -199,8 +253,19 @@ CASES: list[tuple[str, Callable[[Evidence], None]]] = [
     ("only_what_was_proven_is_removed", removed(etag=None)),
     ("only_what_was_proven_is_removed", removed(bytes_sent=3)),
     ("only_what_was_proven_is_removed", removed_from_everywhere),
+    ("only_what_was_proven_is_removed", removed(left_how="gone")),
+    ("only_what_was_proven_is_removed", deleted_by_nobody),
     ("inputs_are_accounted_for", removed_one_of_two),
     ("inputs_are_accounted_for", removed(left_how="gone")),
+    ("inputs_are_accounted_for", removed(etag=None)),
+    ("inputs_are_accounted_for", removed(etag=etag(b"half"))),
+    ("inputs_are_accounted_for", removed(size=3, bytes_sent=3)),
+    ("inputs_are_accounted_for", removed_from_failed),
+    ("only_what_was_proven_is_removed", removed_from_failed),
+    ("the_bucket_has_the_last_version", removed_the_newer_one),
+    ("waiting_was_worth_it", removed_what_nobody_waited_for),
+    ("retried_files_go_on", retried(origin=None)),
+    ("retried_files_go_on", retried(inode=7)),
     ("settled_rows_are_whole", rows(row(owner="ann"))),
     ("settled_rows_are_whole", rows(row(next_attempt_at=TIME))),
     ("settled_rows_are_whole", rows(row(multipart_upload_id="7"))),
@@ -261,10 +326,55 @@ def test_a_violation_is_found(invariant: str, change: Callable[[Evidence], None]
     assert invariant in {violation.invariant for violation in every(found)}
 
 
-def test_what_retention_has_removed_is_no_violation() -> None:
+def retried_in_vain(found: Evidence) -> None:
+    """The file is in failed again, at the same place."""
+    refused = REFUSED | {"error_code": "timeout"}
+    retried(**refused)(found)
+    found.files = [file(2, "failed/p/b/key")]
+    found.attempts = {number: [*SPENT, attempt(10, "transient")] for number in (1, 2)}
+    found.inputs = [brought(0, b"data")]
+
+
+@pytest.mark.parametrize(
+    "change", [removed(), removed_while_the_newer_one_stays, retried(), retried_in_vain]
+)
+def test_what_operators_do_is_no_violation(change: Callable[[Evidence], None]) -> None:
     found = good()
-    removed()(found)
+    change(found)
     assert every(found) == []
+
+
+@pytest.mark.parametrize("values", [{}, {"left_at": TIME, "left_how": "gone"}])
+@pytest.mark.parametrize("another", [[], [file(2, data=b"new!")]])
+def test_what_retention_could_not_note(values: Row, another: list[File]) -> None:
+    """Since it was killed; a newer version may lie in the same place by now."""
+    found = good()
+    found.rows = [row(**values)]
+    if another:
+        found.rows.append(row(2, etag=etag(b"new!")))
+        found.inputs.append(brought(1, b"new!"))
+        found.objects["b", "key"] = digest(b"new!")
+    found.files = another
+    assert {one.invariant for one in every(found)} >= {"inputs_are_accounted_for"}
+    found.prunings_broken_off = 1
+    assert every(found) == []
+
+
+def test_the_receipt_of_a_large_file_is_of_its_parts() -> None:
+    data = b"x" * (5 * 2**20 + 1)
+    parts = b"".join(bytes.fromhex(etag(part)) for part in (data[:-1], data[-1:]))
+    sums = f"{etag(parts)}-2"
+    one = brought(0, data)
+    assert one.proven_by(row(size=len(data), etag=sums)) == digest(data)
+    assert one.proven_by(row(size=len(data), etag=etag(data))) == digest(data)
+    assert one.proven_by(row(size=len(data), etag=sums.replace("-2", "-3"))) is None
+    assert one.proven_by(row(size=len(data) - 1, etag=sums)) is None
+
+
+def test_the_receipt_of_a_beginning() -> None:
+    one = brought(0, b"data set", certain=False, partial=True)
+    assert one.proven_by(row()) == digest(b"data")
+    assert one.proven_by(row(size=3)) is None
 
 
 def test_an_expected_traceback_is_no_violation() -> None:
@@ -305,7 +415,7 @@ def test_a_beginning_of_what_a_writer_was_at_is_accounted_for(tmp_path: Path) ->
     path.parent.mkdir(parents=True)
     path.write_bytes(b"data")
     found.inputs = [
-        Input(0, "b", "key", digest(b"data set"), certain=False, whole=lambda: b"data set")
+        Input(0, "b", "key", digest(b"data set"), False, content=lambda: b"data set", partial=True)
     ]
     assert list(invariants.inputs_are_accounted_for(found)) == []
     path.write_bytes(b"dat!")
@@ -314,7 +424,7 @@ def test_a_beginning_of_what_a_writer_was_at_is_accounted_for(tmp_path: Path) ->
 
 def test_a_later_version_that_failed_may_be_in_the_bucket() -> None:
     found = good()
-    found.inputs.append(Input(1, "b", "key", digest(b"newer")))
+    found.inputs.append(brought(1, b"newer"))
     found.rows.append(
         row(2, spool_path="failed/p/b/key", current_state="failed", error_code="timeout")
     )

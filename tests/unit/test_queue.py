@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -480,3 +481,34 @@ def test_an_interrupt_that_is_lost_comes_again() -> None:
         timeout=60,
     )
     assert (ended.stdout, ended.stderr) == ("interrupted\n", "")
+
+
+ORPHAN = """if True:
+    import multiprocessing, os, signal, time
+    from types import SimpleNamespace
+    from huey_config import TiedProcesses
+
+    environment = TiedProcesses(signal.SIGINT, signal.SIGTERM)
+    consumer = os.getpid()
+
+    def worker():
+        while os.getppid() == consumer:
+            time.sleep(0.01)
+        environment.init_child(SimpleNamespace(huey=SimpleNamespace(_tasks_in_flight={})))
+        print("it lives on", flush=True)
+
+    environment.create_process(worker, "worker").start()
+    os.kill(consumer, signal.SIGKILL)
+"""
+
+
+def test_a_worker_whose_consumer_is_killed_as_it_is_forked_does_not_live_on() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ORPHAN],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=False,
+        capture_output=True,  # up to the end of the worker, too
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGKILL, "", "")
