@@ -103,6 +103,7 @@ class Put:
         """Deliver what became occupied while it was copied, and `later`, which was before; refuse
         what still is when the patience ends."""
         deadline = self._clock() + self._patience
+        later = self._without_hope(later)
         while True:
             self._move(list(self._open.values()))
             free, later = self._parted(later)
@@ -114,18 +115,30 @@ class Put:
                 break
             self._pause(_LOOK)
             self._check_stop()
+        later = self._without_hope(later)  # whatever came into the way meanwhile
         held = list(self._open.values())
         for source in [*later, *(copy.source for copy in held)]:
-            obstacle = self._obstacle(source)
-            if obstacle is not None:
-                self._fail(NotCopied(f"{source.path}: {obstacle}"))
-                continue
             self._delivered.refused += 1
             self._problem(
                 f"{source.path}: an earlier file for {self._destination.uri(source.key)}, or for a "
                 "part of this path, still waits in incoming: try again later"
             )
         self._discard(held, OCCUPIED)
+
+    def _without_hope(self, later: Sequence[Source]) -> list[Source]:
+        """Refuse what no patience helps, copied or not; return the others of `later`."""
+        for copy in list(self._open.values()):
+            obstacle = self._obstacle(copy.source)
+            if obstacle is not None:
+                self._fail(NotCopied(f"{copy.source.path}: {obstacle}"), copy)
+        hopeful = []
+        for source in later:
+            obstacle = self._obstacle(source)
+            if obstacle is None:
+                hopeful.append(source)
+            else:
+                self._fail(NotCopied(f"{source.path}: {obstacle}"))
+        return hopeful
 
     def _obstacle(self, source: Source) -> str | None:
         """What stands in the way for good, as flood-watch never takes it."""
