@@ -7,11 +7,12 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from workers.curl_buckets import Buckets
+from workers.curl_buckets import listed
 from workers.curl_connections import Connections
 from workers.curl_delivery import Delivery
 from workers.curl_exchange import Exchange
 from workers.curl_store import Store
+from workers.known import Known
 from workers.late import late
 from workers.opening import is_large, refusal, threshold
 from workers.source import Source, Watch
@@ -68,7 +69,7 @@ class Curl:
         self._read_timeout = read_timeout or provider.read_timeout
         self._clock = clock
         self._store = Store(profile, self._ask_address, self._connect_timeout)
-        self._buckets = Buckets(self._store, bucket_cache_seconds, clock)
+        self._buckets = Known(bucket_cache_seconds, clock)
         self._lock = Lock()
         self._idle: list[Connections] = []
         self._closings = 0
@@ -76,13 +77,13 @@ class Curl:
     def ensure_bucket(self, bucket: str) -> None:
         """Return if the bucket exists, or if the access key may not ask; raises what S3's does, or
         TransportFailed."""
-        if self._buckets.knows(bucket):
+        if bucket in self._buckets:
             return
         with self._borrowed() as connections:
-            listed = self._buckets.listed(connections, bucket)
-        if not listed:
+            found = listed(self._store, connections, bucket)
+        if not found:
             self._boto3().ensure_bucket(bucket)
-        self._buckets.remember(bucket)
+        self._buckets.add(bucket)
 
     def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """Remove an unfinished multipart upload; one that is already gone is no error."""

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from flood.log import event
 from workers.failures import BucketMissing, InvalidBucket, NotS3
+from workers.known import Known
 from workers.s3_client import REDIRECTS
 
 if TYPE_CHECKING:
@@ -47,9 +48,7 @@ class Buckets:
 
     def __init__(self, profile: "Profile", seconds: float, clock: Callable[[], float]) -> None:
         self._profile = profile
-        self._seconds = seconds
-        self._clock = clock
-        self._until: dict[str, float] = {}
+        self._known = Known(seconds, clock)
         self._warned: set[str] = set()
         self._lock = threading.Lock()
 
@@ -59,13 +58,11 @@ class Buckets:
         Raises BucketMissing, InvalidBucket, NotS3, or what the client raises. A list that can be
         had but lacks the bucket is no proof: it leaves out other accounts' buckets.
         """
-        with self._lock:
-            if self._clock() < self._until.get(bucket, float("-inf")):
-                return
+        if bucket in self._known:
+            return
         if not self.find(client, bucket):
             self._warn_once(bucket)
-        with self._lock:
-            self._until[bucket] = self._clock() + self._seconds
+        self._known.add(bucket)
 
     def find(self, client: Any, bucket: str) -> bool:
         """Ask the store; return whether the bucket exists, False if nobody can tell. Raises as
