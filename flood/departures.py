@@ -22,6 +22,14 @@ START: Final[Mark] = ("", 0)
 # The receipt: a store answers every upload with an ETag, and only who has one writes a success.
 _PROVEN: Final = "upload_outcome = 'success' AND etag IS NOT NULL AND bytes_sent = size"
 
+#: Whether a version of the key of the record `one` that came after it is under way or completed.
+SUPERSEDED: Final = (
+    "EXISTS (SELECT 1 FROM file_records AS later WHERE later.profile = one.profile "
+    "AND later.bucket = one.bucket AND later.filepath = one.filepath "
+    "AND later.current_state <> 'failed' "
+    "AND COALESCE(later.origin, later.id) > COALESCE(one.origin, one.id))"
+)
+
 _LYING: Final = f"{ROW_COLUMNS}, completed_at, {_PROVEN}, error_code"
 
 

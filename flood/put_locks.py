@@ -69,7 +69,8 @@ def idle(spool: Spool, settings: Settings) -> str | None:
     """Why files that are put into this spool are uploaded by nobody for now, in words; None if
     somebody takes them in, somebody uploads them."""
     if not watching(spool):
-        return "flood-watch is not running: the files wait until it is started"
+        start = command(settings, "flood-watch")
+        return f"flood-watch is not running: the files wait until it is started ({start})"
     if not consuming(spool):
         start = start_consumers(settings)
         return f"no consumer is running: the files wait until one is started ({start})"

@@ -1,7 +1,7 @@
 """What one spool has to do, is doing, could not do."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -9,6 +9,7 @@ from typing import Final
 
 from flood import models, put_locks, status_files, status_workers
 from flood import status_queries as asking
+from flood.layout import Place
 from flood.spool import Spool
 from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP
 from flood.status_files import Files, Lying
@@ -20,8 +21,11 @@ DUE: Final = "due"
 UPLOADING: Final = "uploading"
 RETRY: Final = "retry"
 
+#: Files in failed of which a later version is under way or completed, as flood-retry calls them.
+SUPERSEDED: Final = "superseded"
+
 #: How far files have come; those of the first five wait.
-STAGES: Final = (INCOMING_TMP, INCOMING, DUE, UPLOADING, RETRY, FAILED, COMPLETED)
+STAGES: Final = (INCOMING_TMP, INCOMING, DUE, UPLOADING, RETRY, FAILED, SUPERSEDED, COMPLETED)
 WAITING: Final = (INCOMING, DUE, UPLOADING, RETRY)
 
 #: Bounds of age, in seconds; the last class is what is older than all of them.
@@ -33,8 +37,14 @@ WINDOWS: Final = (60, 300, 900)
 #: How many single files are told of each kind.
 SHOWN: Final = 10
 
+#: Profile, bucket, key.
+Key = tuple[str, str, str]
+
 #: The code of a file in failed that has no record.
 NO_RECORD: Final = "no_record"
+
+#: What stands for the code of a record that has none, as somebody may have taken it away.
+UNKNOWN: Final = "unknown"
 
 
 @dataclass
@@ -89,7 +99,8 @@ class Back:
 
 @dataclass
 class Failure:
-    """The files in failed with one error code; `hint` is what the latest of their records says."""
+    """The files in failed with one error code, but those that are superseded; `hint` is what the
+    latest of their records says."""
 
     code: str
     files: int = 0
@@ -200,17 +211,21 @@ class _View:
             Back(one, behind.get(key)) for one, key in zip(oldest, keys, strict=True)
         ]
         self._status.held_back = len(files.back)
-        self._count_failed(files.failed)
+        self._count_failed(files.failed, {_key(one.place) for one in files.incoming})
 
-    def _count_failed(self, lying: Sequence[Lying]) -> None:
+    def _count_failed(self, lying: Sequence[Lying], arriving: Collection[Key]) -> None:
         groups: dict[str, Failure] = {}
         failed = asking.failed_at([one.place.path for one in lying])
         for one in lying:
             place = (one.place.profile, one.place.bucket)
             record = failed.get(one.place.path)
             since = record.settled if record else one.since
+            # What flood-retry refuses is nothing to ask a person for.
+            if record and (record.superseded or (*record.destination, record.key) in arriving):
+                self.amounts[place][SUPERSEDED].add(1, one.size, since)
+                continue
             self.amounts[place][FAILED].add(1, one.size, since)
-            code = (record.code or "unknown") if record else NO_RECORD
+            code = (record.code or UNKNOWN) if record else NO_RECORD
             group = groups.setdefault(code, Failure(code))
             group.files += 1
             group.size += one.size
@@ -271,6 +286,10 @@ class _View:
         age = (self._status.at - since).total_seconds()
         number = next((n for n, bound in enumerate(AGES) if age < bound), len(AGES))
         self.ages[place][number] += 1
+
+
+def _key(place: Place) -> Key:
+    return place.profile, place.bucket, place.key
 
 
 def _upload(claims: Sequence[Held], worker: Worker | None) -> Upload:

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from flood import models, status_text
+from flood.advice import Advice
 from flood.errors import FloodError
 from flood.states import EXIT_OK
 from flood.status import Status
@@ -24,21 +25,21 @@ _PAUSE: Final = 1.0
 _SHARE: Final = 10.0
 
 
-def run(look: Callable[[], Status], *, clock: Callable[[], float]) -> int:
+def run(look: Callable[[], Status], advice: Advice, *, clock: Callable[[], float]) -> int:
     """Look and draw until q is pressed, then return the exit status; while the spool or its
     database is away, say so instead. Raises KeyboardInterrupt. `clock` is monotonic seconds."""
     console = Console(highlight=False)
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             begun = clock()
-            live.update(_drawn(look), refresh=True)
+            live.update(_drawn(look, advice), refresh=True)
             if pressed(max(_PAUSE, _SHARE * (clock() - begun))) in ("q", "Q"):
                 return EXIT_OK
 
 
-def _drawn(look: Callable[[], Status]) -> RenderableType:
+def _drawn(look: Callable[[], Status], advice: Advice) -> RenderableType:
     try:
-        return Group(*status_text.render(look()))
+        return Group(*status_text.render(look(), advice))
     except (FloodError, OSError, models.DatabaseError) as error:
         told = printable(f"cannot read this spool: {models.explain(error)}")
         return Group(Text(told, style="bold red"), Text("It is looked for every second; q ends."))

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from flood import models
 from flood.columns import name_from, name_value, utc_moment, utc_text
+from flood.departures import SUPERSEDED
 from flood.record_values import chunks
 
 #: A profile with a bucket.
@@ -57,10 +58,13 @@ class Coming:
 
 @dataclass(frozen=True)
 class Failed:
-    """The record of a file in failed."""
+    """The record of a file in failed; `superseded` if a later version of its key is under way or
+    completed, as the records have it."""
 
     id: int
     destination: Destination
+    key: str
+    superseded: bool
     size: int
     settled: datetime
     code: str | None
@@ -165,13 +169,22 @@ def failed_at(paths: Sequence[str]) -> dict[str, Failed]:
     found: dict[str, Failed] = {}
     for part, marks in chunks(paths):
         for row in models.execute(
-            "SELECT profile, bucket, spool_path, id, size, last_updated, error_code, "
-            f"error_message FROM file_records WHERE spool_path IN ({marks}) "
+            f"SELECT profile, bucket, spool_path, id, filepath, {SUPERSEDED}, size, last_updated, "
+            f"error_code, error_message FROM file_records AS one WHERE spool_path IN ({marks}) "
             "AND current_state = 'failed'",
             tuple(map(name_value, part)),
         ).fetchall():
             path = name_from(row[2])
-            failed = Failed(row[3], _destination(row), row[4], utc_moment(row[5]), *row[6:])
+            failed = Failed(
+                id=row[3],
+                destination=_destination(row),
+                key=name_from(row[4]),
+                superseded=bool(row[5]),
+                size=row[6],
+                settled=utc_moment(row[7]),
+                code=row[8],
+                message=row[9],
+            )
             if path not in found or found[path].id < failed.id:
                 found[path] = failed
     return found

@@ -7,8 +7,21 @@ from typing import TYPE_CHECKING, Final
 
 from humanize import naturaldelta, naturalsize
 
+from flood.advice import Advice
 from flood.states import COMPLETED, FAILED, INCOMING_TMP
-from flood.status import AGES, RETRY, STAGES, WAITING, WINDOWS, Status, Upload
+from flood.status import (
+    AGES,
+    NO_RECORD,
+    RETRY,
+    STAGES,
+    SUPERSEDED,
+    UNKNOWN,
+    WAITING,
+    WINDOWS,
+    Failure,
+    Status,
+    Upload,
+)
 from flood.status_queries import Coming, Destination
 from flood.text import printable
 
@@ -25,23 +38,25 @@ _PLACES: Final = 3
 
 _MIB: Final = 1024**2
 
+_STYLES: Final = {FAILED: "red", SUPERSEDED: "dim", COMPLETED: "dim"}
 
-def render(status: Status) -> "Iterator[RenderableType]":
+
+def render(status: Status, advice: Advice) -> "Iterator[RenderableType]":
     """What is to be shown, the most important first; rich makes it fit the terminal."""
-    yield from _head(status)
+    yield from _head(status, advice)
     yield from _uploads(status)
     yield from _amounts(status)
     yield from _ages(status)
     yield from _back(status)
     yield from _retries(status)
-    yield from _failures(status)
+    yield from _failures(status, advice)
     yield from _workers(status)
 
 
 # --- parts ---------------------------------------------------------------------------------------
 
 
-def _head(status: Status) -> "Iterator[RenderableType]":
+def _head(status: Status, advice: Advice) -> "Iterator[RenderableType]":
     yield _facts(
         ("spool", f"{status.server_directory}, database {status.database}"),
         ("at work", _at_work(status)),
@@ -49,14 +64,19 @@ def _head(status: Status) -> "Iterator[RenderableType]":
         ("speed", _speed(status)),
     )
     waiting = status.total((*WAITING, INCOMING_TMP)).files
-    if waiting and not status.consuming:
+    if waiting and not (status.watching or status.consuming):
+        yield _text(f"Nobody is at work, so all of it waits; to start: {advice.start()}", "yellow")
+    elif waiting and not status.consuming:
         yield _text(
-            "No consumer runs, so nothing is uploaded: start flood-watch --consumers 2, or "
-            "huey_consumer",
+            f"No consumer runs, so nothing is uploaded; to start one: {advice.consumers()}",
             "yellow",
         )
-    if waiting and not status.watching:
-        yield _text("flood-watch does not run, so what is in incoming waits: start it", "yellow")
+    elif waiting and not status.watching:
+        yield _text(
+            f"flood-watch does not run, so what is in incoming waits; to start it: "
+            f"{advice.watch()}",
+            "yellow",
+        )
     if not status.whole:
         yield _text("Too many files to count them all in time: there are more", "yellow")
 
@@ -145,7 +165,7 @@ def _amounts(status: Status) -> "Iterator[RenderableType]":
                 continue
             table.add_row(
                 _name("/".join(place) if first else ""),
-                _text(stage, "red" if stage == FAILED else "dim" if stage == COMPLETED else ""),
+                _text(stage, _STYLES.get(stage, "")),
                 f"{amount.files}",
                 _size(amount.size),
                 naturaldelta(status.at - amount.oldest) if amount.oldest else "",
@@ -155,7 +175,7 @@ def _amounts(status: Status) -> "Iterator[RenderableType]":
         yield from _section(table)
     else:
         yield _text("\nNo file has come yet.")
-    history = status.failed_records - status.total((FAILED,)).files
+    history = status.failed_records - status.total((FAILED, SUPERSEDED)).files
     if history > 0:
         yield _text(f"{history} more have failed, whose files are not in failed any more", "dim")
 
@@ -216,9 +236,21 @@ def _retries(status: Status) -> "Iterator[RenderableType]":
     yield from _section(table)
 
 
-def _failures(status: Status) -> "Iterator[RenderableType]":
-    if not status.failures:
-        return
+def _failures(status: Status, advice: Advice) -> "Iterator[RenderableType]":
+    if status.failures:
+        yield from _failed(status, advice)
+    count = status.total((SUPERSEDED,)).files
+    if count:
+        files, have = ("1 file", "has") if count == 1 else (f"{count} files", "have")
+        yield ""
+        yield _text(
+            f"{files} in failed {have} a later version under way or completed; flood-retry goes "
+            "over that only with --overwrite-newer",
+            "dim",
+        )
+
+
+def _failed(status: Status, advice: Advice) -> "Iterator[RenderableType]":
     table = _table("FAILED", ">FILES", ">SIZE", ">LATEST", "WHERE", style="bold red")
     for failure in status.failures:
         table.add_row(
@@ -230,14 +262,19 @@ def _failures(status: Status) -> "Iterator[RenderableType]":
         )
     yield from _section(table)
     for failure in status.failures:
-        yield _hint(failure.code, failure.hint)
+        yield from _hints(failure, advice)
 
 
-def _hint(code: str, hint: str | None) -> "RenderableType":
+def _hints(failure: Failure, advice: Advice) -> "Iterator[RenderableType]":
     from rich.padding import Padding
 
-    words = hint or "nothing is recorded: flood-fsck says what can be done"
-    return Padding(_text(f"{code}: {words}"), (0, 0, 0, 2))
+    if failure.hint:
+        yield Padding(_text(f"{failure.code}: {failure.hint}"), (0, 0, 0, 2))
+    what, command = "once that is mended", advice.retry("--error", failure.code)
+    if failure.code == NO_RECORD:
+        what, command = f"{NO_RECORD}: to make records of them", advice.repair()
+    if failure.code != UNKNOWN:
+        yield Padding(_text(f"{what}: {command}"), (0, 0, 0, 4 if failure.hint else 2))
 
 
 def _places(places: Sequence[Destination]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flood import models, put_locks, status_workers, story_queries
+from flood.advice import Advice
 from flood.departures import RETRIED
 from flood.doing import Doing
 from flood.layout import Place
@@ -45,7 +46,12 @@ class Story:
 
 
 def tell(
-    spool: Spool, place: Place, ignore: Sequence[str], *, now: Callable[[], datetime]
+    spool: Spool,
+    place: Place,
+    ignore: Sequence[str],
+    advice: Advice,
+    *,
+    now: Callable[[], datetime],
 ) -> Story:
     """The story of the key at `place`, from the database that the models are bound to.
 
@@ -58,23 +64,35 @@ def tell(
     paths |= dict.fromkeys(record.path for record in records)
     lying = [path for path in paths if spool.exists(path)]
     spool.check_present()  # or nothing would seem to lie there
-    teller = _Teller(spool, place, records, at)
-    chapters = [teller.chapter(record, record.path in lying) for record in records]
-    arriving = None
     incoming = place.moved(INCOMING).path
-    if incoming in lying and not any(
+    unrecorded = incoming in lying and not any(
         one.path == incoming and one.state in (INCOMING, INCOMING_TMP) for one in records
-    ):
-        arriving = teller.arriving(Temporary(ignore).pattern(incoming))
+    )
+    teller = _Teller(spool, place, records, at, advice, newer=unrecorded)
+    chapters = [teller.chapter(record, record.path in lying) for record in records]
+    arriving = teller.arriving(Temporary(ignore).pattern(incoming)) if unrecorded else None
     return Story(place, at, chapters, arriving, lying)
 
 
 class _Teller:
-    def __init__(self, spool: Spool, place: Place, records: Sequence[Record], at: datetime) -> None:
+    """`newer`: a file lies in incoming that none of the records knows."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        place: Place,
+        records: Sequence[Record],
+        at: datetime,
+        advice: Advice,
+        *,
+        newer: bool,
+    ) -> None:
         self._spool = spool
         self._place = place
         self._records = records
         self._at = at
+        self._advice = advice
+        self._newer = newer
         self._watching = put_locks.watching(spool)
         self._consuming = put_locks.consuming(spool)
         self._working = next((one for one in records if one.state == "processing"), None)
@@ -108,7 +126,7 @@ class _Teller:
                 "soon as that has ended"
             )
         if not self._watching:
-            return "waits for flood-watch, which does not run: start it"
+            return f"waits for flood-watch, which does not run; to start it: {self._start()}"
         return "flood-watch takes it once nobody has it open for writing"
 
     def _next(self, record: Record, present: bool) -> str:
@@ -124,7 +142,7 @@ class _Teller:
             if status_workers.lives(self._spool, record.owner):
                 return "a worker is at it"
             return "its worker died: a sweep of any consumer gives it back within a minute"
-        idle = "" if self._consuming else ", once a consumer runs: none does"
+        idle = "" if self._consuming else f", once a consumer runs; to start one: {self._start()}"
         if record.due is not None and record.due > self._at:
             return f"retry {record.retry_count} at {_time(record.due)}{idle}"
         return f"the next free worker takes it{idle}"
@@ -135,14 +153,23 @@ class _Teller:
             return f"nothing: it goes on as record {successor}"
         if not present:
             return "nothing: its file is not in failed any more"
+        over = self._advice.retry(str(record.id), "--overwrite-newer")
         newer = [x for x in self._records if x.state != FAILED and x.origin > record.origin]
         if newer:
             last = max(newer, key=lambda x: x.origin)
             return (
                 f"nothing: record {last.id} is a later version, and in {last.state}; to let this "
-                f"one go over it: flood-retry {record.id} --overwrite-newer"
+                f"one go over it: {over}"
             )
-        return f"a person mends the cause, then: flood-retry {record.id}"
+        if self._newer:
+            return f"nothing: a later version waits in incoming; to let this one go first: {over}"
+        return f"a person mends the cause, then: {self._advice.retry(str(record.id))}"
+
+    def _start(self) -> str:
+        """What starts whoever is not at work."""
+        if self._watching:
+            return self._advice.consumers()
+        return self._advice.watch() if self._consuming else self._advice.start()
 
 
 def _time(moment: datetime) -> str:

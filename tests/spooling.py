@@ -18,6 +18,7 @@ from typing import Any
 
 from flood import claims as claiming
 from flood import models, schema
+from flood.advice import Advice
 from flood.columns import name_from, name_value, utc_text
 from flood.config import Settings
 from flood.door import Candidate
@@ -128,6 +129,11 @@ class House:
             "log_format": "text",
         }
         return Settings(**{**known, **changes})
+
+    def advice(self, **flags: str) -> Advice:
+        """What a command advises that was given these flags."""
+        origins = dict.fromkeys(flags, "flag")
+        return Advice(replace(self.settings(**flags), origins=origins), self.database)
 
     # --- files -------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from flood import (
     status_check,
 )
 from flood import story as stories
+from flood.advice import Advice
 from flood.command_line import Parser
 from flood.config import Settings
 from flood.errors import ConfigError, FloodError
@@ -191,8 +192,9 @@ def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal)
     place = None if options.uri is None else destination.of_file(options.uri)
     database = _open(spool, named)
     as_json = options.json or options.format == "json"
+    advice = Advice(settings, database)
     if place is not None:
-        return _story(spool, place, settings, as_json, terminal)
+        return _story(spool, place, settings, advice, as_json, terminal)
     for_person = not (as_json or options.check or options.format == "prometheus")
     look = partial(
         status.look,
@@ -206,7 +208,7 @@ def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal)
     if options.live:
         from flood import status_live
 
-        return status_live.run(look, clock=time.monotonic)
+        return status_live.run(look, advice, clock=time.monotonic)
     found = look()
     if options.check:
         result, line = status_check.judge(found, _limits(options))
@@ -218,7 +220,7 @@ def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal)
         return _print(status_json.as_json(found), terminal)
     if options.format == "prometheus":
         return _prometheus(found, options.output, terminal)
-    return _text(found, terminal)
+    return _text(found, advice, terminal)
 
 
 def _open(spool: Spool, named: str | None) -> str:
@@ -243,11 +245,16 @@ def _limits(options: argparse.Namespace) -> Limits:
 
 
 def _story(
-    spool: Spool, place: Place, settings: Settings, as_json: bool, terminal: Terminal
+    spool: Spool,
+    place: Place,
+    settings: Settings,
+    advice: Advice,
+    as_json: bool,
+    terminal: Terminal,
 ) -> int:
     from flood import story_text
 
-    story = stories.tell(spool, place, settings.ignore, now=_now)
+    story = stories.tell(spool, place, settings.ignore, advice, now=_now)
     if not story.known and not as_json:
         terminal.problem(
             f"nothing is known of s3://{place.profile}/{place.bucket}/{place.key}: no file of "
@@ -274,20 +281,20 @@ def _prometheus(found: Status, output: str | None, terminal: Terminal) -> int:
     return EXIT_OK
 
 
-def _text(found: Status, terminal: Terminal) -> int:
+def _text(found: Status, advice: Advice, terminal: Terminal) -> int:
     from rich.console import Console
 
     from flood import status_text
 
     if sys.stdout.isatty():
         console = Console(highlight=False)
-        for part in status_text.render(found):
+        for part in status_text.render(found, advice):
             console.print(part)
         return EXIT_OK
     # As wide as it needs to be, as nobody knows who reads it.
     buffer = StringIO()
     plain = Console(file=buffer, width=1000, highlight=False, color_system=None)
-    for part in status_text.render(found):
+    for part in status_text.render(found, advice):
         plain.print(part)
     return _print("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()), terminal)
 

@@ -28,7 +28,10 @@ from flood.put_plan import Refusal, Source, batches
 from flood.spool import Spool
 from tests.servers import S3Server, credentials_section
 
-NOT_RUNNING = "flood-put: flood-watch is not running: the files wait until it is started\n"
+NOT_RUNNING = (
+    "flood-put: flood-watch is not running: the files wait until it is started "
+    "(flood-watch --database {database})\n"
+)
 
 NO_CONSUMER = (
     "flood-put: no consumer is running: the files wait until one is started "
@@ -166,7 +169,7 @@ def test_one_file_is_renamed(place: Place) -> None:
         0,
         "1 file, 7 Bytes delivered to s3://p/box/new/name.txt\n",
     )
-    assert done.stderr == NOT_RUNNING
+    assert done.stderr == NOT_RUNNING.format(database=place.database)
     assert place.files() == {"p/box/new/name.txt": b"content"}
     assert (place.incoming / "new/name.txt").stat().st_mtime_ns == 1_600_000_000_123_456_789
     assert place.rows() == [
@@ -948,7 +951,7 @@ def test_waiting_says_that_nobody_works_and_can_be_interrupted(place: Place) -> 
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
 
-    assert line == NOT_RUNNING
+    assert line == NOT_RUNNING.format(database=place.database)
     assert process.returncode == 130
     assert "the files are safe in the spool, their upload goes on" in err
     assert place.files() == {"p/box/a": b"data"}

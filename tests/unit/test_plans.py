@@ -94,7 +94,8 @@ def test_flood_status_counts_through_indices(house: House) -> None:
         status.look(
             house.spool, house.database, [], now=clock.now, clock=clock.seconds, seconds=60.0
         )
-        story.tell(house.spool, destination.of_file("s3://p/b/again"), [], now=clock.now)
+        place = destination.of_file("s3://p/b/again")
+        story.tell(house.spool, place, [], house.advice(), now=clock.now)
 
     course(house)
     house.admit("waits", "held")

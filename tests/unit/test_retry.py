@@ -504,7 +504,8 @@ def test_what_was_put_back_already_is_told_with_its_record(house: House) -> None
 
 def told(house: House, key: str) -> tuple[str, list[dict[str, Any]]]:
     """The story of a file, to a person and a program."""
-    story = stories.tell(house.spool, Place("failed", "p", "b", key), (), now=house.clock.now)
+    place = Place("failed", "p", "b", key)
+    story = stories.tell(house.spool, place, (), house.advice(), now=house.clock.now)
     return "\n".join(story_text.lines(story)), json.loads(story_text.as_json(story))["records"]
 
 

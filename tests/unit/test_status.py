@@ -3,6 +3,8 @@
 import json
 import os
 import sqlite3
+from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -11,18 +13,32 @@ import pytest
 from prometheus_client import generate_latest
 from rich.console import Console
 
-from flood import destination, models, records, schema, status, status_json, status_text, story
+from flood import (
+    destination,
+    models,
+    records,
+    retry_choice,
+    schema,
+    status,
+    status_json,
+    status_text,
+    story,
+)
+from flood.advice import Advice
 from flood.errors import ConfigError, SpoolError
 from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock
 from flood.record_values import Arrival, Reason
+from flood.retry import Retried, Retry
+from flood.retry_choice import Choice
+from flood.spool import Spool
 from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PERMANENT, TRANSIENT
-from flood.status import AGES, DUE, RETRY, UPLOADING, WINDOWS, Status
+from flood.status import AGES, DUE, RETRY, SUPERSEDED, UPLOADING, WINDOWS, Status
 from flood.status_check import CRITICAL, OK, UNKNOWN, WARNING, Limit, Limits, judge
 from flood.status_files import look as look_at_files
 from flood.status_prometheus import registry
 from flood.story_text import as_json, lines
 from tests.fscking import fsck
-from tests.spooling import START, House
+from tests.spooling import LARGE, START, House
 from tests.unit.test_fsck import done, given_up, move
 from workers.decisions import GiveUp, TryAgain
 
@@ -52,12 +68,13 @@ def amounts(found: Status) -> dict[str, tuple[int, int]]:
     return {stage: (one.files, one.size) for stage, one in found.amounts.get(PLACE, {}).items()}
 
 
-def shown(found: Status, width: int = 1000) -> str:
+def shown(found: Status, width: int = 1000, **flags: str) -> str:
+    advice = House(Spool(found.server_directory), found.database).advice(**flags)
     buffer = StringIO()
     console = Console(file=buffer, width=width, highlight=False, color_system=None)
-    for part in status_text.render(found):
+    for part in status_text.render(found, advice):
         console.print(part)
-    return buffer.getvalue()
+    return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
 
 
 def test_an_empty_spool(house: House) -> None:
@@ -68,7 +85,7 @@ def test_an_empty_spool(house: House) -> None:
     assert "No file has come yet." in shown(found)
     assert "start" not in shown(found)
     house.admit("new")
-    assert "No consumer runs, so nothing is uploaded: start flood-watch --consumers" in shown(
+    assert "Nobody is at work, so all of it waits; to start: flood-watch --consumers 2" in shown(
         seen(house)
     )
 
@@ -158,7 +175,64 @@ def test_failures_are_grouped_with_a_hint_each(house: House) -> None:
         ("broken", 1, "the connection broke"),
         ("no_record", 1, None),
     ]
-    assert f"AccessDenied: {DENIED.message}" in shown(found)
+    text = shown(found, server_directory="/srv/my spool")
+    assert f"AccessDenied: {DENIED.message}" in text
+    where = "--server-directory '/srv/my spool'"
+    assert f"once that is mended: flood-retry --error AccessDenied {where}\n" in text
+    assert f"no_record: to make records of them: flood-fsck --repair {where}\n" in text
+
+
+def test_what_flood_retry_would_refuse_is_not_asked_for(house: House) -> None:
+    """An overview and flood-retry agree on each file, however its later version stands."""
+    given_up(house, "uploaded", "under way", "arriving", "fails too", "alone")
+    done(house, "uploaded")
+    house.admit("fails too")
+    house.settle(*(GiveUp(claim, DENIED) for claim in house.claim()))
+    house.admit("under way")
+    house.write("incoming/p/b/arriving")
+    found = seen(house)
+    chosen = list(retry_choice.failed(Choice(), house.clock.now()))
+    fates = Counter(each.fate for one in chosen for each in foreseen(house, one.row.id))
+    assert fates == {"retried": 3, "superseded": 3}
+    assert amounts(found)[FAILED] == (3, 12)
+    assert amounts(found)[SUPERSEDED] == (3, 12)
+    assert [(one.code, one.files) for one in found.failures] == [("broken", 2), ("AccessDenied", 1)]
+    text = shown(found)
+    assert "3 files in failed have a later version under way or completed" in text
+    assert "whose files are not in failed any more" not in text
+    assert judge(found, Limits(None, Limit(3), None))[0] == OK
+    assert 'stage="superseded"} 3.0' in generate_latest(registry(found)).decode()
+
+
+def foreseen(house: House, record: int) -> list[Retried]:
+    """What flood-retry says that it would do with one record by itself."""
+    retry = Retry(
+        house.spool,
+        overwrite=False,
+        large=LARGE,
+        enqueue=lambda *_: None,
+        ring=lambda *_: None,
+        now=house.clock.now,
+    )
+    return retry.foresee([record])
+
+
+def test_commands_that_are_printed_find_the_same_spool(house: House) -> None:
+    """Whatever starts something has to be told of the database, too, where no setting has it."""
+    house.admit("waits")
+    found = seen(house)
+    flags = {"config": "/etc/my flood.conf"}
+    assert "flood-watch --consumers 2 --config '/etc/my flood.conf'\n" in shown(found, **flags)
+    elsewhere = house.advice(server_directory="/srv/spool", database="/cwd/flood.db")
+    unset = replace(elsewhere.settings, origins={"server_directory": "flag"})
+    assert Advice(unset, "/srv/flood.db").watch() == (
+        "flood-watch --server-directory /srv/spool --database /srv/flood.db"
+    )
+    assert Advice(unset, "/srv/flood.db").retry("7") == (
+        "flood-retry 7 --server-directory /srv/spool"
+    )
+    text, _ = told(house, "s3://p/b/waits", **flags)
+    assert "to start one: flood-watch --consumers 2 --config '/etc/my flood.conf'" in text
 
 
 def test_what_was_taken_out_of_failed_is_history(house: House) -> None:
@@ -358,9 +432,9 @@ def test_what_was_not_counted_is_not_called_well(house: House) -> None:
 # --- one file ------------------------------------------------------------------------------------
 
 
-def told(house: House, uri: str = "s3://p/b/key") -> tuple[str, story.Story]:
+def told(house: House, uri: str = "s3://p/b/key", **flags: str) -> tuple[str, story.Story]:
     place = destination.of_file(uri)
-    found = story.tell(house.spool, place, ["*.part"], now=house.clock.now)
+    found = story.tell(house.spool, place, ["*.part"], house.advice(**flags), now=house.clock.now)
     assert json.loads(as_json(found))["key"] == place.key
     return "\n".join(lines(found)), found
 
@@ -376,6 +450,7 @@ def test_the_story_of_one_file(house: House) -> None:
     [claim] = house.claim()
     assert "its worker died" in told(house)[0]
     house.settle(GiveUp(claim, DENIED))
+    assert told(house, config="/a b")[0].endswith("then: flood-retry 1 --config '/a b'")
     text, found = told(house)
     assert [len(one.record.attempts) for one in found.chapters] == [2]
     assert "attempt" in text
@@ -383,7 +458,9 @@ def test_the_story_of_one_file(house: House) -> None:
     move(house, "failed/p/b/key", "incoming/p/b/key")
     text, found = told(house)
     assert "nothing: its file is not in failed any more" in text
-    assert found.arriving == "waits for flood-watch, which does not run: start it"
+    assert found.arriving == (
+        "waits for flood-watch, which does not run; to start it: flood-watch --consumers 2"
+    )
     done(house, "key")
     text, found = told(house)
     assert [one.record.id for one in found.chapters] == [first, first + 1]
@@ -408,6 +485,9 @@ def test_the_story_of_a_newer_version(house: House) -> None:
     [earlier] = house.admit("key")
     house.write("incoming/p/b/key", b"newer")
     assert f"waits for record {earlier}" in told(house)[0]
+    house.settle(*(GiveUp(claim, DENIED) for claim in house.claim()))
+    over = f"flood-retry {earlier} --overwrite-newer"
+    assert f"a later version waits in incoming; to let this one go first: {over}" in told(house)[0]
 
 
 def test_the_story_of_what_nobody_knows(house: House) -> None:
