@@ -1,0 +1,1 @@
+"""Runs flood for the documentation, and keeps what it prints there."""
