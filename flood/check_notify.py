@@ -32,7 +32,8 @@ def look(settings: Settings, *, watching: bool) -> Iterator[Finding]:
             WARNING,
             "flood-watch, which runs it, is not running",
             "nobody is told of anything, unless cron runs flood-notify",
-            command(settings, "flood-notify"),
+            f"{command(settings, 'flood-watch')}, or have cron run "
+            f"{command(settings, 'flood-notify')}",
         )
 
 

@@ -144,6 +144,14 @@ class Notify:
             if not told:
                 wait = 0.0 if self._stopping() else min(RETRY, self._interval)
                 digest_records.give_back(token, self._now() + timedelta(seconds=wait))
+                log.event(
+                    logger,
+                    WARNING,
+                    "nobody was told",
+                    next=f"tried again after {naturaldelta(wait)}"
+                    if wait
+                    else "the next run tries",
+                )
                 return
             open_ = found.kind == TROUBLE
             digest_records.told(
