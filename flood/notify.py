@@ -144,23 +144,17 @@ class Notify:
             if not told:
                 wait = 0.0 if self._stopping() else min(RETRY, self._interval)
                 digest_records.give_back(token, self._now() + timedelta(seconds=wait))
-                log.event(
-                    logger,
-                    WARNING,
-                    "nobody was told",
-                    next=f"tried again after {naturaldelta(wait)}"
-                    if wait
-                    else "the next run tries",
-                )
+                again = f"tried again by the first run after {naturaldelta(wait)}"
+                log.event(logger, WARNING, "nobody was told", next=again)
                 return
-            open_ = found.kind == TROUBLE
+            goes_on = found.kind == TROUBLE
             digest_records.told(
                 token,
                 found.records,
                 self._now(),
                 after=found.at + timedelta(seconds=self._interval),
-                trouble=found.trouble if open_ else None,
-                age=found.age if open_ and found.late else None,
+                trouble=found.trouble if goes_on else None,
+                age=found.age if goes_on and found.late else None,
             )
 
 
