@@ -31,7 +31,7 @@ from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError, Spool
 from flood.locks import CONSUMERS_LOCK, FileLock
 from flood.rereading import Rereading
 from flood.spool import Spool
-from flood.states import EXIT_INTERRUPTED
+from flood.states import EXIT_INTERRUPTED, EXIT_USAGE
 from flood.stop import Terminals
 from flood.systemd import Systemd
 

@@ -43,7 +43,12 @@ def fail(flood: Flood, *keys: str) -> None:
     for key in keys:
         flood.drop("nowhere", key, b"data")
     assert flood.run("-m", "flood.commands.watch", "--once").returncode == 0
-    assert flood.run("-m", "flood.commands.drain").returncode == 1
+
+    def failed() -> bool:
+        flood.run("-m", "flood.commands.drain")
+        return flood.count(current_state="failed") == len(keys)
+
+    flood.wait_for(failed, "files that fail")
 
 
 def notify_until_told(flood: Flood, heard: Path, count: int) -> None:
