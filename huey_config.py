@@ -23,7 +23,7 @@ from huey.registry import Message
 from huey.serializer import Serializer
 from huey.storage import SqliteStorage
 
-from flood import binding, config, log, models, queries, schema, startup, syscalls
+from flood import binding, config, log, models, parent, queries, schema, startup, syscalls
 from flood.bell import Bell, ring
 from flood.config import Settings
 from flood.credentials import Credentials
@@ -41,10 +41,6 @@ LISTEN: Final = 0.5
 #: How long the signal that huey calls "interrupt" lets attempts end in order, in seconds. It is
 #: less than the ten that container runtimes give a process before they kill it.
 INTERRUPT_GRACE: Final = 8.0
-
-#: Set by flood-watch for the consumers that it starts: they end when it does, and have no settings
-#: but the ones that it hands them.
-PARENT_VARIABLE: Final = "FLOOD_PARENT_PID"
 
 #: What SQLite says of tables that are gone, or not huey's.
 _BROKEN: Final = ("no such table", "no such column", "has no column named")
@@ -315,11 +311,11 @@ class FloodHuey(Huey):
 
     def prepare(self, environ: Mapping[str, str]) -> None:
         """Read settings, set logging up, then all that `set_up` does; raises FloodError."""
-        _end_with_parent(environ)
-        settings = config.from_environment(environ, files=PARENT_VARIABLE not in environ)
+        parent.end_with(environ)
+        settings = config.from_environment(environ, files=parent.VARIABLE not in environ)
         log.configure(settings.log_level, settings.log_format)
         self.set_up(settings, environ)
-        if PARENT_VARIABLE not in environ:  # flood-watch says it for its children
+        if parent.VARIABLE not in environ:  # flood-watch says it for its children
             startup.warn(settings)
 
     def set_up(self, settings: Settings, environ: Mapping[str, str]) -> None:
@@ -443,15 +439,6 @@ class FloodHuey(Huey):
 
     def delete(self, *_key: Any) -> bool:
         return False
-
-
-def _end_with_parent(environ: Mapping[str, str]) -> None:
-    parent = environ.get(PARENT_VARIABLE)
-    if parent is None:
-        return
-    syscalls.die_with_parent(signal.SIGTERM)
-    if str(os.getppid()) != parent:
-        raise SystemExit(EXIT_USAGE)  # it died before the kernel knew to tell
 
 
 huey = FloodHuey(

@@ -15,7 +15,8 @@ STORE: Final = "store"
 SPOOL: Final = "spool"
 DATABASE: Final = "database"
 WORK: Final = "work"
-TOPICS: Final = (CREDENTIALS, STORE, SPOOL, DATABASE, WORK)
+NOTIFICATIONS: Final = "notifications"
+TOPICS: Final = (CREDENTIALS, STORE, SPOOL, DATABASE, WORK, NOTIFICATIONS)
 
 
 @dataclass(frozen=True)

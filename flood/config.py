@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import Any, Final
 
+from flood import parent
 from flood.command_line import EmbeddedParser, Parser
 from flood.config_files import candidates, existing, nearest
 from flood.errors import ConfigError
-from flood.kinds import YES_OR_NO
+from flood.kinds import YES_OR_NO, Unspeakable
 from flood.options import OPTIONS, Option, ignored
 from flood.states import STATES
 from flood.text import printable
@@ -23,7 +24,7 @@ class Settings:
     """What holds for this process. Paths are absolute, times are seconds, sizes are bytes.
 
     `connect_timeout` or `read_timeout` None: as `flood.providers` has it; `keep_completed`,
-    `keep_failed` or `keep_records` None: for ever. `ignore` holds every
+    `keep_failed`, `keep_records` or `notify_age` None: for ever. `ignore` holds every
     pattern, flood's own included; they are for the last part of a path. `origins` tells for each
     field where its value is from, in words.
     """
@@ -49,6 +50,10 @@ class Settings:
     keep_completed: float | None
     keep_failed: float | None
     keep_records: float | None
+    notify_command: str | None
+    notify_urls: str | None
+    notify_interval: float
+    notify_age: float | None
     consumers: int
     log_level: str
     log_format: str
@@ -56,7 +61,7 @@ class Settings:
 
 
 # Variables that are no settings: what flood-watch tells its consumers, what is for tests.
-_OTHERS: Final = ("FLOOD_PARENT_PID", "FLOOD_TEST_")
+_OTHERS: Final = (parent.VARIABLE, "FLOOD_TEST_")
 
 # Settings that say where things are, without which another command finds others, or none.
 _WHERE: Final = ("config", "credentials", "credentials_first", "server_directory", "database")
@@ -109,7 +114,8 @@ def environment(settings: Settings) -> dict[str, str]:
             # A JSON list, as patterns may hold anything; the first takes flood's own back.
             variables[option.variable] = json.dumps(["!*", *value])
         else:
-            variables[option.variable] = "" if value is None else option.kind.write(value)
+            unset = value is None and option.default is None
+            variables[option.variable] = "" if unset else option.kind.write(value)
     return variables
 
 
@@ -248,6 +254,8 @@ def _value(option: Option, given: Any, environ: Mapping[str, str]) -> Any:
 def _read(option: Option, text: str, environ: Mapping[str, str]) -> Any:
     try:
         return option.kind.read(text, environ)
+    except Unspeakable:
+        raise
     except ValueError as error:
         raise ValueError(f"'{printable(text)}' {error}") from None
 

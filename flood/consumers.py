@@ -1,6 +1,5 @@
 """Consumer processes as children of flood-watch."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from logging import INFO, WARNING, getLogger
 from typing import Final
 
-from flood import log
+from flood import log, parent
 
 #: Worker threads of each consumer: while one is at a large file, the other takes small ones.
 WORKERS: Final = 2
@@ -104,7 +103,7 @@ class Consumers:
             # A session of its own, so that Ctrl-C reaches a consumer only through flood-watch.
             child.process = subprocess.Popen(
                 command,
-                env={**self._environ, "FLOOD_PARENT_PID": str(os.getpid())},
+                env={**self._environ, **parent.told()},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )

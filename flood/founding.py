@@ -19,6 +19,8 @@ CONFIG: Final = "flood.conf"
 CREDENTIALS: Final = "credentials"
 SPOOL: Final = "spool"
 DATABASE: Final = "flood.db"
+#: Nobody makes it: it is for who wants to be told.
+NOTIFY: Final = "notify"
 
 _CONFIG: Final = """\
 # Settings of flood; docs/configuration.md has all of them. Flags and FLOOD_*
@@ -48,6 +50,11 @@ consumers         = 2
 
 # Names that are left alone in incoming, besides those of temporary files.
 #ignore              = [*.bak, *.old]
+
+# Who is told when files fail: a command that gets JSON, or a file with the URLs of
+# services, for which flood[notify] must be installed; docs/notifications.md.
+#notify-command      = /usr/local/bin/tell
+#notify-urls         = {notify}
 
 #log-level           = info
 #log-format          = text
@@ -146,6 +153,7 @@ class Founding:
             database=_value(self.path(DATABASE)),
             credentials=_value(self.path(CREDENTIALS)),
             config=quote(self.path(CONFIG)),
+            notify=_value(self.path(NOTIFY)),
         )
         for name, text in ((CONFIG, config), (CREDENTIALS, _CREDENTIALS)):
             yield self.path(name), files.lay(name, text, _MODES[name])

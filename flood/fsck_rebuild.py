@@ -19,7 +19,7 @@ def alone(spool: Spool, workers: WorkerLocks) -> Iterator[None]:
             (WATCH_LOCK, "flood-watch"),
             (CONSUMERS_LOCK, "a consumer"),
             (PUT_LOCK, "flood-put"),
-            (COMMANDS_LOCK, "flood-retry or flood-prune"),
+            (COMMANDS_LOCK, "flood-retry, flood-prune or flood-notify"),
         ):
             lock = FileLock(spool.absolute(path))
             try:

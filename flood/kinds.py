@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,11 +18,16 @@ FALSE: Final = ("false", "no", "off", "0")
 FOREVER: Final = "forever"
 
 
+class Unspeakable(ValueError):
+    """What is wrong with a value that has a secret in it, and is not to be shown."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """`read` takes a text with the environment, `write` gives a text that `read` takes.
 
-    `read` raises ValueError with what is wrong, then what is allowed, to be put after the value.
+    `read` raises ValueError with what is wrong, then what is allowed, to be put after the value;
+    Unspeakable where the value is to be left out.
     """
 
     read: Callable[[str, Mapping[str, str]], Any]
@@ -59,7 +65,7 @@ def keeping(low: float, high: float) -> Kind:
         except ValueError as error:
             raise ValueError(f"{str(error).partition(';')[0]}; {allowed}") from None
 
-    return Kind(read, duration_text)
+    return Kind(read, lambda value: FOREVER if value is None else duration_text(value))
 
 
 def sizes(low: int, high: int) -> Kind:
@@ -115,6 +121,28 @@ def _read_path(text: str, environ: Mapping[str, str]) -> str:
         ) from None
 
 
+def _read_path_of_secrets(text: str, environ: Mapping[str, str]) -> str:
+    if "://" in text:
+        raise Unspeakable(
+            "is the name of a file, and no URL, as that is a secret: write the URL into a file "
+            "that only you can read (chmod 600), then name the file here"
+        )
+    return _read_path(text, environ)
+
+
+def _read_command(text: str, _environ: Mapping[str, str]) -> str:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(
+            f"cannot be split into words ({str(error).lower()}); allowed: such as "
+            "/usr/local/bin/tell --to ops"
+        ) from None
+    if not words or "\0" in text or not _is_encodable(text):
+        raise ValueError("is no command; allowed: such as /usr/local/bin/tell --to ops")
+    return text
+
+
 def _is_encodable(text: str) -> bool:
     try:
         os.fsencode(text)
@@ -150,6 +178,10 @@ def _read_pattern(text: str, _environ: Mapping[str, str]) -> str:
 
 #: An absolute path; relative ones start from the current directory, `~` is a home directory.
 PATH: Final = Kind(_read_path)
+#: A path whose file holds secrets, so that nobody gives one of them instead.
+PATH_OF_SECRETS: Final = Kind(_read_path_of_secrets)
+#: A command, its words as shlex.split has them; no shell reads it.
+COMMAND: Final = Kind(_read_command)
 FRACTION: Final = Kind(_read_fraction, repr)
 YES_OR_NO: Final = Kind(_read_yes_or_no, lambda value: "true" if value else "false")
 #: A shell pattern (Python's fnmatch) of file names, with a slash at its end of directories', or

@@ -20,7 +20,7 @@ WATCH_LOCK: Final = "."
 PUT_LOCK: Final = f"{PRIVATE}/put.lock"
 #: Shared by consumers, from before they open the database until they end.
 CONSUMERS_LOCK: Final = f"{PRIVATE}/consumers.lock"
-#: Shared by commands that change records, flood-retry with flood-prune.
+#: Shared by commands that write to the database: flood-retry, flood-prune, flood-notify.
 COMMANDS_LOCK: Final = f"{PRIVATE}/commands.lock"
 WORKERS: Final = f"{PRIVATE}/workers"
 

@@ -120,6 +120,7 @@ class FileRecord(Table):
     left_at = UtcField(null=True)
     left_how = TextField(null=True)
     origin = IntegerField(null=True)
+    told_at = UtcField(null=True)
 
     class Meta:
         table_name = "file_records"
@@ -146,13 +147,18 @@ class RetryAttempt(Table):
 
 
 class SpoolInfo(Table):
-    """One row: which spool this database belongs to, when it was last looked after."""
+    """One row: which spool this database belongs to, when it was last looked after, what was told
+    of it."""
 
     id = AutoField()
     spool_id = TextField()
     created_at = UtcField()
     last_swept_at = UtcField(null=True)
     last_pruned_at = UtcField(null=True)
+    last_told_at = UtcField(null=True)
+    tell_after = UtcField(null=True)
+    trouble_since = UtcField(null=True)
+    told_age = FloatField(null=True)
 
     class Meta:
         table_name = "spool"

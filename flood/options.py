@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from flood.kinds import (
+    COMMAND,
     FOREVER,
     FRACTION,
     PATH,
+    PATH_OF_SECRETS,
     PATTERN,
     YES_OR_NO,
     Kind,
@@ -102,6 +104,8 @@ def ignored(patterns: Sequence[str]) -> tuple[str, ...]:
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("text", "json")
 TRANSFERS: Final = ("curl", "boto3")
+#: The commands that tell somebody, or look whether that would work.
+_TELLING: Final = ("flood-watch", "flood-notify", "flood-check")
 _DAY: Final = 86_400
 _CENTURY: Final = 36_500 * _DAY
 _MIB: Final = 1024**2
@@ -253,6 +257,40 @@ _TABLE: Final = (
         "delete the records of files that lie in the spool no more, this long after they ended",
         metavar="DURATION",
         unset=FOREVER,
+    ),
+    Option(
+        "notify_command",
+        COMMAND,
+        None,
+        "run this when files fail or wait for too long, with a digest on its standard input; no "
+        "shell reads it",
+        metavar="COMMAND",
+        commands=_TELLING,
+    ),
+    Option(
+        "notify_urls",
+        PATH_OF_SECRETS,
+        None,
+        "send such digests to the services whose URLs, as apprise has them, are in this file",
+        metavar="FILE",
+        commands=_TELLING,
+    ),
+    Option(
+        "notify_interval",
+        durations(1, 30 * _DAY),
+        "1h",
+        "time between two digests, at the least",
+        metavar="DURATION",
+        commands=_TELLING,
+    ),
+    Option(
+        "notify_age",
+        keeping(1, _CENTURY),
+        "1h",
+        "how long a file may wait before that is told",
+        metavar="DURATION",
+        unset=FOREVER,
+        commands=_TELLING,
     ),
     Option(
         "consumers",

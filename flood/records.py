@@ -165,6 +165,7 @@ def put_back(record_id: int, path: str, now: datetime) -> bool:
             "completed_at": None,
             "left_at": None,
             "left_how": None,
+            "told_at": None,
         },
     )
 

@@ -132,6 +132,9 @@ class Status:
     #: The oldest of the files that are held back, and how many those are.
     back: list[Back] = field(default_factory=list)
     held_back: int = 0
+    #: The oldest file in incoming, and the oldest record in processing by its id.
+    arrived: Lying | None = None
+    first: int | None = None
     failures: list[Failure] = field(default_factory=list)
     #: Records in failed, also those whose file was retried, moved or removed since.
     failed_records: int = 0
@@ -204,6 +207,7 @@ class _View:
                 self.amounts[place][stage].add(1, one.size, one.since)
                 if stage == INCOMING:
                     self._add_age(place, one.since)
+        self._status.arrived = min(files.incoming, key=lambda one: one.since, default=None)
         oldest = sorted(files.back, key=lambda one: one.since)[:SHOWN]
         keys = [((one.place.profile, one.place.bucket), one.place.key) for one in oldest]
         behind = asking.in_processing(keys)
@@ -245,12 +249,14 @@ class _View:
             stage = RETRY if one.later else DUE
             self.amounts[one.destination][stage].add(one.files, one.size, created[one.first])
             self.ages[one.destination][one.age] += one.files
+            self._note(one.first)
 
     def count_claims(self, held: Sequence[Held]) -> None:
         """What workers have claimed, with how far they are."""
         for one in held:
             self.amounts[one.destination][UPLOADING].add(1, one.size, one.created_at)
             self._add_age(one.destination, one.created_at)
+            self._note(one.id)
         living = {worker.owner: worker for worker in self._status.workers}
         by_owner = sorted(held, key=lambda one: one.owner)
         for owner, claims in groupby(by_owner, key=lambda one: one.owner):
@@ -281,6 +287,10 @@ class _View:
             for coming in asking.next_retries(place, self._status.at, SHOWN)
         ]
         return sorted(found, key=lambda one: (one.due, one.id))[:SHOWN]
+
+    def _note(self, record: int) -> None:
+        first = self._status.first
+        self._status.first = record if first is None else min(first, record)
 
     def _add_age(self, place: Destination, since: datetime) -> None:
         age = (self._status.at - since).total_seconds()

@@ -20,7 +20,9 @@ COMPLETIONS: Final = {
     "fish": "fish/vendor_completions.d/{}.fish",
 }
 
-COMMANDS: Final = ("init", "check", "watch", "drain", "put", "status", "retry", "prune", "fsck")
+COMMANDS: Final = (
+    *("init", "check", "watch", "drain", "put", "status", "retry", "prune", "notify", "fsck"),
+)
 
 #: What stands for a value in a parser, with what completes it.
 _BY_METAVAR: Final = {

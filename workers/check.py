@@ -6,7 +6,15 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from flood import check_database, check_spool, check_work, inotify_limits, models
+from flood import (
+    check_database,
+    check_notify,
+    check_spool,
+    check_work,
+    inotify_limits,
+    models,
+    put_locks,
+)
 from flood.check_findings import ERROR, SPOOL, STORE, Finding
 from flood.config import Settings, command, with_database
 from flood.profiles import Profile
@@ -142,6 +150,9 @@ class Check:
             tell(Finding(SPOOL, check_spool.ROOT, ERROR, told, "the spool cannot be used", remedy))
         finally:
             models.close()
+        watching = self._spool.present() and put_locks.watching(self._spool)
+        for finding in check_notify.look(self._settings, watching=watching):
+            tell(finding)
 
     def _look_at_records(self, tell: Tell) -> None:
         now = self._now()

@@ -44,6 +44,14 @@ def prune() -> int:
     return main()
 
 
+def notify() -> int:
+    """Run flood-notify; return its exit status."""
+    _end_at_once()
+    from flood.commands.notify import main
+
+    return main()
+
+
 def fsck() -> int:
     """Run flood-fsck, which Python is to interrupt; return its exit status."""
     _end_at_once()

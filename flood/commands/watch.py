@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -21,6 +21,7 @@ from flood.credentials import SEARCHED, Credentials
 from flood.errors import FloodError, SpoolError, SpoolLockedError
 from flood.home import Home
 from flood.intake import Intake
+from flood.notify_child import EVERY, NotifyChild
 from flood.once import Once
 from flood.purge import purge
 from flood.put_locks import consuming, start_consumers
@@ -142,16 +143,16 @@ def _watch(settings: Settings, stop: Stop) -> None:
                 credentials=os.path.abspath(credentials.path),
                 credentials_first=True,
             )
-            consumers = Consumers(
-                settings.consumers,
-                {**systemd.without(os.environ), **config.environment(told), SEARCHED: ""},
-                clock=time.monotonic,
-            )
+            environ = {**systemd.without(os.environ), **config.environment(told), SEARCHED: ""}
+            consumers = Consumers(settings.consumers, environ, clock=time.monotonic)
+            notify = _notify(settings, environ)
 
             def tick() -> None:
                 overseer.alive()
                 consumers.tick()
                 attendance.tick()
+                if notify is not None:
+                    notify.tick()
                 before = rereading.profiles
                 if rereading.look().keys() != before.keys():
                     server.renew()
@@ -178,9 +179,19 @@ def _watch(settings: Settings, stop: Stop) -> None:
             log.event(logger, INFO, "stopping")
         finally:
             consumers.stop()
+            if notify is not None:
+                notify.stop()
     finally:
         overseer.close()
         home.leave()
+
+
+def _notify(settings: Settings, environ: Mapping[str, str]) -> NotifyChild | None:
+    """What tells somebody, if anybody is to be told."""
+    if settings.notify_command is None and settings.notify_urls is None:
+        return None
+    every = min(EVERY, settings.notify_interval)
+    return NotifyChild(every, environ, clock=time.monotonic)
 
 
 @contextmanager

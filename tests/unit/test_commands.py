@@ -25,6 +25,9 @@ WRONG = [
     ("drain", ["--max-time", "0"], "allowed: 1s to 1d"),
     ("drain", ["--workers", "0"], "allowed: 1 to 64"),
     ("drain", ["everything"], "unrecognized arguments"),
+    ("notify", ["--json"], "--json is for --dry-run"),
+    ("notify", [], "nobody is to be told"),
+    ("notify", ["--notify-command", "'"], "cannot be split into words"),
 ]
 
 SIGINT_OF_FSCK = """
@@ -42,7 +45,8 @@ def environ(*first: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["watch", "drain", "put", "status", "retry", "prune", "fsck", "check", "init"]
+    "command",
+    ["watch", "drain", "put", "status", "retry", "prune", "notify", "fsck", "check", "init"],
 )
 def test_an_early_interrupt_ends_it_without_a_traceback(command: str, tmp_path: Path) -> None:
     (tmp_path / "peewee.py").write_text(SLOW)

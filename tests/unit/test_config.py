@@ -66,6 +66,10 @@ def test_defaults(environ: dict[str, str], tmp_path: Path) -> None:
         keep_completed=None,
         keep_failed=None,
         keep_records=None,
+        notify_command=None,
+        notify_urls=None,
+        notify_interval=3600.0,
+        notify_age=3600.0,
         consumers=0,
         log_level="info",
         log_format="text",
@@ -237,6 +241,11 @@ def test_all_problems_are_told_at_once(
         "--keep-failed=0",
         "--keep-records=59m",
         "--keep-records=36501d",
+        "--notify-command=",
+        "--notify-command='",
+        "--notify-interval=0",
+        "--notify-age=0",
+        "--notify-age=never",
         "--consumers=-1",
         "--log-level=loud",
         "--log-format=xml",
@@ -533,6 +542,10 @@ def test_variables_that_set_nothing() -> None:
         keep_completed=st.none() | st.just(0.0) | seconds,
         keep_failed=st.none() | st.integers(1, 36_500).map(lambda days: days * DAY),
         keep_records=st.none() | st.integers(1, 1000).map(lambda hours: hours * 3600.0),
+        notify_command=st.none(),
+        notify_urls=st.none(),
+        notify_interval=st.just(3600.0),
+        notify_age=st.just(3600.0),
         consumers=st.just(0),
         log_level=st.sampled_from(["debug", "error"]),
         log_format=st.sampled_from(["text", "json"]),
@@ -541,6 +554,38 @@ def test_variables_that_set_nothing() -> None:
 def test_a_child_gets_the_same_settings(settings: config.Settings) -> None:
     variables = config.environment(settings)
     assert config.from_environment({"HOME": "/nowhere"} | variables) == settings
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--notify-command=tell --to 'all of us' %s", "--notify-age=forever"),
+        ("--notify-urls=~/urls", "--notify-age=2h", "--notify-interval=10m"),
+        (),
+    ],
+)
+def test_flood_notify_gets_the_settings_of_flood_watch(
+    environ: dict[str, str], flags: tuple[str, ...]
+) -> None:
+    settings = load(environ, *flags)
+    assert load(environ | config.environment(settings), prog="flood-notify") == settings
+
+
+@pytest.mark.parametrize("url", ["slack://hidden/hidden", "./json://hidden"])
+def test_a_url_is_refused_unseen(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    Path("flood.conf").write_text(f"notify-urls = {url}\n")
+    given: list[tuple[dict[str, str], tuple[str, ...]]] = [
+        (environ, (f"--notify-urls={url}",)),
+        (environ | {"FLOOD_NOTIFY_URLS": url}, ()),
+        (environ, ()),
+    ]
+    for variables, flags in given:
+        (message,) = refusal(capsys, variables, *flags)
+        assert "notify" in message.lower()
+        assert "chmod 600" in message
+        assert "hidden" not in message
 
 
 def test_a_child_gets_the_file_too(environ: dict[str, str]) -> None:

@@ -66,7 +66,7 @@ def test_what_a_unit_runs_is_there(line: list[str]) -> None:
 
 
 def test_each_unit_is_covered() -> None:
-    assert len(command_lines()) == 5
+    assert len(command_lines()) == 6
     assert {path.suffix for path in PATHS} == {".service", ".timer", ".conf"}
 
 

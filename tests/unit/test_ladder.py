@@ -23,6 +23,7 @@ LIBRARIES = {
     "playhouse": ("flood.schema",),
     "sqlite3": ("flood.models", "flood.sqlite", "huey_config"),
     "ctypes": ("flood.syscalls",),
+    "apprise": ("flood.services",),
 }
 
 #: What only flood.spool does to files.
@@ -199,6 +200,7 @@ def test_importing_does_nothing() -> None:
         ("flood.commands.status", ("boto3", "botocore", "workers", "huey", "rich")),
         ("flood.commands.retry", ("boto3", "botocore", "workers", "rich")),
         ("flood.commands.prune", ("boto3", "botocore", "workers", "rich", "huey")),
+        ("flood.commands.notify", ("boto3", "botocore", "workers", "rich", "huey", "apprise")),
     ],
 )
 def test_what_is_slow_to_import_is_not_imported(name: str, without: tuple[str, ...]) -> None:

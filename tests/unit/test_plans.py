@@ -5,7 +5,16 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 
-from flood import departures, destination, models, queries, records, status, story
+from flood import (
+    departures,
+    destination,
+    digest_records,
+    models,
+    queries,
+    records,
+    status,
+    story,
+)
 from flood.record_values import Arrival, Reason
 from flood.states import FAILED, INCOMING, INCOMING_TMP, PERMANENT, PROCESSING, TRANSIENT
 from tests.spooling import START, House
@@ -111,3 +120,20 @@ def test_flood_status_counts_through_indices(house: House) -> None:
 def test_retention_looks_for_earlier_versions_by_their_key(house: House) -> None:
     course(house)
     assert slow(asked_by(lambda: departures.past(departures.START, house.clock.now(), 10))) == []
+
+
+def test_flood_notify_looks_at_what_nobody_was_told_of(house: House) -> None:
+    course(house)
+
+    def look() -> None:
+        known = digest_records.memory()
+        ids = [one.id for one in digest_records.untold()]
+        assert ids
+        assert digest_records.failed_before()
+        token = digest_records.claim(known, START, 60.0)
+        assert token is not None
+        digest_records.told(token, ids, START, after=START, trouble=START, age=None)
+        digest_records.waiting(ids[0])
+
+    allowed = (*PARTIAL, "file_records_untold")
+    assert slow(asked_by(look), allowed) == []

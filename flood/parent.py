@@ -1,0 +1,33 @@
+"""Ends a process together with the flood-watch that started it."""
+
+import os
+import signal
+from collections.abc import Mapping
+from typing import Final
+
+from flood import syscalls
+from flood.states import EXIT_USAGE
+
+#: Set by flood-watch for what it starts of flood's: that ends when it does, and has no settings but
+#: the ones that it hands it.
+VARIABLE: Final = "FLOOD_PARENT_PID"
+
+
+def told() -> dict[str, str]:
+    """What flood-watch adds to the environment of what it starts."""
+    return {VARIABLE: str(os.getpid())}
+
+
+def without(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process that is none of flood-watch's own."""
+    return {name: value for name, value in environ.items() if name != VARIABLE}
+
+
+def end_with(environ: Mapping[str, str]) -> None:
+    """Have this process end when its parent does, if that is flood-watch."""
+    parent = environ.get(VARIABLE)
+    if parent is None:
+        return
+    syscalls.die_with_parent(signal.SIGTERM)
+    if str(os.getppid()) != parent:
+        raise SystemExit(EXIT_USAGE)  # it died before the kernel knew to tell

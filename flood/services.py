@@ -1,0 +1,222 @@
+"""Hands a digest to services that apprise knows."""
+
+import json
+import logging
+import os
+import re
+import stat
+import sys
+import threading
+import time
+from importlib import metadata
+from queue import Empty, Queue
+from typing import Any, Final
+from urllib.parse import unquote
+
+from flood.digest import TEST, TROUBLE, WELL
+from flood.errors import ConfigError
+from flood.messenger import PATIENCE
+from flood.states import EXIT_FAILED, EXIT_OK
+from flood.text import printable
+
+#: What installs apprise.
+INSTALL: Final = "pip install 'flood[notify]'"
+
+#: How long services have to answer, in seconds: less than the process that asks them.
+_ANSWERS: Final = PATIENCE - 10.0
+
+_SIZE_MAX: Final = 1024**2  # bytes; no file of URLs is larger
+
+# apprise takes seconds to import, and talks over the network at a pace that nobody can bound from
+# within: it has a process of its own, as any other command. Of the current directory, which Python
+# puts first on the path, nothing is imported.
+_CODE: Final = """\
+import sys; sys.path[:] = filter(None, sys.path)
+from flood.services import main; main(sys.argv[1])
+"""
+
+#: Shorter parts of a URL are in many a word.
+_PART: Final = 4
+
+
+def command(path: str) -> list[str]:
+    """What sends the digest on its standard input to the services whose URLs are in this file."""
+    return [sys.executable, "-c", _CODE, path]
+
+
+def main(path: str) -> None:
+    """Send it, then end the process: with status 0 if at least one service took it, or all if it is
+    a test. What others said goes to stderr, without their secrets."""
+    try:
+        services = load(path)
+    except ConfigError as error:
+        _say(str(error))
+        raise SystemExit(error.exit_status) from None
+    digest = json.load(sys.stdin)
+    took = _deliver(services, digest["title"], digest["text"], digest["kind"])
+    told = took == len(services) if digest["kind"] == TEST else took > 0
+    sys.stderr.flush()
+    # Not an exit that would wait for threads whose service does not answer.
+    os._exit(EXIT_OK if told else EXIT_FAILED)
+
+
+def load(path: str) -> "list[Service]":
+    """The services whose URLs are in this file, one in a line.
+
+    Raises ConfigError, which has no secret in it, if one is none, the file may be read by others,
+    or apprise is not installed.
+    """
+    shown = printable(path)
+    lines = _lines(path, shown)
+    try:
+        import apprise
+    except ImportError:
+        raise ConfigError(f"notify-urls needs apprise, which is not installed: {INSTALL}") from None
+    _log().handlers[:] = [_HEARD]
+    asset = apprise.AppriseAsset(app_id="flood", app_desc="flood", plugin_paths=[])
+    services, problems = [], []
+    for number, url in lines:
+        plugin = apprise.Apprise.instantiate(url, asset=asset)
+        if plugin is None:
+            problems.append(
+                f"{shown}, line {number}: apprise knows no such URL, or a part is missing"
+            )
+        else:
+            services.append(Service(url, plugin, asset))
+    _HEARD.take()
+    if problems:
+        raise ConfigError("\n".join(problems))
+    if not services:
+        raise ConfigError(
+            f"{shown} has no URL in it: write one for each service, as apprise has it"
+        )
+    return services
+
+
+def version() -> str:
+    """apprise's own, as it is installed."""
+    return metadata.version("apprise")
+
+
+class Service:
+    """One service, with its URL, which is a secret."""
+
+    def __init__(self, url: str, plugin: Any, asset: Any) -> None:
+        self.name = printable(str(plugin.service_name))
+        self._url = url
+        self._plugin = plugin
+        self._asset = asset
+
+    def notify(self, title: str, body: str, kind: str) -> bool:
+        """Send a text; whether the service took it. Why it did not goes to apprise's log."""
+        import apprise
+
+        sender = apprise.Apprise(asset=self._asset)
+        sender.add(self._plugin)
+        kinds = {TROUBLE: apprise.NotifyType.FAILURE, WELL: apprise.NotifyType.SUCCESS}
+        try:
+            return bool(
+                sender.notify(
+                    body=body,
+                    title=title,
+                    notify_type=kinds.get(kind, apprise.NotifyType.INFO),
+                    body_format=apprise.NotifyFormat.TEXT,
+                )
+            )
+        except Exception as error:  # noqa: BLE001  of whatever kind, it is one service's
+            _log().error("%s: %s: %s", self.name, type(error).__name__, error)
+            return False
+
+    def hide(self, text: str) -> str:
+        """The text without any part of the URL, whatever that is."""
+        rest = self._url.partition("://")[2]
+        pieces = re.split(r"[/:@?&=,#]+", rest)
+        for part in sorted({*pieces, *map(unquote, pieces)}, key=len, reverse=True):
+            if len(part) >= _PART:
+                text = text.replace(part, "...")
+        return text
+
+
+class _Heard(logging.Handler):
+    """Keeps what apprise says, in whichever of its threads."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._words.append(record.getMessage())
+
+    def take(self) -> list[str]:
+        """What was said since the last time."""
+        words, self._words = self._words, []
+        return words
+
+
+_HEARD: Final = _Heard()
+
+
+def _log() -> logging.Logger:
+    logger = logging.getLogger("apprise")
+    logger.propagate = False  # it quotes URLs
+    return logger
+
+
+def _lines(path: str, shown: str) -> list[tuple[int, str]]:
+    """The lines that are no comments, with their numbers."""
+    try:
+        # O_NONBLOCK: opening a FIFO would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"cannot read {shown}: {error.strerror}") from None
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise ConfigError(f"{shown} is no regular file")
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ConfigError(
+                f"{shown} is open to other users (mode {stat.S_IMODE(mode):04o}), and URLs are "
+                f"secrets: run chmod 600 {shown}"
+            )
+        data = os.read(descriptor, _SIZE_MAX + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > _SIZE_MAX:
+        raise ConfigError(f"{shown} is too large for a file of URLs")
+    lines = enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1)
+    stripped = ((number, line.strip()) for number, line in lines)
+    return [(number, line) for number, line in stripped if line and not line.startswith("#")]
+
+
+def _deliver(services: "list[Service]", title: str, body: str, kind: str) -> int:
+    """Ask all services at once; how many of them took it."""
+    answers: Queue[tuple[int, bool]] = Queue()
+
+    def ask(number: int, service: Service) -> None:
+        answers.put((number, service.notify(title, body, kind)))
+
+    for number, service in enumerate(services):
+        threading.Thread(target=ask, args=(number, service), daemon=True).start()
+    silent, refused = dict(enumerate(services)), []
+    end = time.monotonic() + _ANSWERS
+    while silent:
+        try:
+            number, taken = answers.get(timeout=max(0.0, end - time.monotonic()))
+        except Empty:
+            break
+        service = silent.pop(number)
+        refused += [] if taken else [service.name]
+    for words in _HEARD.take():
+        for service in services:
+            words = service.hide(words)
+        _say(words)
+    if refused:
+        _say(f"not taken by {', '.join(sorted(refused))}")
+    if silent:
+        names = ", ".join(sorted(service.name for service in silent.values()))
+        _say(f"no answer within {_ANSWERS:.0f} seconds by {names}")
+    return len(services) - len(refused) - len(silent)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{printable(text)}\n")

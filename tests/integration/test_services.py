@@ -1,0 +1,190 @@
+"""Services that apprise knows, on this machine; nothing of their URLs gets anywhere."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flood import check_notify, digest_text, messenger, services
+from flood.check_findings import ERROR, OK
+from flood.config import Settings
+from flood.digest import TEST, TROUBLE, WELL, Digest
+from flood.errors import ConfigError
+from flood.messenger import Answer
+from flood.stop import Stop
+from tests.spooling import START, house
+
+#: Of modules that apprise imports.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+SECRET = "s3cr3t-t0ken-in-the-path"
+
+
+@dataclass
+class Service:
+    """A service of somebody's; `status` is what it answers, None that it does not."""
+
+    port: int
+    status: int | None = 200
+    heard: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"json://user:{SECRET}@127.0.0.1:{self.port}/{SECRET}/hook?+X-Key={SECRET}"
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    found = Service(0)
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if found.status is None:
+                over.wait(60.0)
+                return
+            found.heard.append(json.loads(body))
+            self.send_response(found.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    found.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield found
+    over.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def urls(directory: Path, *lines: str, mode: int = 0o600) -> str:
+    path = directory / "urls"
+    path.touch(0o600)
+    path.write_text("".join(f"{line}\n" for line in lines))
+    path.chmod(mode)
+    return str(path)
+
+
+def tell(path: str, kind: str = TROUBLE, patience: float = 60.0) -> Answer:
+    """Have the services of this file told, as flood-notify does."""
+    message = digest_text.as_json(Digest(kind, START, "web1", "/srv", "/srv/flood.db")).encode()
+    stop = Stop()
+    try:
+        return messenger.send(
+            services.command(path), message, stop=stop, clock=time.monotonic, patience=patience
+        )
+    finally:
+        stop.close()
+
+
+def test_a_service_gets_title_and_text(service: Service, tmp_path: Path) -> None:
+    path = urls(tmp_path, "# ours", "", service.url)
+    assert tell(path, WELL) == Answer(True, "")
+    [heard] = service.heard
+    assert heard["title"] == "flood on web1: all is well again"
+    assert "flood-status --server-directory /srv" in heard["message"]
+    assert heard["type"] == "success"
+
+
+def test_no_part_of_a_url_is_shown(service: Service, tmp_path: Path) -> None:
+    service.status = 500
+    answer = tell(urls(tmp_path, service.url))
+    assert not answer.told
+    assert "JSON" in answer.words
+    assert "500" in answer.words
+    assert SECRET not in answer.words
+
+
+@pytest.mark.parametrize(("kind", "told"), [(TROUBLE, True), (TEST, False)])
+def test_one_of_several_services_suffices_but_for_a_test(
+    service: Service, tmp_path: Path, kind: str, told: bool
+) -> None:
+    nobody = f"json://127.0.0.1:1/{SECRET}"
+    answer = tell(urls(tmp_path, nobody, service.url), kind)
+    assert answer.told == told
+    assert len(service.heard) == 1
+    assert "not taken by JSON" in answer.words
+    assert SECRET not in answer.words
+
+
+def test_a_service_that_does_not_answer_is_given_up(service: Service, tmp_path: Path) -> None:
+    service.status = None
+    answer = tell(urls(tmp_path, f"{service.url}&rto=100"), patience=5.0)
+    assert answer == Answer(False, "it took over 5 seconds")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_a_file_that_others_may_read_is_refused(
+    service: Service, tmp_path: Path, mode: int
+) -> None:
+    answer = tell(urls(tmp_path, service.url, mode=mode))
+    assert not answer.told
+    assert "run chmod 600" in answer.words
+    assert service.heard == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (
+            ["json://127.0.0.1/a", f"nothing://{SECRET}/x", f"slack://{SECRET}"],
+            ["line 2", "line 3"],
+        ),
+        ([SECRET], ["line 1"]),
+        (["# nothing"], ["has no URL in it"]),
+    ],
+)
+def test_a_wrong_line_is_told_without_its_secret(
+    tmp_path: Path, lines: list[str], words: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        services.load(urls(tmp_path, *lines))
+    assert all(word in str(refused.value) for word in words)
+    assert SECRET not in str(refused.value) + caplog.text
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for name, words in (("none", "No such file"), (".", "no regular file"), ("pipe", "no regular")):
+        with pytest.raises(ConfigError, match=words):
+            services.load(str(tmp_path / name))
+
+
+def settings(directory: Path, **changes: Any) -> Settings:
+    with house(directory) as made:
+        return made.settings(origins={}, **changes)
+
+
+def test_flood_check_looks_at_the_ways_to_tell(service: Service, tmp_path: Path) -> None:
+    path = urls(tmp_path, service.url)
+    good = settings(tmp_path, notify_command="sh -c 'exit 0'", notify_urls=path)
+    found = list(check_notify.look(good, watching=True))
+    assert [each.status for each in found] == [OK, OK, OK]
+    assert f"JSON, with apprise {services.version()}" in found[1].found
+    assert SECRET not in str(found)
+    assert service.heard == []
+
+
+def test_flood_check_says_what_is_wrong(tmp_path: Path) -> None:
+    path = urls(tmp_path, "json://127.0.0.1/", mode=0o644)
+    wrong = settings(tmp_path, notify_command="/nowhere/tell --x", notify_urls=path)
+    command, file, runs = check_notify.look(wrong, watching=False)
+    assert (command.status, file.status) == (ERROR, ERROR)
+    assert "/nowhere/tell" in command.found
+    assert file.remedy == f"chmod 600 {path}"
+    assert "flood-notify" in runs.remedy
+    assert list(check_notify.look(settings(tmp_path), watching=False)) == []

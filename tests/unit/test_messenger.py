@@ -1,0 +1,111 @@
+"""Commands that are told: they have a minute, and nothing of them is left."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flood import messenger
+from flood.messenger import Answer
+from flood.stop import Stop
+from tests.acceptance.harness import gone
+
+LARGE = b"x" * 1_000_000
+
+
+@pytest.fixture
+def stop() -> Iterator[Stop]:
+    made = Stop()
+    yield made
+    made.close()
+
+
+def send(stop: Stop, *command: str, message: bytes = b"{}", patience: float = 30.0) -> Answer:
+    return messenger.send(command, message, stop=stop, clock=time.monotonic, patience=patience)
+
+
+def sh(script: str) -> list[str]:
+    return ["sh", "-c", script]
+
+
+def test_a_command_gets_the_message(stop: Stop, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert send(stop, *sh(f"cat > {out}"), message=LARGE) == Answer(True, "")
+    assert out.read_bytes() == LARGE
+
+
+def test_a_command_need_not_read(stop: Stop) -> None:
+    assert send(stop, "true", message=LARGE) == Answer(True, "")
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("exit 3", "it ended with status 3"),
+        ("kill -9 $$", "it ended with signal 9"),
+        ("echo no such host >&2; exit 1", "it ended with status 1: no such host"),
+        ("seq 9 >&2; exit 1", "it ended with status 1: 7; 8; 9"),
+        ("yes a long line | head -c 300000 >&2; echo; echo end >&2; exit 1", None),
+        ("printf '\\377' >&2; exit 1", "it ended with status 1: \ufffd"),
+    ],
+)
+def test_why_nobody_was_told(stop: Stop, script: str, words: str | None) -> None:
+    answer = send(stop, *sh(script))
+    assert not answer.told
+    assert answer.words == words if words else answer.words.endswith("; end")
+
+
+def test_what_was_said_beside_is_kept(stop: Stop) -> None:
+    assert send(stop, *sh("echo one; echo two >&2")) == Answer(True, "two")
+
+
+@pytest.mark.parametrize(
+    "command", ["/nowhere/tell", "/etc/passwd", "a\0b"], ids=["missing", "no program", "no name"]
+)
+def test_what_cannot_be_run(stop: Stop, command: str) -> None:
+    answer = send(stop, command)
+    assert not answer.told
+    assert answer.words.startswith("cannot run ")
+
+
+def test_one_that_hangs_is_killed_with_what_it_has_started(stop: Stop, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    script = f"trap '' TERM; sleep 1000 & echo $! $$ > {pids}; echo waiting >&2; wait"
+    answer = send(stop, *sh(script), patience=1.0)
+    assert answer == Answer(False, "it took over 1 seconds: waiting")
+    for pid in map(int, pids.read_text().split()):
+        wait_gone(pid)
+
+
+def test_who_leaves_something_behind_is_not_waited_for(stop: Stop, tmp_path: Path) -> None:
+    """Which has its stderr, and another session."""
+    pid = tmp_path / "pid"
+    began = time.monotonic()
+    code = (
+        "import os, time\n"
+        "if os.fork(): os._exit(0)\n"
+        f"os.setsid(); open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
+    )
+    try:
+        assert send(stop, sys.executable, "-c", code) == Answer(True, "")
+        assert time.monotonic() - began < 25.0
+    finally:
+        while not (pid.exists() and pid.read_text()):
+            time.sleep(0.01)
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def test_a_stop_breaks_it_off(stop: Stop) -> None:
+    stop.set()
+    assert send(stop, "sleep", "1000") == Answer(False, "it was broken off by the stop")
+
+
+def wait_gone(pid: int) -> None:
+    deadline = time.monotonic() + 30.0
+    while not gone(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
