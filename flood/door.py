@@ -8,7 +8,8 @@ from enum import Enum
 from logging import WARNING, getLogger
 from typing import Final
 
-from flood import layout, log, syscalls
+from flood import layout, log, models, syscalls
+from flood.database_files import is_own
 from flood.identity import Identity, identity_of
 from flood.layout import Place
 from flood.spool import NotRegular, Spool, Vanished
@@ -105,6 +106,9 @@ class Door:
             self._warn_of_oddity(place.moved(PROCESSING).path)
             # Where it is itself in processing already there is nothing to wait for.
             return (place, Why.OCCUPIED, None) if self._spool.exists(path) else None
+        if self._is_database(path):
+            self.leave(path, "it is flood's own database under another name: remove it")
+            return None
         try:
             descriptor, identity = self._spool.open(path)
         except Vanished:
@@ -133,6 +137,14 @@ class Door:
         if writing is None and not candidate.closed and identity != still:
             return place, Why.STANDSTILL, identity
         return place, None, identity
+
+    def _is_database(self, path: str) -> bool:
+        absolute = self._spool.absolute(path)
+        try:
+            status = os.lstat(absolute)
+        except OSError:
+            return False
+        return status.st_nlink > 1 and is_own(models.path(), absolute, status)
 
     def _warn_of_oddity(self, path: str) -> None:
         kind = self._spool.oddity(path)

@@ -186,6 +186,14 @@ def _never() -> bool:
 _stopping: Callable[[], bool] = _never
 
 
+class _Connection(Connection):
+    """Raises peewee's errors as rows are fetched; peewee itself sees to statements alone."""
+
+    def translated(self, error: sqlite3.DatabaseError) -> Exception:
+        kind = OperationalError if isinstance(error, sqlite3.OperationalError) else DatabaseError
+        return kind(*error.args)
+
+
 def expect(spool_id: str) -> None:
     """Take no other spool's database for the one that is bound, should the file be replaced."""
     global _spool_id
@@ -215,7 +223,7 @@ def bind(path: str, mode: str = "rw") -> None:
         f"file:{quote(os.fsencode(path))}?mode={mode}",
         uri=True,
         timeout=_BUSY_TIMEOUT,
-        factory=Connection,
+        factory=_Connection,
         pragmas={"synchronous": "NORMAL", "cache_size": -8000, "temp_store": "MEMORY"},
     )
 

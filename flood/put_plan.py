@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from flood import layout
+from flood.database_files import is_own
 from flood.destination import Destination
 from flood.errors import ConfigError
 from flood.temporary import Temporary
@@ -46,6 +47,14 @@ class Plan:
         return sum(source.size for source in self.sources)
 
 
+@dataclass(frozen=True)
+class _Own:
+    """What flood-put does not put: the server directory, the database."""
+
+    spool: os.stat_result
+    database: str
+
+
 class Refusal:
     """Says why a key can be put nowhere: flood-watch ignores its name, or no store takes it."""
 
@@ -72,17 +81,17 @@ def resolve(
     *,
     recursive: bool,
     spool: str,
+    database: str,
     refusal: Callable[[str], str | None],
     stopping: Callable[[], bool],
 ) -> Plan:
-    """Return the plan for these command line arguments; the server directory `spool` is no part of
-    it, where they contain that.
+    """Return the plan for these command line arguments; the server directory `spool` and the
+    `database` are no part of it, where they contain those.
 
     Raises Stopped, or ConfigError if two files would get one key: neither may replace the other.
     """
     plan = Plan()
-    status = os.stat(spool)
-    own = (status.st_dev, status.st_ino)
+    own = _Own(os.stat(spool), database)
     into = destination.into or len(arguments) > 1
     for argument in arguments:
         key = _below(destination.key, _base(argument)) if into else destination.key
@@ -109,20 +118,24 @@ def _below(key: str, name: str) -> str:
     return f"{key}/{name}" if key and name else key or name
 
 
-def _sources(
-    argument: str, key: str, recursive: bool, own: tuple[int, int], plan: Plan
-) -> Iterator[Source]:
+def _sources(argument: str, key: str, recursive: bool, own: "_Own", plan: Plan) -> Iterator[Source]:
     try:
         status = os.stat(argument)
     except (OSError, ValueError) as error:
         plan.problems.append(f"{argument}: {getattr(error, 'strerror', None) or error}")
         return
     if stat.S_ISREG(status.st_mode):
-        yield Source(argument, key, status.st_size, True)
+        if is_own(own.database, argument, status, any_name=True):
+            plan.problems.append(
+                f"{argument}: it is flood's own database, which is in use: have sqlite3 copy it"
+                ' (its command ".backup COPY"), and put the copy'
+            )
+        else:
+            yield Source(argument, key, status.st_size, True)
     elif not stat.S_ISDIR(status.st_mode):
         plan.problems.append(f"{argument}: it is no regular file")
     elif recursive:
-        if (status.st_dev, status.st_ino) == own:
+        if os.path.samestat(status, own.spool):
             plan.problems.append(f"{argument}: it is the spool itself")
         else:
             yield from _walk(argument, key, own, plan)
@@ -130,7 +143,7 @@ def _sources(
         plan.problems.append(f"{argument}: it is a directory: add -r to put what is in it")
 
 
-def _walk(top: str, key: str, own: tuple[int, int], plan: Plan) -> Iterator[Source]:
+def _walk(top: str, key: str, own: "_Own", plan: Plan) -> Iterator[Source]:
     waiting = [(top, key)]
     while waiting:
         directory, prefix = waiting.pop()
@@ -149,12 +162,15 @@ def _walk(top: str, key: str, own: tuple[int, int], plan: Plan) -> Iterator[Sour
                 plan.problems.append(f"{path}: {error.strerror}")
                 continue
             if stat.S_ISDIR(status.st_mode):
-                if (status.st_dev, status.st_ino) == own:
+                if os.path.samestat(status, own.spool):
                     plan.warnings.append(f"{path}: the spool itself, skipped")
                 else:
                     below.append((path, name))
             elif stat.S_ISREG(status.st_mode):
-                yield Source(path, name, status.st_size, False)
+                if is_own(own.database, path, status):
+                    plan.warnings.append(f"{path}: flood's own database, skipped")
+                else:
+                    yield Source(path, name, status.st_size, False)
             elif stat.S_ISLNK(status.st_mode):
                 plan.warnings.append(f"{path}: symbolic link skipped")
             else:

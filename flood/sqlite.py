@@ -24,19 +24,38 @@ def _readable(call: Callable[..., Any]) -> Callable[..., Any]:
     return readable
 
 
+def _fetching(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same call, which raises what the connection makes of an error."""
+    readable = _readable(call)
+
+    @wraps(call)
+    def fetching(cursor: "Cursor", *arguments: Any) -> Any:
+        try:
+            return readable(cursor, *arguments)
+        except sqlite3.DatabaseError as error:
+            raise cursor.connection.translated(error) from error  # type: ignore[attr-defined]  # made by Connection
+
+    return fetching
+
+
 class Cursor(sqlite3.Cursor):
-    """Raises sqlite3.DatabaseError for a complaint that is no UTF-8, too."""
+    """Raises sqlite3.DatabaseError for a complaint that is no UTF-8, too, as rows are fetched what
+    `Connection.translated` makes of it."""
 
     execute = _readable(sqlite3.Cursor.execute)
     executemany = _readable(sqlite3.Cursor.executemany)
-    fetchone = _readable(sqlite3.Cursor.fetchone)
-    fetchmany = _readable(sqlite3.Cursor.fetchmany)
-    fetchall = _readable(sqlite3.Cursor.fetchall)
-    __next__ = _readable(sqlite3.Cursor.__next__)
+    fetchone = _fetching(sqlite3.Cursor.fetchone)
+    fetchmany = _fetching(sqlite3.Cursor.fetchmany)
+    fetchall = _fetching(sqlite3.Cursor.fetchall)
+    __next__ = _fetching(sqlite3.Cursor.__next__)
 
 
 class Connection(sqlite3.Connection):
     """Its cursors are such ones, those of `execute` and the like, too."""
+
+    def translated(self, error: sqlite3.DatabaseError) -> Exception:
+        """What is raised for an error that shows when rows are fetched, as of a damaged page."""
+        return error
 
     def cursor(self, *_factory: Any) -> Cursor:  # type: ignore[override]  # always of one kind
         return super().cursor(Cursor)

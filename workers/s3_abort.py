@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from flood.log import event
 from workers.classify import classify
-from workers.s3_client import Clients
+from workers.s3_client import Clients, readable
 from workers.transfer import Upload
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,8 @@ def clear_leftovers(clients: Clients, upload: Upload) -> None:
         for each in answer.get("Uploads", ()):
             decoded = answer.get("EncodingType") == "url"
             key = unquote_plus(each["Key"]) if decoded else each["Key"]
-            if key == upload.key:
+            # The prefix has held it to keys that begin like this one.
+            if key in (upload.key, readable(upload.key)):
                 abort(clients, upload.bucket, upload.key, each["UploadId"])
     except Exception as error:  # noqa: BLE001  see above
         event(

@@ -1,6 +1,7 @@
 """Builds boto3 clients that know nothing but one profile."""
 
 import os
+import re
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -53,6 +54,12 @@ _SHORT_CONNECT: Final = 5.0
 _SHORT_READ: Final = 15.0
 
 _LARGEST_POOL: Final = 1024
+
+# What XML 1.0 has no room for (w3.org/TR/xml, section 2.2), and what stands instead.
+_CONTROLS: Final = frozenset(range(0x20)) - {0x9, 0xA, 0xD}
+_UNNAMABLE: Final = "?"
+_SHOWN: Final = bytes(ord(_UNNAMABLE) if one in _CONTROLS else one for one in range(256))
+_REFERENCE: Final = re.compile(rb"&#([0-9]{1,7}|[xX][0-9A-Fa-f]{1,6});")
 
 #: Statuses of answers that send elsewhere.
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -150,6 +157,8 @@ def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: 
         config=Config(**settings),
         verify=authorities(),
     )
+    # By this pattern it comes before botocore's own look at such answers, which is for s3 only.
+    client.meta.events.register_first("before-parse.*.*", _make_readable)
     client.meta.events.register_first("needs-retry.s3.ListBuckets", _follow_no_redirect)
     if not provider.expect_continue:
         for operation in ("PutObject", "UploadPart"):
@@ -174,3 +183,22 @@ def _follow_no_redirect(request_dict: Any, response: Any, **_: object) -> None:
 def _remove_expect(request: Any, **_: object) -> None:
     if "Expect" in request.headers:
         del request.headers["Expect"]
+
+
+def readable(key: str) -> str:
+    """Return the key as answers show it in which XML had no room for its control characters."""
+    return "".join(_UNNAMABLE if ord(one) in _CONTROLS else one for one in key)
+
+
+def _make_readable(response_dict: dict[str, Any], **_: object) -> None:
+    # Stores repeat keys as they are, or as references that XML 1.0 forbids; botocore would take the
+    # answer for one that was cut off, and so for a failure.
+    body = response_dict.get("body")
+    if isinstance(body, bytes) and body.startswith(b"<"):
+        response_dict["body"] = _REFERENCE.sub(_forbidden, body.translate(_SHOWN))
+
+
+def _forbidden(reference: "re.Match[bytes]") -> bytes:
+    digits = reference.group(1).lower()
+    number = int(digits[1:], 16) if digits.startswith(b"x") else int(digits)
+    return _UNNAMABLE.encode() if number in _CONTROLS else reference.group()

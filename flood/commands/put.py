@@ -128,6 +128,7 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
         target,
         recursive=options.recursive,
         spool=spool.root,
+        database=settings.database,
         refusal=Refusal(
             settings.ignore, normalizes=profiles[target.profile].provider.normalizes_keys
         ),

@@ -511,6 +511,28 @@ def test_a_directory_that_is_no_spool(place: Place) -> None:
     assert list((place.home / "empty").iterdir()) == []
 
 
+def test_the_database_is_not_put_while_it_is_in_use(place: Place) -> None:
+    folder = place.database.parent
+    (folder / "f").write_bytes(b"data")
+    os.link(place.database, folder / "linked")
+    (folder / "pointing").symlink_to(place.database)
+
+    with closing(sqlite3.connect(place.database)) as connection:  # so that there is a WAL
+        connection.execute("SELECT count(*) FROM file_records").fetchone()
+        done = place.put("-r", str(folder), "s3://p/box/")
+        named = [
+            place.put(str(folder / name), "s3://p/box/")
+            for name in (place.database.name, "linked", "pointing")
+        ]
+
+    assert done.returncode == 0
+    assert f"{place.database}: flood's own database, skipped" in done.stderr
+    assert f"{folder}/linked: flood's own database, skipped" in done.stderr
+    assert place.files() == {f"p/box/{folder.name}/f": b"data"}
+    assert [each.returncode for each in named] == [1, 1, 1]
+    assert all("it is flood's own database, which is in use" in each.stderr for each in named)
+
+
 def test_a_database_of_another_spool(place: Place, tmp_path: Path) -> None:
     other = Place(tmp_path / "other", place.environ)
     other.database.parent.mkdir(parents=True)

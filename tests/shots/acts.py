@@ -90,6 +90,9 @@ def by_hand(stage: Stage) -> None:
     stage.run("flood-put --quiet report.txt s3://demo/holiday/new/ && flood-watch --once")
     stage.shot("drain-later", "flood-drain", hidden=_BARS)
     stage.shot("status-waiting", "flood-status")
+    stage.environ |= {"FLOOD_NOTIFY_COMMAND": "true", "FLOOD_NOTIFY_INTERVAL": "1s"}
+    stage.shot("notify-test", "flood-notify --test")
+    stage.shot("notify", "flood-notify")
     stage.proxy.up()
     stage.shot("retry-now", "flood-retry --now --profile demo", hidden=_BARS)
     stage.shot("drain", "flood-drain --max-time 10m", hidden=_BARS)

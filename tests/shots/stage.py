@@ -7,6 +7,7 @@ import secrets
 import select
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -169,6 +170,7 @@ class Stage:
         """The text with the documentation's paths and addresses, which are no longer than those
         here: what is aligned stays aligned."""
         text = text.replace(str(self.home), ANN)
+        text = text.replace(f"flood on {socket.gethostname()}:", "flood on web1:")
         for here, there in self._hidden.items():
             text = text.replace(here, there)
         return text

@@ -1,6 +1,7 @@
 """Each discrepancy is found, mended, and then gone."""
 
 import os
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -258,7 +259,7 @@ MENDED: list[tuple[Callable[[House], None], list[tuple[str, str | None]]]] = [
     (older_copy, [("proven", "S7")]),
     (no_directory, [("directory_missing", None)]),
     (no_queue, [("queue_tables", None)]),
-    (no_indices, [("index_missing", None)] * 13),
+    (no_indices, [("index_missing", None)] * 14),
     (other_queue, [("queue_tables", None)]),
     (unbound, [("unbound", None)]),
     (moved_database, [("card_outdated", None)]),
@@ -671,6 +672,22 @@ def garbled(house: House) -> None:
 def without_table(house: House) -> None:
     models.execute("DROP TABLE retry_attempts")
     models.close()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_page_is_damaged_is_told_of(house: House, seed: int) -> None:
+    rng = random.Random(seed)
+    house.admit(*(f"some/longer/name/{number:03}" for number in range(150)))
+    models.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    models.close()
+    size = os.path.getsize(house.database)
+    with open(house.database, "r+b") as file:
+        file.seek(rng.randrange(4096, size, 512))
+        file.write(rng.randbytes(rng.choice([16, 512, 2048])))
+    found = [name for name, _ in names(fsck(house))]
+    assert found
+    fsck(house, repair=True)
+    assert names(fsck(house)) == CLEAN
 
 
 @pytest.mark.parametrize("lose", [gone, garbage, garbled, empty, holed, without_table])

@@ -73,6 +73,18 @@ def test_outside_a_bucket_it_stays(
     assert list(house.files()) == [path]
 
 
+def test_the_database_is_not_taken_in_under_another_name(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.write("incoming/p/b/key")
+    os.link(house.database, house.spool.absolute("incoming/p/b/linked"))
+    for _ in range(2):
+        house.recover()
+    assert [row["filepath"] for row in house.rows()] == ["key"]
+    told = [vars(one) for one in caplog.records if one.getMessage() == "left alone"]
+    assert told and all("flood's own database" in str(each) for each in told)
+
+
 def test_an_unknown_profile_stays_until_the_credentials_have_it(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,30 @@
+"""Tells the files of flood's own database from others."""
+
+import os
+from typing import Final
+
+_SUFFIXES: Final = ("", "-journal", "-wal", "-shm", "-writers")
+
+
+def is_own(database: str, path: str, status: os.stat_result, *, any_name: bool = False) -> bool:
+    """Whether the file at `path`, which `status` is of, is one of those that SQLite and flood keep
+    for `database`, also by a hard link, with `any_name` by way of a symbolic link, too.
+
+    Such a file must not be opened: when a process closes it, it loses all its locks on it, and the
+    database with them, whoever else in the process has it open (sqlite.org/howtocorrupt.html,
+    section 2.2).
+    """
+    named = os.path.basename(path).startswith(os.path.basename(database))
+    if not (named or any_name or status.st_nlink > 1):
+        return False
+    own = [f"{database}{suffix}" for suffix in _SUFFIXES]
+    if os.path.realpath(path) in map(os.path.realpath, own):
+        return True  # it comes and goes with those who have the database open
+    return any(_is(each, status) for each in own)
+
+
+def _is(path: str, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), status)
+    except OSError:
+        return False
