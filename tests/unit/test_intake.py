@@ -82,7 +82,8 @@ def test_the_database_is_not_taken_in_under_another_name(
         house.recover()
     assert [row["filepath"] for row in house.rows()] == ["key"]
     told = [vars(one) for one in caplog.records if one.getMessage() == "left alone"]
-    assert told and all("flood's own database" in str(each) for each in told)
+    assert told
+    assert all("flood's own database" in str(each) for each in told)
 
 
 def test_an_unknown_profile_stays_until_the_credentials_have_it(
