@@ -123,12 +123,13 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
         )
     spool = Spool(settings.server_directory)
     recorded = check_set_up(spool)
+    named = None if settings.origins["database"] == "default" else settings.database
     plan = resolve(
         options.names[:-1],
         target,
         recursive=options.recursive,
         spool=spool.root,
-        database=settings.database,
+        database=settings.database if named else recorded,
         refusal=Refusal(
             settings.ignore, normalizes=profiles[target.profile].provider.normalizes_keys
         ),
@@ -142,7 +143,6 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
         if terminal.unheard is not None:
             terminal.problem(f"cannot write to stdout: {terminal.unheard.strerror}")
         return EXIT_FAILED if plan.problems or terminal.unheard else EXIT_OK
-    named = None if settings.origins["database"] == "default" else settings.database
     rows = _rows(spool, named, target, options.wait, terminal)
     delivered = Delivered()
     no_room = False

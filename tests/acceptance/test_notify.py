@@ -38,10 +38,10 @@ def told(heard: Path) -> list[dict[str, Any]]:
     return [json.loads(text) for text in heard.read_text().split("---\n") if text]
 
 
-def fail(flood: Flood, *keys: str) -> None:
+def fail(flood: Flood, *keys: str, bucket: str = "nowhere") -> None:
     """Have files fail, as cron's runs do."""
     for key in keys:
-        flood.drop("nowhere", key, b"data")
+        flood.drop(bucket, key, b"data")
     assert flood.run("-m", "flood.commands.watch", "--once").returncode == 0
 
     def failed() -> bool:
@@ -62,18 +62,19 @@ def notify_until_told(flood: Flood, heard: Path, count: int) -> None:
     flood.wait_for(look, f"{count} digests")
 
 
-def test_without_daemons(flood: Flood, server: S3Server) -> None:
+def test_without_daemons(flood: Flood, server: S3Server, bucket: str) -> None:
+    missing = f"{bucket}-later"
     _, heard = listener(flood)
     ended = flood.run(*NOTIFY)
     assert ended.returncode == 2  # no spool yet
     assert "is its disk mounted" in ended.stderr
-    fail(flood, "a\nb", "c")
+    fail(flood, "a\nb", "c", bucket=missing)
     shown = flood.run(*NOTIFY, "--dry-run")
     assert "2 files failed" in shown.stdout
     assert "a\\nb, record" in shown.stdout
     assert json.loads(flood.run(*NOTIFY, "--dry-run", "--json").stdout)["kind"] == "trouble"
     notify_until_told(flood, heard, 1)
-    server.make_bucket("nowhere")
+    server.make_bucket(missing)
     assert flood.run("-m", "flood.commands.retry", "--all").returncode == 0
     assert flood.run("-m", "flood.commands.drain").returncode == 0
     notify_until_told(flood, heard, 2)
