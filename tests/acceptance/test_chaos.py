@@ -40,14 +40,20 @@ def test_nothing_is_lost_and_nothing_is_stuck(tmp_path: Path) -> None:
     assert report["counts"]["records"]["completed"] >= 100
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_planted_defect_is_found(tmp_path: Path) -> None:
-    """A checker that never fails would prove nothing."""
-    done, report = run(
-        tmp_path,
-        *("--defect", "no-sweep", "--faults", "none", "--actions", "90"),
-        *("--seed", "1", "--minutes", "0.12", "--files", "150", "--calm", "5"),
-    )
+    """A checker that never fails would prove nothing. In a trial that is this short nobody may die
+    with a claim, by chance."""
+    for seed in ("1", "2", "3", "4"):
+        directory = tmp_path / seed
+        directory.mkdir()
+        done, report = run(
+            directory,
+            *("--defect", "no-sweep", "--faults", "none", "--actions", "90"),
+            *("--seed", seed, "--minutes", "0.12", "--files", "150", "--calm", "5"),
+        )
+        if done.returncode:
+            break
     assert done.returncode == 1, done.stdout + done.stderr
     assert "nobody_dead_owns_a_row" in {one["invariant"] for one in report["violations"]}
     assert "the story of" in done.stdout

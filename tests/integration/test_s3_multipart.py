@@ -181,7 +181,7 @@ def test_earlier_parts_that_cannot_be_removed_now_do(
     assert proxy.count("PUT") == 0
 
 
-@pytest.mark.parametrize("key", ["a\x01b", "a/\x1f", "a?b", "&#1;"])
+@pytest.mark.parametrize("key", ["a\x01b", "&#1;"])
 def test_a_key_that_no_xml_can_name_leaves_no_parts_either(
     server: S3Server, uploader: Uploader, proxy: FaultProxy, bucket: str, opened: Open, key: str
 ) -> None:

@@ -93,7 +93,7 @@ def test_what_takes_too_long_is_interrupted(
         began = time.monotonic()
         result = send(uploader, upload, record)
         assert isinstance(result, Interrupted)
-        assert time.monotonic() - began < GRACE  # the stall takes a minute
+        assert time.monotonic() - began < 4 * GRACE  # the stall takes a minute
     proxy.down()
     wait_until(lambda: not flood_threads())
     assert [name for name, _ in record.events] in ([], ["started", "ended"])
