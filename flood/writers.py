@@ -4,6 +4,7 @@ import fcntl
 import os
 import threading
 import time
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -71,34 +72,59 @@ def leave() -> None:
 
 
 def _wait(waiter: "_Waiter", waiting: Waiting) -> None:
-    waiter.start()
-    while not waiter.done.wait(_LOOK):
-        if waiting.over() and waiter.abandon():
+    try:
+        waiter.start()
+        while not waiter.came(_LOOK):
+            if waiting.over() and waiter.abandon():
+                raise Locked
+    except BaseException:  # an interrupt, too: nobody must hold a turn that he does not take
+        if waiter.abandon():
             _place.descriptor, _place.of = -1, (0, "")
-            raise Locked
+        else:
+            fcntl.flock(_place.descriptor, fcntl.LOCK_UN)
+        raise
 
 
-class _Waiter(threading.Thread):
-    """Waits in the kernel's queue, which knows no time-out; no signal gets anybody out of it."""
+class _Waiter:
+    """Waits in the kernel's queue, which knows no time-out, on a thread of its own; no signal gets
+    anybody out of it.
+
+    With bare locks: an interrupt in the midst of what Thread or Event do with theirs breaks these
+    (RuntimeError: release unlocked lock), and is lost.
+    """
 
     def __init__(self, descriptor: int) -> None:
-        super().__init__(name="flood-turn", daemon=True)
-        self.done = threading.Event()
         self._descriptor = descriptor
-        self._lock = threading.Lock()
+        self._turn = allocate_lock()
+        self._turn.acquire()
+        self._lock = allocate_lock()
+        self._came = False
         self._abandoned = False
 
-    def run(self) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        with self._lock:
-            if self._abandoned:
-                os.close(self._descriptor)
-            else:
-                self.done.set()
+    def start(self) -> None:
+        """Begin to wait; raises RuntimeError if there can be no other thread."""
+        try:
+            start_new_thread(self._run, ())
+        except RuntimeError:
+            os.close(self._descriptor)
+            raise
+
+    def came(self, seconds: float) -> bool:
+        """Whether the turn comes within so many seconds."""
+        return self._turn.acquire(timeout=seconds)
 
     def abandon(self) -> bool:
         """Leave the descriptor to the waiter, which closes it in its time; False if the turn has
         come after all."""
         with self._lock:
-            self._abandoned = not self.done.is_set()
+            self._abandoned = not self._came
             return self._abandoned
+
+    def _run(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        with self._lock:
+            self._came = not self._abandoned
+        if self._came:
+            self._turn.release()
+        else:
+            os.close(self._descriptor)
