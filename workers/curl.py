@@ -198,6 +198,7 @@ class _Work:
         self._sending = hooks.sending
         self._running: dict[Exchange, Delivery] = {}
         self._held = 0
+        self._told = time.monotonic()
 
     def begin(self, upload: Upload, watch: Watch) -> BaseException | None:
         """Start a transfer; return why it cannot be."""
@@ -225,7 +226,10 @@ class _Work:
                 outcome = self._go_on(exchange)
                 if outcome is not None:
                     yield outcome
-            if not ended:
+                    self._told = time.monotonic()
+            # The network stirs far more often than a transfer ends.
+            if not ended and time.monotonic() - self._told >= _TICK:
+                self._told = time.monotonic()
                 yield None
             self._sending(self._connections.sent)
             if watch.expired():
