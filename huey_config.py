@@ -31,7 +31,7 @@ from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError, Spool
 from flood.locks import CONSUMERS_LOCK, FileLock
 from flood.rereading import Rereading
 from flood.spool import Spool
-from flood.states import EXIT_INTERRUPTED, EXIT_USAGE
+from flood.states import EXIT_INTERRUPTED
 from flood.stop import Terminals
 from flood.systemd import Systemd
 
@@ -198,10 +198,8 @@ class TiedProcesses(ProcessEnvironment):
 
     def init_child(self, process: Any) -> None:
         # SIGTERM would not do: huey's handler ignores it in a worker that is idle.
-        syscalls.die_with_parent(signal.SIGKILL)
         consumer = multiprocessing.parent_process()
-        if consumer is not None and os.getppid() != consumer.pid:
-            raise SystemExit(EXIT_USAGE)  # it died before the kernel knew to tell
+        parent.tie(str(consumer.pid if consumer else os.getppid()), signal.SIGKILL)
         super().init_child(process)
         sys.unraisablehook = partial(_interrupt_again, self.interrupt, sys.unraisablehook)
 

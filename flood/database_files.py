@@ -6,6 +6,11 @@ from typing import Final
 _SUFFIXES: Final = ("", "-journal", "-wal", "-shm", "-writers")
 
 
+def files(database: str) -> list[str]:
+    """The database itself with what may lie beside it."""
+    return [f"{database}{suffix}" for suffix in _SUFFIXES]
+
+
 def is_own(database: str, path: str, status: os.stat_result, *, any_name: bool = False) -> bool:
     """Whether the file at `path`, which `status` is of, is one of those that SQLite and flood keep
     for `database`, also by a hard link, with `any_name` by way of a symbolic link, too.
@@ -17,7 +22,7 @@ def is_own(database: str, path: str, status: os.stat_result, *, any_name: bool =
     named = os.path.basename(path).startswith(os.path.basename(database))
     if not (named or any_name or status.st_nlink > 1):
         return False
-    own = [f"{database}{suffix}" for suffix in _SUFFIXES]
+    own = files(database)
     if os.path.realpath(path) in map(os.path.realpath, own):
         return True  # it comes and goes with those who have the database open
     return any(_is(each, status) for each in own)

@@ -28,6 +28,12 @@ def end_with(environ: Mapping[str, str]) -> None:
     parent = environ.get(VARIABLE)
     if parent is None:
         return
-    syscalls.die_with_parent(signal.SIGTERM)
+    tie(parent, signal.SIGTERM)
+
+
+def tie(parent: str, number: int) -> None:
+    """Have this process get a signal when the process with the id `parent`, which started it, ends;
+    raise SystemExit if it has ended already."""
+    syscalls.die_with_parent(number)
     if str(os.getppid()) != parent:
         raise SystemExit(EXIT_USAGE)  # it died before the kernel knew to tell

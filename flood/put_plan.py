@@ -118,7 +118,7 @@ def _below(key: str, name: str) -> str:
     return f"{key}/{name}" if key and name else key or name
 
 
-def _sources(argument: str, key: str, recursive: bool, own: "_Own", plan: Plan) -> Iterator[Source]:
+def _sources(argument: str, key: str, recursive: bool, own: _Own, plan: Plan) -> Iterator[Source]:
     try:
         status = os.stat(argument)
     except (OSError, ValueError) as error:
@@ -143,7 +143,7 @@ def _sources(argument: str, key: str, recursive: bool, own: "_Own", plan: Plan) 
         plan.problems.append(f"{argument}: it is a directory: add -r to put what is in it")
 
 
-def _walk(top: str, key: str, own: "_Own", plan: Plan) -> Iterator[Source]:
+def _walk(top: str, key: str, own: _Own, plan: Plan) -> Iterator[Source]:
     waiting = [(top, key)]
     while waiting:
         directory, prefix = waiting.pop()

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from playhouse.migrations import Runner
 
-from flood import models
+from flood import database_files, models
 from flood.errors import FloodError, NoRoomError, SpoolError, TryAgainError
 from flood.walk import kind_of
 from flood.writers import Locked, turn
@@ -124,8 +124,7 @@ def denied_part(path: str) -> str | None:
     for directory in reversed(PurePath(path).parents):
         if not os.access(directory, os.X_OK, effective_ids=True):
             return str(directory)
-    beside = [f"{path}{suffix}" for suffix in ("", "-journal", "-wal", "-shm", "-writers")]
-    for each in (*filter(os.path.exists, beside), os.path.dirname(path)):
+    for each in (*filter(os.path.exists, database_files.files(path)), os.path.dirname(path)):
         if not os.access(each, os.R_OK | os.W_OK, effective_ids=True):
             return each
     return None

@@ -129,7 +129,7 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
         target,
         recursive=options.recursive,
         spool=spool.root,
-        database=settings.database if named else recorded,
+        database=named or recorded,
         refusal=Refusal(
             settings.ignore, normalizes=profiles[target.profile].provider.normalizes_keys
         ),
