@@ -23,7 +23,18 @@ from huey.registry import Message
 from huey.serializer import Serializer
 from huey.storage import SqliteStorage
 
-from flood import binding, config, log, models, parent, queries, schema, startup, syscalls
+from flood import (
+    binding,
+    config,
+    devices,
+    log,
+    models,
+    parent,
+    queries,
+    schema,
+    startup,
+    syscalls,
+)
 from flood.bell import Bell, ring
 from flood.config import Settings
 from flood.credentials import Credentials
@@ -333,6 +344,7 @@ class FloodHuey(Huey):
         try:
             now = datetime.now(timezone.utc)
             self.spool_id = binding.bind(spool, database, create=False, now=now)
+            devices.follow(spool)
             self._announce_itself()
             self.storage.initialize_schema()
             queries.ask_for_sweep()

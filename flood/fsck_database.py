@@ -5,13 +5,18 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from flood import binding, put_rows, schema
+from flood import binding, devices, put_rows, schema
 from flood import fsck_kinds as kinds
 from flood.errors import SpoolError
 from flood.fsck_kinds import Finding
 from flood.spool import Spool
 
-_HIDING: Final = (kinds.DATABASE_GONE, kinds.DATABASE_BROKEN, kinds.SCHEMA_OLD)
+_HIDING: Final = (
+    kinds.DATABASE_GONE,
+    kinds.DATABASE_BROKEN,
+    kinds.SCHEMA_OLD,
+    kinds.DEVICE_CHANGED,
+)
 
 
 def find(spool: Spool, named: str | None) -> str:
@@ -56,6 +61,8 @@ def look(spool: Spool, path: str, now: datetime) -> list[Finding]:
         put_rows.check_set_up(spool)
         return [Finding(kinds.UNBOUND, path)]
     binding.bind(spool, path, create=False, now=now)
+    if devices.changed(spool):
+        return [Finding(kinds.DEVICE_CHANGED, path)]
     if not _is_its(spool, path):
         recorded = put_rows.check_set_up(spool)
         return [Finding(kinds.CARD_OUTDATED, path, detail=f"it remembers {recorded}")]

@@ -96,6 +96,13 @@ CARD_OUTDATED: Final = Kind(
     "the database was moved; flood-put without --database does not find it",
     _AT_ITS_START,
 )
+DEVICE_CHANGED: Final = Kind(
+    "device_changed",
+    None,
+    "the spool's filesystem has another device number than in the records",
+    "it was mounted as another device, and every file would seem to be another one",
+    "any process of flood that writes mends it as it starts, flood-fsck --repair at once",
+)
 #: The index that lets one file of each key be uploaded at a time.
 ONE: Final = "file_records_one_in_processing"
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from flood import binding, departures, layout, models, records, schema, syscalls
+from flood import binding, departures, devices, layout, models, records, schema, syscalls
 from flood import claims as claiming
 from flood import fsck_kinds as kinds
 from flood import fsck_queries as asking
@@ -79,6 +79,7 @@ class Mend:
             kinds.SCHEMA_OLD: self._upgrade,
             kinds.UNBOUND: self._bind,
             kinds.CARD_OUTDATED: self._bind,
+            kinds.DEVICE_CHANGED: self._renumber,
             kinds.DIRECTORY_MISSING: self._prepare,
             kinds.QUEUE_TABLES: self._make_queue,
             kinds.TWO_NAMES: self._finish_moves,
@@ -125,6 +126,10 @@ class Mend:
 
     def _bind(self, findings: Sequence[Finding], mended: Mended) -> None:
         binding.bind(self._spool, self._database, create=True, now=self._now())
+        mended.done += findings
+
+    def _renumber(self, findings: Sequence[Finding], mended: Mended) -> None:
+        devices.follow(self._spool)
         mended.done += findings
 
     def _prepare(self, findings: Sequence[Finding], mended: Mended) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from flood import binding, directories
+from flood import binding, devices, directories
 from flood.errors import SpoolError, SpoolLockedError
 from flood.layout import PRIVATE
 from flood.locks import WATCH_LOCK, FileLock
@@ -58,6 +58,7 @@ class Home:
         self._spool.check_present()
         if not self._lock.stands():
             binding.bind(self._spool, self._database, create=False, now=self._now())
+            devices.follow(self._spool)
             self._lock.release()
             self._take()
 

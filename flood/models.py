@@ -159,6 +159,7 @@ class SpoolInfo(Table):
     tell_after = UtcField(null=True)
     trouble_since = UtcField(null=True)
     told_age = FloatField(null=True)
+    device = IntegerField(null=True)
 
     class Meta:
         table_name = "spool"

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 
-from flood import binding, fsck_database, models, schema
+from flood import binding, devices, fsck_database, models, schema
 from flood.config import Settings
 from flood.errors import FloodError, NoRoomError, SpoolError, SpoolLockedError
 from flood.locks import COMMANDS_LOCK, FileLock
@@ -39,6 +39,7 @@ def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
         compare = partial(binding.compare, spool.root, database, create=False)
         schema.migrate(database, create=False, check=compare)
         binding.bind(spool, database, create=False, now=now)
+        devices.follow(spool)
         yield spool
     finally:
         lock.release()

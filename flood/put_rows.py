@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
 
-from flood import binding, models, records, schema
+from flood import binding, devices, models, records, schema
 from flood.destination import Destination
 from flood.errors import FloodError, NoRoomError, SpoolError
 from flood.put_copy import Copy
@@ -52,6 +52,7 @@ def connect(spool: Spool, database: str | None, now: datetime) -> str | None:
     compare = partial(binding.compare, spool.root, path, create=False)
     schema.migrate(path, create=False, check=compare)
     binding.bind(spool, path, create=False, now=now)
+    devices.follow(spool)
     return None
 
 

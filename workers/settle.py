@@ -254,7 +254,9 @@ def _try_again(agent: Agent, decision: TryAgain, schedule: Schedule, now: dateti
 
 def _missing(agent: Agent, claim: Claimed, now: datetime, *, uploaded: bool = False) -> _Line:
     """The file left processing without its row: by a worker that died, or by somebody's hand."""
-    if not agent.at_home() or agent.spool.identify(claim.path) == claim.identity:
+    present = agent.spool.identify(claim.path)
+    remounted = present is not None and present[1:] == claim.identity[1:]
+    if remounted or not agent.at_home():
         records.release(claim, _AWAY, now, MOVE_AGAIN)
         return _Line(WARNING, "spool is away", claim, {"reason": _AWAY.message})
     found = lies_in(agent.spool, claim)

@@ -7,7 +7,7 @@ from logging import DEBUG, INFO, WARNING, getLogger
 from typing import Final
 
 from flood import claims as claiming
-from flood import log, models, queries, records, telling
+from flood import devices, log, models, queries, records, telling
 from flood.errors import SpoolError
 from flood.layout import Place
 from flood.record_values import Claimed, Reason, Row
@@ -47,6 +47,7 @@ def sweep(
     what the owner does not want to keep. Nothing is judged while the spool is away."""
     if not agent.at_home():
         return
+    devices.follow(agent.spool)
     take_over(agent, schedule)
     _follow_the_clock(agent)
     _find_vanished(agent)

@@ -135,7 +135,9 @@ def _open(
         return Missing(claim)
     except OSError as error:
         return _decision(agent, claim, claim.identity, judge(error))
-    if identity[:2] != claim.identity[:2]:
+    # Not by its device, which has another number once it was mounted again; the attempt takes the
+    # new one down.
+    if identity.inode != claim.identity.inode:
         os.close(descriptor)
         return Missing(claim)  # another file took its place
     verdict = None

@@ -12,7 +12,7 @@ from functools import partial
 from logging import INFO, getLogger
 from typing import Final
 
-from flood import binding, config, log, models, schema, startup, systemd
+from flood import binding, config, devices, log, models, schema, startup, systemd
 from flood.attendance import Attendance
 from flood.command_line import Parser
 from flood.config import Settings
@@ -225,6 +225,7 @@ def _prepare(
     compare = partial(binding.compare, spool.root, settings.database, create=True)
     schema.migrate(settings.database, create=True, check=compare)
     binding.bind(spool, settings.database, create=True, now=_now())
+    devices.follow(spool)
     huey.storage.initialize_schema()
     spool.prepare()
     startup.warn(settings)

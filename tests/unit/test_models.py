@@ -41,7 +41,7 @@ moments = st.datetimes(
 )
 
 #: The steps of the schema, all of which a new database gets.
-STEPS = ["0001_initial", "0002_status", "0003_retention", "0004_notify"]
+STEPS = ["0001_initial", "0002_status", "0003_retention", "0004_notify", "0005_device"]
 
 
 @pytest.fixture
