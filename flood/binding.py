@@ -14,8 +14,8 @@ from flood.spool import Spool
 
 
 def check(server_directory: str, database: str) -> None:
-    """Raise SpoolError if the spool was set up with another database that still exists. It needs
-    no database, so that none is made in the wrong place."""
+    """Raise SpoolError if the spool was set up with another database that still exists, or if it is
+    a copy of one that does. It needs no database, so that none is made in the wrong place."""
     # A second database for a spool that has one would make two records of the same files.
     card = _read(server_directory)
     if card is not None and _is_another(card["database"], database):
@@ -23,6 +23,14 @@ def check(server_directory: str, database: str) -> None:
             f"the spool {server_directory} belongs to the database {card['database']}, "
             f"not to {database}: correct --database, or remove {server_directory}/{CARD} "
             "if the spool is to start with a new one"
+        )
+    # Files of one would be looked for, and be missed, in the other.
+    original = card and _original(card, server_directory)
+    if original:
+        raise SpoolError(
+            f"the spool {server_directory} is a copy of {original}, which is still there, and both "
+            f"have the same records: set --server-directory to {original}; or, with that one "
+            f"stopped, rename it, and {server_directory} is the spool"
         )
 
 
@@ -35,8 +43,9 @@ def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
     card, recorded = compare(spool.root, database, create=create)
     spool_id = recorded or (card["id"] if card else uuid.uuid4().hex)
     # The spool's side first: should this process die in between, the next start completes it.
-    if create and (card is None or card["database"] != database):
-        spool.keep(CARD, json.dumps({"id": spool_id, "database": database}) + "\n")
+    new = {"id": spool_id, "database": database, "directory": spool.root}
+    if create and card != new:
+        spool.keep(CARD, json.dumps(new) + "\n")
     if recorded is None:
         with models.write():
             models.execute(
@@ -99,6 +108,18 @@ def _is_another(recorded: str, database: str) -> bool:
         return os.path.exists(recorded)  # then `database` is the one that is not there
 
 
+def _original(card: dict[str, str], server_directory: str) -> str | None:
+    """Where the spool lies that this one was copied from; None where there is none any more."""
+    directory = card.get("directory", server_directory)
+    try:
+        if os.path.samefile(f"{directory}/{CARD}", f"{server_directory}/{CARD}"):
+            return None  # at most another name of it, as of a bind mount
+        other = _read(directory)
+    except (OSError, SpoolError):
+        return None
+    return directory if other is not None and other["id"] == card["id"] else None
+
+
 def database_of(server_directory: str) -> str | None:
     """The database that this spool was set up with; None if it never was."""
     card = _read(server_directory)
@@ -119,6 +140,8 @@ def _read(server_directory: str) -> dict[str, str] | None:
         with open(path, encoding="utf-8") as file:
             card = json.load(file)
         known = {name: card[name] for name in ("id", "database")}
+        if "directory" in card:  # flood did not always write it
+            known["directory"] = card["directory"]
         if not all(isinstance(value, str) and value for value in known.values()):
             raise ValueError("its values are no text")
         return known

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.loaders import Loader
 
 from flood import __version__
 from workers.authorities import authorities
@@ -144,10 +145,11 @@ def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: 
             "s3_disable_multiregion_access_points": True,
         },
     }
-    session: Any = boto3.session.Session(
-        botocore_session=botocore.session.Session(session_vars=_ISOLATED)
-    )
-    client = session.client(
+    core = botocore.session.Session(session_vars=_ISOLATED)
+    # botocore looks for its description of S3 in ~/.aws/models first.
+    own = Loader([Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    core.register_component("data_loader", own)
+    client = boto3.session.Session(botocore_session=core).client(
         "s3",
         region_name=profile.region,
         endpoint_url=profile.endpoint,

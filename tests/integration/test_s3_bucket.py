@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from botocore.loaders import Loader
 
 from flood.states import PERMANENT, TRANSIENT
 from tests.faults import Answer, s3_error
@@ -205,6 +206,12 @@ def aws_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "AWS_SESSION_TOKEN": "ambient",
     }.items():
         monkeypatch.setenv(name, value)
+    # What `aws configure add-model` writes; botocore asks for the home directory as it is imported.
+    model = tmp_path / "models" / "s3" / "2006-03-01"
+    model.mkdir(parents=True)
+    (model / "service-2.json").write_text("{")
+    (model / "endpoint-rule-set-1.json").write_text("{")
+    monkeypatch.setattr(Loader, "CUSTOMER_DATA_PATH", str(tmp_path / "models"))
 
 
 def test_the_surroundings_do_not_matter(

@@ -111,6 +111,51 @@ def test_a_copy_of_the_database_is_refused_while_the_first_exists(
         copy.bind(create=create)
 
 
+@pytest.mark.parametrize("create", [False, True])
+def test_a_copy_of_the_spool_is_refused_while_the_first_exists(
+    tmp_path: Path, create: bool
+) -> None:
+    pair = Pair(tmp_path)
+    made = pair.bind(create=True)
+    copy = Pair(tmp_path, spool="copy")
+    shutil.copytree(pair.spool.root, copy.spool.root)
+    with pytest.raises(SpoolError, match=r"copy is a copy of .*/spool, which is still there"):
+        copy.bind(create=create)
+    assert pair.bind(create=create) == made
+    os.rename(pair.spool.root, tmp_path / "old")
+    assert copy.bind(create=create) == made
+
+
+def test_a_moved_spool_is_followed(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    made = pair.bind(create=True)
+    moved = Pair(tmp_path, spool="moved")
+    os.rename(pair.spool.root, moved.spool.root)
+    assert moved.bind() == made
+    assert moved.bind(create=True) == made
+    with open(moved.card, encoding="utf-8") as card:
+        assert json.load(card)["directory"] == moved.spool.root
+
+
+def test_the_same_spool_by_another_name_is_no_copy(tmp_path: Path) -> None:
+    """As with a bind mount, of which a link is the nearest that needs no rights."""
+    pair = Pair(tmp_path)
+    made = pair.bind(create=True)
+    os.rename(pair.spool.root, tmp_path / "moved")
+    os.symlink(tmp_path / "moved", pair.spool.root)
+    assert Pair(tmp_path, spool="moved").bind(create=True) == made
+
+
+def test_a_card_without_its_directory_is_completed(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    made = pair.bind(create=True)
+    pair.spool.keep(".flood/spool", json.dumps({"id": made, "database": pair.database}))
+    assert pair.bind() == made
+    assert pair.bind(create=True) == made
+    with open(pair.card, encoding="utf-8") as card:
+        assert json.load(card)["directory"] == pair.spool.root
+
+
 def test_a_lost_database_is_replaced_by_flood_watch_only(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     made = pair.bind(create=True)
@@ -154,6 +199,7 @@ _WRONG = (
     b'{"id": "1", "database": 7}',
     b'{"id": 1, "database": "/flood.db"}',
     b'{"id": "1", "database": ""}',
+    b'{"id": "1", "database": "/flood.db", "directory": 7}',
 )
 
 
@@ -209,7 +255,11 @@ def test_the_first_start_may_die_at_any_time(tmp_path: Path) -> None:
         died = dying_at(line, ("bind", "keep"), first_start) != 0
         made = pair.bind(create=True)
         with open(pair.card, encoding="utf-8") as card:
-            assert json.load(card) == {"id": made, "database": pair.database}
+            assert json.load(card) == {
+                "id": made,
+                "database": pair.database,
+                "directory": pair.spool.root,
+            }
     assert line > 10
 
 
