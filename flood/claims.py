@@ -1,6 +1,6 @@
 """The right to work on a record while its owner lives."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -27,18 +27,29 @@ _ALONE: Final = 2
 
 
 def claim(
-    ids: Sequence[int], profile: str, bucket: str, *, owner: str, large: int, now: datetime
+    ids: Sequence[int],
+    profile: str,
+    bucket: str,
+    *,
+    owner: str,
+    large: int,
+    now: datetime,
+    room: Callable[[], bool] = lambda: True,
 ) -> list[Claimed]:
     """Claim what is due of `ids`, topped up with the oldest due records of the same profile and
     bucket.
 
     At most TASK_FILES records of TASK_BYTES in all; a file of `large` bytes or more, and one that
-    a lost attempt made suspect, is claimed alone.
+    a lost attempt made suspect, is claimed alone. Without `room` for large files small ones go
+    instead.
     """
     where = (name_value(profile), name_value(bucket), utc_text(now))
     with models.write():
         chosen = _choose(_due(ids, where) or _oldest(where, 1, None), large)
-        if chosen and not _solitary(chosen[0], large) and len(chosen) < TASK_FILES:
+        refused = bool(chosen) and chosen[0][_SIZE] >= large and not room()
+        if refused:
+            chosen = []
+        if refused or (chosen and _shareable(chosen, large)):
             seen = {row[0] for row in chosen}
             more = [row for row in _oldest(where, TASK_FILES, large) if row[0] not in seen]
             chosen = _choose([*chosen, *more], large)
@@ -95,6 +106,11 @@ def _fitting(rows: Sequence[Any]) -> Iterator[Any]:
         if count and total > TASK_BYTES:
             return
         yield row
+
+
+def _shareable(chosen: Sequence[Any], large: int) -> bool:
+    """Whether others may be sent along."""
+    return not _solitary(chosen[0], large) and len(chosen) < TASK_FILES
 
 
 def _solitary(row: Any, large: int) -> bool:

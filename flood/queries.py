@@ -1,12 +1,17 @@
 """Questions about records that change nothing of their state."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import chain, islice
+from typing import Any, Final
 
 from flood import models
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.identity import Identity
 from flood.record_values import AHEAD, ROW_COLUMNS, Row, chunks, row_from
+
+#: Among so many destinations whose turn comes is looked for.
+_LOOKS: Final = 32
 
 
 def at_paths(paths: Sequence[str], state: str) -> dict[str, Row]:
@@ -78,6 +83,60 @@ def due_destinations(now: datetime) -> list[tuple[str, str]]:
         (utc_text(now),),
     ).fetchall()
     return [(name_from(profile), name_from(bucket)) for profile, bucket in rows]
+
+
+def due_after(start: tuple[str, str], now: datetime) -> Iterator[tuple[str, str]]:
+    """The other destinations that have a due, unclaimed record, in the order of their names from
+    `start` on, then from the first. Of very many only some are looked at."""
+    begun = (name_value(start[0]), name_value(start[1]))
+    onward = _destinations("(profile, bucket) > (?, ?)", begun)
+    again = _destinations("(profile, bucket) < (?, ?)", begun)
+    for profile, bucket in islice(chain(onward, again), _LOOKS):
+        due = models.execute(
+            "SELECT EXISTS (SELECT 1 FROM file_records WHERE current_state = 'processing' "
+            "AND owner IS NULL AND profile = ? AND bucket = ? AND next_attempt_at <= ?)",
+            (profile, bucket, utc_text(now)),
+        ).fetchone()[0]
+        if due:
+            yield name_from(profile), name_from(bucket)
+
+
+def _destinations(within: str, bound: tuple[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """Where unclaimed records wait, each found by one step through the index."""
+    after: tuple[Any, ...] = ()
+    while True:
+        beyond = "AND (profile, bucket) > (?, ?)" if after else ""
+        row = models.execute(
+            "SELECT profile, bucket FROM file_records WHERE current_state = 'processing' "
+            f"AND owner IS NULL AND {within} {beyond} ORDER BY profile, bucket LIMIT 1",
+            (*bound, *after),
+        ).fetchone()
+        if row is None:
+            return
+        yield row
+        after = row
+
+
+def large_due(large: int, now: datetime) -> tuple[str, str] | None:
+    """The destination of the file of `large` bytes or more that has been due longest."""
+    row = models.execute(
+        "SELECT profile, bucket FROM file_records WHERE current_state = 'processing' "
+        "AND owner IS NULL AND next_attempt_at <= ? AND size >= ? "
+        "ORDER BY next_attempt_at, id LIMIT 1",
+        (utc_text(now), large),
+    ).fetchone()
+    return (name_from(row[0]), name_from(row[1])) if row else None
+
+
+def at_work() -> list[tuple[tuple[str, str], int]]:
+    """For each worker that has claimed something the destination, and the size in bytes of one of
+    its files; a large one is the only one."""
+    rows = models.execute(
+        "SELECT profile, bucket, size FROM file_records WHERE id IN "
+        "(SELECT min(id) FROM file_records WHERE current_state = 'processing' "
+        "AND owner IS NOT NULL GROUP BY owner)"
+    ).fetchall()
+    return [((name_from(profile), name_from(bucket)), size) for profile, bucket, size in rows]
 
 
 def any_due(now: datetime) -> bool:

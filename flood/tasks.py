@@ -123,16 +123,14 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
         telling.without_profile(logger, profile, bucket)
         return
     try:
-        claims = claiming.claim(
-            ids,
-            profile,
-            bucket,
-            owner=agent.locks.own(),
-            large=agent.settings.multipart_threshold,
-            now=agent.now(),
-        )
-        if ring and claims:
-            enqueue_ring(profile, bucket)
+        with models.write():
+            destination, claims = agent.turns.claim(ids, (profile, bucket))
+            if ring and claims:
+                enqueue_ring(profile, bucket)
+            elif destination != (profile, bucket):
+                enqueue(
+                    profile, bucket, ids
+                )  # another came first, and this one's turn is yet to be
         left = False
         proven: list[int] = []
         for decisions in attempt(agent, claims):
@@ -140,7 +138,10 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             proven += [one.claim.id for one in decisions if isinstance(one, Prove)]
             left = left or any(isinstance(one, PutOff) and not one.delay for one in decisions)
         if left or (claims and agent.stopping()):
-            enqueue_ring(profile, bucket)  # for what was put off, or let go
+            enqueue_ring(*destination)  # for what was put off, or let go
+        waiting = agent.turns.large_waiting(claims)
+        if waiting is not None and waiting not in _outstanding_rings():
+            enqueue_ring(*waiting)
     except Exception as error:  # noqa: BLE001  whatever it is, the claims must go
         # Nobody settles what this worker still claims: a name that is given up is a dead owner's,
         # whose records the sweep takes over.

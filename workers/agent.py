@@ -20,6 +20,7 @@ from flood.syscalls import hard_links_guarded
 from flood.tally import Tally
 from workers.progress import Progress
 from workers.transfer import Uploader
+from workers.turns import Turns
 
 #: How long nothing more is said of a lack of descriptors or memory, in seconds.
 SCARCITY_SILENCE: Final = 600.0
@@ -102,6 +103,16 @@ class Agent:
                 ended = not lent.users and self._uploaders.get(profile) is not lent
             if ended:
                 lent.uploader.close()
+
+    @cached_property
+    def turns(self) -> Turns:
+        """Whose records this process claims next."""
+        return Turns(
+            self.locks,
+            large=self.settings.multipart_threshold,
+            profiles=lambda: self.profiles,
+            now=self.now,
+        )
 
     @cached_property
     def retention(self) -> Retention:

@@ -5,6 +5,7 @@ import os
 import pty
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,41 @@ def test_a_run_of_each_delivers_everything(
     drain(flood)
     assert flood.settled(31)
     assert queued(flood) == (0, 0)
+    check_promises(flood, server)
+
+
+def order(flood: Flood) -> list[str]:
+    """The keys as they were completed."""
+    rows = flood.query("SELECT filepath FROM file_records ORDER BY completed_at, id")
+    return [row["filepath"] for row in rows]
+
+
+def test_one_file_does_not_wait_for_another_buckets_backlog(
+    flood: Flood, server: S3Server, bucket: str, bucket_name: Callable[[], str]
+) -> None:
+    for number in range(250):
+        flood.drop(bucket, f"burst-{number}", b"data")
+    take_in(flood)
+    flood.drop(server.make_bucket(bucket_name()), "late", b"data")
+    take_in(flood)
+    drain(flood, "--workers", "1")
+    assert 0 < order(flood).index("late") <= 101
+    check_promises(flood, server)
+
+
+def test_large_files_leave_a_worker_for_small_ones(
+    make_flood: MakeFlood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    settings = {"multipart_threshold": "5MiB", "multipart_part_size": "5MiB"}
+    flood = make_flood(credentials(("main", proxy.url)), **settings)
+    proxy.inject(Pass(bytes_per_second=3 * MIB), "PUT", times=None)
+    for name in ("large", "larger"):
+        flood.drop(bucket, name, os.urandom(6 * MIB))
+    take_in(flood)
+    flood.drop(bucket, "small", b"data")
+    take_in(flood)
+    drain(flood, "--workers", "2")
+    assert order(flood)[0] == "small"
     check_promises(flood, server)
 
 

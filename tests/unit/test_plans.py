@@ -50,6 +50,12 @@ def course(house: House) -> None:
     queries.left_to_sweep(START)
     queries.due_count(START)
     queries.next_due(START)
+    agent = house.agent()
+    with models.write():
+        assert agent.turns.claim([], ("p", "b"))
+    agent.locks.disown()
+    list(queries.due_after(("a", "b"), START))
+    queries.large_due(1, START)
     house.spool.move(f"{FAILED}/p/b/refused", f"{INCOMING}/p/b/refused")
     house.write(f"{PROCESSING}/p/b/found")
     house.recover()

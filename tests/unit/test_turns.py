@@ -1,0 +1,171 @@
+"""Every destination has its turn, large files leave room for small ones."""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flood import models, records
+from flood.door import Candidate
+from flood.locks import WorkerLocks
+from flood.record_values import TASK_FILES, Claimed
+from tests.spooling import LARGE, House, quick_house
+from workers.turns import Destination, Turns
+
+BURST = ("p", "burst")
+
+
+@contextmanager
+def workers(house: House, count: int = 1) -> Iterator[list[Turns]]:
+    """So many living workers, whose credentials have two profiles."""
+    locks = [WorkerLocks(house.spool) for _ in range(count)]
+    for each in locks:
+        each.own()
+    try:
+        yield [
+            Turns(each, large=LARGE, profiles=lambda: {"p", "q"}, now=house.clock.now)
+            for each in locks
+        ]
+    finally:
+        for each in locks:
+            each.disown()
+
+
+@pytest.fixture
+def worker(house: House) -> Iterator[Turns]:
+    with workers(house) as [only]:
+        yield only
+
+
+def arrive(house: House, destination: Destination, count: int = 1, data: bytes = b"data") -> None:
+    """Files are admitted for a destination."""
+    profile, bucket = destination
+    known = len(house.rows("profile = ? AND bucket = ?", profile, bucket))
+    paths = [f"incoming/{profile}/{bucket}/{known + number}" for number in range(count)]
+    for path in paths:
+        house.write(path, data)
+    intake = house.intake(profiles=lambda: {"p", "q", "r"})
+    assert intake.admit([(Candidate(path), None) for path in paths]).admitted == count
+
+
+def claim(worker: Turns, asked: Destination) -> tuple[Destination, list[Claimed]]:
+    with models.write():
+        destination, claims = worker.claim([], asked)
+    assert {(one.profile, one.bucket) for one in claims} <= {destination}
+    return destination, claims
+
+
+def finish(house: House, claims: list[Claimed]) -> None:
+    for one in claims:
+        records.gone(one, house.clock.now())
+
+
+def test_one_worker_takes_turns(house: House, worker: Turns) -> None:
+    arrive(house, BURST, 3 * TASK_FILES)
+    finish(house, claim(worker, BURST)[1])
+    arrive(house, ("p", "late"))
+    arrive(house, ("q", "later"))
+    went = []
+    for _ in range(5):
+        destination, claims = claim(worker, BURST)
+        went.append(destination if claims else None)
+        finish(house, claims)
+    # Another profile's first, as its store may be another one.
+    assert went == [("q", "later"), BURST, ("p", "late"), BURST, None]
+
+
+def test_a_worker_goes_where_none_is(house: House) -> None:
+    arrive(house, BURST, 2 * TASK_FILES)
+    arrive(house, ("p", "other"), TASK_FILES)
+    with workers(house, 3) as [first, second, third]:
+        assert claim(first, BURST)[0] == BURST
+        assert claim(second, BURST)[0] == ("p", "other")
+        # Nothing else is due: then they share.
+        assert claim(third, BURST)[0] == BURST
+
+
+def test_a_burst_alone_is_worked_off(house: House, worker: Turns) -> None:
+    arrive(house, BURST, 2 * TASK_FILES + 1)
+    found = [len(claim(worker, BURST)[1]) for _ in range(4)]
+    assert found == [TASK_FILES, TASK_FILES, 1, 0]
+
+
+def test_what_is_not_due_or_without_credentials_has_no_turn(house: House, worker: Turns) -> None:
+    arrive(house, BURST, 2 * TASK_FILES)
+    arrive(house, ("p", "waits"))
+    arrive(house, ("r", "unknown"))
+    models.execute(
+        "UPDATE file_records SET next_attempt_at = '2999-01-01T00:00:00.000000Z' "
+        "WHERE bucket = 'waits'"
+    )
+    assert [claim(worker, BURST)[0] for _ in range(2)] == [BURST, BURST]
+
+
+def test_what_was_asked_for_comes_where_the_other_has_nothing_that_may_go(house: House) -> None:
+    """A large file of a destination whose turn it is, while there is no room for it."""
+    arrive(house, ("p", "a"), data=b"x" * LARGE)
+    arrive(house, ("q", "b"), data=b"x" * LARGE)
+    arrive(house, BURST, 2 * TASK_FILES)
+    with workers(house, 2) as [first, second]:
+        assert claim(first, ("p", "a"))[0] == ("p", "a")
+        assert claim(second, BURST)[0] == BURST
+        assert claim(second, BURST)[0] == BURST
+
+
+def test_a_worker_is_left_for_small_files(house: House) -> None:
+    for number in range(3):
+        arrive(house, ("p", f"large{number}"), data=b"x" * LARGE)
+    with workers(house, 3) as [first, second, third]:
+        assert len(claim(first, ("p", "large0"))[1]) == 1
+        [one] = claim(second, ("p", "large1"))[1]
+        assert claim(third, ("p", "large2")) == (("p", "large2"), [])
+        arrive(house, ("p", "large2"))  # a small one of the same bucket
+        [small] = claim(third, ("p", "large2"))[1]
+        assert small.identity.size == 4
+        finish(house, [small, one])
+        # As a large one has ended, there is room for another: somebody has to ring for it.
+        assert second.large_waiting([small]) is None
+        assert second.large_waiting([one]) == ("p", "large2")
+        assert len(claim(third, ("p", "large2"))[1]) == 1
+        assert third.large_waiting([one]) is None
+
+
+def test_a_worker_alone_takes_large_files(house: House, worker: Turns) -> None:
+    arrive(house, BURST, 2, data=b"x" * LARGE)
+    for _ in range(2):
+        [one] = claim(worker, BURST)[1]
+        finish(house, [one])
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("pq"), st.sampled_from("ab"), st.sampled_from([1, 101])),
+        min_size=1,
+        max_size=4,
+    ),
+    st.integers(1, 3),
+)
+def test_nobody_waits_for_anothers_backlog(bursts: list[tuple[str, str, int]], count: int) -> None:
+    """Whatever came before, and all is done in the end. Profiles have as many turns each, then the
+    buckets of one."""
+    with quick_house() as house, workers(house, count) as crew:
+        for profile, bucket, files in bursts:
+            arrive(house, (profile, bucket), files)
+        arrive(house, ("q", "last"))
+        tasks = deque(house.enqueued)
+        attempts = waited = 0
+        while tasks:
+            profile, bucket, ids = tasks.popleft()
+            with models.write():
+                destination, claims = crew[attempts % count].claim(ids, (profile, bucket))
+            if destination != (profile, bucket):
+                tasks.append((profile, bucket, ids))
+            finish(house, claims)
+            attempts += bool(claims)
+            waited = waited or (attempts if destination == ("q", "last") else 0)
+        assert not house.rows("current_state = 'processing'")
+        assert 0 < waited <= 2 * count * (1 + len({each[:2] for each in bursts}))
