@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from flood import models
 from flood.columns import name_from, name_value, utc_moment, utc_text
@@ -128,15 +128,24 @@ def large_due(large: int, now: datetime) -> tuple[str, str] | None:
     return (name_from(row[0]), name_from(row[1])) if row else None
 
 
-def at_work() -> list[tuple[tuple[str, str], int]]:
-    """For each worker that has claimed something the destination, and the size in bytes of one of
-    its files; a large one is the only one."""
+class Busy(NamedTuple):
+    """What a worker is at: the destination, the size in bytes of one of its files, of which a large
+    one is the only one, since when (aware)."""
+
+    profile: str
+    bucket: str
+    size: int
+    since: datetime
+
+
+def at_work() -> list[Busy]:
+    """What each worker that has claimed something is at."""
     rows = models.execute(
-        "SELECT profile, bucket, size FROM file_records WHERE id IN "
+        "SELECT profile, bucket, size, claimed_at FROM file_records WHERE id IN "
         "(SELECT min(id) FROM file_records WHERE current_state = 'processing' "
         "AND owner IS NOT NULL GROUP BY owner)"
     ).fetchall()
-    return [((name_from(profile), name_from(bucket)), size) for profile, bucket, size in rows]
+    return [Busy(name_from(p), name_from(b), size, utc_moment(at)) for p, b, size, at in rows]
 
 
 def any_due(now: datetime) -> bool:

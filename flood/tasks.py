@@ -139,9 +139,11 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             left = left or any(isinstance(one, PutOff) and not one.delay for one in decisions)
         if left or (claims and agent.stopping()):
             enqueue_ring(*destination)  # for what was put off, or let go
-        waiting = agent.turns.large_waiting(claims)
-        if waiting is not None and waiting not in _outstanding_rings():
-            enqueue_ring(*waiting)
+        waiting = agent.turns.passed_over(claims)
+        rung = _outstanding_rings() if waiting else set()
+        for each in waiting:
+            if each not in rung:
+                enqueue_ring(*each)
     except Exception as error:  # noqa: BLE001  whatever it is, the claims must go
         # Nobody settles what this worker still claims: a name that is given up is a dead owner's,
         # whose records the sweep takes over.

@@ -3,15 +3,20 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from typing import Final
 
 from flood import claims as claiming
 from flood import queries
 from flood.locks import WorkerLocks
+from flood.queries import Busy
 from flood.record_values import Claimed
 
 Destination = tuple[str, str]
+
+#: An attempt that has lasted for so long may well last longer.
+LONG: Final = timedelta(seconds=10)
 
 
 class _Memory(threading.local):
@@ -25,7 +30,7 @@ class Turns:
     file is sent by itself; `profiles` answers those that can be served; `now` aware times.
 
     Tasks come in the order of admission, so that a file behind another destination's backlog would
-    wait for all of it, and a few long uploads would hold up everything else.
+    wait for all of it; a few long uploads, or a store that hangs, would hold up everything else.
     """
 
     def __init__(
@@ -49,18 +54,20 @@ class Turns:
 
         To be called inside `models.write()`, so that nobody else chooses meanwhile.
         """
-        at_work = queries.at_work()
+        busy = queries.at_work()
         order: list[tuple[Destination, Sequence[int]]] = [(asked, ids)]
-        first = self._first(asked, at_work)
+        first = self._first(asked, busy)
         if first is not None:
             order.insert(0, (first, ()))
         for destination, wanted in order:
+            if self._is_crowded(destination[0], busy):
+                continue
             claims = claiming.claim(
                 wanted,
                 *destination,
                 owner=self._locks.own(),
                 large=self._large,
-                room=partial(self._has_room, at_work),
+                room=partial(self._has_room, busy),
                 now=self._now(),
             )
             if claims:
@@ -68,18 +75,21 @@ class Turns:
                 return destination, claims
         return asked, []
 
-    def large_waiting(self, ended: Sequence[Claimed]) -> Destination | None:
-        """Where a large file is due, which may have been passed over for want of room, if there is
-        room now that the attempt on these has ended."""
-        if not any(self._is_large(claim.identity.size) for claim in ended):
-            return None
-        return queries.large_due(self._large, self._now())
+    def passed_over(self, ended: Sequence[Claimed]) -> list[Destination]:
+        """What was perhaps refused while this attempt went on, and may be taken now that it has
+        ended."""
+        if not ended:
+            return []
+        first, now = ended[0], self._now()
+        found = []
+        if now - first.claimed_at >= LONG:
+            found.append((first.profile, first.bucket))
+        large = queries.large_due(self._large, now) if self._is_large(first.identity.size) else None
+        return found if large is None or large in found else [*found, large]
 
-    def _first(
-        self, asked: Destination, at_work: Sequence[tuple[Destination, int]]
-    ) -> Destination | None:
+    def _first(self, asked: Destination, busy: Sequence[Busy]) -> Destination | None:
         last = self._memory.last
-        present = [destination for destination, _ in at_work] + ([last] if last else [])
+        present = [(one.profile, one.bucket) for one in busy] + ([last] if last else [])
         buckets, profiles = Counter(present), Counter(profile for profile, _ in present)
 
         def load(destination: Destination) -> tuple[int, int]:
@@ -92,10 +102,21 @@ class Turns:
         best = min((each for each in due if each[0] in known), key=load, default=asked)
         return best if load(best) < load(asked) else None
 
-    def _has_room(self, at_work: Sequence[tuple[Destination, int]]) -> bool:
-        """Whether one more worker may take a large file: one is left for the others."""
-        busy = sum(self._is_large(size) for _, size in at_work)
-        return busy < max(1, self._locks.alive() - 1)
+    def _is_crowded(self, profile: str, busy: Sequence[Busy]) -> bool:
+        """Whether all workers but one have been at this profile's store for long: it may hang, and
+        others must not wait for it, if there are any."""
+        begun = self._now() - LONG
+        long = sum(one.profile == profile and one.since <= begun for one in busy)
+        return long > 0 and len(self._profiles()) > 1 and long >= self._most()
+
+    def _has_room(self, busy: Sequence[Busy]) -> bool:
+        """Whether one more worker may take a large file."""
+        return sum(self._is_large(one.size) for one in busy) < self._most()
+
+    def _most(self) -> int:
+        """How many workers may be at what takes long: one is left for the rest."""
+        alive = self._locks.alive()
+        return alive - 1 if alive > 1 else 1
 
     def _is_large(self, size: int) -> bool:
         return size >= self._large

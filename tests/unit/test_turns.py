@@ -1,7 +1,7 @@
 """Every destination has its turn, large files leave room for small ones."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -13,20 +13,22 @@ from flood.door import Candidate
 from flood.locks import WorkerLocks
 from flood.record_values import TASK_FILES, Claimed
 from tests.spooling import LARGE, House, quick_house
-from workers.turns import Destination, Turns
+from workers.turns import LONG, Destination, Turns
 
 BURST = ("p", "burst")
 
 
 @contextmanager
-def workers(house: House, count: int = 1) -> Iterator[list[Turns]]:
-    """So many living workers, whose credentials have two profiles."""
+def workers(
+    house: House, count: int = 1, profiles: Collection[str] = "pq"
+) -> Iterator[list[Turns]]:
+    """So many living workers, whose credentials have these profiles."""
     locks = [WorkerLocks(house.spool) for _ in range(count)]
     for each in locks:
         each.own()
     try:
         yield [
-            Turns(each, large=LARGE, profiles=lambda: {"p", "q"}, now=house.clock.now)
+            Turns(each, large=LARGE, profiles=lambda: profiles, now=house.clock.now)
             for each in locks
         ]
     finally:
@@ -127,10 +129,10 @@ def test_a_worker_is_left_for_small_files(house: House) -> None:
         assert small.identity.size == 4
         finish(house, [small, one])
         # As a large one has ended, there is room for another: somebody has to ring for it.
-        assert second.large_waiting([small]) is None
-        assert second.large_waiting([one]) == ("p", "large2")
+        assert second.passed_over([small]) == []
+        assert second.passed_over([one]) == [("p", "large2")]
         assert len(claim(third, ("p", "large2"))[1]) == 1
-        assert third.large_waiting([one]) is None
+        assert third.passed_over([one]) == []
 
 
 def test_a_worker_alone_takes_large_files(house: House, worker: Turns) -> None:
@@ -138,6 +140,28 @@ def test_a_worker_alone_takes_large_files(house: House, worker: Turns) -> None:
     for _ in range(2):
         [one] = claim(worker, BURST)[1]
         finish(house, [one])
+
+
+def test_a_store_that_hangs_leaves_a_worker_for_others(house: House) -> None:
+    arrive(house, BURST, 3 * TASK_FILES)
+    with workers(house, 3) as [first, second, third]:
+        _, hanging = claim(first, BURST)
+        assert claim(second, BURST)[1]
+        house.clock.advance(LONG.total_seconds())
+        assert claim(third, BURST) == (BURST, [])
+        arrive(house, ("q", "other"))
+        assert len(claim(third, ("q", "other"))[1]) == 1
+        finish(house, hanging)
+        assert first.passed_over(hanging) == [BURST]
+        assert claim(first, BURST)[1]
+
+
+def test_there_is_nobody_to_leave_a_worker_for_with_one_profile(house: House) -> None:
+    arrive(house, BURST, 2 * TASK_FILES)
+    with workers(house, 2, {"p"}) as [first, second]:
+        claim(first, BURST)
+        house.clock.advance(LONG.total_seconds())
+        assert claim(second, BURST)[1]
 
 
 @settings(max_examples=8, deadline=None)
