@@ -278,4 +278,4 @@ def _s3(profile: "Profile", **options: Any) -> "S3":
 
 def _is_rewritten(key: str) -> bool:
     """Whether libcurl takes the key for a path with steps up or nowhere, which it would walk."""
-    return any(part in (".", "..") for part in key.split("/"))
+    return not {".", ".."}.isdisjoint(key.split("/"))

@@ -22,7 +22,6 @@ def listed(store: Store, connections: Connections, bucket: str) -> bool:
     while not connections.turn(_TICK):
         pass
     # An answer that is too long to be kept ends as a failure, too.
-    if asked.failure is not None and not asked.status and not asked.head.tell():
+    if asked.failure is not None and not asked.status and not asked.head:
         raise asked.failure
-    answer = asked.content.getvalue()
-    return asked.succeeded and f"<Name>{bucket}</Name>".encode() in answer
+    return asked.succeeded and f"<Name>{bucket}</Name>".encode() in asked.content

@@ -1,20 +1,15 @@
 """Runs HTTP exchanges side by side over connections that stay open."""
 
-import os
 import select
-import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import pycurl
 
-from workers.classify_rule import SCARCE_ERRNOS
 from workers.curl_errors import failure
 from workers.curl_exchange import Exchange
-from workers.curl_payload import Stream
+from workers.curl_handle import KINDS, Handle
 from workers.failures import TransportFailed
 
 # So many transfers at first; twice as many each time that the network keeps all of them waiting
@@ -25,25 +20,12 @@ _IDLE: Final = 0.001
 # How often transfers are looked at that may have come to a standstill, in seconds at most.
 _LOOK: Final = 1.0
 
-_KINDS: Final = ("memory", "stream", "head", "get")
-
 _READABLE: Final = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
 _INTEREST: Final = {
     pycurl.POLL_IN: select.EPOLLIN,
     pycurl.POLL_OUT: select.EPOLLOUT,
     pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
 }
-
-
-@dataclass
-class _Running:
-    exchange: Exchange
-    kind: str
-    moved: int
-    since: float
-    #: Why there was no socket for it.
-    scarce: OSError | None = None
-    requests: int = 0
 
 
 class Connections:
@@ -70,8 +52,8 @@ class Connections:
         self._read_timeout = read_timeout
         self._look = min(_LOOK, send_timeout / 4, read_timeout / 4)
         self._looked = 0.0
-        self._free: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
-        self._running: dict[Any, _Running] = {}
+        self._free: dict[str, list[Handle]] = {kind: [] for kind in KINDS}
+        self._running: dict[Any, Handle] = {}
         self._due: float | None = None
         self._sockets: set[int] = set()
         self._epoll = select.epoll()
@@ -92,28 +74,16 @@ class Connections:
 
     def start(self, exchange: Exchange) -> None:
         """Send a request."""
-        body = exchange.body
         kind = _kind(exchange)
-        handle = self._free[kind].pop() if self._free[kind] else self._make(kind)
-        handle.setopt(pycurl.URL, exchange.url)
-        handle.setopt(pycurl.PROXY, exchange.proxy)
-        handle.setopt(pycurl.AWS_SIGV4, f"aws:amz:{exchange.region}:s3")
-        handle.setopt(pycurl.HTTPHEADER, exchange.headers)
-        handle.setopt(pycurl.HEADERFUNCTION, exchange.head.write)
-        handle.setopt(pycurl.WRITEFUNCTION, exchange.take_content)
-        if isinstance(body, bytes):
-            handle.setopt(pycurl.POSTFIELDS, body)
-        elif body is not None:
-            reader = _Reader(body, exchange)
-            handle.setopt(pycurl.INFILESIZE_LARGE, exchange.size)
-            handle.setopt(pycurl.READFUNCTION, reader.read)
-            handle.setopt(pycurl.SEEKFUNCTION, reader.seek)
-        self._running[handle] = _Running(exchange, kind, -1, time.monotonic())
-        self._multi.add_handle(handle)
+        free = self._free[kind]
+        handle = free.pop() if free else Handle(kind, self._configure)
+        handle.begin(exchange)
+        self._running[handle.easy] = handle
+        self._multi.add_handle(handle.easy)
 
     def sent(self) -> int:
         """Return how many bytes of bodies were sent by the exchanges that are running."""
-        return sum(handle.getinfo(pycurl.SIZE_UPLOAD_T) for handle in self._running)
+        return sum(easy.getinfo(pycurl.SIZE_UPLOAD_T) for easy in self._running)
 
     def turn(self, seconds: float) -> list[Exchange]:
         """Wait at most so long for the network, then act; return what has ended."""
@@ -137,61 +107,17 @@ class Connections:
 
     def drop(self) -> list[Exchange]:
         """End all exchanges at once; their connections are closed."""
-        return [self._release(handle).exchange for handle in list(self._running)]
+        return [self._release(easy) for easy in list(self._running)]
 
     def close(self) -> None:
         """Close all connections."""
         self.drop()
         for handles in self._free.values():
             for handle in handles:
-                handle.close()
+                handle.easy.close()
             handles.clear()
         self._multi.close()
         self._epoll.close()
-
-    def _make(self, kind: str) -> Any:
-        handle = pycurl.Curl()
-        self._configure(handle)
-        handle.setopt(pycurl.OPENSOCKETFUNCTION, partial(self._open_socket, handle))
-        handle.setopt(pycurl.PREREQFUNCTION, partial(self._begin_request, handle))
-        if kind == "head":
-            handle.setopt(pycurl.NOBODY, 1)
-        elif kind == "get":
-            handle.setopt(pycurl.HTTPGET, 1)
-        elif kind == "stream":
-            handle.setopt(pycurl.UPLOAD, 1)
-        else:
-            # libcurl reads a POST's body where it lies, without a callback.
-            handle.setopt(pycurl.POST, 1)
-            handle.setopt(pycurl.CUSTOMREQUEST, "PUT")
-        return handle
-
-    def _open_socket(self, handle: Any, _purpose: int, address: Any) -> Any:
-        """Open a socket; libcurl itself does not tell why it could not."""
-        family, kind, protocol, _ = address
-        try:
-            opened = socket.socket(family, kind, protocol)
-            os.close(os.dup(opened.fileno()))  # pycurl takes a second one
-        except OSError as error:
-            if error.errno in SCARCE_ERRNOS:
-                self._running[handle].scarce = error
-            return pycurl.SOCKET_BAD
-        return _Lent(opened)
-
-    def _begin_request(self, handle: Any, *_addresses: object) -> int:
-        """Keep libcurl from sending a body twice: it does so unasked where a connection that was
-        used before ends without an answer, though the store may have all of it. That is one failed
-        attempt, and when the next one comes is flood's to say. What a store closed while it was
-        idle, for a second at least, is no such case: libcurl finds that out before it uses it."""
-        running = self._running[handle]
-        running.requests += 1
-        answered = running.exchange.head.tell()  # as with 417 to an Expect: 100-continue
-        if running.requests == 1 or answered or running.exchange.body is None:
-            return int(pycurl.PREREQFUNC_OK)
-        running.exchange.failure = TransportFailed(
-            "connection_reset", running.exchange.host, "the connection ended without an answer"
-        )
-        return int(pycurl.PREREQFUNC_ABORT)
 
     def _poll(self, seconds: float) -> list[tuple[int, int]]:
         if self._due is not None:
@@ -223,71 +149,48 @@ class Connections:
         more = True
         while more:
             more, whole, broken = self._multi.info_read()
-            for handle in whole:
-                exchange = self._running[handle].exchange
-                exchange.status = handle.getinfo(pycurl.RESPONSE_CODE)
+            for easy in whole:
+                status = easy.getinfo(pycurl.RESPONSE_CODE)
+                exchange = self._release(easy)
+                exchange.status = status
                 ended.append(exchange)
-                self._release(handle)
-            for handle, code, words in broken:
-                running = self._running[handle]
-                exchange = running.exchange
+            for easy, code, words in broken:
+                scarce, exchange = self._running[easy].scarce, self._running[easy].exchange
                 if exchange.failure is None:
-                    exchange.failure = running.scarce or failure(
-                        handle, code, words, exchange.host, exchange.proxy
+                    exchange.failure = scarce or failure(
+                        easy, code, words, exchange.host, exchange.proxy
                     )
-                ended.append(exchange)
-                self._release(handle)
+                ended.append(self._release(easy))
         return ended
 
-    def _release(self, handle: Any) -> _Running:
-        running = self._running.pop(handle)
-        self._multi.remove_handle(handle)
-        # An idle handle keeps no body alive.
-        running.exchange.body = None
-        if running.kind == "memory":
-            handle.setopt(pycurl.POSTFIELDS, b"")
-        elif running.kind == "stream":
-            handle.setopt(pycurl.READFUNCTION, _nothing)
-            handle.setopt(pycurl.SEEKFUNCTION, None)
-        self._free[running.kind].append(handle)
-        return running
+    def _release(self, easy: Any) -> Exchange:
+        handle = self._running.pop(easy)
+        self._multi.remove_handle(easy)
+        self._free[handle.kind].append(handle)
+        return handle.end()
 
     def _end_standstills(self) -> list[Exchange]:
         self._looked = now = time.monotonic()
         ended = []
-        for handle, running in list(self._running.items()):
-            sent = handle.getinfo(pycurl.SIZE_UPLOAD_T)
-            moved = sum(map(handle.getinfo, (pycurl.HEADER_SIZE, pycurl.SIZE_DOWNLOAD_T)), sent)
+        for easy, handle in list(self._running.items()):
+            sent = easy.getinfo(pycurl.SIZE_UPLOAD_T)
+            moved = sum(map(easy.getinfo, (pycurl.HEADER_SIZE, pycurl.SIZE_DOWNLOAD_T)), sent)
             # Until the request begins, libcurl's own time-out for connecting holds.
-            if moved != running.moved or not handle.getinfo(pycurl.PRETRANSFER_TIME):
-                running.moved, running.since = moved, now
+            if moved != handle.moved or not easy.getinfo(pycurl.PRETRANSFER_TIME):
+                handle.moved, handle.since = moved, now
                 continue
-            exchange = running.exchange
+            exchange = handle.exchange
             sending = sent < exchange.size
             limit = self._send_timeout if sending else self._read_timeout
-            if now - running.since >= limit:
+            if now - handle.since >= limit:
                 what = "sent" if sending else "received"
                 exchange.failure = TransportFailed(
                     "send_timeout" if sending else "read_timeout",
                     exchange.host,
                     f"no byte was {what} for {limit:g} s",
                 )
-                self._release(handle)
-                ended.append(exchange)
+                ended.append(self._release(easy))
         return ended
-
-
-class _Lent:
-    """A socket of which pycurl takes a duplicate, then lets go without a close."""
-
-    def __init__(self, opened: socket.socket) -> None:
-        self._opened = opened
-
-    def fileno(self) -> int:
-        return self._opened.fileno()
-
-    def __del__(self) -> None:
-        self._opened.close()
 
 
 def _kind(exchange: Exchange) -> str:
@@ -295,26 +198,3 @@ def _kind(exchange: Exchange) -> str:
     if exchange.body is None:
         return "get" if exchange.asks else "head"
     return "memory" if isinstance(exchange.body, bytes) else "stream"
-
-
-def _nothing(_count: int) -> bytes:
-    return b""
-
-
-class _Reader:
-    """Hands a body over to libcurl, whose callbacks must not raise."""
-
-    def __init__(self, body: Stream, exchange: Exchange) -> None:
-        self._body = body
-        self._exchange = exchange
-
-    def read(self, count: int) -> bytes | int:
-        try:
-            return self._body.read(count)
-        except BaseException as error:  # noqa: BLE001  the exchange ends with it
-            self._exchange.failure = error
-            return int(pycurl.READFUNC_ABORT)
-
-    def seek(self, offset: int, whence: int) -> int:
-        self._body.seek(offset, whence)
-        return int(pycurl.SEEKFUNC_OK)

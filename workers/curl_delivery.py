@@ -32,7 +32,7 @@ def refused(exchange: Exchange) -> Exception:
     """Return what boto3 would raise for an answer that is no success."""
     with late():
         from workers.s3_answer import refusal
-    headers, content = exchange.answer_headers(), exchange.content.getvalue()
+    headers, content = exchange.answer_headers(), exchange.content
     # As botocore has it: a status of success with an error in the body is the store's failure.
     status = _SERVER_ERROR if exchange.succeeded else exchange.status
     return refusal(exchange.operation, status, headers, content)
@@ -40,7 +40,7 @@ def refused(exchange: Exchange) -> Exception:
 
 def stored(exchange: Exchange) -> bool:
     """Whether a body was taken: some stores begin an answer of success, then fail."""
-    return exchange.succeeded and b"<Error" not in exchange.content.getvalue()[:_BEGINNING]
+    return exchange.succeeded and b"<Error" not in exchange.content[:_BEGINNING]
 
 
 class Delivery:
@@ -97,7 +97,7 @@ class Delivery:
         etag, version = bare(headers.get("etag")), headers.get("x-amz-version-id")
         self._sent = Sent(etag, version, self._payload.digest())
         check_put(self._store.provider, self._sent)
-        return self._store.head(upload.bucket, upload.key)
+        return self._store.head(exchange)
 
     def _seen(self, exchange: Exchange, sent: Sent) -> Exchange | Receipt:
         upload, status = self.upload, exchange.status
@@ -114,4 +114,4 @@ class Delivery:
         if self._missed:
             raise missing()
         self._missed = True
-        return self._store.head(upload.bucket, upload.key)
+        return self._store.head(exchange)

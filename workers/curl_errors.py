@@ -38,7 +38,7 @@ REASONS: Final[dict[int, str]] = {
     pycurl.E_UNSUPPORTED_PROTOCOL: "bad_response",  # an answer without a status line: HTTP/0.9
     _WEIRD_SERVER_REPLY: "bad_response",
     pycurl.E_HTTP_RETURNED_ERROR: "bad_response",
-    pycurl.E_WRITE_ERROR: "bad_response",  # Exchange takes no more of it
+    pycurl.E_WRITE_ERROR: "bad_response",  # Handle takes no more of it
     _TOO_LARGE: "bad_response",
     pycurl.E_BAD_CONTENT_ENCODING: "bad_response",
     pycurl.E_OUT_OF_MEMORY: "local_resources",

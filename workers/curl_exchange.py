@@ -1,30 +1,22 @@
 """One HTTP request with its answer."""
 
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Final
 from urllib.parse import urlsplit
 
 from workers.curl_payload import Stream
 
-#: What is kept of an answer's body, in bytes; S3's refusals have a few hundred.
-LONGEST_ANSWER: Final = 64 * 1024
-
-# What an answer may have before nobody reads on.
-_ENDLESS: Final = 1024**2
-
-
 _SUCCESS: Final = range(200, 300)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Exchange:
     """A PUT or, without a body, a HEAD or a GET.
 
     `headers` are lines, `region` is what the signature names, `proxy` is a proxy's URL or empty; a
     body in bytes is held in memory, any other is read while it is sent; `asks` means a GET. Once
     `Connections` gives it back, `failure` tells why there is no answer, or `status` is the
-    answer's.
+    answer's; `head` is what came before the beginning of the answer's body, which is `content`.
     """
 
     operation: str
@@ -37,13 +29,13 @@ class Exchange:
     asks: bool = False
     status: int = 0
     failure: BaseException | None = None
-    head: BytesIO = field(default_factory=BytesIO)
-    content: BytesIO = field(default_factory=BytesIO)
+    head: bytes = b""
+    content: bytes = b""
+    #: Bytes of the body that are held in memory.
+    held: int = field(init=False)
 
     def __post_init__(self) -> None:
-        #: Bytes of the body that are held in memory.
         self.held = self.size if isinstance(self.body, bytes) else 0
-        self._taken = 0
 
     @property
     def host(self) -> str:
@@ -57,14 +49,9 @@ class Exchange:
     def answer_headers(self) -> dict[str, str]:
         """Return the headers of the final answer, their names in lower case."""
         # An interim answer's block comes first.
-        block = self.head.getvalue().rstrip().rpartition(b"\r\n\r\n")[2]
-        pairs = (line.partition(":") for line in block.decode("latin-1").split("\r\n")[1:])
-        return {name.strip().lower(): value.strip() for name, _, value in pairs}
-
-    def take_content(self, data: bytes) -> int:
-        """Keep the beginning of the answer's body; an answer without end is refused."""
-        self._taken += len(data)
-        if self._taken > _ENDLESS:
-            return -1
-        self.content.write(data[: LONGEST_ANSWER - self.content.tell()])
-        return len(data)
+        block = self.head.rstrip().rpartition(b"\r\n\r\n")[2]
+        headers = {}
+        for line in block.decode("latin-1").split("\r\n")[1:]:
+            name, _, value = line.partition(":")
+            headers[name.strip().lower()] = value.strip()
+        return headers

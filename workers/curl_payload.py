@@ -4,7 +4,7 @@ import hashlib
 import os
 import zlib
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from workers.source import Algorithm, Body, Source
 
@@ -47,8 +47,7 @@ class Held:
         return self._digest
 
 
-@dataclass(frozen=True)
-class Payload:
+class Payload(NamedTuple):
     """`sha256` is in hexadecimal, None where it is not to be signed; `announced` is the other
     digest that was asked for, of what was read first."""
 

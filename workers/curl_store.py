@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import pycurl
 
@@ -69,6 +68,8 @@ class Store:
         self._trusted = authorities()
         values = (profile.access_key_id, profile.session_token, profile.region)
         self._sound = all(_HEADER_VALUE.fullmatch(each) for each in values if each is not None)
+        asked = ["x-amz-checksum-mode: ENABLED"] if self.provider.checksum_on_head else []
+        self._head_headers = asked + self._token()
         self._lock = Lock()
 
     def configure(self, handle: Any) -> None:
@@ -108,7 +109,7 @@ class Store:
         """
         told = exchange.answer_headers().get("x-amz-bucket-region", "")
         if not told:
-            found = _TOLD.search(exchange.content.getvalue())
+            found = _TOLD.search(exchange.content)
             told = found.group(1).decode("latin-1") if found else ""
         if not _REGION.fullmatch(told) or told == exchange.region:
             return False
@@ -148,10 +149,9 @@ class Store:
         exchange.url += f"?partNumber={number}&uploadId={quote(upload_id, safe='~')}"
         return exchange
 
-    def head(self, bucket: str, key: str) -> Exchange:
-        """Return the request that asks for an object."""
-        asked = ["x-amz-checksum-mode: ENABLED"] if self.provider.checksum_on_head else []
-        return self._exchange("HeadObject", bucket, key, asked)
+    def head(self, last: Exchange) -> Exchange:
+        """Return the request that asks for the object that the last one was about."""
+        return Exchange("HeadObject", last.url, last.region, self._head_headers, last.proxy)
 
     def list_buckets(self, prefix: str) -> Exchange | None:
         """Return the request for the buckets whose names begin so; None where it takes boto3."""
@@ -159,8 +159,7 @@ class Store:
         if root is None:
             return None
         url = f"{root}?max-buckets=1000&prefix={quote(prefix, safe='~')}"
-        headers = [*self._token()]
-        return Exchange("ListBuckets", url, region, headers, _proxy(root), asks=True)
+        return Exchange("ListBuckets", url, region, self._token(), _proxy(root), asks=True)
 
     def _token(self) -> list[str]:
         token = self._profile.session_token
@@ -172,14 +171,14 @@ class Store:
         bucket: str,
         key: str,
         headers: list[str],
-        payload: Payload | None = None,
+        payload: Payload,
     ) -> Exchange:
         target = self._target(bucket)
         headers += self._token()
         url = target.address + quote(key, safe="/~")
-        body = payload.body if payload else None
-        size = payload.size if payload else 0
-        return Exchange(operation, url, target.region, headers, target.proxy, body, size)
+        return Exchange(
+            operation, url, target.region, headers, target.proxy, payload.body, payload.size
+        )
 
     def _sums(self, payload: Payload) -> list[str]:
         sums = [f"x-amz-content-sha256: {payload.sha256 or 'UNSIGNED-PAYLOAD'}"]
@@ -206,6 +205,11 @@ def _proxy(address: str) -> str:
     The same rules as boto3's: HTTPS_PROXY or HTTP_PROXY, except for what NO_PROXY names.
     """
     parts = urlsplit(address)
+    if not any(name.lower() == f"{parts.scheme}_proxy" for name in os.environ):
+        return ""
+    # With its HTTP client it is slow to import.
+    from urllib.request import getproxies, proxy_bypass
+
     proxy = getproxies().get(parts.scheme, "")
     if not proxy or proxy_bypass(parts.netloc):
         return ""

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True)
-class Upload:
+class Upload(NamedTuple):
     """One opened file on its way to one object.
 
     `descriptor` is open for reading, and belongs to the caller; uploaders read it with pread only.
@@ -22,8 +21,7 @@ class Upload:
     multipart_upload_id: str | None = None
 
 
-@dataclass(frozen=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What the store answered to an upload that HEAD did not contradict.
 
     `checksum` is `algorithm:hexadecimal` of what was compared, or None. `unverified` says why HEAD

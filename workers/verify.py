@@ -2,8 +2,7 @@
 
 import base64
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from flood.providers import Provider
 from workers.failures import ContradictedByHead
@@ -22,8 +21,7 @@ NO_ANSWER: Final = {
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 
 
-@dataclass(frozen=True)
-class Sent:
+class Sent(NamedTuple):
     """What the store said to an upload, beside the digest of the bytes that were sent.
 
     `parts` is 0 for a single PUT, else `digest` is that of the parts' digests one after the other.
@@ -35,8 +33,7 @@ class Sent:
     parts: int = 0
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(NamedTuple):
     """What HEAD shows of an object; None is what it leaves out."""
 
     size: int | None

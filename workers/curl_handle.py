@@ -1,0 +1,175 @@
+"""One easy handle of libcurl with the exchange that it runs."""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+import pycurl
+
+from workers.classify_rule import SCARCE_ERRNOS
+from workers.curl_exchange import Exchange
+from workers.curl_payload import Stream
+from workers.failures import TransportFailed
+
+#: What a handle is made for; each kind is used again for its own.
+KINDS: Final = ("memory", "stream", "head", "get")
+
+#: What is kept of an answer's body, in bytes; S3's refusals have a few hundred.
+LONGEST_ANSWER: Final = 64 * 1024
+
+# What an answer may have before nobody reads on.
+_ENDLESS: Final = 1024**2
+
+
+class Handle:
+    """An easy handle, which runs one exchange after another, all of one kind.
+
+    What an exchange has in common with the last one libcurl is not told again. `moved` bytes were
+    seen of what it runs at `since`.
+    """
+
+    exchange: Exchange
+
+    def __init__(self, kind: str, configure: Callable[[Any], None]) -> None:
+        self.kind = kind
+        self.easy: Any = pycurl.Curl()
+        self.moved = -1
+        self.since = 0.0
+        #: Why there was no socket for it.
+        self.scarce: OSError | None = None
+        self._requests = 0
+        self._taken = 0
+        self._head: list[bytes] = []
+        self._content = bytearray()
+        self._proxy: str | None = None
+        self._region: str | None = None
+        self._headers: list[str] = []
+        configure(self.easy)
+        self.easy.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        self.easy.setopt(pycurl.PREREQFUNCTION, self._begin_request)
+        self.easy.setopt(pycurl.HEADERFUNCTION, self._head.append)
+        self.easy.setopt(pycurl.WRITEFUNCTION, self._take_content)
+        if kind == "head":
+            self.easy.setopt(pycurl.NOBODY, 1)
+        elif kind == "get":
+            self.easy.setopt(pycurl.HTTPGET, 1)
+        elif kind == "stream":
+            self.easy.setopt(pycurl.UPLOAD, 1)
+        else:
+            # libcurl reads a POST's body where it lies, without a callback.
+            self.easy.setopt(pycurl.POST, 1)
+            self.easy.setopt(pycurl.CUSTOMREQUEST, "PUT")
+
+    def begin(self, exchange: Exchange) -> None:
+        """Tell libcurl what the exchange sends."""
+        easy, body = self.easy, exchange.body
+        self.exchange = exchange
+        self.moved = -1
+        easy.setopt(pycurl.URL, exchange.url)
+        if exchange.proxy != self._proxy:
+            easy.setopt(pycurl.PROXY, exchange.proxy)
+            self._proxy = exchange.proxy
+        if exchange.region != self._region:
+            easy.setopt(pycurl.AWS_SIGV4, f"aws:amz:{exchange.region}:s3")
+            self._region = exchange.region
+        if exchange.headers != self._headers:
+            easy.setopt(pycurl.HTTPHEADER, exchange.headers)
+            self._headers = exchange.headers
+        if isinstance(body, bytes):
+            easy.setopt(pycurl.POSTFIELDS, body)
+        elif body is not None:
+            reader = _Reader(body, exchange)
+            easy.setopt(pycurl.INFILESIZE_LARGE, exchange.size)
+            easy.setopt(pycurl.READFUNCTION, reader.read)
+            easy.setopt(pycurl.SEEKFUNCTION, reader.seek)
+
+    def end(self) -> Exchange:
+        """Give the exchange back with what there is of an answer."""
+        exchange = self.exchange
+        del self.exchange
+        exchange.head = b"".join(self._head)
+        self._head.clear()
+        if self._content:
+            exchange.content = bytes(self._content)
+            self._content.clear()
+        self._requests = self._taken = 0
+        self.scarce = None
+        # An idle handle keeps no body alive.
+        exchange.body = None
+        if self.kind == "memory":
+            self.easy.setopt(pycurl.POSTFIELDS, b"")
+        elif self.kind == "stream":
+            self.easy.setopt(pycurl.READFUNCTION, _nothing)
+            self.easy.setopt(pycurl.SEEKFUNCTION, None)
+        return exchange
+
+    def _open_socket(self, _purpose: int, address: Any) -> Any:
+        """Open a socket; libcurl itself does not tell why it could not."""
+        family, kind, protocol, _ = address
+        try:
+            opened = socket.socket(family, kind, protocol)
+            os.close(os.dup(opened.fileno()))  # pycurl takes a second one
+        except OSError as error:
+            if error.errno in SCARCE_ERRNOS:
+                self.scarce = error
+            return pycurl.SOCKET_BAD
+        return _Lent(opened)
+
+    def _begin_request(self, *_addresses: object) -> int:
+        """Keep libcurl from sending a body twice: it does so unasked where a connection that was
+        used before ends without an answer, though the store may have all of it. That is one failed
+        attempt, and when the next one comes is flood's to say. What a store closed while it was
+        idle, for a second at least, is no such case: libcurl finds that out before it uses it."""
+        self._requests += 1
+        answered = bool(self._head)  # as with 417 to an Expect: 100-continue
+        if self._requests == 1 or answered or self.exchange.body is None:
+            return int(pycurl.PREREQFUNC_OK)
+        self.exchange.failure = TransportFailed(
+            "connection_reset", self.exchange.host, "the connection ended without an answer"
+        )
+        return int(pycurl.PREREQFUNC_ABORT)
+
+    def _take_content(self, data: bytes) -> int:
+        """Keep the beginning of the answer's body; an answer without end is refused."""
+        self._taken += len(data)
+        if self._taken > _ENDLESS:
+            return -1
+        self._content += data[: LONGEST_ANSWER - len(self._content)]
+        return len(data)
+
+
+class _Lent:
+    """A socket of which pycurl takes a duplicate, then lets go without a close."""
+
+    def __init__(self, opened: socket.socket) -> None:
+        self._opened = opened
+
+    def fileno(self) -> int:
+        return self._opened.fileno()
+
+    def __del__(self) -> None:
+        self._opened.close()
+
+
+def _nothing(_count: int) -> bytes:
+    return b""
+
+
+class _Reader:
+    """Hands a body over to libcurl, whose callbacks must not raise."""
+
+    def __init__(self, body: Stream, exchange: Exchange) -> None:
+        self._body = body
+        self._exchange = exchange
+
+    def read(self, count: int) -> bytes | int:
+        try:
+            return self._body.read(count)
+        except BaseException as error:  # noqa: BLE001  the exchange ends with it
+            self._exchange.failure = error
+            return int(pycurl.READFUNC_ABORT)
+
+    def seek(self, offset: int, whence: int) -> int:
+        self._body.seek(offset, whence)
+        return int(pycurl.SEEKFUNC_OK)
