@@ -1,14 +1,14 @@
 """What follows an attempt, for each of its files."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from flood.identity import Identity
 from flood.record_values import Claimed, Reason
 from workers.transfer import Receipt
 
 
-@dataclass(frozen=True)
-class Prove:
+class Prove(NamedTuple):
     """The object is there: the file may go to completed, if it is still the one behind
     `descriptor`."""
 

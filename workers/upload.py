@@ -3,9 +3,9 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from flood import claims as claiming
 from flood import layout, models, syscalls
@@ -59,8 +59,7 @@ _WRITING: Final = Verdict(
 )
 
 
-@dataclass(frozen=True)
-class _Opened:
+class _Opened(NamedTuple):
     """A file on its way; `changed_ns` is when its inode last changed, in nanoseconds: an owner can
     set a file's times back, that one nobody can."""
 
@@ -145,12 +144,12 @@ def _open(
         verdict = _CHANGED
     elif syscalls.open_for_writing(descriptor):
         verdict = _WRITING
-    elif _has_foreign_name(agent, claim, descriptor):
+    elif _has_foreign_name(agent, claim, status := os.fstat(descriptor)):
         verdict = _LINKED
     if verdict is not None:
         os.close(descriptor)
         return _decision(agent, claim, identity, verdict)
-    changed_ns = os.fstat(descriptor).st_ctime_ns
+    changed_ns = status.st_ctime_ns
     if claim.proof is not None and claim.proof.changed_ns == changed_ns:
         proven.append(descriptor)
         return Prove(claim, Receipt(*claim.proof[:4]), descriptor, changed_ns)
@@ -166,10 +165,9 @@ def _open(
     return None
 
 
-def _has_foreign_name(agent: Agent, claim: Claimed, descriptor: int) -> bool:
+def _has_foreign_name(agent: Agent, claim: Claimed, status: os.stat_result) -> bool:
     """Whether an open file has a name elsewhere than on its own way through the spool, where a
     crash between link and unlink may have left a second one, and the kernel lets anybody link."""
-    status = os.fstat(descriptor)
     if status.st_nlink == 1 or agent.links_guarded():
         return False
     places = (Place(state, claim.profile, claim.bucket, claim.key) for state in STATES)
