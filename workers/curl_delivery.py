@@ -43,6 +43,15 @@ def stored(exchange: Exchange) -> bool:
     return exchange.succeeded and b"<Error" not in exchange.content[:_BEGINNING]
 
 
+def _shown(exchange: Exchange) -> Shown:
+    length = exchange.answer_header("content-length") or ""
+    return Shown(
+        int(length) if length.isdecimal() else None,
+        bare(exchange.answer_header("etag")),
+        exchange.answer_header("x-amz-checksum-crc32"),
+    )
+
+
 class Delivery:
     """An upload that is under way. `source` is closed by whoever made it."""
 
@@ -87,26 +96,21 @@ class Delivery:
 
     def _stored(self, exchange: Exchange) -> Exchange:
         upload = self.upload
-        headers = exchange.answer_headers()
         if not stored(exchange):
             if self._moved or not self._store.moved(upload.bucket, exchange):
                 raise refused(exchange)
             self._moved = True
             self._payload.rewind()
             return self._put()
-        etag, version = bare(headers.get("etag")), headers.get("x-amz-version-id")
-        self._sent = Sent(etag, version, self._payload.digest())
+        etag, version = (exchange.answer_header(name) for name in ("etag", "x-amz-version-id"))
+        self._sent = Sent(bare(etag), version, self._payload.digest())
         check_put(self._store.provider, self._sent)
         return self._store.head(exchange)
 
     def _seen(self, exchange: Exchange, sent: Sent) -> Exchange | Receipt:
         upload, status = self.upload, exchange.status
-        headers = exchange.answer_headers()
         if exchange.succeeded:
-            length = headers.get("content-length", "")
-            size = int(length) if length.isdecimal() else None
-            shown = Shown(size, bare(headers.get("etag")), headers.get("x-amz-checksum-crc32"))
-            return verified(self._store.provider, upload, sent, shown)
+            return verified(self._store.provider, upload, sent, _shown(exchange))
         if status in NO_ANSWER:
             return unverified(upload, sent, NO_ANSWER[status])
         if status != _NOT_FOUND:

@@ -46,12 +46,23 @@ class Exchange:
         """Whether the store did what it was asked."""
         return self.failure is None and self.status in _SUCCESS
 
+    def answer_header(self, name: str) -> str | None:
+        """Return one header of the final answer, whose name is given in lower case."""
+        block = self._answer()
+        start = block.lower().rfind(f"\r\n{name}:".encode())
+        if start < 0:
+            return None
+        start += len(name) + 3
+        return block[start:].partition(b"\r\n")[0].decode("latin-1").strip()
+
     def answer_headers(self) -> dict[str, str]:
         """Return the headers of the final answer, their names in lower case."""
-        # An interim answer's block comes first.
-        block = self.head.rstrip().rpartition(b"\r\n\r\n")[2]
         headers = {}
-        for line in block.decode("latin-1").split("\r\n")[1:]:
+        for line in self._answer().decode("latin-1").split("\r\n")[1:]:
             name, _, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
         return headers
+
+    def _answer(self) -> bytes:
+        # An interim answer's block comes first.
+        return self.head.rstrip().rpartition(b"\r\n\r\n")[2]

@@ -128,11 +128,12 @@ class Parts:
         """Return the part, or None if it is to be sent again; raises what it failed of."""
         part = self._running.pop(exchange)
         if stored(exchange):
-            headers = exchange.answer_headers()
-            crc32 = headers.get("x-amz-checksum-crc32") if self._store.has_sums else None
+            shown = exchange.answer_header("x-amz-checksum-crc32")
+            crc32 = shown if self._store.has_sums else None
             if part.buffer is not None:
                 self._buffers.append(part.buffer)
-            return Part(part.number, headers.get("etag", ""), crc32, part.payload.digest())
+            etag = exchange.answer_header("etag") or ""
+            return Part(part.number, etag, crc32, part.payload.digest())
         bucket = self._multipart.upload.bucket
         if exchange.failure is None and not part.moved and self._store.moved(bucket, exchange):
             part.moved = True

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import zlib
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from workers.source import Algorithm, Body, Source
@@ -66,8 +65,7 @@ class Payload(NamedTuple):
             self.body.seek(0)
 
 
-@dataclass(frozen=True)
-class Loader:
+class Loader(NamedTuple):
     """Reads bodies for requests that announce their digest by `algorithm`, where there is one; if
     `signed`, their SHA-256, too. Its methods raise what the source raises."""
 

@@ -18,6 +18,7 @@ from workers.authorities import authorities
 from workers.classify_rule import KEYS
 from workers.curl_exchange import Exchange
 from workers.curl_payload import Payload
+from workers.late import late
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -107,7 +108,7 @@ class Store:
 
         Requests that are built from now on go there.
         """
-        told = exchange.answer_headers().get("x-amz-bucket-region", "")
+        told = exchange.answer_header("x-amz-bucket-region")
         if not told:
             found = _TOLD.search(exchange.content)
             told = found.group(1).decode("latin-1") if found else ""
@@ -207,9 +208,9 @@ def _proxy(address: str) -> str:
     parts = urlsplit(address)
     if not any(name.lower() == f"{parts.scheme}_proxy" for name in os.environ):
         return ""
-    # With its HTTP client it is slow to import.
-    from urllib.request import getproxies, proxy_bypass
-
+    # It comes with an HTTP client, which is slow to import.
+    with late():
+        from urllib.request import getproxies, proxy_bypass
     proxy = getproxies().get(parts.scheme, "")
     if not proxy or proxy_bypass(parts.netloc):
         return ""
