@@ -43,7 +43,9 @@ def claim(
     a lost attempt made suspect, is claimed alone. Without `room` for large files small ones go
     instead.
     """
-    where = (name_value(profile), name_value(bucket), utc_text(now))
+    at = utc_text(now)
+    where = (name_value(profile), name_value(bucket), at)
+    rows: list[Any] = []
     with models.write():
         chosen = _choose(_due(ids, where) or _oldest(where, 1, None), large)
         refused = bool(chosen) and chosen[0][_SIZE] >= large and not room()
@@ -53,22 +55,20 @@ def claim(
             seen = {row[0] for row in chosen}
             more = [row for row in _oldest(where, TASK_FILES, large) if row[0] not in seen]
             chosen = _choose([*chosen, *more], large)
-        models.execute_many(
-            "UPDATE file_records SET owner = ?, claim_number = claim_number + 1, claimed_at = ?, "
-            "claim_size = ?, last_updated = ? "
-            "WHERE id = ? AND current_state = 'processing' AND owner IS NULL",
-            [(owner, utc_text(now), len(chosen), utc_text(now), row[0]) for row in chosen],
-        )
         taken = [row[0] for row in chosen]
-        claims: list[Claimed] = []
         for part, marks in chunks(taken):
-            rows = models.execute(
+            models.execute(
+                "UPDATE file_records SET owner = ?, claim_number = claim_number + 1, "
+                "claimed_at = ?, claim_size = ?, last_updated = ? "
+                f"WHERE id IN ({marks}) AND current_state = 'processing' AND owner IS NULL",
+                (owner, at, len(taken), at, *part),
+            )
+            rows += models.execute(
                 f"SELECT {CLAIM_COLUMNS} FROM file_records WHERE id IN ({marks}) AND owner = ?",
                 (*part, owner),
             ).fetchall()
-            claims += [claimed_from(row) for row in rows]
-    place = {record_id: number for number, record_id in enumerate(taken)}
-    return sorted(claims, key=lambda one: place[one.id])
+    claims = {row[0]: claimed_from(row) for row in rows}
+    return [claims[record_id] for record_id in taken if record_id in claims]
 
 
 def _due(ids: Sequence[int], where: tuple[Any, ...]) -> list[Any]:
@@ -120,16 +120,25 @@ def _solitary(row: Any, large: int) -> bool:
 def still_mine(claims: Iterable[Claimed]) -> list[Claimed]:
     """Those whose claim still stands. Inside `models.write()` the answer holds until the commit."""
     asked = list(claims)
-    standing: set[tuple[int, str, int]] = set()
-    for part, marks in chunks([one.id for one in asked]):
-        standing.update(
-            models.execute(
-                "SELECT id, owner, claim_number FROM file_records "
-                f"WHERE id IN ({marks}) AND current_state = 'processing'",
-                tuple(part),
-            ).fetchall()
+    mine: set[tuple[int, str, int]] = set()
+    for standing, parameters in with_standing(asked):
+        sql = f"{standing} SELECT id, owner, claim_number FROM mine"
+        mine.update(models.execute(sql, parameters).fetchall())
+    return [one for one in asked if (one.id, one.owner, one.number) in mine]
+
+
+def with_standing(claims: Sequence[Claimed]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """What goes before a SELECT from a table `mine`, of the records whose claims still stand, with
+    its parameters; in as many parts as there must be statements."""
+    for part, _ in chunks(claims, of=3):
+        values = ", ".join(["(?, ?, ?)"] * len(part))
+        yield (
+            f"WITH claim (record, worker, number) AS (VALUES {values}), mine AS ("
+            # Only so does each claim find its record by the id, in the order of the claims.
+            "SELECT file_records.* FROM claim CROSS JOIN file_records ON id = record "
+            "AND current_state = 'processing' AND owner = worker AND claim_number = number)",
+            tuple(value for one in part for value in (one.id, one.owner, one.number)),
         )
-    return [one for one in asked if (one.id, one.owner, one.number) in standing]
 
 
 def of_owner(owner: str) -> list[Claimed]:

@@ -2,15 +2,17 @@
 
 import os
 from datetime import datetime, timezone
+from functools import lru_cache
 
 
 def utc_text(moment: datetime) -> str:
     """An aware time as the tables hold it."""
     # Not strftime, whose %Y has fewer digits for the first thousand years.
-    utc = moment.astimezone(timezone.utc).replace(tzinfo=None)
-    return f"{utc.isoformat(timespec='microseconds')}Z"
+    text = moment.astimezone(timezone.utc).isoformat(timespec="microseconds")
+    return f"{text.removesuffix('+00:00')}Z"
 
 
+@lru_cache(maxsize=16)  # the records of one claim have their times in common
 def utc_moment(text: str) -> datetime:
     """The aware time behind a text of the tables."""
     # Python 3.10's fromisoformat does not know the Z.
@@ -28,4 +30,4 @@ def name_value(name: str) -> str | bytes:
 
 def name_from(value: str | bytes) -> str:
     """A path as the tables hold it, turned back."""
-    return os.fsdecode(value)
+    return value if isinstance(value, str) else os.fsdecode(value)

@@ -69,8 +69,15 @@ class Proof(NamedTuple):
     changed_ns: int | None = None
 
 
-@dataclass(frozen=True)
-class Claimed:
+class Reason(NamedTuple):
+    """Why an attempt was no success: its kind, a short stable code, a sentence for a person."""
+
+    kind: str
+    code: str
+    message: str
+
+
+class Claimed(NamedTuple):
     """A record that this worker has the right to work on while `number` stands in its row."""
 
     id: int
@@ -91,15 +98,7 @@ class Claimed:
     #: That of an earlier attempt, after which the file could not be moved.
     proof: Proof | None
     #: Why it was given up earlier, after which it could not be moved.
-    verdict: "Reason | None"
-
-
-class Reason(NamedTuple):
-    """Why an attempt was no success: its kind, a short stable code, a sentence for a person."""
-
-    kind: str
-    code: str
-    message: str
+    verdict: Reason | None
 
 
 def row_from(columns: Sequence[Any]) -> Row:

@@ -181,20 +181,15 @@ def complete(claim: Claimed, path: str, proof: Proof, now: datetime) -> bool:
 def complete_all(proven: Sequence[tuple[Claimed, str, Proof]], now: datetime) -> int:
     """S8: these objects are proven, their files lie in completed, each at its path. How many claims
     still stood."""
-    settled = [
-        (
-            claim,
-            {
-                **_done(COMPLETED, path, now),
-                **proof._asdict(),
-                "retry_count": 0,
-                "alone": 0,
-                "multipart_upload_id": None,
-            },
-        )
-        for claim, path, proof in proven
-    ]
-    return _settle_all(settled, now, None)
+    values = {
+        **_done(COMPLETED, None, now),
+        "retry_count": 0,
+        "alone": 0,
+        "multipart_upload_id": None,
+    }
+    own = [(name_value(path), *proof) for _, path, proof in proven]
+    claims = [claim for claim, _, _ in proven]
+    return _settle_all(claims, now, None, values, ("spool_path", *Proof._fields), own)
 
 
 def retry(
@@ -417,52 +412,41 @@ def _settle(
     due: datetime | None = None,
 ) -> bool:
     """Write the end of an attempt down, with its row of history, if the claim still stands."""
-    return bool(_settle_all([(claim, values)], now, reason, delay, due))
+    return bool(_settle_all([claim], now, reason, values, (), [()], delay, due))
 
 
 def _settle_all(
-    ended: Sequence[tuple[Claimed, Mapping[str, Any]]],
+    ended: Sequence[Claimed],
     now: datetime,
     reason: Reason | None,
+    values: Mapping[str, Any],
+    own_columns: Sequence[str],
+    own: Sequence[tuple[Any, ...]],
     delay: float | None = None,
     due: datetime | None = None,
 ) -> int:
     """Write the ends of attempts down, each with its row of history, whose claims still stand; how
-    many that were. The values are of the same columns for all of them."""
+    many that were. The values are the same for all of them, but for those of `own_columns`."""
     at, due_at = utc_text(now), utc_text(due) if due else None
+    history = (at, FAILURE if reason else SUCCESS, *(reason or (None,) * 3), delay, due_at)
+    columns = ", ".join(f"{name} = ?" for name in (*values, "last_updated", *own_columns))
+    common = (*values.values(), at)
+    rows = [
+        (*common, *of_one, claim.id, claim.owner, claim.number)
+        for claim, of_one in zip(ended, own, strict=True)
+    ]
+    settled = 0
     with models.write():
-        mine = {claim.id for claim in claims.still_mine(claim for claim, _ in ended)}
-        standing = [one for one in ended if one[0].id in mine]
-        if not standing:
-            return 0
-        columns = ", ".join(f"{name} = ?" for name in (*standing[0][1], "last_updated"))
-        models.execute_many(
-            f"UPDATE file_records SET {columns} WHERE {MINE}",
-            [
-                (*values.values(), at, claim.id, claim.owner, claim.number)
-                for claim, values in standing
-            ],
-        )
-        models.execute_many(
-            "INSERT INTO retry_attempts (record_id, retry_number, started_at, finished_at, "
-            "outcome, kind, error_code, error_message, delay_seconds, next_attempt_at, worker) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    claim.id,
-                    claim.retry_count,
-                    utc_text(claim.claimed_at),
-                    at,
-                    FAILURE if reason else SUCCESS,
-                    *(reason or (None, None, None)),
-                    delay,
-                    due_at,
-                    claim.owner,
-                )
-                for claim, _ in standing
-            ],
-        )
-    return len(standing)
+        for standing, parameters in claims.with_standing(ended):
+            settled += models.execute(
+                "INSERT INTO retry_attempts (record_id, retry_number, started_at, worker, "
+                "finished_at, outcome, kind, error_code, error_message, delay_seconds, "
+                f"next_attempt_at) {standing} SELECT id, retry_count, "
+                "COALESCE(claimed_at, last_updated), owner, ?, ?, ?, ?, ?, ?, ? FROM mine",
+                (*parameters, *history),
+            ).rowcount
+        models.execute_many(f"UPDATE file_records SET {columns} WHERE {MINE}", rows)
+    return settled
 
 
 def _change(

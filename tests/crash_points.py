@@ -127,7 +127,7 @@ POINTS: Final = (
     Point("admitted", "watch", "flood/intake.py", "_transaction", "for arrival, record_id", "S3"),
     # --- consumer: claim, open, bucket, PUT, HEAD -------------------------------------------------
     Point("task-taken", "consumer", "flood/tasks.py", "upload", "agent = _agent()", "S3"),
-    Point("claim-no-commit", "consumer", "flood/claims.py", "claim", "taken = [", "S3"),
+    Point("claim-no-commit", "consumer", "flood/claims.py", "claim", "rows += models", "S3"),
     Point("claimed", "consumer", "flood/tasks.py", "upload", "if ring and claims:", "S6"),
     Point("opened", "consumer", "workers/upload.py", "_transfer", "error = _bucket_error", "S6"),
     Point("bucket-known", "consumer", "workers/upload.py", "_transfer", "since = 0.0", "S6"),
@@ -139,7 +139,7 @@ POINTS: Final = (
     Point("settle-mine", "consumer", "workers/settle.py", "_prove", "place = _move(", "S6"),
     Point("settle-renamed", "consumer", "workers/settle.py", "_prove", "proven.append(", "S7"),
     Point("settle-no-row", "consumer", "workers/settle.py", "settle", "records.complete_all", "S7"),
-    Point("settle-no-commit", "consumer", "flood/records.py", "_settle_all", "return len(", "S7"),
+    Point("settle-no-commit", "consumer", "flood/records.py", "_settle_all", "return sett", "S7"),
     Point("settled", "consumer", "workers/settle.py", "settle", "for line in lines:", "S8"),
     # --- consumer: failures -----------------------------------------------------------------------
     Point(

@@ -1,7 +1,6 @@
 """Every change of a record's state, one at a time."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -307,8 +306,8 @@ def test_a_claim_that_was_taken_away_writes_nothing(house: House, first: str, la
 def test_another_worker_or_number_writes_nothing(house: House, settling: str) -> None:
     claim = claimed(house)
     before = house.rows()
-    assert not SETTLING[settling](replace(claim, owner="somebody else"))
-    assert not SETTLING[settling](replace(claim, number=claim.number + 1))
+    assert not SETTLING[settling](claim._replace(owner="somebody else"))
+    assert not SETTLING[settling](claim._replace(number=claim.number + 1))
     assert (house.rows(), house.attempts(claim.id)) == (before, [])
     assert SETTLING[settling](claim)
 
@@ -316,7 +315,7 @@ def test_another_worker_or_number_writes_nothing(house: House, settling: str) ->
 def replace_retries(house: House, claim: Claimed, count: int) -> Claimed:
     """As if so many attempts had failed before."""
     models.execute("UPDATE file_records SET retry_count = ? WHERE id = ?", (count, claim.id))
-    return replace(claim, retry_count=count)
+    return claim._replace(retry_count=count)
 
 
 # --- questions ---------------------------------------------------------------------------------

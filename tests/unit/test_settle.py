@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 
@@ -112,7 +111,7 @@ def test_s5_becomes_s4(house: House) -> None:
 def test_the_last_retry_has_none_left(house: House) -> None:
     [claim] = claimed(house, "key")
     models.execute("UPDATE file_records SET retry_count = 9")
-    house.settle(TryAgain(replace(claim, retry_count=9), claim.identity, BROKEN, 30.0))
+    house.settle(TryAgain(claim._replace(retry_count=9), claim.identity, BROKEN, 30.0))
     assert house.row(claim.id)["retry_count"] == 10
     assert house.scheduled[0][4] == 0
 
