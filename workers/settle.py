@@ -2,10 +2,9 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from logging import ERROR, INFO, WARNING, getLogger
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from flood import claims as claiming
 from flood import log, models, queries, records
@@ -54,8 +53,7 @@ class _Scarce(Exception):
     """This machine had no descriptor or memory left for a move."""
 
 
-@dataclass(frozen=True)
-class _Line:
+class _Line(NamedTuple):
     """A line of the log that waits for the commit."""
 
     level: int
@@ -100,7 +98,7 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
     if scarce is not None:
         agent.tell_scarcity(scarce)
     # Each directory once, when no writer waits for it any more.
-    left = {os.path.dirname(one.claim.path): one.claim.path for one in decisions}
+    left = {one.claim.path.rpartition("/")[0]: one.claim.path for one in decisions}
     for path in left.values():
         agent.spool.prune(path)
     for line in lines:
@@ -145,10 +143,12 @@ def _tell_unrecorded(agent: Agent, decision: GiveUp) -> None:
 
 def _count(agent: Agent, line: _Line, seconds: float) -> None:
     claim, facts = line.claim, line.facts
-    name = (claim.profile, claim.bucket, claim.key, claim.id)
-    if facts.get("to") == COMPLETED:
+    to = facts.get("to")
+    if to == COMPLETED:
         agent.tally.completed(facts["size"])
-    elif facts.get("to") == FAILED:
+        return
+    name = (claim.profile, claim.bucket, claim.key, claim.id)
+    if to == FAILED:
         agent.tally.gave_up(*name, facts["error"], facts["reason"])
     elif line.event == _LET_GO and claim.company == 1:
         agent.tally.let_go(BrokenOff(*name, seconds))
