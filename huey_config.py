@@ -166,7 +166,14 @@ class FloodStorage(SqliteStorage):
         self._mended(lambda: super(FloodStorage, self).add_to_schedule(data, _utc(ts)))
 
     def read_schedule(self, ts: datetime) -> Any:
-        return self._mended(lambda: super(FloodStorage, self).read_schedule(_utc(ts)))
+        return self._mended(lambda: self._read_schedule(_utc(ts)))
+
+    def _read_schedule(self, ts: datetime) -> Any:
+        # Every consumer asks each second: no turn is waited for that finds nothing.
+        due = "select 1 from schedule where queue = ? and timestamp <= ? limit 1"
+        if not self.sql(due, (self.name, ts.timestamp()), results=True):
+            return []
+        return super().read_schedule(ts)
 
     def of_priority(self, priority: float) -> list[bytes]:
         """The tasks of exactly this priority that wait in the queue."""
