@@ -18,6 +18,11 @@ from flood.record_values import (
 #: The fence: it holds only while this very claim stands.
 MINE: Final = "id = ? AND current_state = 'processing' AND owner = ? AND claim_number = ?"
 
+#: The same for each row of a table of claims.
+STANDING: Final = (
+    "id = record AND current_state = 'processing' AND owner = worker AND claim_number = number"
+)
+
 _DUE: Final = (
     "current_state = 'processing' AND owner IS NULL AND profile = ? AND bucket = ? "
     "AND next_attempt_at <= ?"
@@ -45,8 +50,6 @@ def claim(
     """
     at = utc_text(now)
     where = (name_value(profile), name_value(bucket), at)
-    if not _oldest(where, 1, None):
-        return []  # other tasks were faster: no turn is waited for that finds nothing
     rows: list[Any] = []
     with models.write():
         chosen = _choose(_due(ids, where) or _oldest(where, 1, None), large)
@@ -137,8 +140,7 @@ def with_standing(claims: Sequence[Claimed]) -> Iterator[tuple[str, tuple[Any, .
         yield (
             f"WITH claim (record, worker, number) AS (VALUES {values}), mine AS ("
             # Only so does each claim find its record by the id, in the order of the claims.
-            "SELECT file_records.* FROM claim CROSS JOIN file_records ON id = record "
-            "AND current_state = 'processing' AND owner = worker AND claim_number = number)",
+            f"SELECT file_records.* FROM claim CROSS JOIN file_records ON {STANDING})",
             tuple(value for one in part for value in (one.id, one.owner, one.number)),
         )
 

@@ -11,7 +11,7 @@ def _no_fence() -> None:
     from flood import claims, records
 
     fenceless = "id = ? AND ? IS NOT NULL AND ? IS NOT NULL"
-    _replace(claims, MINE=fenceless, still_mine=list)
+    _replace(claims, MINE=fenceless, STANDING="id = record", still_mine=list)
     _replace(records, MINE=fenceless)
 
 

@@ -97,6 +97,15 @@ def test_a_retry_is_scheduled_with_what_is_left(house: House, left: int) -> None
     assert huey.storage.schedule_size() == 0
 
 
+def test_nobody_waits_for_a_turn_that_finds_nothing(house: House) -> None:
+    asked: list[str] = []
+    models.connection().set_trace_callback(asked.append)
+    assert huey.read_schedule(naive(START)) == []
+    assert huey.storage.dequeue() is None
+    models.connection().set_trace_callback(None)
+    assert not [sql for sql in asked if not sql.lower().startswith("select")]
+
+
 def naive(moment: datetime) -> datetime:
     """As huey has its times: UTC that does not say so."""
     return moment.astimezone(timezone.utc).replace(tzinfo=None)
