@@ -21,6 +21,8 @@ def utc_moment(text: str) -> datetime:
 
 def name_value(name: str) -> str | bytes:
     """A path as the tables hold it."""
+    if name.isascii():
+        return name
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from logging import WARNING, getLogger
-from typing import Final
+from typing import Final, NamedTuple
 
 from flood import layout, log, models, syscalls
 from flood.database_files import is_own
@@ -41,8 +40,7 @@ class Why(Enum):
     ERROR = "it cannot be moved"
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A file in incoming that may be taken; `closed` if an event said that its writer closed it,
     `begun` if one said that it was created, after which a close should follow."""
 
@@ -102,8 +100,9 @@ class Door:
                 "add it to their file",
             )
             return None
-        if not self._spool.vacant(place.moved(PROCESSING).path):
-            self._warn_of_oddity(place.moved(PROCESSING).path)
+        target = place.moved(PROCESSING).path
+        if not self._spool.vacant(target):
+            self._warn_of_oddity(target)
             # Where it is itself in processing already there is nothing to wait for.
             return (place, Why.OCCUPIED, None) if self._spool.exists(path) else None
         if self._is_database(path):

@@ -1,7 +1,9 @@
 """Tells a file from another of its name."""
 
 import os
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+_HALF: Final = 2**63
 
 
 class Identity(NamedTuple):
@@ -18,5 +20,7 @@ def identity_of(status: os.stat_result) -> Identity:
 
     Overlay filesystems have inodes beyond that; a time after the year 2262 is one, in nanoseconds.
     """
-    numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    return Identity(*((number + 2**63) % 2**64 - 2**63 for number in numbers))
+    identity = Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if min(identity) >= -_HALF and max(identity) < _HALF:
+        return identity
+    return Identity(*((number + _HALF) % (2 * _HALF) - _HALF for number in identity))

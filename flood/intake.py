@@ -35,9 +35,10 @@ class Result:
 
 @dataclass
 class _Way:
-    """What stood in the way of files: paths whose record somebody works on, and records that have
-    ended, each with where its file lies."""
+    """What stood in the way of files: records that stay in processing, by path, with those paths
+    whose record somebody works on, and records that have ended, each with where its file lies."""
 
+    stay: dict[str, Row] = field(default_factory=dict)
     claimed: set[str] = field(default_factory=set)
     ended: list[tuple[Row, str | None]] = field(default_factory=list)
 
@@ -110,26 +111,23 @@ class Intake:
         starting: bool,
     ) -> None:
         births = [syscalls.birth_time(self._spool.absolute(place.path)) for _, place, _ in ready]
-        changed = {
-            place.moved(PROCESSING).path: self._spool.changed_at(place.path)
-            for _, place, _ in ready
-            if starting
-        }
+        targets = [place.moved(PROCESSING).path for _, place, _ in ready]
+        changed = self._changed([place for _, place, _ in ready]) if starting else {}
         moved: list[Arrival] = []
         way = _Way()
         try:
             with models.write():
                 way = self._make_way(
-                    {place.moved(PROCESSING).path: identity for _, place, identity in ready}
+                    {path: one[2] for path, one in zip(targets, ready, strict=True)}
                 )
-                for (candidate, place, _), birth in zip(ready, births, strict=True):
-                    if place.moved(PROCESSING).path in way.claimed:
+                for (candidate, place, _), birth, path in zip(ready, births, targets, strict=True):
+                    if path in way.claimed:
                         result.later.append((candidate, Why.OCCUPIED, None))
                         continue
                     arrival = self._move(candidate, place, birth, result)
                     if arrival is not None:
                         moved.append(arrival)
-                ids = self._record(moved, changed)
+                ids = self._record(moved, changed, way.stay)
         except BaseException:
             # The files are ahead of their rows now; the second try brings the rows forward.
             self.stranded += [arrival.path for arrival in moved]
@@ -161,21 +159,31 @@ class Intake:
             return None
         return arrival_of(target, identity, birth)
 
+    def _changed(self, places: Sequence[Place]) -> dict[str, datetime | None]:
+        """The change times of those of these files whose row may have run ahead, by the path that
+        they have in processing; to be asked before they are renamed."""
+        known = queries.with_history([_name(place) for place in places])
+        return {
+            place.moved(PROCESSING).path: self._spool.changed_at(place.path)
+            for place in places
+            if _name(place) in known
+        }
+
     def _record(
-        self, moved: Sequence[Arrival], changed: Mapping[str, datetime | None]
+        self,
+        moved: Sequence[Arrival],
+        changed: Mapping[str, datetime | None],
+        occupants: Mapping[str, Row],
     ) -> list[int]:
         """Rows for files in processing, tasks for the rows; inside a transaction. `changed` has
-        the change times of those whose row may have run ahead."""
+        the change times of those whose row may have run ahead, `occupants` the rows that are in
+        processing at their paths."""
         now = self._now()
-        known = queries.with_history(
-            [_name(arrival) for arrival in moved if changed.get(arrival.path) is not None]
-        )
-        ids = [
-            self._back(arrival, changed.get(arrival.path), now) if _name(arrival) in known else None
-            for arrival in moved
-        ]
+        ids = [self._back(arrival, changed.get(arrival.path), now) for arrival in moved]
         fresh = records.admit(
-            [arrival for arrival, back in zip(moved, ids, strict=True) if back is None], now
+            [arrival for arrival, back in zip(moved, ids, strict=True) if back is None],
+            now,
+            occupants,
         )
         remaining = iter(fresh)
         every = [next(remaining) if back is None else back for back in ids]
@@ -203,8 +211,8 @@ class Intake:
         place seems free, and belongs to the file that arrives. S7, S9, S11; inside a
         transaction."""
         now = self._now()
-        way = _Way()
-        for row in queries.at_paths(list(arriving), PROCESSING).values():
+        way = _Way(queries.at_paths(list(arriving), PROCESSING))
+        for row in way.stay.values():
             if _same_file(row.identity, self._spool.identify(row.path)):
                 continue
             if row.owner is None and _same_file(row.identity, arriving[row.path]):
@@ -219,6 +227,8 @@ class Intake:
                 way.claimed.add(row.path)
             elif records.vanish(row.id, now):
                 way.ended.append((row, None))
+        for row, _ in way.ended:
+            del way.stay[row.path]
         return way
 
     def take_up(self, found: Sequence[Found], came_from: str = PROCESSING) -> int:
@@ -228,28 +238,28 @@ class Intake:
         for start in range(0, len(found), BATCH):
             part = found[start : start + BATCH]
             births = {one.path: syscalls.birth_time(self._spool.absolute(one.path)) for one in part}
-            changed = {one.path: self._spool.changed_at(one.path) for one in part}
+            places = {one.path: layout.parse(one.path) for one in part}
+            changed = self._changed([place for place in places.values() if place is not None])
             with models.write():
                 way = self._make_way({one.path: one.identity for one in part})
-                rows = queries.at_paths([one.path for one in part], PROCESSING)
                 without: list[Arrival] = []
                 misplaced: list[str] = []
                 for one in part:
-                    row = rows.get(one.path)
+                    row = way.stay.get(one.path)
                     if row is not None and _same_file(row.identity, one.identity):
                         continue
                     if one.path in way.claimed:
                         continue  # a later scan finds it, when its worker has settled
                     # Inside the transaction no worker is half-way through a move; what was listed
                     # before it may have been settled since.
-                    place = layout.parse(one.path)
+                    place = places[one.path]
                     if place is None:
                         misplaced.append(one.path)
                         continue
                     if self._spool.identify(one.path) != one.identity:
                         continue
                     without.append(arrival_of(place, one.identity, births[one.path]))
-                ids = self._record(without, changed)
+                ids = self._record(without, changed, way.stay)
             way.tell()
             for path in misplaced:
                 self.door.leave(path, "it must lie below incoming/PROFILE/BUCKET/: move it there")
@@ -271,8 +281,8 @@ class Intake:
         self.stranded.clear()
 
 
-def _name(arrival: Arrival) -> tuple[str, str, str]:
-    return arrival.profile, arrival.bucket, arrival.key
+def _name(place: Place) -> tuple[str, str, str]:
+    return place.profile, place.bucket, place.key
 
 
 def _same_file(recorded: Identity, found: Identity | None) -> bool:

@@ -1,6 +1,6 @@
 """Files in incoming that are to be looked at again."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from logging import DEBUG, INFO, WARNING, getLogger
 from typing import Final
 
@@ -93,7 +93,7 @@ class Later:
     def doubt(self) -> None:
         """Events were missed: files that were begun may have been closed since."""
         for entry in self._entries.values():
-            entry.candidate = replace(entry.candidate, begun=False)
+            entry.candidate = entry.candidate._replace(begun=False)
 
     def forget(self, path: str) -> None:
         """The file was taken, or is gone."""

@@ -2,8 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from flood.states import STATES
 
@@ -19,14 +18,15 @@ MAX_KEY_BYTES: Final = 1024
 #: Linux' limit for one component of a path, in bytes (NAME_MAX).
 MAX_NAME_BYTES: Final = 255
 
+_NO_NAMES: Final = frozenset({"", ".", ".."})
+
 
 def text(name: str) -> str:
     """A file name as tables and logs hold it: bytes that are no UTF-8 become \\xNN."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A file's place in the spool: its state, its destination and its key.
 
     All four are file names as Python has them: bytes that are no UTF-8 are surrogates.
@@ -51,21 +51,19 @@ def parse(path: str) -> Place | None:
     """The place that a path relative to the server directory names; None if it is none, as it is
     outside the five state directories or not below a bucket."""
     parts = path.split("/", 3)
-    if len(parts) != 4 or parts[0] not in STATES or not is_key(parts[3]):
-        return None
-    if not is_name(parts[1]) or not is_name(parts[2]):
+    if len(parts) != 4 or parts[0] not in STATES or not is_key(path):
         return None
     return Place(*parts)
 
 
 def is_name(name: str) -> bool:
     """Whether `name` can be one component of a path that stays where it is put."""
-    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+    return "/" not in name and is_key(name)
 
 
 def is_key(key: str) -> bool:
     """Whether `key` can be a relative path that stays below its bucket's directory."""
-    return all(is_name(part) for part in key.split("/"))
+    return "\0" not in key and _NO_NAMES.isdisjoint(key.split("/"))
 
 
 def key_problem(key: str, *, normalizes: bool = False) -> tuple[str, str] | None:

@@ -6,7 +6,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, Final, TextIO
@@ -92,6 +92,13 @@ def configure(
 class _Stream(logging.StreamHandler):  # type: ignore[type-arg]  # generic since Python 3.11
     """A class of its own, so that `configure` knows what it set up before."""
 
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.stream.write(f"{self.format(record)}\n")
+            self.stream.flush()
+        except Exception:  # noqa: BLE001  as every handler of logging's: the program goes on
+            self.handleError(record)
+
 
 class TextFormatter(logging.Formatter):
     """`2026-11-22T16:02:26.123Z INFO flood.intake admitted record=12 key="x y"`, times in UTC.
@@ -105,8 +112,8 @@ class TextFormatter(logging.Formatter):
         parts = [
             _time(record.created),
             record.levelname,
-            _text(record.name),
-            _text(record.getMessage()),
+            _word(record.name),
+            _word(record.getMessage()),
         ]
         parts += [f"{key}={_text(value)}" for key, value in _facts(record)]
         line = " ".join(parts)
@@ -135,11 +142,9 @@ class JsonFormatter(logging.Formatter):
         return json.dumps({**line, **facts, **line}).replace("\x7f", "\\u007f")
 
 
-def _facts(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
+def _facts(record: logging.LogRecord) -> list[tuple[str, object]]:
     facts: Mapping[str, object] = getattr(record, "facts", {})
-    for key, value in facts.items():
-        if value is not None:
-            yield key.rstrip("_"), value
+    return [(key.rstrip("_"), value) for key, value in facts.items() if value is not None]
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
@@ -163,9 +168,11 @@ def _second(whole: int) -> str:
 
 def _json(value: object) -> object:
     if isinstance(value, str):
+        if value.isascii():
+            return value
         # Names that are no UTF-8 as the tables have them: lone surrogates are no Unicode.
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    if isinstance(value, bool | int):
+    if isinstance(value, int):
         return value
     if isinstance(value, float):
         # JSON has no NaN nor infinity.
@@ -191,9 +198,14 @@ def _plain(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    if type(value) is int:
-        return str(value)
-    text = _plain(value)
+    if type(value) is str:
+        return _word(value)
+    return str(value) if type(value) is int else _word(_plain(value))
+
+
+# Most of them come again with the next line: loggers, events, states, profiles, buckets.
+@lru_cache(maxsize=256)
+def _word(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return text
     if text and text.isprintable() and not _SPECIAL.search(text):

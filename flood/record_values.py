@@ -31,8 +31,7 @@ CLAIM_COLUMNS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A file to be recorded: its destination, where it lies now, what it is, when it was created
     (aware)."""
 

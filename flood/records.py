@@ -72,6 +72,11 @@ _UNPROVEN: Final = {
     "bytes_sent": 0,
     "changed_ns": None,
 }
+_ARRIVAL_COLUMNS: Final = (
+    *("profile", "bucket", "filepath", "spool_path"),
+    *Identity._fields,
+    "file_creation_date",
+)
 WORKER_DIED: Final = Reason(LOST, "worker_died", "the worker died during this attempt")
 DIED_MOVING: Final = Reason(
     INTERRUPTED, "worker_died", "the worker died before it had moved the file: only that is left"
@@ -102,13 +107,17 @@ def put_arrived(record_id: int, path: str, now: datetime) -> bool:
     )
 
 
-def admit(arrivals: Sequence[Arrival], now: datetime) -> list[int]:
+def admit(
+    arrivals: Sequence[Arrival], now: datetime, occupants: Mapping[str, Row] | None = None
+) -> list[int]:
     """S3: these files lie in processing. Adopt the rows that flood-put made for them, by key with
     identity, else insert new ones. Their ids, in order; a file whose row is in processing already
-    keeps it."""
+    keeps it. `occupants` are the rows in processing at their paths, if this transaction has asked
+    for them before."""
     with models.write():
         waiting = _arriving(arrivals)
-        occupants = queries.at_paths([arrival.path for arrival in arrivals], PROCESSING)
+        if occupants is None:
+            occupants = queries.at_paths([arrival.path for arrival in arrivals], PROCESSING)
         ids = [_known(arrival, occupants.get(arrival.path), waiting, now) for arrival in arrivals]
         fresh = [one for one, known in zip(arrivals, ids, strict=True) if known is None]
         inserted = iter(_insert_all(fresh, PROCESSING, now, now))
@@ -351,7 +360,7 @@ def found(arrival: Arrival, state: str, settled: datetime, now: datetime) -> int
     outcome that nobody knows any more; `settled` (aware) is when the file got there. Its id."""
     reason = PROOF_LOST if state == COMPLETED else RECORD_LOST
     values = {
-        **_done(state, arrival.path, settled, reason),
+        **_done(state, None, settled, reason),
         "upload_outcome": None if state == COMPLETED else FAILURE,
     }
     with models.write():
@@ -487,32 +496,36 @@ def _insert_all(
 ) -> list[int]:
     if not arrivals:
         return []
-    at, due_at = utc_text(now), utc_text(due) if due else None
-    rows = [
-        {
-            "profile": name_value(arrival.profile),
-            "bucket": name_value(arrival.bucket),
-            "filepath": name_value(arrival.key),
-            "file_creation_date": utc_text(arrival.created),
-            "current_state": state,
-            "last_updated": at,
-            **_identity(arrival.identity),
-            "spool_path": name_value(arrival.path),
-            "next_attempt_at": due_at,
-            "created_at": at,
-            **(more or {}),
-        }
-        for arrival in arrivals
-    ]
-    columns = rows[0]
+    at = utc_text(now)
+    shared = {
+        "current_state": state,
+        "last_updated": at,
+        "next_attempt_at": utc_text(due) if due else None,
+        "created_at": at,
+        **(more or {}),
+    }
+    columns = (*_ARRIVAL_COLUMNS, *shared)
+    values = tuple(shared.values())
     models.execute_many(
         f"INSERT INTO file_records ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
-        [tuple(row.values()) for row in rows],
+        [(*_arrival_values(arrival), *values) for arrival in arrivals],
     )
     # Nobody else inserts within this transaction, and AUTOINCREMENT counts up by one
     # (sqlite.org/autoinc.html).
     last = int(models.execute("SELECT last_insert_rowid()").fetchone()[0])
-    return list(range(last - len(rows) + 1, last + 1))
+    return list(range(last - len(arrivals) + 1, last + 1))
+
+
+def _arrival_values(arrival: Arrival) -> tuple[Any, ...]:
+    """What _ARRIVAL_COLUMNS hold."""
+    return (
+        name_value(arrival.profile),
+        name_value(arrival.bucket),
+        name_value(arrival.key),
+        name_value(arrival.path),
+        *arrival.identity,
+        utc_text(arrival.created),
+    )
 
 
 def _arriving(arrivals: Sequence[Arrival]) -> dict[tuple[Any, ...], int]:

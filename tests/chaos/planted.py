@@ -39,7 +39,7 @@ def _commit_first() -> None:
                 name = (target.profile, target.bucket, target.key, target.path)
                 arrivals.append(Arrival(*name, identity, now))
         with models.write():
-            intake._record(arrivals, {})
+            intake._record(arrivals, {}, {})
         for candidate, place, _ in ready:
             intake._move(candidate, place, None, result)
         result.admitted += len(arrivals)
