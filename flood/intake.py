@@ -141,8 +141,9 @@ class Intake:
         self, candidate: Candidate, place: Place, birth: float | None, result: Result
     ) -> Arrival | None:
         target = place.moved(PROCESSING)
+        path = target.path
         try:
-            self._spool.move(place.path, target.path)
+            self._spool.move(place.path, path)
         except Vanished:
             return None
         except Occupied:
@@ -152,10 +153,10 @@ class Intake:
             self.door.leave(place.path, f"it cannot be moved to processing: {error.strerror}")
             result.later.append((candidate, Why.ERROR, None))
             return None
-        identity = self._spool.identify(target.path)
+        identity = self._spool.identify(path)
         if identity is None:
             # It changed into something else between the look and the rename.
-            self.door.leave(target.path, "it is no regular file")
+            self.door.leave(path, "it is no regular file")
             return None
         return arrival_of(target, identity, birth)
 

@@ -5,8 +5,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from humanize import naturalsize
-
 from flood.errors import NoRoomError
 
 #: The share of a filesystem's inodes that flood leaves free, beside `--min-free` bytes.
@@ -31,10 +29,10 @@ def check_room(
     status = filesystem(directory)
     room = status.f_bavail * status.f_frsize
     if size + min_free > room:
-        wanted = f"{naturalsize(size, binary=True)} are to be written, " if size else ""
+        wanted = f"{_told(size)} are to be written, " if size else ""
         raise NoRoomError(
-            f"{directory} has no room: {wanted}{naturalsize(room, binary=True)} are free, of which "
-            f"flood leaves {naturalsize(int(min_free), binary=True)} (--min-free): delete what is "
+            f"{directory} has no room: {wanted}{_told(room)} are free, of which "
+            f"flood leaves {_told(int(min_free))} (--min-free): delete what is "
             "not needed, as in completed"
         )
     # Filesystems that make inodes as they need them say 0.
@@ -44,6 +42,13 @@ def check_room(
             f"{status.f_files}, and flood leaves a thousandth: delete what is not needed, as in "
             "completed"
         )
+
+
+def _told(size: int) -> str:
+    # It takes long to import, and most looks find room enough.
+    from humanize import naturalsize
+
+    return naturalsize(size, binary=True)
 
 
 class Room:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, Final
 
-from playhouse.migrations import Runner
-
 from flood import database_files, models
 from flood.errors import FloodError, NoRoomError, SpoolError, TryAgainError
 from flood.walk import kind_of
@@ -222,7 +220,7 @@ def missing_indices() -> dict[str, str]:
     present = _indices(models.execute)
     scratch = models.scratch()
     try:
-        runner = Runner(scratch, _MIGRATIONS)
+        runner = _runner(scratch)
         # Not runner.up(), which would log that something was upgraded.
         for migration in runner.migrations():
             migration.load().up(runner.migrator, scratch)
@@ -243,10 +241,12 @@ def _indices(execute: Callable[[str], Any]) -> dict[str, str]:
 
 def _applied(path: str) -> tuple[set[str], set[str]]:
     """The steps that this program knows, those that the database has."""
-    models.connection()
-    runner = Runner(models.database, _MIGRATIONS)
-    known = {migration.name for migration in runner.migrations()}
-    applied = set(runner.applied())
+    steps = (name for name in os.listdir(_MIGRATIONS) if name[0].isdigit())
+    known = {name.removesuffix(".py") for name in steps if name.endswith(".py")}
+    history = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    applied = set()
+    if models.execute(history, (_HISTORY,)).fetchone():
+        applied = {name for (name,) in models.execute(f"SELECT name FROM {_HISTORY}").fetchall()}
     if applied - known:
         raise SpoolError(
             f"the database {path} was written by a newer flood "
@@ -257,11 +257,17 @@ def _applied(path: str) -> tuple[set[str], set[str]]:
 
 def _upgrade(path: str) -> list[str]:
     known, applied = _applied(path)
-    runner = Runner(models.database, _MIGRATIONS)
     steps: list[str] = []
     if known - applied:
         # Write-ahead logging is a property of the file. Setting it takes a moment in which nobody
         # else may have the file open, hence once, here, under the lock.
         models.execute("PRAGMA journal_mode = WAL")
-        steps = runner.up()
+        steps = _runner(models.database).up()
     return steps
+
+
+def _runner(database: Any) -> Any:
+    # It takes long to import, and most starts find nothing to do.
+    from playhouse.migrations import Runner
+
+    return Runner(database, _MIGRATIONS)

@@ -286,7 +286,7 @@ class Spool:
         if len(os.fsencode(target)) >= _PATH_MAX:
             # The rename itself might work, but nobody could open the file by its path then.
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), target)
-        folder, name = os.path.split(source)
+        folder, _, name = source.rpartition("/")
         try:
             directory = syscalls.open_without_links(folder, os.O_PATH | os.O_DIRECTORY)
         except OSError as error:
@@ -478,7 +478,7 @@ class Spool:
             return []
 
     def _rename(self, directory: int, name: str, target: str) -> None:
-        folder, target_name = os.path.split(target)
+        folder, _, target_name = target.rpartition("/")
         try:
             into = syscalls.open_without_links(folder, os.O_PATH | os.O_DIRECTORY)
         except OSError as error:
