@@ -11,7 +11,7 @@ from humanize import naturaldelta
 from flood import digest_records
 from flood.digest_records import Memory, Untold
 from flood.states import FAILED, INCOMING
-from flood.status import DUE, RETRY, UPLOADING, WAITING, Amount, Status
+from flood.status import DUE, RETRY, SUPERSEDED, UPLOADING, WAITING, Amount, Status
 from flood.status_queries import Destination
 
 #: What a digest is about: files have failed, or wait for too long; neither any more; nothing that
@@ -31,7 +31,8 @@ NAMED: Final = 3
 @dataclass(frozen=True)
 class Cause:
     """Files of one destination that have failed with one code since the last digest; `hint` is what
-    the latest of their records says, `named` some of them as record and key."""
+    the latest of their records says, `named` some of them as record and key. `gone`: none of them
+    lies in failed, as they were removed before."""
 
     destination: Destination
     code: str
@@ -41,6 +42,7 @@ class Cause:
     newest: datetime
     hint: str | None
     named: tuple[tuple[int, str], ...]
+    gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,18 @@ class Oldest:
     since: datetime
     reason: str
 
+    @property
+    def name(self) -> str:
+        """What tells it from every other file."""
+        return str(self.record) if self.record else "/".join((*self.destination, self.key))
+
 
 @dataclass(frozen=True)
 class Digest:
     """What one spool has to tell at the moment `at` (aware).
 
-    `since` is when the last digest was told; `failed` counts all that lies in failed, told or not;
-    `late` says that the oldest file waits for longer than `max_age`, in seconds, where that has a
+    `since` is when the last digest was told; `failed` counts all that lies in failed, told or not,
+    but for the `superseded`, of which a later version is under way or completed; `late` says that the oldest file waits for longer than `max_age`, in seconds, where that has a
     limit. `trouble` is since when there is trouble, or was. `records` are those that are told of.
     """
 
@@ -73,6 +80,7 @@ class Digest:
     since: datetime | None = None
     causes: tuple[Cause, ...] = ()
     failed: int = 0
+    superseded: int = 0
     waiting: Amount = field(default_factory=Amount)
     oldest: Oldest | None = None
     late: bool = False
@@ -95,14 +103,14 @@ def test(server_directory: str, database: str, at: datetime) -> Digest:
 def look(status: Status, known: Memory, *, max_age: float | None, gather: float) -> Digest:
     """What a spool has to tell, `known` being told already. A failure is no news before it is
     `gather` seconds old, as others may follow; all of them are told together then."""
-    failures = list(digest_records.untold())
+    failures = [one for one in digest_records.untold() if not _superseded(one, status)]
     waiting = status.total(WAITING)
     oldest = _oldest(status)
     since = oldest.since if oldest else status.at
     late = max_age is not None and (status.at - since).total_seconds() > max_age
     first = failures[0].failed if failures else None
     kind = NOTHING
-    if _gathered(first, status.at, gather) or (late and _is_news(since, status.at, known.age)):
+    if _gathered(first, status.at, gather) or (late and _is_news(oldest, status, known)):
         kind = TROUBLE
     elif known.trouble and not (failures or late) and _all_is_well(status):
         kind = WELL
@@ -116,6 +124,7 @@ def look(status: Status, known: Memory, *, max_age: float | None, gather: float)
         since=known.told,
         causes=tuple(_causes(failures)),
         failed=status.total((FAILED,)).files,
+        superseded=status.total((SUPERSEDED,)).files,
         waiting=waiting,
         oldest=oldest,
         late=late,
@@ -130,9 +139,18 @@ def _gathered(first: datetime | None, at: datetime, gather: float) -> bool:
     return first is not None and not 0 <= (at - first).total_seconds() < gather
 
 
-def _is_news(since: datetime, at: datetime, known: float | None) -> bool:
+def _superseded(one: Untold, status: Status) -> bool:
+    # As flood-status counts, and flood-retry refuses: nothing to tell a person of.
+    return one.superseded or (*one.destination, one.key) in status.arriving
+
+
+def _is_news(oldest: Oldest | None, status: Status, known: Memory) -> bool:
+    if oldest is None or known.age is None:
+        return True
+    if status.whole and oldest.name != known.oldest:
+        return True
     # What goes on waiting is told again each time that its age has doubled.
-    return known is None or (at - since).total_seconds() >= 2 * known
+    return (status.at - oldest.since).total_seconds() >= 2 * known.age
 
 
 def _all_is_well(status: Status) -> bool:
@@ -142,9 +160,9 @@ def _all_is_well(status: Status) -> bool:
 
 
 def _causes(failures: Iterable[Untold]) -> list[Cause]:
-    groups: dict[tuple[Destination, str], list[Untold]] = {}
+    groups: dict[tuple[Destination, str, bool], list[Untold]] = {}
     for one in failures:
-        groups.setdefault((one.destination, one.code), []).append(one)
+        groups.setdefault((one.destination, one.code, one.gone), []).append(one)
     causes = [
         Cause(
             destination=destination,
@@ -155,8 +173,9 @@ def _causes(failures: Iterable[Untold]) -> list[Cause]:
             newest=group[-1].failed,
             hint=group[-1].message,
             named=tuple((one.id, one.key) for one in group[:NAMED]),
+            gone=gone,
         )
-        for (destination, code), group in groups.items()
+        for (destination, code, gone), group in groups.items()
     ]
     return sorted(causes, key=lambda one: (-one.files, one.destination, one.code))
 

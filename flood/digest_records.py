@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from flood import models
-from flood.columns import name_from, utc_moment, utc_text
+from flood.columns import name_from, name_value, utc_moment, utc_text
+from flood.departures import SUPERSEDED
 from flood.record_values import AHEAD, chunks
+from flood.states import FAILED
 from flood.status_queries import Destination
 
 #: How long somebody may be at telling before another one tries, beyond the interval.
@@ -18,16 +20,20 @@ LEASE: Final = timedelta(minutes=5)
 class Memory:
     """What was told. `told` is when the last digest was, `after` before when no other may be,
     `trouble` since when trouble is known that was told; `age`, in seconds, is that of the oldest
-    file as it was told to wait for too long. None: never, or nothing of that kind is open."""
+    file as it was told to wait for too long, `oldest` names that file. None: never, or nothing of
+    that kind is open."""
 
     told: datetime | None
     after: datetime | None
     trouble: datetime | None
     age: float | None
+    oldest: str | None
 
 
 class Untold(NamedTuple):
-    """A failed record that nobody was told of."""
+    """A failed record that nobody was told of. `superseded` if a later version of its key is under
+    way or completed, as the records have it; `gone` if its file has never come to failed, as
+    somebody removed it before."""
 
     id: int
     destination: Destination
@@ -36,6 +42,8 @@ class Untold(NamedTuple):
     failed: datetime
     code: str
     message: str | None
+    superseded: bool
+    gone: bool
 
 
 @dataclass(frozen=True)
@@ -55,23 +63,34 @@ class Waiting:
 
 def memory() -> Memory:
     """What was told before."""
-    told, after, trouble, age = models.execute(
-        "SELECT last_told_at, tell_after, trouble_since, told_age FROM spool WHERE id = 1"
+    told, after, trouble, age, oldest = models.execute(
+        "SELECT last_told_at, tell_after, trouble_since, told_age, told_oldest FROM spool "
+        "WHERE id = 1"
     ).fetchone()
-    return Memory(_moment(told), _moment(after), _moment(trouble), age)
+    oldest = None if oldest is None else name_from(oldest)
+    return Memory(_moment(told), _moment(after), _moment(trouble), age, oldest)
 
 
 def untold() -> Iterator[Untold]:
     """The records that have failed, and nobody was told of, the oldest first."""
     rows = models.execute(
-        "SELECT id, profile, bucket, filepath, size, completed_at, error_code, error_message "
-        "FROM file_records WHERE current_state = 'failed' AND left_at IS NULL AND told_at IS NULL "
+        "SELECT id, profile, bucket, filepath, size, completed_at, error_code, error_message, "
+        f"spool_path, {SUPERSEDED} FROM file_records AS one "
+        "WHERE current_state = 'failed' AND left_at IS NULL AND told_at IS NULL "
         "ORDER BY completed_at, id"
     )
     for row in rows:
-        destination = (name_from(row[1]), name_from(row[2]))
-        failed = utc_moment(row[5])
-        yield Untold(row[0], destination, name_from(row[3]), row[4], failed, row[6] or "", row[7])
+        yield Untold(
+            id=row[0],
+            destination=(name_from(row[1]), name_from(row[2])),
+            key=name_from(row[3]),
+            size=row[4],
+            failed=utc_moment(row[5]),
+            code=row[6] or "",
+            message=row[7],
+            superseded=bool(row[9]),
+            gone=not name_from(row[8]).startswith(f"{FAILED}/"),
+        )
 
 
 def waiting(record_id: int) -> Waiting | None:
@@ -139,14 +158,16 @@ def told(
     after: datetime,
     trouble: datetime | None,
     age: float | None,
+    oldest: str | None,
 ) -> bool:
-    """Write down that somebody knows of these failures now; `after`, `trouble`, `age` are as
-    `Memory` has them. False: the right to tell was lost meanwhile, and nothing is written."""
+    """Write down that somebody knows of these failures now; the others are as `Memory` has
+    them. False: the right to tell was lost meanwhile, and nothing is written."""
+    named = None if oldest is None else name_value(oldest)
     with models.write():
         cursor = models.execute(
-            "UPDATE spool SET last_told_at = ?, tell_after = ?, trouble_since = ?, told_age = ? "
-            "WHERE id = 1 AND tell_after = ?",
-            (utc_text(now), utc_text(after), _text(trouble), age, token),
+            "UPDATE spool SET last_told_at = ?, tell_after = ?, trouble_since = ?, told_age = ?, "
+            "told_oldest = ? WHERE id = 1 AND tell_after = ?",
+            (utc_text(now), utc_text(after), _text(trouble), age, named, token),
         )
     if not cursor.rowcount:
         return False
@@ -173,7 +194,7 @@ def give_back(token: str, after: datetime) -> None:
 def no_longer_late() -> None:
     """Note that no file waits for too long: the next one that does is news."""
     with models.write():
-        models.execute("UPDATE spool SET told_age = NULL WHERE id = 1")
+        models.execute("UPDATE spool SET told_age = NULL, told_oldest = NULL WHERE id = 1")
 
 
 def _moment(text: Any) -> datetime | None:

@@ -26,9 +26,7 @@ def title(digest: Digest) -> str:
         return f"{where}: a test"
     if digest.kind != TROUBLE:
         return f"{where}: all is well again"
-    parts = []
-    if digest.causes:
-        parts.append(f"{_files(sum(one.files for one in digest.causes))} failed")
+    parts = _counts(digest)
     if digest.late:
         parts.append(f"{_files(digest.waiting.files)} waiting, for up to {_age(digest)}")
     return f"{where}: {', '.join(parts)}"
@@ -52,7 +50,7 @@ def _lines(digest: Digest) -> Iterator[str]:
     yield "What waits, what has failed, what to do about it:"
     yield f"  {_command(digest, 'flood-status')}"
     if digest.failed and digest.kind == TROUBLE:
-        codes = {cause.code for cause in digest.causes}
+        codes = {cause.code for cause in digest.causes if not cause.gone}
         which = f"--error {quote(codes.pop())}" if len(codes) == 1 and all(codes) else "--all"
         yield "Once the cause is mended, this puts failed files back:"
         yield f"  {_command(digest, f'flood-retry {which}')}"
@@ -62,20 +60,25 @@ def _failures(digest: Digest) -> Iterator[str]:
     if not digest.causes:
         return
     since = f" since {_moment(digest.since)}" if digest.since else ""
-    files, size = (
-        sum(one.files for one in digest.causes),
-        sum(one.size for one in digest.causes),
-    )
-    yield f"{_files(files)} failed{since}, {_size(size)}:"
+    size = sum(one.size for one in digest.causes)
+    yield f"{', '.join(_counts(digest))}{since}, {_size(size)}:"
     for cause in digest.causes[:_CAUSES]:
         yield from _cause(cause)
     more = digest.causes[_CAUSES:]
     if more:
         yield ""
         yield f"{_files(sum(one.files for one in more))} more, for {len(more)} other causes"
-    if digest.failed > files:
+    if digest.failed > sum(one.files for one in digest.causes if not one.gone):
         yield ""
         yield f"Altogether {_files(digest.failed)} in failed."
+
+
+def _counts(digest: Digest) -> list[str]:
+    """How many files have failed, how many went before they could."""
+    failed = sum(one.files for one in digest.causes if not one.gone)
+    gone = sum(one.files for one in digest.causes if one.gone)
+    counts = ((failed, "failed"), (gone, "gone"))
+    return [f"{_files(count)} {what}" for count, what in counts if count]
 
 
 def _cause(cause: Cause) -> Iterator[str]:
@@ -107,7 +110,8 @@ def _well(digest: Digest) -> Iterator[str]:
     longer = (
         "" if digest.max_age is None else f", none for more than {naturaldelta(digest.max_age)}"
     )
-    yield f"No file is in failed, none waits to be tried again{longer}."
+    but = f" but {digest.superseded} with a later version" if digest.superseded else ""
+    yield f"No file is in failed{but}, none waits to be tried again{longer}."
     if digest.trouble is not None:
         yield f"There was trouble since {_moment(digest.trouble)}."
     if digest.waiting.files:
@@ -132,6 +136,7 @@ def as_json(digest: Digest) -> str:
                 "files": sum(one.files for one in digest.causes),
                 "bytes": sum(one.size for one in digest.causes),
                 "altogether": digest.failed,
+                "superseded": digest.superseded,
                 "causes": [_json_cause(one) for one in digest.causes],
             },
             "waiting": {

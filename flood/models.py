@@ -160,6 +160,7 @@ class SpoolInfo(Table):
     trouble_since = UtcField(null=True)
     told_age = FloatField(null=True)
     device = IntegerField(null=True)
+    told_oldest = TextField(null=True)
 
     class Meta:
         table_name = "spool"

@@ -155,6 +155,7 @@ class Notify:
                 after=found.at + timedelta(seconds=self._interval),
                 trouble=found.trouble if goes_on else None,
                 age=found.age if goes_on and found.late else None,
+                oldest=found.oldest.name if goes_on and found.late and found.oldest else None,
             )
 
 

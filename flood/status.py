@@ -134,6 +134,8 @@ class Status:
     held_back: int = 0
     #: The oldest file in incoming, and the oldest record in processing by its id.
     arrived: Lying | None = None
+    #: The keys of all files in incoming.
+    arriving: set[Key] = field(default_factory=set)
     first: int | None = None
     failures: list[Failure] = field(default_factory=list)
     #: Records in failed, also those whose file was retried, moved or removed since.
@@ -215,7 +217,8 @@ class _View:
             Back(one, behind.get(key)) for one, key in zip(oldest, keys, strict=True)
         ]
         self._status.held_back = len(files.back)
-        self._count_failed(files.failed, {_key(one.place) for one in files.incoming})
+        self._status.arriving = {_key(one.place) for one in files.incoming}
+        self._count_failed(files.failed, self._status.arriving)
 
     def _count_failed(self, lying: Sequence[Lying], arriving: Collection[Key]) -> None:
         groups: dict[str, Failure] = {}

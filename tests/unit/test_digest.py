@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flood import digest, digest_records, digest_text, models, records
+from flood import digest, digest_records, digest_text, models, records, status
 from flood.columns import utc_text
 from flood.digest import GATHER, Cause, Digest
 from flood.locks import COMMANDS_LOCK, held
 from flood.messenger import Answer
 from flood.notify import RETRY, Notify, Outcome
-from flood.record_values import Reason
+from flood.record_values import Claimed, Reason
 from flood.retry import Retry
 from flood.states import PERMANENT, TRANSIENT
 from tests.spooling import LARGE, START, House
 from tests.unit.test_retention import complete, fail
-from workers.decisions import GiveUp, TryAgain
+from workers.decisions import GiveUp, LetGo, TryAgain
 
 HOUR = 3600.0
 AWAY = Reason(TRANSIENT, "connection_refused", "the store refuses connections")
@@ -90,7 +90,18 @@ def put_back(house: House, *ids: int) -> list[int]:
 
 
 def upload(house: House, *ids: int) -> None:
-    for claim in house.claim(*ids):
+    finish(house, house.claim(*ids))
+
+
+def upload_but(house: House, record: int) -> None:
+    """Upload all that is due but one file, which is let go."""
+    claims = house.claim()
+    finish(house, [claim for claim in claims if claim.id != record])
+    house.settle(*(LetGo(claim, AWAY) for claim in claims if claim.id == record))
+
+
+def finish(house: House, claims: Sequence[Claimed]) -> None:
+    for claim in claims:
         path = claim.path.replace("processing", "completed", 1)
         house.spool.move(claim.path, path)
         proof = records.Proof("etag", None, None, 4)
@@ -170,7 +181,69 @@ def test_a_file_that_vanished_is_told_of(house: House, listener: Listener) -> No
     assert told is not None
     assert told["failed"]["causes"][0]["error_code"] == "vanished"
     assert told["failed"]["altogether"] == 0
+    assert told["title"].endswith(": 1 file gone")
+    assert "put it again" in told["text"]
     assert "flood-retry" not in told["text"]
+
+
+def test_no_command_is_advised_for_a_file_that_vanished(house: House, listener: Listener) -> None:
+    fail(house, "a")
+    assert listener.hears(after=GATHER)
+    [record] = house.admit("b")
+    os.unlink(house.spool.absolute("processing/p/b/b"))
+    records.vanish(record, house.clock.now())
+    told = listener.hears(after=HOUR)
+    assert told is not None
+    assert told["title"].endswith(": 1 file gone")
+    assert "Altogether 1 file in failed." in told["text"]
+    assert "--error vanished" not in told["text"]
+    assert "flood-retry --all" in told["text"]
+
+
+def test_what_a_later_version_supersedes_is_no_failure(house: House, listener: Listener) -> None:
+    """As flood-status counts, and flood-retry refuses."""
+    fail(house, "a", "b")
+    upload(house, *house.admit("a"))
+    told = listener.hears(after=GATHER)
+    assert told is not None
+    assert (told["failed"]["files"], told["failed"]["altogether"]) == (1, 1)
+    assert told["failed"]["superseded"] == 1
+    assert [one["key"] for one in told["failed"]["causes"][0]["named"]] == ["b"]
+
+
+def test_what_a_file_in_incoming_supersedes_is_no_failure(
+    house: House, listener: Listener
+) -> None:
+    fail(house, "a")
+    house.write("incoming/p/b/a")
+    house.clock.moment = changed(house, "incoming/p/b/a")
+    assert listener.hears(after=GATHER) is None
+
+
+def test_a_later_version_that_fails_makes_the_earlier_one_news(
+    house: House, listener: Listener
+) -> None:
+    [first] = fail(house, "a")
+    [second] = house.admit("a")
+    assert listener.hears(after=GATHER) is None
+    house.settle(*(GiveUp(claim, DENIED) for claim in house.claim(second)))
+    told = listener.hears(after=GATHER)
+    assert told is not None
+    named = [one["named"][0]["record"] for one in told["failed"]["causes"]]
+    assert sorted(named) == [first, second]
+    assert told["failed"]["altogether"] == 2
+
+
+def test_all_is_well_though_superseded_files_lie_in_failed(
+    house: House, listener: Listener
+) -> None:
+    fail(house, "a")
+    assert listener.hears(after=GATHER)
+    upload(house, *house.admit("a"))
+    told = listener.hears(after=HOUR)
+    assert told is not None
+    assert (told["kind"], told["failed"]["superseded"]) == ("well", 1)
+    assert "No file is in failed but 1 with a later version, none waits" in told["text"]
 
 
 def test_what_was_put_back_before_it_was_told_is_no_news(house: House, listener: Listener) -> None:
@@ -287,6 +360,39 @@ def test_the_next_one_that_waits_for_too_long_is_news(house: House, listener: Li
     assert told["waiting"]["oldest"]["key"] == "b"
 
 
+def test_another_file_that_waits_for_too_long_is_news_once_the_first_is_gone(
+    house: House, listener: Listener
+) -> None:
+    first, second = house.admit("a", "b")
+    told = listener.hears(after=2 * HOUR)
+    assert told is not None
+    assert told["waiting"]["oldest"]["record"] == first
+    upload_but(house, second)
+    told = listener.hears(after=HOUR)
+    assert told is not None
+    assert told["waiting"]["oldest"]["record"] == second
+    assert listener.hears(after=HOUR) is None
+    assert listener.hears(after=2 * HOUR)
+
+
+def test_another_file_is_no_news_where_not_all_could_be_looked_at(
+    house: House, listener: Listener
+) -> None:
+    """The one that was told of may be among those that were not counted."""
+    _, second = house.admit("a", "b")
+    assert listener.hears(after=2 * HOUR)
+    known = digest_records.memory()
+    upload_but(house, second)
+    clock = house.clock
+    found = status.look(
+        house.spool, house.database, [], now=clock.now, clock=clock.seconds, seconds=60.0
+    )
+    assert found.first == second
+    for whole, kind in ((True, digest.TROUBLE), (False, digest.NOTHING)):
+        found.whole = whole
+        assert digest.look(found, known, max_age=HOUR, gather=0.0).kind == kind
+
+
 def test_nothing_is_told_of_what_waits_where_it_may(house: House, listener: Listener) -> None:
     listener.settings["notify_age"] = None
     house.admit("a")
@@ -371,7 +477,7 @@ def test_of_several_runs_that_see_the_same_one_tells(house: House, listener: Lis
     assert token is not None
     assert digest_records.claim(known, now, HOUR) is None
     after = now + timedelta(seconds=1.0)
-    assert digest_records.told(token, [1], now, after=after, trouble=now, age=None)
+    assert digest_records.told(token, [1], now, after=after, trouble=now, age=None, oldest=None)
     # The interval is over, yet what this run has seen is told.
     later = now + timedelta(seconds=2.0)
     assert digest_records.claim(known, later, HOUR) is None
@@ -407,7 +513,7 @@ def test_who_has_lost_the_right_writes_nothing(house: House) -> None:
     token = digest_records.claim(digest_records.memory(), now, HOUR)
     assert token is not None
     digest_records.give_back(token, now)
-    assert not digest_records.told(token, [record], now, after=now, trouble=None, age=None)
+    assert not digest_records.told(token, [record], now, after=now, trouble=None, age=None, oldest=None)
     assert house.row(record)["told_at"] is None
 
 

@@ -40,9 +40,6 @@ moments = st.datetimes(
     timezones=zones,
 )
 
-#: The steps of the schema, all of which a new database gets.
-STEPS = ["0001_initial", "0002_status", "0003_retention", "0004_notify", "0005_device"]
-
 
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[str]:

@@ -138,7 +138,7 @@ def test_flood_notify_looks_at_what_nobody_was_told_of(house: House) -> None:
         assert digest_records.failed_before()
         token = digest_records.claim(known, START, 60.0)
         assert token is not None
-        digest_records.told(token, ids, START, after=START, trouble=START, age=None)
+        digest_records.told(token, ids, START, after=START, trouble=START, age=None, oldest=None)
         digest_records.waiting(ids[0])
 
     allowed = (*PARTIAL, "file_records_untold")
