@@ -6,12 +6,17 @@ from datetime import datetime
 from shlex import quote
 from typing import Final
 
-from flood import check_spool, fsck_database, models, schema
+from flood import check_spool, database_files, fsck_database, models, schema, users
+from flood.bell import bell_path
 from flood.check_findings import DATABASE, ERROR, OK, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import FloodError
 from flood.fsck_kinds import REPAIR_COMMAND
+from flood.layout import CARD
 from flood.spool import Spool
+
+#: Whose a file is that is not there, or in a directory that this user may not search.
+_NOBODY_KNOWN: Final = "nobody known"
 
 _REFUSED: Final = "neither flood-watch nor consumers start, flood-put only puts without records"
 
@@ -24,7 +29,7 @@ def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, l
         path = fsck_database.find(spool, _named(settings))
         denied = schema.denied_part(path) if os.path.exists(path) else None
         if denied is not None:
-            return None, [_denied(path, denied)]
+            return None, [_denied(spool, path, denied)]
         wrong = list(_wrong(spool, path, settings, now))
     except FloodError as error:
         seen, _, advice = str(error).partition(": ")
@@ -41,15 +46,33 @@ def _named(settings: Settings) -> str | None:
     return None if settings.origins["database"] == "default" else settings.database
 
 
-def _denied(path: str, part: str) -> Finding:
+def _denied(spool: Spool, path: str, part: str) -> Finding:
+    # Whose the spool is, flood is to run as: what root has put beside it does not change that.
+    user = users.owner(spool.absolute(CARD))
+    files = (*database_files.files(path), bell_path(path))
+    foreign = [each for each in files if _is_anothers(each, user)]
+    mends = f"run flood as {user}, flood-check too"
+    if foreign:
+        mends = f"sudo chown {user}: {' '.join(map(quote, foreign))}"
     return Finding(
         DATABASE,
         "access",
         ERROR,
-        f"this user may not use {part}",
-        f"flood cannot work as this user; {path} belongs to {check_spool.owner(path)}",
-        f"run flood as {check_spool.owner(path)}, flood-check too",
+        f"this user may not use {part}, which belongs to {_owner(part)}",
+        f"flood cannot work as this user; the spool belongs to {user}",
+        mends,
     )
+
+
+def _is_anothers(path: str, user: str) -> bool:
+    return _owner(path) not in (user, _NOBODY_KNOWN)
+
+
+def _owner(path: str) -> str:
+    try:
+        return users.owner(path)
+    except OSError:
+        return _NOBODY_KNOWN
 
 
 def _wrong(spool: Spool, path: str, settings: Settings, now: datetime) -> Iterator[Finding]:

@@ -5,36 +5,71 @@ from collections.abc import Iterator
 from shutil import which
 from typing import Final
 
-from flood import services
+from flood import notify_lock, put_locks, services
 from flood.check_findings import ERROR, NOTIFICATIONS, OK, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import ConfigError
+from flood.spool import Spool
 
 _NOBODY: Final = "nobody is told of failed files in this way"
 
 
-def look(settings: Settings, *, watching: bool) -> Iterator[Finding]:
+def look(spool: Spool, settings: Settings) -> Iterator[Finding]:
     """Whether what notify-command and notify-urls name can be used, as far as that is known without
-    telling anybody; nothing where neither is set. `watching` says whether flood-watch runs."""
+    telling anybody, whether somebody does; nothing where neither is set."""
     if settings.notify_command is not None:
         yield _command(settings.notify_command)
     if settings.notify_urls is not None:
         yield from _urls(settings.notify_urls)
     if settings.notify_command is None and settings.notify_urls is None:
         return
-    trial = command(settings, "flood-notify", "--test")
-    if watching:
-        yield Finding(NOTIFICATIONS, "flood-notify", OK, f"flood-watch runs it; to try it: {trial}")
-    else:
-        yield Finding(
+    yield _runs(spool, settings)
+
+
+def _runs(spool: Spool, settings: Settings) -> Finding:
+    about, nobody = "flood-notify", "nobody is told of anything, unless cron runs flood-notify"
+    watch, notify = command(settings, "flood-watch"), command(settings, "flood-notify")
+    who = notify_lock.look(spool, settings)
+    if who == notify_lock.THESE:
+        trial = command(settings, "flood-notify", "--test")
+        return Finding(NOTIFICATIONS, about, OK, f"flood-watch runs it; to try it: {trial}")
+    if who == notify_lock.UNKNOWN:
+        return Finding(
             NOTIFICATIONS,
-            "flood-notify",
+            about,
             WARNING,
-            "flood-watch, which runs it, is not running",
-            "nobody is told of anything, unless cron runs flood-notify",
-            f"{command(settings, 'flood-watch')}, or have cron run "
-            f"{command(settings, 'flood-notify')}",
+            "this user may not know whether flood-watch runs it",
+            nobody,
+            "run flood-check as the user that flood-watch runs as",
         )
+    if who == notify_lock.OTHERS:
+        return Finding(
+            NOTIFICATIONS,
+            about,
+            WARNING,
+            "flood-watch runs it, with other notify settings than these: those of its start",
+            "it is told to somebody else, in another way, or at other times",
+            f"stop flood-watch, then start it with these settings: {watch}",
+        )
+    if spool.present() and put_locks.watching(spool):
+        return Finding(
+            NOTIFICATIONS,
+            about,
+            WARNING,
+            "the flood-watch that is running does not run it: it was started without these "
+            "settings",
+            nobody,
+            f"stop flood-watch, then start it with these settings: {watch}; or have cron run "
+            f"{notify}",
+        )
+    return Finding(
+        NOTIFICATIONS,
+        about,
+        WARNING,
+        "flood-watch, which runs it, is not running",
+        nobody,
+        f"{watch}, or have cron run {notify}",
+    )
 
 
 def _command(text: str) -> Finding:

@@ -1,14 +1,13 @@
 """Looks at the directories of a spool, at what their filesystem can do."""
 
 import os
-import pwd
 import re
 from collections.abc import Iterator
 from typing import Final
 
 from humanize import intcomma, naturalsize
 
-from flood import exposure, layout, syscalls
+from flood import exposure, layout, syscalls, users
 from flood.check_findings import ERROR, OK, SPOOL, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import NoRoomError
@@ -128,7 +127,7 @@ def _filesystem(path: str) -> str | None:
 
 def _access(spool: Spool, settings: Settings) -> Iterator[Finding]:
     rights = os.R_OK | os.W_OK | os.X_OK
-    user = owner(spool.absolute(CARD))
+    user = users.owner(spool.absolute(CARD))
     denied = [
         name
         for name in (*STATES, layout.PRIVATE)
@@ -146,15 +145,6 @@ def _access(spool: Spool, settings: Settings) -> Iterator[Finding]:
         f"run flood as {user}, flood-check too: "
         f"{command(settings, 'sudo', '-u', user, 'flood-check')}",
     )
-
-
-def owner(path: str) -> str:
-    """The name of the user that a file belongs to, or his number where he has none."""
-    number = os.stat(path).st_uid
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
 
 
 def room(
@@ -224,7 +214,7 @@ def _leases(spool: Spool, settings: Settings) -> Finding:
     if answer is not None:
         return Finding(SPOOL, "leases", OK, "the kernel tells whether a file is being written")
     if not mine:
-        user = owner(spool.absolute(CARD))
+        user = users.owner(spool.absolute(CARD))
         return Finding(
             SPOOL,
             "leases",

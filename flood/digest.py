@@ -68,8 +68,9 @@ class Digest:
     """What one spool has to tell at the moment `at` (aware).
 
     `since` is when the last digest was told; `failed` counts all that lies in failed, told or not,
-    but for the `superseded`, of which a later version is under way or completed; `late` says that the oldest file waits for longer than `max_age`, in seconds, where that has a
-    limit. `trouble` is since when there is trouble, or was. `records` are those that are told of.
+    but for the `superseded`, of which a later version is under way or completed; `late` says that
+    the oldest file waits for longer than `max_age`, in seconds, where that has a limit. `trouble`
+    is since when there is trouble, or was. `records` are those that are told of.
     """
 
     kind: str

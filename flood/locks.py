@@ -22,6 +22,8 @@ PUT_LOCK: Final = f"{PRIVATE}/put.lock"
 CONSUMERS_LOCK: Final = f"{PRIVATE}/consumers.lock"
 #: Shared by commands that write to the database: flood-retry, flood-prune, flood-notify.
 COMMANDS_LOCK: Final = f"{PRIVATE}/commands.lock"
+#: Held by a flood-watch that runs flood-notify.
+NOTIFY_LOCK: Final = f"{PRIVATE}/notify.lock"
 WORKERS: Final = f"{PRIVATE}/workers"
 
 
@@ -55,6 +57,11 @@ class FileLock:
                 return True
             time.sleep(0.1)
         return take()
+
+    def write(self, content: bytes) -> None:
+        """Have the locked file hold this alone, for whoever looks at it; raises OSError."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, content, 0)
 
     def release(self) -> None:
         """Give the lock back, if it is held."""

@@ -8,6 +8,7 @@ from logging import WARNING, getLogger
 from typing import Final
 
 from flood import log, parent
+from flood.notify_lock import NotifyLock
 
 #: Between two runs, in seconds.
 EVERY: Final = 120.0
@@ -29,17 +30,28 @@ logger = getLogger(__name__)
 
 class NotifyChild:
     """Starts flood-notify with the environment `environ` every so many seconds of `clock`, which is
-    monotonic; one that hangs holds nothing up, and no other is started meanwhile."""
+    monotonic; one that hangs holds nothing up, and no other is started meanwhile. `lock` tells
+    others of it."""
 
     def __init__(
-        self, every: float, environ: Mapping[str, str], *, clock: Callable[[], float]
+        self,
+        every: float,
+        environ: Mapping[str, str],
+        *,
+        lock: NotifyLock,
+        clock: Callable[[], float],
     ) -> None:
         self._every = every
         self._environ = dict(environ)
+        self._lock = lock
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._started = clock()
         self._refused = False
+
+    def announce(self) -> None:
+        """Let others know of it; call it once the spool is there."""
+        self._lock.hold()
 
     def tick(self) -> None:
         """Start it, if it is time to; end one that takes too long."""
@@ -52,10 +64,12 @@ class NotifyChild:
                 self._process.kill()
         if self._process is None and now - self._started >= self._every:
             self._started = now
+            self._lock.hold()
             self._start()
 
     def stop(self) -> None:
         """End it, in order if it can be."""
+        self._lock.release()
         if self._process is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):

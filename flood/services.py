@@ -10,9 +10,11 @@ import threading
 import time
 from importlib import metadata
 from queue import Empty, Queue
+from shlex import quote
 from typing import Any, Final
 from urllib.parse import unquote
 
+from flood import users
 from flood.digest import TEST, TROUBLE, WELL
 from flood.errors import ConfigError
 from flood.messenger import PATIENCE
@@ -63,8 +65,8 @@ def main(path: str) -> None:
 def load(path: str) -> "list[Service]":
     """The services whose URLs are in this file, one in a line.
 
-    Raises ConfigError, which has no secret in it, if one is none, the file may be read by others,
-    or apprise is not installed.
+    Raises ConfigError, which has no secret in it, if one is none, the file may be read by others
+    or is neither this user's nor root's, or apprise is not installed.
     """
     shown = printable(path)
     lines = _lines(path, shown)
@@ -168,15 +170,21 @@ def _lines(path: str, shown: str) -> list[tuple[int, str]]:
         # O_NONBLOCK: opening a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise ConfigError(f"cannot read {shown}: {error.strerror}") from None
+        raise ConfigError(f"cannot read {shown}: {error.strerror}{_whose(path)}") from None
     try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{shown} is no regular file")
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        # Root could read it anyway, and change it.
+        if status.st_uid not in (os.geteuid(), 0):
             raise ConfigError(
-                f"{shown} is open to other users (mode {stat.S_IMODE(mode):04o}), and URLs are "
-                f"secrets: run chmod 600 {shown}"
+                f"{shown} belongs to {users.name(status.st_uid)}, who can read and change it, and "
+                f"URLs are secrets: run {_take_over(path)}"
+            )
+        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ConfigError(
+                f"{shown} is open to other users (mode {stat.S_IMODE(status.st_mode):04o}), and "
+                f"URLs are secrets: run chmod 600 {printable(quote(path))}"
             )
         data = os.read(descriptor, _SIZE_MAX + 1)
     finally:
@@ -186,6 +194,21 @@ def _lines(path: str, shown: str) -> list[tuple[int, str]]:
     lines = enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1)
     stripped = ((number, line.strip()) for number, line in lines)
     return [(number, line) for number, line in stripped if line and not line.startswith("#")]
+
+
+def _whose(path: str) -> str:
+    """What is to be done where it is not this user's; empty where that is not the reason."""
+    try:
+        number = os.stat(path).st_uid
+    except OSError:
+        return ""
+    if number == os.geteuid():
+        return ""
+    return f", as it belongs to {users.name(number)}: run {_take_over(path)}"
+
+
+def _take_over(path: str) -> str:
+    return f"sudo chown {users.mine()} {printable(quote(path))}"
 
 
 def _deliver(services: "list[Service]", title: str, body: str, kind: str) -> int:

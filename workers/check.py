@@ -13,7 +13,6 @@ from flood import (
     check_work,
     inotify_limits,
     models,
-    put_locks,
 )
 from flood.check_findings import ERROR, SPOOL, STORE, Finding
 from flood.config import Settings, command, with_database
@@ -150,8 +149,7 @@ class Check:
             tell(Finding(SPOOL, check_spool.ROOT, ERROR, told, "the spool cannot be used", remedy))
         finally:
             models.close()
-        watching = self._spool.present() and put_locks.watching(self._spool)
-        for finding in check_notify.look(self._settings, watching=watching):
+        for finding in check_notify.look(self._spool, self._settings):
             tell(finding)
 
     def _look_at_records(self, tell: Tell) -> None:

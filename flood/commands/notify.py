@@ -43,7 +43,8 @@ Where no flood-watch keeps running, let cron run it.
 _EPILOG: Final = """\
 The command's words are split as a shell does, yet no shell reads it. Exit status 0
 says that it has told somebody; after a minute it is killed. Of services, one URL stands
-in each line of the file, which must have mode 0600; they need pip install 'flood[notify]'.
+in each line of the file, to which only its owner may have access (chmod 600), who is the
+user that flood-notify runs as, or root; they need pip install 'flood[notify]'.
 
 What nobody could be told is tried again five minutes later. It may be run at any time,
 beside itself: nothing is told twice. Where there is nothing to tell it says so on a

@@ -22,6 +22,7 @@ from flood.errors import FloodError, SpoolError, SpoolLockedError
 from flood.home import Home
 from flood.intake import Intake
 from flood.notify_child import EVERY, NotifyChild
+from flood.notify_lock import NotifyLock
 from flood.once import Once
 from flood.purge import purge
 from flood.put_locks import consuming, start_consumers
@@ -145,7 +146,7 @@ def _watch(settings: Settings, stop: Stop) -> None:
             )
             environ = {**systemd.without(os.environ), **config.environment(told), SEARCHED: ""}
             consumers = Consumers(settings.consumers, environ, clock=time.monotonic)
-            notify = _notify(settings, environ)
+            notify = _notify(spool, settings, environ)
 
             def tick() -> None:
                 overseer.alive()
@@ -173,6 +174,8 @@ def _watch(settings: Settings, stop: Stop) -> None:
             )
         try:
             consumers.start()
+            if notify is not None:
+                notify.announce()
             overseer.ready()
             log.event(logger, INFO, "ready", path=spool.root, consumers=settings.consumers)
             server.run()
@@ -186,12 +189,13 @@ def _watch(settings: Settings, stop: Stop) -> None:
         home.leave()
 
 
-def _notify(settings: Settings, environ: Mapping[str, str]) -> NotifyChild | None:
+def _notify(spool: Spool, settings: Settings, environ: Mapping[str, str]) -> NotifyChild | None:
     """What tells somebody, if anybody is to be told."""
     if settings.notify_command is None and settings.notify_urls is None:
         return None
     every = min(EVERY, settings.notify_interval)
-    return NotifyChild(every, environ, clock=time.monotonic)
+    lock = NotifyLock(spool, settings)
+    return NotifyChild(every, environ, lock=lock, clock=time.monotonic)
 
 
 @contextmanager

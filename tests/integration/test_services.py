@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 
-from flood import check_notify, digest_text, messenger, services
-from flood.check_findings import ERROR, OK
+from flood import check_notify, digest_text, messenger, services, users
+from flood.check_findings import ERROR, OK, Finding
 from flood.config import Settings
 from flood.digest import TEST, TROUBLE, WELL, Digest
 from flood.errors import ConfigError
 from flood.messenger import Answer
+from flood.notify_lock import NotifyLock
+from flood.spool import Spool
 from flood.stop import Stop
-from tests.spooling import START, house
+from tests.spooling import START, house, in_child
 
 #: Of modules that apprise imports.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -169,10 +171,20 @@ def settings(directory: Path, **changes: Any) -> Settings:
         return made.settings(origins={}, **changes)
 
 
+def check(directory: Path, urls: str) -> list[Finding]:
+    """What flood-check says of a command that is not there, and this file."""
+    wrong = settings(directory, notify_command="/nowhere/tell --x", notify_urls=urls)
+    return list(check_notify.look(Spool(wrong.server_directory), wrong))
+
+
 def test_flood_check_looks_at_the_ways_to_tell(service: Service, tmp_path: Path) -> None:
     path = urls(tmp_path, service.url)
     good = settings(tmp_path, notify_command="sh -c 'exit 0'", notify_urls=path)
-    found = list(check_notify.look(good, watching=True))
+    spool = Spool(good.server_directory)
+    lock = NotifyLock(spool, good)
+    lock.hold()
+    found = list(check_notify.look(spool, good))
+    lock.release()
     assert [each.status for each in found] == [OK, OK, OK]
     assert f"JSON, with apprise {services.version()}" in found[1].found
     assert SECRET not in str(found)
@@ -181,10 +193,50 @@ def test_flood_check_looks_at_the_ways_to_tell(service: Service, tmp_path: Path)
 
 def test_flood_check_says_what_is_wrong(tmp_path: Path) -> None:
     path = urls(tmp_path, "json://127.0.0.1/", mode=0o644)
-    wrong = settings(tmp_path, notify_command="/nowhere/tell --x", notify_urls=path)
-    command, file, runs = check_notify.look(wrong, watching=False)
+    command, file, runs = check(tmp_path, path)
     assert (command.status, file.status) == (ERROR, ERROR)
     assert "/nowhere/tell" in command.found
     assert file.remedy == f"chmod 600 {path}"
     assert "flood-notify" in runs.remedy
-    assert list(check_notify.look(settings(tmp_path), watching=False)) == []
+    unset = settings(tmp_path)
+    assert list(check_notify.look(Spool(unset.server_directory), unset)) == []
+
+
+#: The number of a user that has no rights here; his name is one thing or another.
+OTHER = 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_file_that_belongs_to_another_user_is_refused(tmp_path: Path) -> None:
+    path = urls(tmp_path, "json://127.0.0.1/")
+    os.chown(path, OTHER, -1)
+    with pytest.raises(ConfigError) as refused:
+        services.load(path)
+    assert f"belongs to {users.name(OTHER)}" in str(refused.value)
+    assert str(refused.value).endswith(f": run sudo chown {users.mine()} {path}")
+    [_, found, _] = check(tmp_path, path)
+    assert found.remedy == f"sudo chown {users.mine()} {path}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_file_of_roots_that_nobody_else_can_read(tmp_path: Path) -> None:
+    urls(tmp_path, "json://127.0.0.1/")
+
+    def as_another_user() -> None:
+        directory = os.open(tmp_path, os.O_RDONLY)
+        os.setuid(OTHER)
+        os.chdir(directory)  # pytest's own directories above are closed to others
+        with pytest.raises(ConfigError) as refused:
+            services.load("urls")
+        name = users.name(OTHER)
+        assert str(refused.value) == (
+            "cannot read urls: Permission denied, as it belongs to root: "
+            f"run sudo chown {name} urls"
+        )
+
+    tmp_path.chmod(0o755)
+    assert in_child(as_another_user) == 0
+
+
+def test_a_file_that_only_its_owner_may_read_is_taken(service: Service, tmp_path: Path) -> None:
+    assert tell(urls(tmp_path, service.url, mode=0o400), WELL).told

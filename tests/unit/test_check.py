@@ -15,21 +15,25 @@ from hypothesis import strategies as st
 from flood import (
     check_credentials,
     check_database,
+    check_notify,
     check_report,
     check_spool,
     check_work,
     inotify_limits,
     models,
     queries,
+    users,
 )
 from flood.check_findings import ERROR, OK, SPOOL, STORE, WARNING, Finding
 from flood.check_report import Report
 from flood.inotify_limits import Limit
+from flood.layout import CARD
 from flood.lines import plain
-from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock
+from flood.locks import CONSUMERS_LOCK, NOTIFY_LOCK, WATCH_LOCK, FileLock
+from flood.notify_lock import NotifyLock
 from flood.spool import Spool
 from tests.servers import SECRET_ACCESS_KEY, credentials_section
-from tests.spooling import House, garble
+from tests.spooling import House, garble, in_child
 
 PLENTY = Limit("fs.inotify.max_user_watches", 100_000)
 
@@ -184,6 +188,32 @@ def test_another_journal_mode(house: House) -> None:
     assert (path, wrong(told)) == (house.database, [("journal mode", WARNING)])
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_database_that_root_has_put_back(house: House) -> None:
+    """It is to be the owner's of the spool, who is to go on as flood's user, not root."""
+    os.chown(house.spool.absolute(CARD), 65534, -1)
+    models.close()
+    settings = replace(house.settings(), origins={"database": "flag"})
+    top = os.path.dirname(house.database)
+    os.chown(top, 65534, -1)
+    os.chmod(house.database, 0o644)
+
+    def as_its_owner() -> None:
+        directory = os.open(top, os.O_RDONLY)
+        os.setuid(65534)
+        os.chdir(directory)  # pytest's own directories above are closed to others
+        here = replace(settings, database="flood.db", server_directory="spool")
+        path, [finding] = check_database.look(Spool("spool"), here, house.clock.now())
+        user = users.name(65534)
+        assert (path, finding.status) == (None, ERROR)
+        assert "which belongs to root" in finding.found
+        assert finding.remedy == f"sudo chown {user}: flood.db"
+
+    card = {"id": "f" * 32, "database": "flood.db"}
+    Path(house.spool.absolute(CARD)).write_text(json.dumps(card))
+    assert in_child(as_its_owner) == 0
+
+
 # --- who is at work ------------------------------------------------------------------------------
 
 
@@ -236,6 +266,62 @@ def test_looking_keeps_nobody_from_his_lock(house: House) -> None:
     descriptor = os.open(house.spool.root, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)
+
+
+# --- who is told ---------------------------------------------------------------------------------
+
+
+def notifications(house: House, **changes: object) -> list[Finding]:
+    told = house.settings(**{"notify_command": "true", **changes})
+    return list(check_notify.look(house.spool, told))
+
+
+def test_nobody_is_to_be_told(house: House) -> None:
+    assert notifications(house, notify_command=None) == []
+
+
+def test_without_flood_watch_nobody_tells(house: House) -> None:
+    told = notifications(house)
+    assert wrong(told) == [("flood-notify", WARNING)]
+    assert "is not running" in told[-1].found
+
+
+def test_a_flood_watch_that_was_started_without_it_tells_nobody(house: House) -> None:
+    watch = FileLock(house.spool.absolute(WATCH_LOCK))
+    assert watch.try_exclusive()
+    told = notifications(house)
+    watch.release()
+    assert wrong(told) == [("flood-notify", WARNING)]
+    assert "does not run it" in told[-1].found
+    assert told[-1].remedy.startswith("stop flood-watch, then start it")
+
+
+def test_a_flood_watch_that_was_started_with_other_settings(house: House) -> None:
+    lock = NotifyLock(house.spool, house.settings(notify_command="true"))
+    lock.hold()
+    assert wrong(notifications(house)) == []
+    for changes in ({"notify_command": "sh"}, {"notify_age": None}, {"notify_interval": 1.0}):
+        told = notifications(house, **changes)
+        assert wrong(told) == [("flood-notify", WARNING)]
+        assert "other notify settings" in told[-1].found
+    lock.release()
+    assert "is not running" in notifications(house)[-1].found
+
+
+def test_a_spool_that_was_restored_is_locked_anew(house: House) -> None:
+    lock = NotifyLock(house.spool, house.settings(notify_command="true"))
+    lock.hold()
+    os.unlink(house.spool.absolute(NOTIFY_LOCK))
+    lock.hold()
+    assert wrong(notifications(house)) == []
+    lock.release()
+
+
+def test_on_a_spool_that_is_away_nothing_is_made(house: House, tmp_path: Path) -> None:
+    lock = NotifyLock(Spool(str(tmp_path / "away")), house.settings())
+    lock.hold()
+    lock.release()
+    assert not (tmp_path / "away").exists()
 
 
 # --- credentials ---------------------------------------------------------------------------------

@@ -211,9 +211,7 @@ def test_what_a_later_version_supersedes_is_no_failure(house: House, listener: L
     assert [one["key"] for one in told["failed"]["causes"][0]["named"]] == ["b"]
 
 
-def test_what_a_file_in_incoming_supersedes_is_no_failure(
-    house: House, listener: Listener
-) -> None:
+def test_what_a_file_in_incoming_supersedes_is_no_failure(house: House, listener: Listener) -> None:
     fail(house, "a")
     house.write("incoming/p/b/a")
     house.clock.moment = changed(house, "incoming/p/b/a")
@@ -513,7 +511,9 @@ def test_who_has_lost_the_right_writes_nothing(house: House) -> None:
     token = digest_records.claim(digest_records.memory(), now, HOUR)
     assert token is not None
     digest_records.give_back(token, now)
-    assert not digest_records.told(token, [record], now, after=now, trouble=None, age=None, oldest=None)
+    assert not digest_records.told(
+        token, [record], now, after=now, trouble=None, age=None, oldest=None
+    )
     assert house.row(record)["told_at"] is None
 
 

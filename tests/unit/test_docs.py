@@ -298,6 +298,26 @@ def house() -> list[str]:
     ]
 
 
+def shell_lines(page_name: str, heading: str) -> list[str]:
+    return re.findall(r"^    (\w.*)$", section(page(page_name), heading), re.MULTILINE)
+
+
+def test_whoever_upgrades_makes_no_database_of_roots() -> None:
+    lines = [
+        line
+        for line in shell_lines("docs/operations.md", "Upgrading, going back")
+        if re.search(r"flood\.db|flood-(?!watch)", line)
+    ]
+    assert len(lines) == 4
+    assert all(line.startswith("sudo -u flood ") for line in lines)
+
+
+def test_who_waits_for_an_empty_spool_does_not_wait_for_failed_files() -> None:
+    waits = re.findall(r"flood-status --check --max-waiting 0.*", page("docs/operations.md"))
+    assert len(waits) == 2
+    assert all("--max-failed" in line for line in waits)
+
+
 def test_each_module_is_in_the_house() -> None:
     packages = {"flood", "workers", "flood.commands"}
     assert sorted(house()) == sorted({module_name(path) for path in SOURCES} - packages)

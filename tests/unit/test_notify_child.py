@@ -11,6 +11,7 @@ import pytest
 
 from flood import config, digest_records, models
 from flood.notify_child import EVERY, NotifyChild
+from flood.notify_lock import NotifyLock
 from tests.acceptance.harness import CHECKOUT, gone
 from tests.spooling import House, without_descriptors
 from tests.unit.test_retention import fail
@@ -31,7 +32,8 @@ def child(house: House, pids: Path) -> Iterator[NotifyChild]:
         notify_command=f"sh -c 'echo $$ $PPID >> {pids}; exec sleep 1000'", min_free=0
     )
     environ = {**os.environ, "PYTHONPATH": str(CHECKOUT), **config.environment(settings)}
-    made = NotifyChild(EVERY, environ, clock=house.clock.seconds)
+    lock = NotifyLock(house.spool, settings)
+    made = NotifyChild(EVERY, environ, lock=lock, clock=house.clock.seconds)
     yield made
     made.stop()
     if pids.exists():
@@ -87,7 +89,8 @@ def test_a_stop_ends_it_in_order(house: House, child: NotifyChild, pids: Path) -
 def test_one_that_cannot_be_started_is_told_of_once(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
-    child = NotifyChild(1.0, os.environ, clock=house.clock.seconds)
+    lock = NotifyLock(house.spool, house.settings())
+    child = NotifyChild(1.0, os.environ, lock=lock, clock=house.clock.seconds)
     with without_descriptors():
         for _ in range(3):
             house.clock.advance(1.0)
