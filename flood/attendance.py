@@ -1,11 +1,11 @@
 """Notices that nobody uploads what was taken in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from logging import INFO, WARNING, getLogger
 from typing import Final
 
-from flood import log, models, queries
+from flood import log, models, queries, stall
 
 #: Between two looks, in seconds.
 LOOK: Final = 5.0
@@ -14,14 +14,19 @@ LOOK: Final = 5.0
 #: those of flood-watch come up after it.
 PATIENCE: Final = 30.0
 
+#: How long consumers must seem to take nothing: on a machine that slept all of them do, until the
+#: next sweep, which is due within a minute.
+STALLED: Final = 65.0
+
 logger = getLogger(__name__)
 
 
 class Attendance:
-    """Tells the log once that files are due while no consumer runs, and once that one is back.
+    """Tells the log once that files are due while no consumer runs, or those that run take nothing,
+    and once that one is back.
 
-    `consuming` answers whether any runs; `start` is the command that starts one; `now` answers
-    aware times, `clock` monotonic seconds.
+    `consuming` answers whether any runs, `stalled` which processes take nothing, as `stall.look`;
+    `start` is the command that starts one; `now` answers aware times, `clock` monotonic seconds.
     """
 
     def __init__(
@@ -29,10 +34,12 @@ class Attendance:
         consuming: Callable[[], bool],
         start: str,
         *,
+        stalled: Callable[[datetime], Sequence[int]],
         now: Callable[[], datetime],
         clock: Callable[[], float],
     ) -> None:
         self._consuming = consuming
+        self._stalled = stalled
         self._start = start
         self._now = now
         self._clock = clock
@@ -45,23 +52,31 @@ class Attendance:
         if now < self._next_look:
             return
         self._next_look = now + LOOK
-        if self._consuming():
+        try:
+            self._look(now)
+        except models.DatabaseError:
+            return  # the loop of flood-watch tells of that
+
+    def _look(self, now: float) -> None:
+        runs = self._consuming()
+        processes = self._stalled(self._now()) if runs else ()
+        if runs and not processes:
             self._seen = now
             if self._told:
                 self._told = False
                 log.event(logger, INFO, "consumers are back")
-        elif not self._told and now - self._seen >= PATIENCE and self._due():
-            self._told = True
-            log.event(
-                logger,
-                WARNING,
-                "no consumer takes tasks",
-                reason="files are due, and nobody is there to upload them",
-                next=f"they wait: start {self._start}",
-            )
+            return
+        if self._told or now - self._seen < (STALLED if runs else PATIENCE):
+            return
+        if runs:
+            reason = "files are due, and the consumers that run take none: stopped, or hanging"
+            self._tell(reason, stall.remedy(processes))
+        elif queries.any_due(self._now()):
+            reason = "files are due, and nobody is there to upload them"
+            self._tell(reason, f"start {self._start}")
 
-    def _due(self) -> bool:
-        try:
-            return queries.any_due(self._now())
-        except models.DatabaseError:
-            return False  # the loop of flood-watch tells of that
+    def _tell(self, reason: str, advice: str) -> None:
+        self._told = True
+        log.event(
+            logger, WARNING, "no consumer takes tasks", reason=reason, next=f"they wait: {advice}"
+        )

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
 
-from flood import models, put_locks, status_files, status_workers
+from flood import models, put_locks, stall, status_files, status_workers
 from flood import status_queries as asking
 from flood.layout import Place
 from flood.spool import Spool
@@ -42,6 +42,13 @@ Key = tuple[str, str, str]
 
 #: The code of a file in failed that has no record.
 NO_RECORD: Final = "no_record"
+
+#: The codes of files that went before they could come to failed, be it flood-put that took its
+#: copy back.
+_GONE_BEFORE: Final = (
+    *("vanished", "abandoned", "no_room"),
+    *("put_interrupted", "put_refused", "put_failed"),
+)
 
 #: What stands for the code of a record that has none, as somebody may have taken it away.
 UNKNOWN: Final = "unknown"
@@ -121,6 +128,8 @@ class Status:
     watching: bool = False
     consuming: bool = False
     workers: list[Worker] = field(default_factory=list)
+    #: The processes of consumers that take nothing, though files are due; as `stall.look`.
+    stalled: list[int] = field(default_factory=list)
     #: Files by destination, then by stage.
     amounts: dict[Destination, dict[str, Amount]] = field(default_factory=dict)
     #: How many files wait in each class of age, by destination.
@@ -140,6 +149,8 @@ class Status:
     failures: list[Failure] = field(default_factory=list)
     #: Records in failed, also those whose file was retried, moved or removed since.
     failed_records: int = 0
+    #: Those of them whose file never came to failed, as it was gone before.
+    gone_before: int = 0
     #: Tasks in the queue, and in the schedule; None where the queue's tables are missing.
     queue: tuple[int, int] | None = None
     last_sweep: datetime | None = None
@@ -185,6 +196,7 @@ def look(
         status.retries = view.next_retries()
         status.queue = asking.queue()
         status.last_sweep = asking.last_sweep()
+        status.stalled = stall.among(status.workers, status.last_sweep, status.at)
     status.amounts = {place: view.amounts[place] for place in sorted(view.amounts)}
     status.ages = {place: view.ages[place] for place in sorted(view.ages)}
     return status
@@ -279,7 +291,9 @@ class _View:
             since = status.at - timedelta(seconds=seconds)
             recent = [asking.completed_since(place, since) for place in completed]
             status.speeds[seconds] = (sum(one[0] for one in recent), sum(one[1] for one in recent))
-        status.failed_records = sum(asking.failures().values())
+        failures = asking.failures()
+        status.failed_records = sum(failures.values())
+        status.gone_before = sum(failures.get(code, 0) for code in _GONE_BEFORE)
 
     def next_retries(self) -> list[Coming]:
         """The first of those that wait for their retry."""

@@ -50,6 +50,9 @@ def registry(status: Status) -> "CollectorRegistry":
     )
     gauge("watch_running", "Whether flood-watch runs.").set(status.watching)
     gauge("consumers_running", "Whether any consumer runs.").set(status.consuming)
+    gauge("consumers_stalled", "Whether consumers run that take nothing of what is due.").set(
+        bool(status.stalled)
+    )
     gauge("workers", "Workers that live.").set(len(status.workers))
     gauge("workers_busy", "Workers that have claimed files.").set(
         sum(upload.worker is not None for upload in status.uploads)

@@ -155,13 +155,13 @@ def completed_since(destination: Destination, moment: datetime) -> tuple[int, in
     return files, size or 0
 
 
-def failures() -> dict[Destination, int]:
-    """How many records each destination has in failed, whatever has become of their files."""
+def failures() -> dict[str | None, int]:
+    """How many records there are in failed by error code, whatever has become of their files."""
     rows = models.execute(
-        "SELECT profile, bucket, count(*) FROM file_records WHERE current_state = 'failed' "
-        "GROUP BY profile, bucket"
+        "SELECT error_code, count(*) FROM file_records WHERE current_state = 'failed' "
+        "GROUP BY error_code"
     ).fetchall()
-    return {_destination(row): row[2] for row in rows}
+    return dict(rows)
 
 
 def failed_at(paths: Sequence[str]) -> dict[str, Failed]:

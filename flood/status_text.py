@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from humanize import naturaldelta, naturalsize
 
+from flood import stall
 from flood.advice import Advice
 from flood.states import COMPLETED, FAILED, INCOMING_TMP
 from flood.status import (
@@ -69,6 +70,12 @@ def _head(status: Status, advice: Advice) -> "Iterator[RenderableType]":
     elif waiting and not status.consuming:
         yield _text(
             f"No consumer runs, so nothing is uploaded; to start one: {advice.consumers()}",
+            "yellow",
+        )
+    elif status.stalled:
+        yield _text(
+            "Files are due, and the consumers take none, as if they were stopped, or hang; "
+            f"{stall.remedy(status.stalled)}",
             "yellow",
         )
     elif waiting and not status.watching:
@@ -175,9 +182,18 @@ def _amounts(status: Status) -> "Iterator[RenderableType]":
         yield from _section(table)
     else:
         yield _text("\nNo file has come yet.")
-    history = status.failed_records - status.total((FAILED, SUPERSEDED)).files
+    gone = status.gone_before
+    history = status.failed_records - status.total((FAILED, SUPERSEDED)).files - gone
     if history > 0:
-        yield _text(f"{history} more have failed, whose files are not in failed any more", "dim")
+        more = "1 more has" if history == 1 else f"{history} more have"
+        file = "file is" if history == 1 else "files are"
+        yield _text(f"{more} failed, whose {file} not in failed any more", "dim")
+    if gone:
+        more = "1 more has" if gone == 1 else f"{gone} more have"
+        file = "its file was" if gone == 1 else "their files were"
+        yield _text(
+            f"{more} failed as {file} gone before the upload: put again what is needed", "dim"
+        )
 
 
 def _ages(status: Status) -> "Iterator[RenderableType]":

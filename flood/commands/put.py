@@ -5,14 +5,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timezone
 from functools import partial
 from typing import Final
 
 from humanize import naturalsize
 
-from flood import config, destination, log, models, startup
+from flood import config, destination, log, models, stall, startup
 from flood.command_line import Parser
 from flood.config import Settings
 from flood.destination import Destination
@@ -246,7 +246,7 @@ def _wait(
                 clock=time.monotonic,
                 pause=stop.wait,
                 stopping=stop.is_set,
-                idle=partial(idle, spool, settings),
+                idle=partial(_idle, spool, settings),
                 advance=advance,
                 problem=terminal.problem,
                 notice=terminal.notice,
@@ -260,6 +260,20 @@ def _wait(
     else:
         terminal.say(f"{_amount(delivered)} uploaded to {target.uri()}")
     return missed
+
+
+def _idle(spool: Spool, settings: Settings) -> str | None:
+    """Why nobody uploads the files for now, whose records can be asked for."""
+    why = idle(spool, settings)
+    if why is not None:
+        return why
+    with suppress(models.DatabaseError):  # whoever waits for the records tells of that
+        if processes := stall.look(spool, _now()):
+            return (
+                "the files wait, as the consumers take nothing: they are stopped, or hang; "
+                f"{stall.remedy(processes)}"
+            )
+    return None
 
 
 def _amount(delivered: Delivered) -> str:

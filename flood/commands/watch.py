@@ -12,7 +12,7 @@ from functools import partial
 from logging import INFO, getLogger
 from typing import Final
 
-from flood import binding, config, devices, log, models, schema, startup, systemd
+from flood import binding, config, devices, log, models, schema, stall, startup, systemd
 from flood.attendance import Attendance
 from flood.command_line import Parser
 from flood.config import Settings
@@ -131,7 +131,11 @@ def _watch(settings: Settings, stop: Stop) -> None:
     home = Home(spool, settings.database, now=_now)
     overseer = Systemd(clock=time.monotonic)
     attendance = Attendance(
-        partial(consuming, spool), start_consumers(settings), now=_now, clock=time.monotonic
+        partial(consuming, spool),
+        start_consumers(settings),
+        stalled=partial(stall.look, spool),
+        now=_now,
+        clock=time.monotonic,
     )
     try:
         with _starting(stop):

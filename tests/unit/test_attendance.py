@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from flood import models
-from flood.attendance import LOOK, PATIENCE, Attendance
+from flood import log, models
+from flood.attendance import LOOK, PATIENCE, STALLED, Attendance
 from tests.spooling import House
 
 
@@ -20,10 +20,15 @@ class Attended:
 
     def __init__(self, house: House, caplog: pytest.LogCaptureFixture) -> None:
         self.consuming = False
+        self.stalled: list[int] = []
         self._clock = house.clock
         self._caplog = caplog
         self._attendance = Attendance(
-            lambda: self.consuming, "it", now=house.clock.now, clock=house.clock.seconds
+            lambda: self.consuming,
+            "it",
+            stalled=lambda _at: self.stalled,
+            now=house.clock.now,
+            clock=house.clock.seconds,
         )
 
     def wait(self, seconds: float) -> list[str]:
@@ -33,6 +38,11 @@ class Attended:
             self._clock.advance(1.0)
             self._attendance.tick()
         return [record.getMessage().partition(" ")[0] for record in self._caplog.records]
+
+    @property
+    def words(self) -> str:
+        """What was told last."""
+        return log.TextFormatter().format(self._caplog.records[-1])
 
 
 def test_it_is_told_once_and_once_that_it_is_over(house: House, attended: Attended) -> None:
@@ -60,6 +70,21 @@ def test_a_consumer_that_is_started_again_is_not_missed(house: House, attended: 
         assert attended.wait(PATIENCE - LOOK) == []
         attended.consuming = True
         assert attended.wait(LOOK + 1) == []
+
+
+def test_consumers_that_take_nothing_are_told_of(house: House, attended: Attended) -> None:
+    house.admit("waits")
+    attended.consuming, attended.stalled = True, [12, 34]
+    # After a sleep of the machine they seem to, until the next sweep.
+    assert attended.wait(STALLED - LOOK) == []
+    attended.stalled = []
+    assert attended.wait(LOOK + 1) == []
+    attended.stalled = [12, 34]
+    assert len(attended.wait(STALLED + LOOK)) == 1
+    assert "kill -CONT 12 34" in attended.words
+    attended.stalled = []
+    assert len(attended.wait(LOOK + 1)) == 1
+    assert "consumers are back" in attended.words
 
 
 def test_a_database_that_is_away_is_told_of_elsewhere(house: House, attended: Attended) -> None:

@@ -16,15 +16,18 @@ from rich.console import Console
 from flood import (
     destination,
     models,
+    queries,
     records,
     retry_choice,
     schema,
+    stall,
     status,
     status_json,
     status_text,
     story,
 )
 from flood.advice import Advice
+from flood.columns import utc_text
 from flood.errors import ConfigError, SpoolError
 from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock
 from flood.record_values import Arrival, Reason
@@ -241,7 +244,7 @@ def test_what_was_taken_out_of_failed_is_history(house: House) -> None:
     found = seen(house)
     assert amounts(found)[FAILED] == (1, 4)
     assert found.failed_records == 2
-    assert "1 more have failed, whose files are not in failed any more" in shown(found)
+    assert "1 more has failed, whose file is not in failed any more" in shown(found)
 
 
 def test_a_file_that_failed_twice_counts_as_its_latest_record_has_it(house: House) -> None:
@@ -303,6 +306,68 @@ def test_who_is_at_work_is_known_by_locks(house: House) -> None:
     assert "start" not in shown(seen(house))
     watch.release()
     consumer.release()
+
+
+def test_what_vanished_was_never_in_failed(house: House) -> None:
+    [record] = house.admit("a")
+    os.unlink(house.spool.absolute("processing/p/b/a"))
+    assert records.vanish(record, house.clock.now())
+    told = shown(seen(house))
+    assert "1 more has failed as its file was gone before the upload: put again" in told
+    assert "any more" not in told
+
+
+def test_consumers_that_run_yet_take_nothing(house: House) -> None:
+    """As those that are stopped: alive, silent, nobody sweeps."""
+    consumer = FileLock(house.spool.absolute(CONSUMERS_LOCK))
+    assert consumer.try_shared()
+    agent = house.agent()
+    agent.locks.own()
+    agent.progress.end()
+    house.admit("waits")
+    assert queries.sweep_begins(house.clock.now(), 0)
+
+    def told() -> bool:
+        found = seen(house)
+        _, line = judge(found, Limits(None, None, None))
+        assert found.stalled in ([], [os.getpid()])
+        assert bool(found.stalled) == ("take nothing" in line)
+        assert bool(found.stalled) == (f"kill -CONT {os.getpid()}" in shown(found))
+        return bool(found.stalled)
+
+    assert not told()
+    house.clock.advance(stall.QUIET.total_seconds() - 1)
+    assert not told()
+    house.clock.advance(1)
+    assert told()
+    house.clock.advance(600)
+    assert told()
+    # Whoever sweeps would find it: it waits for something else, as for credentials.
+    assert queries.sweep_begins(house.clock.now(), 0)
+    assert not told()
+    house.clock.advance(600)
+    # A worker that is busy for long says so.
+    agent.progress.begin([1])
+    assert not told()
+    house.clock.advance(600)
+    assert told()
+    # Nor does what came a moment ago tell of anything.
+    models.execute("UPDATE file_records SET next_attempt_at = ?", (utc_text(house.clock.now()),))
+    assert not told()
+    agent.locks.disown()
+    consumer.release()
+
+
+def test_a_consumer_that_has_just_come_is_not_stalled(house: House) -> None:
+    """It may not have said a word yet, nor swept."""
+    house.admit("waits")
+    house.clock.advance(3600.0)
+    agent = house.agent()
+    agent.locks.own()
+    assert seen(house).stalled == []
+    agent.progress.end()
+    assert seen(house).stalled == []
+    agent.locks.disown()
 
 
 def test_a_lost_queue_is_no_reason_to_fail(house: House) -> None:

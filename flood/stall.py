@@ -1,0 +1,39 @@
+"""Notices consumers that run, yet take nothing."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from flood import queries, status_workers
+from flood.spool import Spool
+from flood.status_workers import Worker
+
+#: For how long no worker has said a word, nobody has swept, and files have been due. A worker that
+#: uploads says so every second, an idle consumer sweeps every minute.
+QUIET: Final = timedelta(seconds=90)
+
+
+def look(spool: Spool, at: datetime) -> list[int]:
+    """The processes of the consumers, if all of them take nothing at the moment `at` (aware) though
+    files are due; empty if one may. Raises what the database raises."""
+    return among(status_workers.living(spool), queries.last_sweep(), at)
+
+
+def among(workers: Sequence[Worker], swept: datetime | None, at: datetime) -> list[int]:
+    """As `look`, of the workers that live, the last sweep having begun at `swept`.
+
+    What is due only for profiles that no consumer has does not count, since they sweep all the
+    same; nor does an upload that takes long, as its worker speaks.
+    """
+    before = at - QUIET
+    said = [worker.doing for worker in workers]
+    silent = [doing.pid for doing in said if doing is not None and doing.at <= before]
+    if not silent or len(silent) < len(said) or (swept is not None and swept > before):
+        return []
+    return sorted(set(silent)) if queries.any_due(before) else []
+
+
+def remedy(processes: Sequence[int]) -> str:
+    """What to do about these, in words."""
+    named = " ".join(map(str, processes))
+    return f"let stopped ones go on: kill -CONT {named}; if that does not help, start them again"
