@@ -5,14 +5,16 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
+from pathlib import PurePath
 from shlex import quote
 from typing import Final
 
 from flood import binding, directories, models, schema
 from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError
 from flood.home import Home
-from flood.layout import CARD
+from flood.layout import CARD, PRIVATE
 from flood.spool import Spool
+from flood.states import STATES
 from flood.text import printable
 
 CONFIG: Final = "flood.conf"
@@ -122,6 +124,12 @@ class Founding:
             raise ConfigError(
                 f"{directory} is a spool itself, which is set up already: name another directory"
             )
+        around = _spool_around(directory)
+        if around is not None:
+            raise ConfigError(
+                f"{directory} is inside the spool {around}, whose files flood takes away: name "
+                "another directory"
+            )
         self._directory = directory
         self._spool = Spool(self.path(SPOOL))
         self._queue = queue
@@ -186,6 +194,16 @@ class Founding:
             f"cannot set up {self._directory}: {where}: {words}; choose a directory that this user "
             "may write to"
         )
+
+
+def _spool_around(directory: str) -> str | None:
+    """The spool in one of whose own directories this one is, however it is named."""
+    for way in (directory, os.path.realpath(directory)):
+        parts = PurePath(way)
+        for below, parent in zip((parts, *parts.parents), parts.parents, strict=False):
+            if below.name in (*STATES, PRIVATE) and os.path.exists(parent / CARD):
+                return printable(str(parent))
+    return None
 
 
 def _value(path: str) -> str:

@@ -218,7 +218,7 @@ def _hints(
         hints.append(f"write provider = one of {', '.join(PROVIDERS)}")
     empty = [key for key in missing if any(_KEYS.get(e.key) == key for e in section.entries)]
     if empty:
-        hints.append(f"without a value: {', '.join(empty)}")
+        hints.append(f"give {', '.join(empty)} a value")
     # The line is not quoted: part of it may be a secret, where "=" was forgotten.
     unknown = {entry.key: entry.line for entry in section.entries if entry.key not in _KEYS}
     for key in missing:

@@ -14,7 +14,7 @@ from flood.states import PERMANENT
 from workers.authorities import authorities
 from workers.classify import classify
 from workers.classify_rule import AGAIN
-from workers.failures import BucketMissing, InvalidBucket
+from workers.failures import BucketMissing, InvalidBucket, NotS3
 from workers.probe_way import STEP, Way
 from workers.s3_bucket import Buckets
 from workers.s3_client import Clients
@@ -163,6 +163,8 @@ def refused(about: str, profile: Profile, error: BaseException) -> Finding:
     # A record's file is to be retried; here there may be none.
     advice = verdict.advice.removeprefix(AGAIN).removeprefix("; ")
     advice = advice.replace("then retry the file", "then run flood-check again")
+    if isinstance(error, NotS3):
+        advice = f"correct {ENDPOINT}, or log in to the network, then run flood-check again"
     meaning = (
         "files fail with this reason"
         if verdict.kind == PERMANENT

@@ -144,6 +144,12 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     found(tmp_path / "d")
     with pytest.raises(ConfigError, match="is a spool itself"):
         found(tmp_path / "d/spool")
+    (tmp_path / "link").symlink_to(tmp_path / "d/spool/incoming")
+    inside = ("d/spool/incoming", "d/spool/failed/lab/deep", "d/spool/.flood/x", "link/lab")
+    for name in inside:
+        with pytest.raises(ConfigError, match=f"is inside the spool {tmp_path}/d/spool,"):
+            found(tmp_path / name)
+    found(tmp_path / "incoming/lab")  # of no spool
     (tmp_path / "file").write_text("")
     with pytest.raises(SpoolError, match="cannot set up"):
         found(tmp_path / "file")

@@ -224,6 +224,7 @@ def test_what_is_no_store(proxy: FaultProxy, answer: Answer) -> None:
     found = ask(profile(proxy.url))
     assert statuses(found)["ListBuckets"] == ERROR
     assert "[not_s3]" in found[1].found
+    assert found[1].remedy.startswith("correct AWS_ENDPOINT, or log in to the network, then run")
 
 
 def test_a_key_that_may_not_list_asks_for_each_bucket(proxy: FaultProxy, bucket: str) -> None:

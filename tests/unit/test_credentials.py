@@ -114,7 +114,7 @@ def test_every_missing_key_of_every_profile_is_named(tmp_path: Path) -> None:
         "write provider = one of amazon, cloudflare, backblaze, s3",
         "profile two: missing: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION",
         "profile three: missing: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, "
-        "AWS_ENDPOINT; write AWS_REGION = auto; without a value: AWS_ACCESS_KEY_ID; "
+        "AWS_ENDPOINT; write AWS_REGION = auto; give AWS_ACCESS_KEY_ID a value; "
         "is line 6 meant to be AWS_REGION = ...?",
         "profile four: missing: AWS_REGION; write AWS_REGION = us-west-004",
         "profile five: missing: AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT",
