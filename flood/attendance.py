@@ -69,8 +69,7 @@ class Attendance:
         if self._told or now - self._seen < (STALLED if runs else PATIENCE):
             return
         if runs:
-            reason = "files are due, and the consumers that run take none: stopped, or hanging"
-            self._tell(reason, stall.remedy(processes))
+            self._tell(f"files are due, yet {stall.WHY}", stall.remedy(processes))
         elif queries.any_due(self._now()):
             reason = "files are due, and nobody is there to upload them"
             self._tell(reason, f"start {self._start}")

@@ -6,7 +6,7 @@ from typing import Final
 
 from humanize import naturaldelta
 
-from flood import put_locks, queries
+from flood import put_locks, queries, stall
 from flood.check_findings import ERROR, OK, WARNING, WORK, Finding
 from flood.config import Settings, command
 from flood.spool import Spool
@@ -30,7 +30,17 @@ def look(spool: Spool, settings: Settings, now: datetime, *, readable: bool) -> 
             command(settings, "flood-watch"),
         )
     due = queries.any_due(now) if readable else False
-    if put_locks.consuming(spool):
+    stalled = stall.look(spool, now) if readable else []
+    if stalled:
+        yield Finding(
+            WORK,
+            "consumers",
+            ERROR,
+            f"files are due, yet {stall.WHY}",
+            "nobody uploads them",
+            stall.remedy(stalled),
+        )
+    elif put_locks.consuming(spool):
         yield _swept(now) if readable else Finding(WORK, "consumers", OK, "at least one is running")
     elif due:
         yield Finding(

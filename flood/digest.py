@@ -8,7 +8,7 @@ from typing import Final
 
 from humanize import naturaldelta
 
-from flood import digest_records
+from flood import digest_records, stall
 from flood.digest_records import Memory, Untold
 from flood.states import FAILED, INCOMING
 from flood.status import DUE, RETRY, SUPERSEDED, UPLOADING, WAITING, Amount, Status
@@ -213,4 +213,6 @@ def _why_waiting(status: Status, record: digest_records.Waiting) -> tuple[str, s
         return RETRY, f"retry {record.retry_count} is due in {due}{failed}"
     if not status.consuming:
         return DUE, f"no consumer runs, so nothing is uploaded{failed}"
+    if status.stalled:
+        return DUE, f"{stall.WHY}{failed}"
     return DUE, f"it waits for a worker{failed}"

@@ -33,6 +33,10 @@ def among(workers: Sequence[Worker], swept: datetime | None, at: datetime) -> li
     return sorted(set(silent)) if queries.any_due(before) else []
 
 
+#: What that means, in words.
+WHY: Final = "the consumers take nothing: they are stopped, or hang"
+
+
 def remedy(processes: Sequence[int]) -> str:
     """What to do about these, in words."""
     named = " ".join(map(str, processes))

@@ -74,8 +74,7 @@ def _head(status: Status, advice: Advice) -> "Iterator[RenderableType]":
         )
     elif status.stalled:
         yield _text(
-            "Files are due, and the consumers take none, as if they were stopped, or hang; "
-            f"{stall.remedy(status.stalled)}",
+            f"Files are due, yet {stall.WHY}; {stall.remedy(status.stalled)}",
             "yellow",
         )
     elif waiting and not status.watching:

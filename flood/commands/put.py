@@ -269,10 +269,7 @@ def _idle(spool: Spool, settings: Settings) -> str | None:
         return why
     with suppress(models.DatabaseError):  # whoever waits for the records tells of that
         if processes := stall.look(spool, _now()):
-            return (
-                "the files wait, as the consumers take nothing: they are stopped, or hang; "
-                f"{stall.remedy(processes)}"
-            )
+            return f"the files wait, as {stall.WHY}; {stall.remedy(processes)}"
     return None
 
 

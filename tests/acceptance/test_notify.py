@@ -144,6 +144,18 @@ def test_flood_watch_tells(flood: Flood) -> None:
     assert digest["server_directory"] == str(flood.spool)
     assert f"--server-directory {flood.spool}" in digest["text"]
     assert watch.events("cannot tell") == []
+    assert check(flood)["status"] == "ok"
+    flood.environ["FLOOD_NOTIFY_INTERVAL"] = "2s"
+    assert "other notify settings" in check(flood)["found"]
+    watch.end()
+    assert "is not running" in check(flood)["found"]
+
+
+def check(flood: Flood) -> dict[str, Any]:
+    """What flood-check says of flood-notify."""
+    told = json.loads(flood.run("-m", "flood.commands.check", "--json").stdout)
+    [finding] = [each for each in told["findings"] if each["about"] == "flood-notify"]
+    return dict(finding)
 
 
 def test_a_test_needs_no_spool(flood: Flood) -> None:

@@ -14,7 +14,9 @@ from prometheus_client import generate_latest
 from rich.console import Console
 
 from flood import (
+    check_work,
     destination,
+    digest,
     models,
     queries,
     records,
@@ -28,6 +30,7 @@ from flood import (
 )
 from flood.advice import Advice
 from flood.columns import utc_text
+from flood.digest_records import Memory
 from flood.errors import ConfigError, SpoolError
 from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock
 from flood.record_values import Arrival, Reason
@@ -317,6 +320,12 @@ def test_what_vanished_was_never_in_failed(house: House) -> None:
     assert "any more" not in told
 
 
+def digest_reason(found: Status) -> str | None:
+    known = Memory(None, None, None, None, None)
+    oldest = digest.look(found, known, max_age=None, gather=0.0).oldest
+    return oldest.reason if oldest else None
+
+
 def test_consumers_that_run_yet_take_nothing(house: House) -> None:
     """As those that are stopped: alive, silent, nobody sweeps."""
     consumer = FileLock(house.spool.absolute(CONSUMERS_LOCK))
@@ -332,6 +341,9 @@ def test_consumers_that_run_yet_take_nothing(house: House) -> None:
         _, line = judge(found, Limits(None, None, None))
         assert found.stalled in ([], [os.getpid()])
         assert bool(found.stalled) == ("take nothing" in line)
+        assert bool(found.stalled) == (digest_reason(found) == stall.WHY)
+        work = check_work.look(house.spool, house.settings(), house.clock.now(), readable=True)
+        assert bool(found.stalled) == any(stall.WHY in each.found for each in work)
         assert bool(found.stalled) == (f"kill -CONT {os.getpid()}" in shown(found))
         return bool(found.stalled)
 
