@@ -205,6 +205,28 @@ def forget(ids: Sequence[int]) -> None:
     )
 
 
+def erase(record_id: int) -> None:
+    """Delete a record that is damaged, with its attempts, inside `models.write()`: its file is as
+    good as one that never had any."""
+    models.execute("DELETE FROM retry_attempts WHERE record_id = ?", (record_id,))
+    models.execute("DELETE FROM file_records WHERE id = ?", (record_id,))
+
+
+def erase_attempts(attempt_id: int) -> None:
+    """Delete all attempts of the record that this damaged one is of, inside `models.write()`: as
+    attempts count up from the first, the record has all its retries again."""
+    models.execute(
+        "UPDATE file_records SET retry_count = 0 WHERE current_state = 'processing' "
+        "AND id = (SELECT record_id FROM retry_attempts WHERE id = ?)",
+        (attempt_id,),
+    )
+    models.execute(
+        "DELETE FROM retry_attempts WHERE id = ? "
+        "OR record_id = (SELECT record_id FROM retry_attempts WHERE id = ?)",
+        (attempt_id, attempt_id),
+    )
+
+
 def prune_begins(now: datetime, interval: float) -> bool:
     """Whether this caller is the one to look for empty directories: nobody else has within
     `interval` seconds. A time in the future, left by a clock that was set back, holds nothing up;

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from flood import binding, devices, put_rows, schema
+from flood import binding, devices, fsck_damage, put_rows, schema
 from flood import fsck_kinds as kinds
 from flood.errors import SpoolError
 from flood.fsck_kinds import Finding
@@ -15,6 +15,7 @@ _HIDING: Final = (
     kinds.DATABASE_GONE,
     kinds.DATABASE_BROKEN,
     kinds.SCHEMA_OLD,
+    kinds.DAMAGED,
     kinds.DEVICE_CHANGED,
 )
 
@@ -49,24 +50,28 @@ def look(spool: Spool, path: str, now: datetime) -> list[Finding]:
         _check_way(path)
         return [Finding(kinds.DATABASE_GONE, path)]
     problems = schema.open_for_looking(path)
-    if problems and not _is_its(spool, path):
-        raise SpoolError(f"{path} is no database of flood's ({problems[0]}): correct --database")
     if problems:
+        _check_own(spool, path, problems[0])
         some = "; ".join(problems[:3])
         more = f"; {len(problems) - 3} more" if len(problems) > 3 else ""
         return [Finding(kinds.DATABASE_BROKEN, path, detail=some + more)]
     if schema.outdated(path):
         return [Finding(kinds.SCHEMA_OLD, path)]
+    damaged = fsck_damage.of_spool()
+    if damaged:
+        _check_own(spool, path, f"whose own row is damaged, {damaged[0].detail}")
+        return damaged
     if binding.bound_to() is None:
         put_rows.check_set_up(spool)
-        return [Finding(kinds.UNBOUND, path)]
+        return [Finding(kinds.UNBOUND, path), *fsck_damage.of_records()]
     binding.bind(spool, path, create=False, now=now)
     if devices.changed(spool):
         return [Finding(kinds.DEVICE_CHANGED, path)]
+    found = fsck_damage.of_records()
     if not _is_its(spool, path):
         recorded = put_rows.check_set_up(spool)
-        return [Finding(kinds.CARD_OUTDATED, path, detail=f"it remembers {recorded}")]
-    return []
+        found.append(Finding(kinds.CARD_OUTDATED, path, detail=f"it remembers {recorded}"))
+    return found
 
 
 def _check_way(path: str) -> None:
@@ -88,6 +93,12 @@ def _check_way(path: str) -> None:
 def hides(findings: Iterable[Finding]) -> bool:
     """Whether records cannot be read before these are mended."""
     return any(each.kind in _HIDING for each in findings)
+
+
+def _check_own(spool: Spool, path: str, problem: str) -> None:
+    """Raise SpoolError for a broken database that may be another one's: it must not be touched."""
+    if not _is_its(spool, path):
+        raise SpoolError(f"{path} is no database of flood's ({problem}): correct --database")
 
 
 def _is_its(spool: Spool, path: str) -> bool:

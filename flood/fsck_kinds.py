@@ -82,6 +82,15 @@ SCHEMA_OLD: Final = Kind(
     "its tables lack what this flood needs to know",
     "flood-watch upgrades it as it starts, flood-fsck --repair at once",
 )
+DAMAGED: Final = Kind(
+    "damaged",
+    None,
+    "rows of the database hold what flood never writes",
+    "memory or a disk has failed, or somebody changed them; whoever reads them cannot go on, and "
+    "intake or uploads may stand still",
+    "flood-fsck --repair removes them, and makes records anew from where the files lie; only the "
+    "past is lost that these rows told of",
+)
 UNBOUND: Final = Kind(
     "unbound",
     None,

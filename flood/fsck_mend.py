@@ -7,7 +7,17 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from flood import binding, departures, devices, layout, models, records, schema, syscalls
+from flood import (
+    binding,
+    departures,
+    devices,
+    fsck_damage,
+    layout,
+    models,
+    records,
+    schema,
+    syscalls,
+)
 from flood import claims as claiming
 from flood import fsck_kinds as kinds
 from flood import fsck_queries as asking
@@ -77,6 +87,7 @@ class Mend:
         # In this order: half a move before all else, claims before new records, rings last.
         self._steps: Mapping[kinds.Kind, Callable[[Sequence[Finding], Mended], None]] = {
             kinds.SCHEMA_OLD: self._upgrade,
+            kinds.DAMAGED: self._remove_rows,
             kinds.UNBOUND: self._bind,
             kinds.CARD_OUTDATED: self._bind,
             kinds.DEVICE_CHANGED: self._renumber,
@@ -123,6 +134,14 @@ class Mend:
         compare = partial(binding.compare, self._spool.root, self._database, create=False)
         schema.migrate(self._database, create=False, check=compare)
         mended.done += findings
+
+    def _remove_rows(self, findings: Sequence[Finding], mended: Mended) -> None:
+        for start in range(0, len(findings), _BATCH):
+            part = findings[start : start + _BATCH]
+            with models.write():
+                for finding in part:
+                    fsck_damage.remove(finding)
+            mended.done += part
 
     def _bind(self, findings: Sequence[Finding], mended: Mended) -> None:
         binding.bind(self._spool, self._database, create=True, now=self._now())

@@ -24,8 +24,10 @@ from peewee import (
 )
 from peewee import DatabaseError as DatabaseError
 
+from flood.allowed import Allowed
 from flood.columns import name_from, name_value, utc_moment, utc_text
-from flood.sqlite import Connection
+from flood.sqlite import UNDECODABLE, Connection
+from flood.states import FAILURE, STATES, SUCCESS
 from flood.writers import Locked, Waiting, leave, turn
 
 # How long SQLite itself waits for another program's transaction, in seconds; `write` tries again.
@@ -70,7 +72,7 @@ class UtcField(TimeBase):
 class NameField(NameBase):
     """A path; one that is no UTF-8 is kept as a blob."""
 
-    field_type = "TEXT"
+    field_type = "NAME"
 
     def db_value(self, value: str | None) -> str | bytes | None:
         return None if value is None else name_value(value)
@@ -92,9 +94,9 @@ class FileRecord(Table):
     bucket = NameField()
     filepath = NameField()
     file_creation_date = UtcField()
-    current_state = TextField()
+    current_state = TextField(choices=[(state, state) for state in STATES])
     last_updated = UtcField()
-    upload_outcome = TextField(null=True)
+    upload_outcome = TextField(null=True, choices=[(one, one) for one in (SUCCESS, FAILURE)])
     device = IntegerField()
     inode = IntegerField()
     size = IntegerField()
@@ -169,6 +171,8 @@ class SpoolInfo(Table):
 #: Every table of flood's own.
 TABLES: Final = (FileRecord, RetryAttempt, SpoolInfo)
 
+_allowed: Final = Allowed(TABLES)
+
 
 class _Opened(threading.local):
     """Which file this thread's connection is to: device, inode."""
@@ -188,12 +192,30 @@ def _never() -> bool:
 _stopping: Callable[[], bool] = _never
 
 
+class DamagedError(DatabaseError):
+    """A row holds what no program of flood's writes, though to SQLite it is in order; `how` says
+    what, the message also which database it is, and what to do."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+        advice = "flood-fsck says where, flood-fsck --repair mends it"
+        super().__init__(f"the database {_path} is damaged, {how}: {advice}")
+
+
 class _Connection(Connection):
-    """Raises peewee's errors as rows are fetched; peewee itself sees to statements alone."""
+    """Raises peewee's errors as rows are fetched, as peewee itself sees to statements alone;
+    DamagedError for values that are not of their columns."""
 
     def translated(self, error: sqlite3.DatabaseError) -> Exception:
+        if UNDECODABLE in str(error):
+            return DamagedError(str(error))
         kind = OperationalError if isinstance(error, sqlite3.OperationalError) else DatabaseError
         return kind(*error.args)
+
+    def check(self, description: Sequence[Any], rows: Sequence[Any]) -> None:
+        wrong = _allowed.wrong(description, rows)
+        if wrong is not None:
+            raise DamagedError(wrong)
 
 
 def expect(spool_id: str) -> None:

@@ -6,9 +6,10 @@ from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 from flood import models
-from flood.columns import name_from, name_value, utc_moment, utc_text
+from flood.columns import name_from, name_value, utc_text
 from flood.identity import Identity
 from flood.record_values import AHEAD, ROW_COLUMNS, Row, chunks, row_from
+from flood.stored import utc_moment
 
 #: Among so many destinations whose turn comes is looked for.
 _LOOKS: Final = 32

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from flood.columns import name_from, utc_moment
+from flood.columns import name_from
 from flood.identity import Identity
 from flood.states import FAILURE, PERMANENT
+from flood.stored import utc_moment
 
 #: What one task carries at the most: so many small files, so many bytes of them.
 TASK_FILES: Final = 100

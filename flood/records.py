@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from flood import claims, models, queries
 from flood.claims import MINE
-from flood.columns import name_from, name_value, utc_moment, utc_text
+from flood.columns import name_from, name_value, utc_text
 from flood.identity import Identity
 from flood.record_values import (
     AHEAD,
@@ -29,6 +29,7 @@ from flood.states import (
     PROCESSING,
     SUCCESS,
 )
+from flood.stored import utc_moment
 
 #: How many rows `wait_from_now` writes in one transaction.
 _AT_ONCE: Final = 500

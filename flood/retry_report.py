@@ -10,11 +10,11 @@ from typing import Any, Final
 from humanize import naturalsize, naturaltime
 
 from flood import departures, queries
-from flood.columns import utc_moment
 from flood.departures import REMOVED, RETRIED, How
 from flood.destination import Destination
 from flood.retry import Fate, Retried
 from flood.states import EXIT_FAILED, EXIT_OK, EXIT_TRY_AGAIN, FAILED, PROCESSING
+from flood.stored import utc_moment
 
 _WORDS: Final[dict[Fate, str]] = {
     "superseded": "a newer version of them is under way or completed",

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from flood import models
-from flood.columns import name_from, name_value, utc_moment, utc_text
+from flood.columns import name_from, name_value, utc_text
 from flood.departures import SUPERSEDED
 from flood.record_values import chunks
+from flood.stored import utc_moment
 
 #: A profile with a bucket.
 Destination = tuple[str, str]

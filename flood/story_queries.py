@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from flood import models
-from flood.columns import name_from, name_value, utc_moment
+from flood.columns import name_from, name_value
+from flood.stored import utc_moment
 
 _COLUMNS: Final = (
     "id, current_state, upload_outcome, spool_path, size, created_at, last_updated, completed_at, "

@@ -112,8 +112,8 @@ def s6_dead_for_good(house: House) -> None:
     models.execute("UPDATE file_records SET retry_count = 10")
     models.execute(
         "INSERT INTO retry_attempts (record_id, retry_number, started_at, finished_at, outcome, "
-        "kind, next_attempt_at) SELECT 1, value, 'x', 'y', 'failure', 'transient', 'z' "
-        "FROM json_each('[0,1,2,3,4,5,6,7,8,9]')"
+        "kind, next_attempt_at) SELECT 1, value, created_at, created_at, 'failure', 'transient', "
+        "created_at FROM json_each('[0,1,2,3,4,5,6,7,8,9]'), spool"
     )
     house.claim()
 
@@ -363,7 +363,7 @@ def test_what_a_person_must_decide_is_told_and_left(house: House) -> None:
     "change",
     [
         "owner = 'x'",
-        "next_attempt_at = '2026'",
+        "next_attempt_at = '2026-01-01T00:00:00.000000Z'",
         "upload_outcome = 'failure'",
         "retry_count = 11",
         "current_state = 'failed'",
