@@ -67,8 +67,11 @@ def _read(table: Any, where: str, *parameters: int) -> None:
     times = [place for place, field in enumerate(fields) if isinstance(field, UtcField)]
     for row in rows.fetchall():
         for place in times:
-            if row[place] is not None:
-                utc_moment(row[place])
+            try:
+                if row[place] is not None:
+                    utc_moment(row[place])
+            except DamagedError as error:
+                raise DamagedError(f"{fields[place].column_name}: {error.how}") from None
 
 
 def _wrong(table: Any, number: int) -> str | None:
