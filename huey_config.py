@@ -63,7 +63,13 @@ TROUBLE_PAUSE: Final = 2.0
 _FIELDS: Final = frozenset(
     {"id", "name", "eta", "retries", "retry_delay", "priority", "args", "kwargs"}
 )
+_TYPES: Final = {"id": str, "name": str, "eta": str, "args": list, "kwargs": dict}
+_NUMBERS: Final = ("retries", "retry_delay", "priority")
 _ARGUMENTS: Final = {"flood.tasks.upload": (str, str, list), "flood.tasks.sweep": ()}
+_OPTIONS: Final = {"flood.tasks.upload": {"ring": bool}}
+
+# No time that Python knows is later, nor anything due that SQLite takes for later than a number.
+_NEVER: Final = 253402300800.0  # the year 10000
 
 # How soon an interrupt that was lost comes once more, in seconds.
 _SOON: Final = 0.1
@@ -95,11 +101,30 @@ class JsonSerializer(Serializer):
             raise ValueError("it is no message")
         if any(value for name, value in fields.items() if name not in _FIELDS):
             raise ValueError("it asks for more than a task of flood's")
+        _check_fields({name: value for name, value in fields.items() if value is not None})
         if fields.get("eta") is not None:
-            fields["eta"] = datetime.fromisoformat(fields["eta"])
+            fields["eta"] = _eta(fields["eta"])
         message = Message(**{name: fields.get(name) for name in _FIELDS})
         _check_arguments(message)
         return message
+
+
+def _check_fields(fields: Mapping[str, Any]) -> None:
+    """Raise ValueError for what would break huey later, with a traceback, or the queue itself."""
+    for name, kind in _TYPES.items():
+        if not isinstance(fields.get(name, kind()), kind):
+            raise ValueError(f"its {name} is none")
+    for name in _NUMBERS:
+        number = fields.get(name, 0)
+        if type(number) is not int or not 0 <= number < 2**31:
+            raise ValueError(f"its {name} is none")
+
+
+def _eta(text: str) -> datetime:
+    eta = datetime.fromisoformat(text)
+    if eta.tzinfo is not None:
+        raise ValueError("its eta has a zone")  # huey compares it with UTC that does not say so
+    return eta
 
 
 def _check_arguments(message: Message) -> None:
@@ -108,7 +133,9 @@ def _check_arguments(message: Message) -> None:
         return  # no task of flood's: the registry of tasks refuses it
     arguments, options = message.args or (), message.kwargs or {}
     fits = len(arguments) == len(kinds) and all(map(isinstance, arguments, kinds))
-    if not fits or not options.keys() <= {"ring"}:
+    allowed = _OPTIONS.get(message.name, {})
+    fits = fits and all(isinstance(each, allowed.get(name, ())) for name, each in options.items())
+    if not fits:
         raise ValueError("it has other arguments than flood's")
     for ids in arguments[2:]:
         if not all(type(one) is int and 0 < one < 2**63 for one in ids):
@@ -166,7 +193,8 @@ class FloodStorage(SqliteStorage):
         self._mended(lambda: super(FloodStorage, self).add_to_schedule(data, _utc(ts)))
 
     def read_schedule(self, ts: datetime) -> Any:
-        return self._mended(lambda: self._read_schedule(_utc(ts)))
+        due = self._mended(lambda: self._read_schedule(_utc(ts)))
+        return [*due, *self._never_due()]
 
     def _read_schedule(self, ts: datetime) -> Any:
         # Every consumer asks each second: no turn is waited for that finds nothing.
@@ -174,6 +202,17 @@ class FloodStorage(SqliteStorage):
         if not self.sql(due, (self.name, ts.timestamp()), results=True):
             return []
         return super().read_schedule(ts)
+
+    def _never_due(self) -> list[Any]:
+        """What somebody put into the schedule for no time at all, which would stay for ever."""
+        never = (self.name, _NEVER)
+        where = "queue = ? and timestamp > ?"
+        if not self.sql(f"select 1 from schedule where {where} limit 1", never, results=True):
+            return []
+        with self.db(commit=True) as cursor:
+            found = cursor.execute(f"select data from schedule where {where}", never).fetchall()
+            cursor.execute(f"delete from schedule where {where}", never)
+        return [row[0] for row in found]
 
     def of_priority(self, priority: float) -> list[bytes]:
         """The tasks of exactly this priority that wait in the queue."""

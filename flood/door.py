@@ -11,7 +11,7 @@ from flood import layout, log, models, syscalls
 from flood.database_files import is_own
 from flood.identity import Identity, identity_of
 from flood.layout import Place
-from flood.spool import NotRegular, Spool, Vanished
+from flood.spool import TOO_LONG, NotRegular, Spool, Vanished
 from flood.states import PROCESSING
 from flood.temporary import Temporary
 
@@ -86,6 +86,9 @@ class Door:
         `still` is the identity that it had STANDSTILL seconds ago, where that is known.
         """
         path = candidate.path
+        if self._spool.too_long(path):
+            self.leave(path, TOO_LONG)
+            return None
         if self.ignores(path):
             self._leave_ignored(path)
             return None

@@ -65,13 +65,13 @@ def _read(table: Any, where: str, *parameters: int) -> None:
     columns = ", ".join(field.column_name for field in fields)
     rows = models.execute(f"SELECT {columns} FROM {_name(table)} WHERE {where}", parameters)
     times = [place for place, field in enumerate(fields) if isinstance(field, UtcField)]
-    for row in rows.fetchall():
-        for place in times:
-            try:
-                if row[place] is not None:
-                    utc_moment(row[place])
-            except DamagedError as error:
-                raise DamagedError(f"{fields[place].column_name}: {error.how}") from None
+    found = rows.fetchall()
+    for place in times:
+        try:
+            for text in {row[place] for row in found} - {None}:
+                utc_moment(text)
+        except DamagedError as error:
+            raise DamagedError(f"{fields[place].column_name}: {error.how}") from None
 
 
 def _wrong(table: Any, number: int) -> str | None:

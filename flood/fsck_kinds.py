@@ -226,6 +226,15 @@ STRANGE: Final = Kind(
     "remove it; put the file itself there if it is to be uploaded",
     PERSON,
 )
+TOO_LONG: Final = Kind(
+    "too_long",
+    None,
+    "paths that are longer than the system takes",
+    "with that of the spool they have more than 4095 bytes, here or in processing: flood cannot "
+    "take them, nor look further below",
+    "shorten the names of their directories, from the top down",
+    PERSON,
+)
 UNREADABLE: Final = Kind(
     "unreadable",
     None,

@@ -213,13 +213,15 @@ def tasks(now: datetime) -> Tasks:
     foreign = 0
     for (data,) in rows:
         try:
-            task = json.loads(bytes(data))
+            if not isinstance(data, bytes):
+                raise TypeError(data)  # bytes() of a number would be as long as that
+            task = json.loads(data)
             name, arguments = task["name"], task["args"]
             if name == "flood.tasks.upload":
                 rings.add((str(arguments[0]), str(arguments[1])))
             elif name != "flood.tasks.sweep":
                 foreign += 1
-        except (ValueError, TypeError, KeyError, IndexError):
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError):
             foreign += 1
     return Tasks(rings, foreign)
 

@@ -134,6 +134,9 @@ class Survey:
                     continue
                 self.counts.files[state] += 1
                 self._advance(1)
+                if self._spool.too_long(found.path):
+                    suspects.oddities.add(Oddity(found.path, "too long"))
+                    continue
                 listing.files[found.path] = found.identity
                 if state == INCOMING_TMP or layout.parse(found.path) is None:
                     suspects.files.add(found.path)
@@ -154,7 +157,10 @@ class Survey:
             yield from judge_files(judge, files[start : start + _BATCH])
             self._advance(0)
         for oddity in suspects.oddities:
-            if self._spool.exists(oddity.path):
+            if self._spool.too_long(oddity.path):
+                # Nobody can look at it by its path once more.
+                yield Finding(kinds.TOO_LONG, oddity.path)
+            elif self._spool.exists(oddity.path):
                 unreadable = oddity.kind.startswith("unreadable")
                 kind = kinds.UNREADABLE if unreadable else kinds.STRANGE
                 yield Finding(kind, oddity.path, detail=oddity.kind)

@@ -44,8 +44,7 @@ _ADVICE: Final = {
     "the database",
     "unable to open": "if the database was deleted, start flood-watch again: it makes a new one",
     "was replaced": "put the right one back, or start flood-watch again if it was deleted",
-    "UNIQUE constraint failed": "flood-fsck says which records are wrong, flood-fsck --repair "
-    "mends them",
+    "UNIQUE constraint failed": "flood-fsck says which records are wrong, and what mends them",
     "malformed": "restore the database, or have flood-fsck --repair make a new one",
 }
 

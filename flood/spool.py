@@ -12,10 +12,16 @@ from flood import directories, layout, syscalls
 from flood.errors import SpoolError
 from flood.identity import Identity, identity_of
 from flood.layout import Place
-from flood.states import COMPLETED, FAILED, STATES
+from flood.states import COMPLETED, FAILED, INCOMING, PROCESSING, STATES
 from flood.walk import Found, Oddity, kind_of, walk
 
 _PATH_MAX: Final = 4096  # with the NUL at the end, linux/limits.h
+
+#: What is wrong with a path of which `Spool.too_long` is true, and what to do.
+TOO_LONG: Final = (
+    f"with the spool's own its path has more than {_PATH_MAX - 1} bytes, which Linux does not take:"
+    " shorten the names of its directories"
+)
 
 # What opening a file says of this machine, not of the file.
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -216,6 +222,12 @@ class Spool:
     def exists(self, path: str) -> bool:
         """Whether anything at all lies at `path`."""
         return os.path.lexists(self.absolute(path))
+
+    def too_long(self, path: str) -> bool:
+        """Whether the system takes no such path, or none that the file would have in processing."""
+        state, slash, rest = path.partition("/")
+        longest = PROCESSING if state == INCOMING else state
+        return len(os.fsencode(self.absolute(f"{longest}{slash}{rest}"))) >= _PATH_MAX
 
     def oddity(self, path: str) -> str | None:
         """What lies at `path` in words, if it is neither a regular file nor a directory."""

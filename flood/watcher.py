@@ -11,7 +11,7 @@ from typing import Any, Final
 from inotify_simple import INotify, flags
 
 from flood import directories, inotify_limits, log
-from flood.spool import Spool
+from flood.spool import TOO_LONG, Spool
 
 logger = getLogger(__name__)
 
@@ -235,7 +235,8 @@ class Watcher:
             if len(self._denied) < _DENIED_AT_MOST:
                 self._denied.setdefault(directory, _LOOKS)
             if self._first_time(directory, error):
-                log.event(logger, ERROR, "cannot watch", path=directory, error=error.strerror)
+                told = TOO_LONG if error.errno == errno.ENAMETOOLONG else error.strerror
+                log.event(logger, ERROR, "cannot watch", path=directory, error=told)
             return
         self.complete = False
         name, purpose = _KNOBS[error.errno]

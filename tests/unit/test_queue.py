@@ -1,5 +1,6 @@
 """The queue on flood's own database."""
 
+import json
 import os
 import pickle
 import signal
@@ -18,7 +19,7 @@ from huey.registry import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flood import binding, models, tasks
+from flood import binding, fsck_queries, models, tasks
 from flood.bell import Bell
 from huey_config import FloodHuey, FloodStorage, JsonSerializer, huey
 from tests.servers import credentials_section
@@ -35,6 +36,25 @@ messages = st.builds(
     args=st.tuples(names, names, st.lists(st.integers(1, 2**62))),
     kwargs=st.dictionaries(st.just("ring"), st.booleans()),
 )
+
+
+UPLOAD = {"id": "x", "name": "flood.tasks.upload", "args": ["p", "b", [1]], "kwargs": {}}
+
+#: Fields that look like those of flood's tasks, but for which huey has no use.
+WRONG: list[tuple[str, Any]] = [
+    ("id", [1]),
+    ("id", 5),
+    ("name", None),
+    ("eta", "2020-01-01T00:00:00+00:00"),
+    ("eta", "9999-12-31T23:59:59.999999-14:00"),
+    *((name, x) for name in ("retries", "retry_delay", "priority") for x in ("x", -1, True, [1])),
+    *((name, x) for name in ("retries", "retry_delay", "priority") for x in (1.5, 10**30)),
+    ("args", {"p": 1, "b": 2, "c": 3}),
+    ("args", ["p", "b", [2**63]]),
+    ("kwargs", ["ring"]),
+    ("kwargs", {"ring": "x"}),
+    ("kwargs", {"context": True}),
+]
 
 
 @pytest.fixture
@@ -142,6 +162,9 @@ class Bomb:
         b'{"name": "x", "eta": 5}',
         b'{"name": "flood.tasks.upload", "on_complete": {"name": "flood.tasks.upload"}}',
         b'{"name": "flood.tasks.upload", "eta": "tomorrow"}',
+        b'{"name": "flood.tasks.sweep", "args": {}, "kwargs": []}',
+        b'{"name": "flood.tasks.sweep", "kwargs": {"ring": true}}',
+        *(json.dumps(UPLOAD | {name: value}).encode() for name, value in WRONG),
     ],
 )
 def test_foreign_tasks_are_dropped_with_a_line(
@@ -152,6 +175,38 @@ def test_foreign_tasks_are_dropped_with_a_line(
     assert huey.dequeue() is None
     assert huey.dequeue().args == ["p", "b", [1]]
     assert [one.levelname for one in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize("name_value", WRONG, ids=str)
+def test_foreign_tasks_of_the_schedule_are_dropped_too(
+    house: House, name_value: tuple[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = json.dumps(UPLOAD | dict([name_value])).encode()
+    huey.storage.add_to_schedule(data, naive(START))
+    assert huey.read_schedule(naive(START)) == []
+    assert [one.getMessage() for one in caplog.records] == [
+        "dropped a task that is none of flood's"
+    ]
+
+
+@pytest.mark.parametrize("moment", ["'abc'", "x'00'", "9e999"])
+def test_what_is_scheduled_for_no_time_does_not_stay(house: House, moment: str) -> None:
+    tasks.enqueue_retry(7, "p", "b", START + timedelta(days=1), 9)
+    models.execute(
+        "INSERT INTO schedule (queue, data, timestamp) "
+        f"VALUES ('flood', x'00', {moment}), ('flood', CAST(? AS BLOB), {moment})",
+        (json.dumps(UPLOAD),),
+    )
+    [task] = huey.read_schedule(naive(START))
+    assert task.args == ["p", "b", [1]]
+    assert huey.storage.schedule_size() == 1
+    assert huey.read_schedule(naive(START)) == []
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b"\xff", 10**15, "text", b'{"name": 5}'])
+def test_flood_fsck_counts_them_whatever_they_are(house: House, data: Any) -> None:
+    models.execute("INSERT INTO task (queue, data, priority) VALUES ('flood', ?, 0)", (data,))
+    assert fsck_queries.tasks(START).foreign == 1
 
 
 def test_a_pickle_is_never_opened(house: House, tmp_path: Path) -> None:
