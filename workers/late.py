@@ -4,8 +4,14 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
+from typing import Final
 
 from workers.classify_rule import SCARCE_ERRNOS
+
+# A thread that waits for a module whose import then fails in another one is given what there is of
+# it: "cannot import name". So they go one after the other, and the next one begins anew.
+_one_by_one: Final = RLock()
 
 
 @contextmanager
@@ -17,7 +23,8 @@ def late() -> Iterator[None]:
     goes well, and whose files are small, does without.
     """
     try:
-        yield
+        with _one_by_one:
+            yield
     except ImportError as error:
         # The dynamic loader's words are all that there is.
         if any(os.strerror(number) in str(error) for number in SCARCE_ERRNOS):

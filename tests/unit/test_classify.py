@@ -8,7 +8,11 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -317,3 +321,48 @@ def test_a_verdict_without_descriptors(tmp_path: Path) -> None:
         text=True,
     )
     assert (ended.stdout, ended.returncode) == ("local_resources\n", 0), ended.stderr
+
+
+HALF = """
+import errno, os
+from meanwhile import happening
+happening.pop()()
+raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+name = 5
+"""
+
+
+def test_an_import_that_fails_in_one_thread_gives_another_no_half_of_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half_a_module.py").write_text(HALF)
+    monkeypatch.syspath_prepend(tmp_path)
+    happening: list[Callable[[], None]] = []
+    monkeypatch.setitem(sys.modules, "meanwhile", SimpleNamespace(happening=happening))
+    met: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            with late():
+                from half_a_module import name  # type: ignore[import-not-found]  # noqa: F401  made above
+        except BaseException as error:  # noqa: BLE001  it is compared below
+            met.append(error)
+
+    other = Thread(target=load)
+
+    def until_the_other_waits() -> None:
+        happening.append(lambda: None)
+        other.start()
+        place: object = None
+        while other.is_alive():
+            frame = sys._current_frames()[other.ident or 0]
+            where = (frame.f_code, frame.f_lasti)
+            if where == place and frame.f_code.co_filename != __file__:
+                return
+            place = where
+            time.sleep(0.02)
+
+    happening.append(until_the_other_waits)
+    load()
+    other.join()
+    assert [type(error) for error in met] == [OSError, OSError]
