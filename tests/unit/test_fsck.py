@@ -11,6 +11,7 @@ import pytest
 
 from flood import fsck_kinds as kinds
 from flood import models, records
+from flood.door import Candidate
 from flood.errors import SpoolError
 from flood.locks import CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, FileLock, WorkerLocks
 from flood.record_values import Arrival, Proof, Reason
@@ -357,6 +358,49 @@ def test_what_a_person_must_decide_is_told_and_left(house: House) -> None:
         assert {x.kind.who for x in report.found} == {"person"}
         assert house.files() == before
     assert {x.detail for x in report.found if x.kind.name == "strange"} == {"symbolic link", "FIFO"}
+
+
+def deep(house: House, length: int) -> str:
+    """A file in incoming whose absolute path has so many bytes, made as no program does that names
+    it by its path."""
+    top = house.spool.absolute(f"incoming/p/b/L{length}")
+    os.makedirs(top)
+    names = []
+    left = length - len(top) - 1
+    while left > 201:
+        names.append("d" * 200)
+        left -= 201
+    folder = os.open(top, os.O_RDONLY)
+    for name in names:
+        os.mkdir(name, dir_fd=folder)
+        below = os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(os.open("f" * left, os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+    os.close(folder)
+    return "/".join([f"incoming/p/b/L{length}", *names, "f" * left])
+
+
+def test_paths_that_are_too_long_are_for_a_person(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Moved to processing it would have two bytes more.
+    fits, *others = [deep(house, length) for length in (4093, 4094, 4095, 4096, 4097)]
+    deepest = deep(house, 5000)
+    for repair in (False, True):
+        report = fsck(house, repair=repair)
+        assert names(report) == [("too_long", None)] * 5
+        found = {str(each.path) for each in report.found}
+        assert found >= set(others)
+        assert any(deepest.startswith(path) for path in found)
+    for _ in range(2):
+        intake = house.intake()
+        seen = [Candidate(each.path, closed=True) for each in house.found("incoming")]
+        assert intake.admit([(one, None) for one in seen]).admitted == 1
+        house.spool.move(f"processing/{fits.removeprefix('incoming/')}", fits)
+        assert intake.admit([(one, None) for one in seen if one.path != fits]).admitted == 0
+    told = [one for one in caplog.records if "shorten the names" in str(one.__dict__)]
+    assert len(told) == 2 * len(others)
 
 
 @pytest.mark.parametrize(
