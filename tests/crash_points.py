@@ -91,7 +91,7 @@ POINTS: Final = (
     Point("put-arrived", "put", "flood/put.py", "_settle", "for copy in moved:", "S1"),
     # --- flood-watch: its start ---------------------------------------------------------------
     Point("start-no-schema", "watch", "flood/schema.py", "migrate", "models.bind(", "-", "new"),
-    Point("start-wal", "watch", "flood/schema.py", "_upgrade", "steps = runner.up()", "-", "new"),
+    Point("start-wal", "watch", "flood/schema.py", "_upgrade", "steps = _runner(", "-", "new"),
     Point("start-schema", "watch", "flood/schema.py", "_upgrade", "return steps", "-", "new"),
     Point("start-no-card", "watch", "flood/spool.py", "keep", "os.replace(", "-", "new"),
     Point("start-card", "watch", "flood/binding.py", "bind", "if recorded is None:", "-", "new"),
