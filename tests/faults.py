@@ -205,6 +205,44 @@ class Raw(Fault):
 
 
 @dataclass(frozen=True)
+class Unending(Fault):
+    """An answer that goes on for ever: `start`, then `more` after every so many `seconds`. If
+    `early`, it begins before the request's body is read."""
+
+    start: bytes
+    more: bytes
+    seconds: float = 0.0
+    early: bool = False
+
+    def play(self, exchange: Exchange) -> None:
+        for _ in () if self.early else exchange.body():
+            pass
+        exchange.conn.sendall(self.start)
+        while not exchange.closing.wait(self.seconds):
+            exchange.conn.sendall(self.more)
+        raise Gone
+
+
+@dataclass(frozen=True)
+class Alive(Fault):
+    """A canned answer of XML of which blanks come first, for `seconds`, as Amazon has it."""
+
+    body: bytes
+    seconds: float
+
+    def play(self, exchange: Exchange) -> None:
+        for _ in exchange.body():
+            pass
+        count = round(self.seconds / 0.02)
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {count + len(self.body)}\r\n\r\n"
+        exchange.conn.sendall(head.encode())
+        for _ in range(count):
+            exchange.closing.wait(0.02)
+            exchange.conn.sendall(b" ")
+        exchange.conn.sendall(self.body)
+
+
+@dataclass(frozen=True)
 class Alter(Fault):
     """The store's answer with other headers, and only `keep` bytes of its body if that is set."""
 

@@ -10,6 +10,7 @@ from botocore import exceptions as boto
 
 from flood.states import PERMANENT, TRANSIENT
 from workers.classify_rule import AGAIN, ENDPOINT, FILE, FILE_ERRNOS, KEYS, Rule
+from workers.failures import TransportFailed
 
 TRANSPORT: Final = (
     Rule(
@@ -120,6 +121,14 @@ TRANSPORT: Final = (
         "the store stopped taking data",
         f"{AGAIN}; raise --connect-timeout, which bounds each write, if this goes on",
         exceptions=(TimeoutError,),
+    ),
+    Rule(
+        TRANSIENT,
+        "bad_response",
+        "the answer has no end",
+        f"{AGAIN}; check AWS_ENDPOINT if this goes on",
+        exceptions=(TransportFailed,),
+        reason="endless",
     ),
     Rule(
         TRANSIENT,

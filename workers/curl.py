@@ -82,7 +82,7 @@ class Curl:
         with self._borrowed() as connections:
             found = listed(self._store, connections, bucket)
         if not found:
-            self._boto3().ensure_bucket(bucket)
+            self._boto3().ensure_bucket(bucket, is_listed=found)
         self._buckets.add(bucket)
 
     def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:

@@ -4,24 +4,35 @@ from typing import Final
 
 from workers.addresses import is_plain
 from workers.curl_connections import Connections
+from workers.curl_handle import LONGEST_KEPT
 from workers.curl_store import Store
 
 _TICK: Final = 0.1
 
+# The end of a list, and what stands in one that goes on (AWS, "ListBuckets"). What R2 or another
+# store pages by has other names with the same beginning or end.
+_END: Final = b"</ListAllMyBucketsResult>"
+_MORE: Final = (b"ContinuationToken>", b"<IsTruncated>true", b"<NextMarker>")
 
-def listed(store: Store, connections: Connections, bucket: str) -> bool:
-    """Whether the first page of the store's list has the bucket. False is no proof.
 
-    Raises TransportFailed, OSError or ConfigError where there is no answer.
+def listed(store: Store, connections: Connections, bucket: str) -> bool | None:
+    """Whether the store's list has the bucket; None where that takes boto3 to know. False is no
+    proof: a list leaves out other accounts' buckets.
+
+    Raises TransportFailed, OSError or ConfigError where there is no whole answer.
     """
     store.check()
     asked = store.list_buckets(bucket) if is_plain(bucket) else None
     if asked is None:
-        return False
+        return None
     connections.start(asked)
     while not connections.turn(_TICK):
         pass
-    # An answer that is too long to be kept ends as a failure, too.
-    if asked.failure is not None and not asked.status and not asked.head:
+    if asked.failure is not None:
         raise asked.failure
-    return asked.succeeded and f"<Name>{bucket}</Name>".encode() in asked.content
+    if not asked.succeeded:
+        return None
+    if f"<Name>{bucket}</Name>".encode() in asked.content:
+        return True
+    whole = len(asked.content) < LONGEST_KEPT and asked.content.rstrip().endswith(_END)
+    return None if not whole or any(each in asked.content for each in _MORE) else False

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pycurl
 
+from workers.answer_limits import TIMEOUTS
 from workers.curl_errors import failure
 from workers.curl_exchange import Exchange
 from workers.curl_handle import KINDS, Handle
@@ -33,9 +34,9 @@ class Connections:
 
     `configure` sets on each new easy handle what all requests have in common. At most `most`
     exchanges run at once, each on a connection of its own; those of earlier exchanges are used
-    again. A body of which no byte is taken for `send_timeout` seconds, and an answer of which
-    none comes for `read_timeout`, end their exchange. Making it raises OSError or MemoryError where
-    this machine has no descriptor or memory left.
+    again. A body of which no byte is taken for `send_timeout` seconds ends its exchange; so does an
+    answer of which none comes for `read_timeout`, or that is not whole after TIMEOUTS times that.
+    Making it raises OSError or MemoryError where this machine has no descriptor or memory left.
     """
 
     def __init__(
@@ -173,24 +174,39 @@ class Connections:
         self._looked = now = time.monotonic()
         ended = []
         for easy, handle in list(self._running.items()):
-            sent = easy.getinfo(pycurl.SIZE_UPLOAD_T)
-            moved = sum(map(easy.getinfo, (pycurl.HEADER_SIZE, pycurl.SIZE_DOWNLOAD_T)), sent)
             # Until the request begins, libcurl's own time-out for connecting holds.
-            if moved != handle.moved or not easy.getinfo(pycurl.PRETRANSFER_TIME):
-                handle.moved, handle.since = moved, now
+            if not easy.getinfo(pycurl.PRETRANSFER_TIME):
                 continue
-            exchange = handle.exchange
-            sending = sent < exchange.size
-            limit = self._send_timeout if sending else self._read_timeout
-            if now - handle.since >= limit:
-                what = "sent" if sending else "received"
-                exchange.failure = TransportFailed(
-                    "send_timeout" if sending else "read_timeout",
-                    exchange.host,
-                    f"no byte was {what} for {limit:g} s",
-                )
+            why_not = self._standstill(easy, handle, now)
+            if why_not is not None:
+                handle.exchange.failure = why_not
                 ended.append(self._release(easy))
         return ended
+
+    def _standstill(self, easy: Any, handle: Handle, now: float) -> TransportFailed | None:
+        """Why nobody waits for this exchange any longer."""
+        exchange = handle.exchange
+        sent = easy.getinfo(pycurl.SIZE_UPLOAD_T)
+        answered = sum(map(easy.getinfo, (pycurl.HEADER_SIZE, pycurl.SIZE_DOWNLOAD_T)))
+        # A store that says something while it takes nothing of the body has come to a standstill.
+        sending = sent < exchange.size
+        moved = sent if sending else sent + answered
+        if moved != handle.moved:
+            handle.moved, handle.since = moved, now
+        if sending:
+            if now - handle.since < self._send_timeout:
+                return None
+            words = f"no byte was sent for {self._send_timeout:g} s"
+            return TransportFailed("send_timeout", exchange.host, words)
+        handle.asked = handle.asked or now
+        whole = TIMEOUTS * self._read_timeout
+        if now - handle.since >= self._read_timeout:
+            words = f"no byte was received for {self._read_timeout:g} s"
+        elif now - handle.asked >= whole:
+            words = f"the answer was not whole after {whole:g} s"
+        else:
+            return None
+        return TransportFailed("read_timeout", exchange.host, words)
 
 
 def _kind(exchange: Exchange) -> str:

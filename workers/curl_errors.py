@@ -53,6 +53,8 @@ _NOT_TLS: Final = re.compile(
     r"(?i)wrong.version.number|http.request|unsupported.protocol|protocol.version|no.protocols"
     r"|record layer failure|packet length too long"
 )
+# libcurl takes 300 KiB of them, and has no code of its own for more.
+_TOO_MANY: Final = "Too large response headers"
 _OTHER_HOST: Final = re.compile(r"(?i)subject name|does not match|not match target")
 _DENIED: Final = frozenset({401, 403, 405, 407})
 _FIRST_REFUSAL: Final = 300
@@ -79,4 +81,6 @@ def _reason(handle: Any, code: int, words: str, *, proxied: bool) -> str:
         return "not_tls" if _NOT_TLS.search(words) else "tls_handshake"
     if code == pycurl.E_PEER_FAILED_VERIFICATION and _OTHER_HOST.search(words):
         return "tls_host"
+    if code == pycurl.E_RECV_ERROR and words.startswith(_TOO_MANY):
+        return "endless"
     return REASONS.get(code, "network")

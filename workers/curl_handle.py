@@ -7,26 +7,24 @@ from typing import Any, Final
 
 import pycurl
 
+from workers.answer_limits import LONGEST
 from workers.classify_rule import SCARCE_ERRNOS
 from workers.curl_exchange import Exchange
 from workers.curl_payload import Stream
-from workers.failures import TransportFailed
+from workers.failures import TransportFailed, endless
 
 #: What a handle is made for; each kind is used again for its own.
 KINDS: Final = ("memory", "stream", "head", "get")
 
 #: What is kept of an answer's body, in bytes; S3's refusals have a few hundred.
-LONGEST_ANSWER: Final = 64 * 1024
-
-# What an answer may have before nobody reads on.
-_ENDLESS: Final = 1024**2
+LONGEST_KEPT: Final = 64 * 1024
 
 
 class Handle:
     """An easy handle, which runs one exchange after another, all of one kind.
 
     What an exchange has in common with the last one libcurl is not told again. `moved` bytes were
-    seen of what it runs at `since`.
+    seen of what it runs at `since`; the whole request had been sent at `asked`, 0.0 if not yet.
     """
 
     exchange: Exchange
@@ -35,7 +33,7 @@ class Handle:
         self.kind = kind
         self.easy: Any = pycurl.Curl()
         self.moved = -1
-        self.since = 0.0
+        self.since = self.asked = 0.0
         #: Why there was no socket for it.
         self.scarce: OSError | None = None
         self._requests = 0
@@ -66,6 +64,7 @@ class Handle:
         easy, body = self.easy, exchange.body
         self.exchange = exchange
         self.moved = -1
+        self.asked = 0.0
         easy.setopt(pycurl.URL, exchange.url)
         if exchange.proxy != self._proxy:
             easy.setopt(pycurl.PROXY, exchange.proxy)
@@ -133,9 +132,10 @@ class Handle:
     def _take_content(self, data: bytes) -> int:
         """Keep the beginning of the answer's body; an answer without end is refused."""
         self._taken += len(data)
-        if self._taken > _ENDLESS:
+        if self._taken > LONGEST:
+            self.exchange.failure = endless(self.exchange.host)
             return -1
-        self._content += data[: LONGEST_ANSWER - len(self._content)]
+        self._content += data[: LONGEST_KEPT - len(self._content)]
         return len(data)
 
 

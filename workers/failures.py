@@ -15,6 +15,7 @@ FloodError
 """
 
 from flood.errors import FloodError
+from workers.answer_limits import LONGEST
 
 
 class BucketError(FloodError):
@@ -67,3 +68,8 @@ class TransportFailed(FloodError):
         super().__init__(words)
         self.reason = reason
         self.host = host
+
+
+def endless(host: str) -> TransportFailed:
+    """Return the error for an answer of which nobody reads on."""
+    return TransportFailed("endless", host, f"it has more than {LONGEST // 1024**2} MiB")

@@ -58,12 +58,13 @@ class S3:
             provider.read_timeout if read_timeout is None else read_timeout,
         )
 
-    def ensure_bucket(self, bucket: str) -> None:
-        """Return if the bucket exists, or if the access key may not ask.
+    def ensure_bucket(self, bucket: str, *, is_listed: bool | None = None) -> None:
+        """Return if the bucket exists, or if the access key may not ask; `is_listed` False: the
+        store's list lacks it.
 
         Raises BucketMissing, InvalidBucket, NotS3, or a botocore exception that classify knows.
         """
-        self._buckets.ensure(self.clients.main, bucket)
+        self._buckets.ensure(self.clients.main, bucket, is_listed=is_listed)
 
     def transfer(self, uploads: Iterable[Upload], hooks: Hooks) -> Iterator[Outcome | None]:
         """PUT then HEAD each file; yield every upload exactly once, in the order they finish, with

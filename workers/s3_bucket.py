@@ -52,19 +52,20 @@ class Buckets:
         self._warned: set[str] = set()
         self._lock = threading.Lock()
 
-    def ensure(self, client: Any, bucket: str) -> None:
-        """Return if the bucket exists or nobody can tell.
+    def ensure(self, client: Any, bucket: str, *, is_listed: bool | None = None) -> None:
+        """Return if the bucket exists or nobody can tell; the list is not asked for again where
+        somebody knows that the bucket is not in it.
 
         Raises BucketMissing, InvalidBucket, NotS3, or what the client raises. A list that can be
         had but lacks the bucket is no proof: it leaves out other accounts' buckets.
         """
         if bucket in self._known:
             return
-        if not self.find(client, bucket):
+        if not self.find(client, bucket, is_listed=is_listed):
             self._warn_once(bucket)
         self._known.add(bucket)
 
-    def find(self, client: Any, bucket: str) -> bool:
+    def find(self, client: Any, bucket: str, *, is_listed: bool | None = None) -> bool:
         """Ask the store; return whether the bucket exists, False if nobody can tell. Raises as
         `ensure`."""
         if not _NAME.fullmatch(bucket):
@@ -76,7 +77,8 @@ class Buckets:
         # Prefix keeps the answer of an account with thousands of buckets to one page, also for R2,
         # which pages in its own way.
         try:
-            if any(bucket in names for names in self._pages(client, Prefix=bucket)):
+            pages = self._pages(client, Prefix=bucket) if is_listed is None else ()
+            if any(bucket in names for names in pages):
                 return True
         except _Untold:
             pass

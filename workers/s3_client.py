@@ -10,9 +10,11 @@ import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.loaders import Loader
+from botocore.utils import get_environ_proxies
 
 from flood import __version__
 from workers.authorities import authorities
+from workers.s3_session import Session, sender
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -83,6 +85,7 @@ class Clients:
             "short": (min(connect_timeout, _SHORT_CONNECT), min(read_timeout, _SHORT_READ)),
         }
         self._made: dict[str, Any] = {}
+        self._sessions: list[Session] = []
         self._lock = threading.Lock()
 
     @property
@@ -114,15 +117,25 @@ class Clients:
     def close(self) -> None:
         """Close idle connections."""
         with self._lock:
-            clients = list(self._made.values())
+            ended = [*self._made.values(), *self._sessions]
             self._made.clear()
-        for client in clients:
-            client.close()
+            self._sessions.clear()
+        for each in ended:
+            each.close()
 
     def _client(self, name: str) -> Any:
         with self._lock:
             if name not in self._made:
-                self._made[name] = _build(self._profile, self._pool, *self._timeouts[name])
+                client = _build(self._profile, self._pool, *self._timeouts[name])
+                session = Session(
+                    verify=authorities(),
+                    proxies=get_environ_proxies(client.meta.endpoint_url),
+                    timeout=self._timeouts[name],
+                    max_pool_connections=self._pool,
+                )
+                client.meta.events.register("before-send.s3", sender(session))
+                self._made[name] = client
+                self._sessions.append(session)
             return self._made[name]
 
 

@@ -20,14 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flood.states import PERMANENT, TRANSIENT
-from tests.faults import Answer, Raw, Request, Stall, s3_error
+from tests.faults import Answer, Fault, Raw, Request, Stall, Unending, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
 from tests.spooling import in_child
 from tests.uploading import LARGE, MIB, Open, Record, curl_uploader, profile, send, transferred
 from workers.classify import classify
 from workers.curl_errors import NOT_CONNECTED, REASONS
-from workers.failures import TransportFailed
+from workers.failures import BucketMissing, TransportFailed
 from workers.transfer import Receipt, Upload
 
 ROOT = Path(__file__).parent.parent.parent
@@ -306,13 +306,72 @@ def test_a_store_that_sends_us_in_circles_is_not_followed(
     assert proxy.count("PUT") == 2
 
 
-def test_an_answer_without_end_is_not_read(proxy: FaultProxy, bucket: str, opened: Open) -> None:
-    head = b"HTTP/1.1 500 Oh\r\nContent-Length: 99999999\r\n\r\n"
-    proxy.inject(Raw(head + b"x" * 2 * MIB), "PUT")
+def test_interim_answers_without_end_are_given_up(
+    proxy: FaultProxy, bucket: str, opened: Open
+) -> None:
+    proxy.inject(Unending(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000), "PUT")
     with closing(curl_uploader(profile(proxy.url))) as uploader:
         result = send(uploader, Upload(1, bucket, "key", opened(b"data"), 4))
     assert isinstance(result, Exception)
     assert (classify(result).kind, classify(result).code) == (TRANSIENT, "bad_response")
+
+
+LIST = r"^/\?"
+EMPTY = b"<ListAllMyBucketsResult><Buckets></Buckets></ListAllMyBucketsResult>"
+
+
+def test_a_list_that_lacks_the_bucket_is_not_asked_for_again(
+    proxy: FaultProxy, bucket: str
+) -> None:
+    proxy.inject(Answer(200, EMPTY), "GET", LIST, times=None)
+    with closing(curl_uploader(profile(proxy.url))) as uploader:
+        uploader.ensure_bucket(bucket)  # another account's
+        with pytest.raises(BucketMissing):
+            uploader.ensure_bucket("no-such-bucket")
+    assert [each.method for each in proxy.requests] == ["GET", "HEAD"] * 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(200, EMPTY.replace(b"</List", b"<ContinuationToken>x</ContinuationToken></List")),
+        Answer(200, EMPTY.replace(b"<Buckets>", b"<Buckets>" + b" " * 70_000)),
+        Answer(200, EMPTY[:-9]),
+        Answer(200, b"<html>Welcome</html>"),
+        s3_error(403, "AccessDenied"),
+    ],
+    ids=["goes on", "long", "cut off", "something else", "denied"],
+)
+def test_a_list_that_tells_nothing_is_asked_for_again(
+    proxy: FaultProxy, bucket: str, answer: Answer
+) -> None:
+    proxy.inject(answer, "GET", LIST)
+    with closing(curl_uploader(profile(proxy.url))) as uploader:
+        uploader.ensure_bucket(bucket)
+    assert [each.method for each in proxy.requests] == ["GET", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (Unending(b"HTTP/1.1 200 OK\r\n\r\n", b" " * 65536), "bad_response"),
+        (Unending(b"HTTP/1.1 200 OK\r\n\r\n", b" ", 0.02), "read_timeout"),
+        (Stall("request"), "read_timeout"),
+        (Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n<List"), "connection_reset"),
+    ],
+    ids=["endless", "dripping", "none", "cut off"],
+)
+def test_a_list_that_does_not_end_is_the_error(
+    proxy: FaultProxy, bucket: str, fault: Fault, code: str
+) -> None:
+    proxy.inject(fault, "GET", LIST, times=None)
+    with (
+        closing(curl_uploader(profile(proxy.url), read_timeout=0.3)) as uploader,
+        pytest.raises(TransportFailed) as caught,
+    ):
+        uploader.ensure_bucket(bucket)
+    assert classify(caught.value).code == code
+    assert proxy.count() <= 1
 
 
 def test_every_reason_has_its_row() -> None:
@@ -320,6 +379,8 @@ def test_every_reason_has_its_row() -> None:
         verdict = classify(TransportFailed(reason, "host:1", "words"))
         assert verdict.code in (reason, "tls_certificate"), reason
         assert "host:1: words" in verdict.message
+    assert classify(TransportFailed("endless", "h", "w")).code == "bad_response"
+    assert "no end" in classify(TransportFailed("endless", "h", "w")).message
     assert classify(TransportFailed("tls_host", "h", "w")).code == "tls_certificate"
     assert "another host" in classify(TransportFailed("tls_host", "h", "w")).message
     assert classify(TransportFailed("never heard of", "h", "w")).kind == TRANSIENT

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
-from tests.faults import Alter, Answer, Cut, Fault, Raw, Stall, s3_error
+from tests.faults import Alive, Alter, Answer, Cut, Fault, Raw, Stall, Unending, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import SECRET_ACCESS_KEY, S3Server
 from tests.uploading import LARGE, MIB, MakeUploader, Open, profile, send
@@ -91,6 +91,57 @@ def test_the_connection_breaks(put: Send, proxy: FaultProxy, fault: Fault, code:
     expect(put(proxy.url, bytes(5 * MIB)), TRANSIENT, code)
     assert proxy.count("PUT") == 1
     assert isinstance(put(proxy.url, bytes(5 * MIB), read_timeout=10.0), Receipt)
+
+
+ERROR = b"HTTP/1.1 500 Oh\r\nContent-Type: application/xml\r\n\r\n<Error><Message>"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Unending(ERROR, b"a", 0.02),
+        Unending(b"HTTP/1.1 200 OK\r\nX-A: ", b"a", 0.02),
+        Unending(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.02),
+        Unending(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", 0.02),
+    ],
+    ids=["body", "header", "interim", "headers"],
+)
+def test_an_answer_that_drips_is_given_up(put: Send, proxy: FaultProxy, fault: Fault) -> None:
+    """Each byte of it is in time."""
+    proxy.inject(fault, "PUT", times=None)
+    message = expect(put(proxy.url, read_timeout=0.2), TRANSIENT, "read_timeout")
+    assert "--read-timeout" in message
+
+
+def test_an_answer_without_end_is_given_up(put: Send, proxy: FaultProxy) -> None:
+    """Long before it fills the memory."""
+    proxy.inject(Unending(ERROR, b"a" * 65536), "PUT", times=None)
+    message = expect(put(proxy.url, read_timeout=10.0), TRANSIENT, "bad_response")
+    assert "16 MiB" in message
+    assert "--concurrency" not in message
+
+
+@pytest.mark.parametrize("kind", ["drip", "end"])
+def test_an_early_answer_is_given_up(put: Send, proxy: FaultProxy, kind: str) -> None:
+    """While the store is asked whether it wants the body."""
+    fault = Unending(b"HTTP/1.1 1", b"0", 0.02, early=True)
+    proxy.inject(fault if kind == "drip" else Raw(b"HTTP/1.1 100 Continue\r\n"), "PUT", times=None)
+    used = {"connect_timeout": 0.2, "read_timeout": 0.2, "provider": "amazon"}
+    verdict = classify(put(proxy.url, bytes(2 * MIB), **used))  # type: ignore[arg-type]  # what failed
+    assert verdict.kind == TRANSIENT
+    assert verdict.code in ("read_timeout", "send_timeout", "connection_reset", "bad_response")
+
+
+def test_a_completion_that_is_kept_alive_is_waited_for(put: Send, proxy: FaultProxy) -> None:
+    """Amazon sends blanks for as long as it takes."""
+    xml = (
+        b"<CompleteMultipartUploadResult><ETag>kept-alive-1</ETag></CompleteMultipartUploadResult>"
+    )
+    proxy.inject(Alive(xml, 2.5), "POST", "uploadId")
+    proxy.inject(Answer(200, b"", {"Content-Length": str(LARGE)}), "HEAD", times=None)
+    result = put(proxy.url, bytes(LARGE), read_timeout=0.2)
+    assert isinstance(result, Receipt), result
+    assert result.etag == "kept-alive-1"
 
 
 @pytest.mark.parametrize("greeting", ["reset", "cut", "reset-hello"])

@@ -1,0 +1,149 @@
+"""Sends boto3's requests over connections whose answers have an end."""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import RemoteDisconnected
+from typing import Any, Final
+
+from botocore.awsrequest import (
+    AWSHTTPConnection,
+    AWSHTTPConnectionPool,
+    AWSHTTPSConnection,
+    AWSHTTPSConnectionPool,
+)
+from botocore.httpsession import URLLib3Session
+
+from workers.answer_limits import LONGEST, TIMEOUTS
+from workers.failures import TransportFailed, endless
+
+# Amazon answers CompleteMultipartUpload at once, then sends blanks while it works, for minutes
+# (AWS, "CompleteMultipartUpload"): so many seconds it has, whatever the read time-out.
+_COMPLETION: Final = 600.0
+
+
+class _Answer(io.RawIOBase):
+    """What arrives at a socket, up to a number of bytes or a time of the monotonic clock."""
+
+    def __init__(self, stream: Any, host: str, patience: float, *, needed: bool) -> None:
+        self._stream = stream
+        self._host = host
+        self._patience = patience
+        self._needed = needed
+        self._until = time.monotonic() + patience
+        self._left = LONGEST
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> Any:
+        if time.monotonic() >= self._until:
+            words = f"the answer was not whole after {self._patience:g} s"
+            raise TransportFailed("read_timeout", self._host, words)
+        count = self._stream.readinto(buffer)
+        if not count and self._needed:
+            raise RemoteDisconnected("the connection ended within an answer")
+        self._left -= count or 0
+        if self._left < 0:
+            raise endless(self._host)
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()  # the socket counts who still reads from it
+        super().close()
+
+
+class _Socket:
+    """A socket that is read with a limit."""
+
+    def __init__(self, plain: Any, host: str, patience: float) -> None:
+        self._plain = plain
+        self._host = host
+        self._patience = patience
+
+    def makefile(self, mode: str, buffering: int | None = None) -> Any:
+        # Unbuffered is how botocore looks for 100 Continue; it would wait for the end of the
+        # headers even beyond the end of the connection.
+        bare = buffering == 0
+        stream = self._plain.makefile(mode, 0)
+        answer = _Answer(stream, self._host, self._patience, needed=bare)
+        return answer if bare else io.BufferedReader(answer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plain, name)
+
+
+class _Bounded:
+    """Mixed into a connection: no answer has more than LONGEST bytes, or takes longer than
+    TIMEOUTS times the time-out that is in force.
+
+    http.client bounds neither its body nor how slowly its headers come, as each byte is in time.
+    """
+
+    sock: Any
+    timeout: Any
+    host: str
+    port: int
+    _completes = False
+
+    def request(self, method: str, url: str, *rest: Any, **options: Any) -> Any:
+        self._completes = method == "POST" and "uploadId=" in url
+        return super().request(method, url, *rest, **options)  # type: ignore[misc]  # the connection's
+
+    def getresponse(self) -> Any:
+        with self._limited():
+            return super().getresponse()  # type: ignore[misc]  # the connection's
+
+    def _handle_expect_response(self, body: Any) -> None:
+        with self._limited():
+            super()._handle_expect_response(body)  # type: ignore[misc]  # the connection's
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        plain = self.sock
+        patience = TIMEOUTS * float(self.timeout)
+        if self._completes:
+            patience = max(patience, _COMPLETION)
+        limited = _Socket(plain, f"{self.host}:{self.port}", patience)
+        self.sock = limited
+        try:
+            yield
+        finally:
+            if self.sock is limited:  # else it was closed
+                self.sock = plain
+
+
+class _Connection(_Bounded, AWSHTTPConnection):  # type: ignore[misc]  # botocore has no types
+    pass
+
+
+class _SecureConnection(_Bounded, AWSHTTPSConnection):  # type: ignore[misc]  # as above
+    pass
+
+
+class _Pool(AWSHTTPConnectionPool):  # type: ignore[misc]  # as above
+    ConnectionCls = _Connection
+
+
+class _SecurePool(AWSHTTPSConnectionPool):  # type: ignore[misc]  # as above
+    ConnectionCls = _SecureConnection
+
+
+class Session(URLLib3Session):  # type: ignore[misc]  # as above
+    """botocore's own, of which `send` raises TransportFailed where an answer has no end."""
+
+    def _get_connection_manager(self, url: str, proxy_url: str | None = None) -> Any:
+        manager = super()._get_connection_manager(url, proxy_url)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        return manager
+
+
+def sender(session: Session) -> Callable[..., Any]:
+    """Return what botocore asks before it sends a request: the answer is its answer."""
+
+    def send(request: Any, **_: object) -> Any:
+        return session.send(request)
+
+    return send
