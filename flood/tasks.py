@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from logging import ERROR, getLogger
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -44,6 +44,12 @@ def enqueue(profile: str, bucket: str, ids: Sequence[int]) -> None:
 def enqueue_ring(profile: str, bucket: str) -> None:
     """Enqueue a task for whatever is due in this bucket."""
     huey.enqueue(upload.s(profile, bucket, [], ring=True, priority=RING_PRIORITY))
+
+
+def enqueue_late_ring(profile: str, bucket: str, due: datetime) -> None:
+    """Put a ring into huey's schedule."""
+    ring = upload.s(profile, bucket, [], ring=True, priority=RING_PRIORITY, eta=due)
+    huey.add_schedule(ring)
 
 
 def enqueue_retry(
@@ -131,14 +137,19 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
                 enqueue(
                     profile, bucket, ids
                 )  # another came first, and this one's turn is yet to be
-        left = False
+        left, delay = False, 0.0
         proven: list[int] = []
         for decisions in attempt(agent, claims):
             settle(agent, decisions, enqueue_retry)
             proven += [one.claim.id for one in decisions if isinstance(one, Prove)]
-            left = left or any(isinstance(one, PutOff) and not one.delay for one in decisions)
+            for one in decisions:
+                if isinstance(one, PutOff):
+                    left, delay = left or not one.delay, max(delay, one.delay)
         if left or (claims and agent.stopping()):
             enqueue_ring(*destination)  # for what was put off, or let go
+        seconds = agent.ring_after(destination, delay) if delay else None
+        if seconds is not None:
+            enqueue_late_ring(*destination, agent.now() + timedelta(seconds=seconds))
         waiting = agent.turns.passed_over(claims)
         rung = _outstanding_rings() if waiting else set()
         for each in waiting:

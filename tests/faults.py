@@ -242,6 +242,34 @@ class Alive(Fault):
         exchange.conn.sendall(self.body)
 
 
+@dataclass
+class Crowded(Fault):
+    """A store that bears `most` requests at once, each of which takes a moment; the others are
+    asked to slow down."""
+
+    most: int
+    seconds: float = 0.01
+    refusals: int = 0
+    _present: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def play(self, exchange: Exchange) -> None:
+        with self._lock:
+            self._present += 1
+            refused = self._present > self.most
+            self.refusals += refused
+        try:
+            if refused:
+                s3_error(503, "SlowDown").play(exchange)
+                return
+            exchange.closing.wait(self.seconds)
+            answer = exchange.forward()
+        finally:
+            with self._lock:
+                self._present -= 1
+        exchange.reply(*answer)
+
+
 @dataclass(frozen=True)
 class Alter(Fault):
     """The store's answer with other headers, and only `keep` bytes of its body if that is set."""

@@ -18,12 +18,16 @@ from flood.retention import Keeping, Retention
 from flood.spool import Spool
 from flood.syscalls import hard_links_guarded
 from flood.tally import Tally
+from workers.pace import Pace
 from workers.progress import Progress
 from workers.transfer import Uploader
 from workers.turns import Turns
 
 #: How long nothing more is said of a lack of descriptors or memory, in seconds.
 SCARCITY_SILENCE: Final = 600.0
+
+#: How long after files are due again the ring for them comes, in seconds.
+RING_LATE: Final = 1.0
 
 logger = getLogger(__name__)
 
@@ -61,6 +65,8 @@ class Agent:
     _scarcity_told: float = -math.inf
     links_guarded: Callable[[], bool] = hard_links_guarded
     _uploaders: dict[Profile, _Lent] = field(default_factory=dict)
+    _paces: dict[Profile, Pace] = field(default_factory=dict)
+    _rings: dict[tuple[str, str], float] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
@@ -78,6 +84,7 @@ class Agent:
             self.profiles = profiles
             known = profiles.values()
             ended = [self._uploaders.pop(one) for one in list(self._uploaders) if one not in known]
+            self._paces = {one: pace for one, pace in self._paces.items() if one in known}
         for one in ended:
             if not one.users:
                 one.uploader.close()
@@ -103,6 +110,24 @@ class Agent:
                 ended = not lent.users and self._uploaders.get(profile) is not lent
             if ended:
                 lent.uploader.close()
+
+    def pace(self, profile: Profile) -> Pace:
+        """How many transfers at once the profile's store bears, the same for every thread."""
+        with self._lock:
+            if profile not in self._paces:
+                self._paces[profile] = Pace(profile, self.settings.concurrency, self.clock)
+            return self._paces[profile]
+
+    def ring_after(self, destination: tuple[str, str], delay: float) -> float | None:
+        """Return after how many seconds to ring for what was put off by `delay` seconds, None if
+        that is on its way already."""
+        with self._lock:
+            now = self.clock()
+            if self._rings.get(destination, -math.inf) >= now + delay:
+                return None
+            # A little late, so that what is put off until the same moment needs no other.
+            self._rings[destination] = now + delay + RING_LATE
+        return delay + RING_LATE
 
     @cached_property
     def turns(self) -> Turns:

@@ -29,6 +29,8 @@ TABLE: Final[tuple[Rule, ...]] = (*OWN, *TRANSPORT, *ANSWERS, *REST)
 
 # Their `errno` is a number of another kind.
 _NO_ERRNO: Final = (socket.gaierror, ssl.SSLError)
+# RFC 9110, 15.6.4: with a Retry-After it says how long the store is overloaded.
+_UNAVAILABLE: Final = 503
 _DEEPEST: Final = 50
 _LONGEST: Final = 300
 _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
@@ -83,7 +85,8 @@ def _judge(error: BaseException) -> Verdict:
     named = _CODE.fullmatch(facts.code) and not facts.code.isdecimal()
     code = rule.code or (facts.code if named else f"http_{status}")
     wait = _retry_after(answer) if rule.kind == TRANSIENT else None
-    return Verdict(rule.kind, code, _message(rule, error, facts), wait, rule.advice)
+    fewer = rule.fewer or (wait is not None and status == _UNAVAILABLE)
+    return Verdict(rule.kind, code, _message(rule, error, facts), wait, rule.advice, fewer)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

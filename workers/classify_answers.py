@@ -23,6 +23,7 @@ ANSWERS: Final = (
             *("RequestThrottledException", "TooManyRequestsException", "PriorRequestNotComplete"),
             *("RequestLimitExceeded", "BandwidthLimitExceeded", "TransactionInProgressException"),
         ),
+        fewer=True,
     ),
     Rule(
         TRANSIENT,
@@ -171,9 +172,20 @@ ANSWERS: Final = (
     Rule(
         TRANSIENT,
         None,
+        "the store asks for fewer requests",
+        f"{AGAIN}; lower --concurrency if this goes on",
+        statuses=(429,),
+        fewer=True,
+    ),
+    # As an answer to HEAD has no body with a code, this may be a SlowDown; from a proxy before the
+    # store it is an overload, too.
+    Rule(TRANSIENT, None, "the store failed", AGAIN, codes=("503",), fewer=True),
+    Rule(
+        TRANSIENT,
+        None,
         "the store asks to try later",
         AGAIN,
-        statuses=(408, 425, 429, 499),  # 499 is what nginx says of a connection that was cut
+        statuses=(408, 425, 499),  # 499 is what nginx says of a connection that was cut
     ),
     Rule(
         PERMANENT,

@@ -31,6 +31,8 @@ class Rule:
     quote: bool = True
     #: The `reason` of a TransportFailed that this row is for, where that is not its code.
     reason: str = ""
+    #: Whether the store has too much to do, rather than anything against this request.
+    fewer: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Verdict:
     retry_after: float | None = None
     #: The part of the message that says what to do.
     advice: str = ""
+    #: Whether the store asks for fewer requests.
+    fewer: bool = False
 
 
 CONNECTION_ERRNOS: Final = frozenset(

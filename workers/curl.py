@@ -196,6 +196,7 @@ class _Work:
         self._store = store
         self._connections = connections
         self._sending = hooks.sending
+        self._at_most = hooks.at_most
         self._running: dict[Exchange, Delivery] = {}
         self._held = 0
         self._told = time.monotonic()
@@ -212,7 +213,7 @@ class _Work:
 
     def has_room(self) -> bool:
         """Whether one more transfer is to be started now."""
-        return len(self._running) < self._connections.wanted
+        return len(self._running) < min(self._connections.wanted, self._at_most())
 
     def is_done(self) -> bool:
         """Whether nothing is under way."""

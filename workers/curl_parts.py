@@ -86,7 +86,8 @@ class Parts:
     def _has_room(self, lanes: Lanes[int, _Part]) -> bool:
         """Whether one more part is to be read: the next ones to be sent, or what keeps the readers
         busy meanwhile."""
-        return lanes.busy < _READERS and lanes.busy + self._alive() < self._connections.wanted
+        most = min(self._connections.wanted, self._multipart.at_most())
+        return lanes.busy < _READERS and lanes.busy + self._alive() < most
 
     def _sent(self, whole: int) -> int:
         return whole * self._multipart.part_size + self._connections.sent()

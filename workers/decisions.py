@@ -47,11 +47,12 @@ class LetGo:
 
 @dataclass(frozen=True)
 class PutOff:
-    """This machine had no descriptor or memory left for the file, of which nothing was sent: it is
-    due again after `delay` seconds, as if it had not been claimed."""
+    """Nothing of the file was sent: it is due again after `delay` seconds, as if it had not been
+    claimed. This machine had no descriptor or memory left for it, as `reason` says; without one,
+    the store wants to be left alone."""
 
     claim: Claimed
-    reason: Reason
+    reason: Reason | None
     delay: float
 
 

@@ -76,21 +76,25 @@ class S3:
         watch = Watch(hooks.stopping, self._clock)
         running: dict[int, tuple[Upload, Source]] = {}
         with Lanes[int, Receipt](self._concurrency, "flood-put") as lanes:
+
+            def one_less() -> int:
+                return min(lanes.count, hooks.at_most()) - 1
+
             try:
                 for number, upload in enumerate(uploads):
                     why_not = refusal(upload, hooks, watch, self.abort_multipart)
                     if why_not is not None:
                         yield upload, why_not
                     elif is_large(upload, self._threshold):
-                        yield from self._finish(lanes, running, watch, 0)
+                        yield from self._finish(lanes, running, watch, _none)
                         yield None  # a large file takes long, and nothing is yielded meanwhile
                         yield upload, self.send_large(upload, hooks, watch)
                     else:
                         source = Source(upload.descriptor, upload.size, watch)
                         running[number] = (upload, source)
                         lanes.start(number, partial(self._send_small, upload, source))
-                        yield from self._finish(lanes, running, watch, lanes.count - 1)
-                yield from self._finish(lanes, running, watch, 0)
+                        yield from self._finish(lanes, running, watch, one_less)
+                yield from self._finish(lanes, running, watch, _none)
             finally:
                 watch.cut()
                 for _, source in running.values():
@@ -112,11 +116,11 @@ class S3:
         lanes: Lanes[int, Receipt],
         running: dict[int, tuple[Upload, Source]],
         watch: Watch,
-        most: int,
+        most: Callable[[], int],
     ) -> Iterator[Outcome | None]:
-        """Yield what finishes until at most `most` transfers are running."""
+        """Yield what finishes until at most `most()` transfers are running."""
         patience = _LAST_WORDS
-        while len(running) > most:
+        while len(running) > most():
             finished = lanes.next(_TICK)
             if finished is not None:
                 number, result = finished
@@ -177,9 +181,14 @@ class S3:
             content_type=content_type(upload.key),
             concurrency=self._concurrency,
             sending=hooks.sending,
+            at_most=hooks.at_most,
             carry=carry,
         )
         try:
             return multipart.send(hooks)
         except (Exception, Interrupted) as error:  # noqa: BLE001  every failure is an outcome
             return error
+
+
+def _none() -> int:
+    return 0

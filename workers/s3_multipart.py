@@ -70,6 +70,8 @@ class Multipart:
     concurrency: int
     #: Is told of the bytes that were sent, as `Hooks.sending`.
     sending: Callable[[Measure], None]
+    #: Tells how many parts may be under way, as `Hooks.at_most`.
+    at_most: Callable[[], int]
     #: What sends the parts of an upload with this id instead of boto3. It raises as `send` does,
     #: and lets nothing read from the source once it has ended.
     carry: "Callable[[Multipart, str], list[Part]] | None" = None
@@ -122,7 +124,9 @@ class Multipart:
         with Lanes[None, Part](self.concurrency, "flood-part") as lanes:
             try:
                 while True:
-                    while lanes.busy < lanes.count and (call := next(waiting, None)) is not None:
+                    while lanes.busy < min(lanes.count, self.at_most()):
+                        if (call := next(waiting, None)) is None:
+                            break
                         lanes.start(None, call)
                     if not lanes.busy:
                         return sorted(parts, key=lambda part: part.number)

@@ -82,7 +82,7 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
                     lines.append(_Line(WARNING, "claim was taken away", decision.claim, {}))
                 elif isinstance(decision, PutOff):
                     records.put_off(decision.claim, now, decision.delay)
-                    scarce = decision.reason.message
+                    scarce = decision.reason.message if decision.reason else scarce
                 else:
                     try:
                         lines.append(_settle(agent, decision, schedule, now, proven))

@@ -1,5 +1,6 @@
 """What an uploader is given for each file, with what it answers."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -53,6 +54,11 @@ def _ignored(_measure: Measure) -> None:
     """What `Hooks.sending` is where nobody wants to know."""
 
 
+def _unlimited() -> int:
+    """What `Hooks.at_most` is where nobody sets a limit."""
+    return sys.maxsize
+
+
 @dataclass(frozen=True)
 class Hooks:
     """What an uploader tells, or asks, while it works.
@@ -62,13 +68,15 @@ class Hooks:
     multipart id) and `multipart_ended` (none of it is left in the bucket, or the object is whole)
     are called only in the thread that iterates `transfer`; when `multipart_started` returns, the id
     is safely recorded. `sending` is called often, in the same thread, with what counts the bytes
-    sent of all uploads that have begun and were not yielded yet.
+    sent of all uploads that have begun and were not yielded yet. `at_most` is asked often, in the
+    same thread, how many transfers may be under way; the next upload is taken only as it begins.
     """
 
     stopping: Callable[[], bool]
     multipart_started: Callable[[Upload, str], None]
     multipart_ended: Callable[[Upload], None]
     sending: Callable[[Measure], None] = _ignored
+    at_most: Callable[[], int] = _unlimited
 
 
 class Uploader(Protocol):

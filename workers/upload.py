@@ -1,7 +1,7 @@
 """One attempt to upload what this worker has claimed."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from workers.backoff import decide
 from workers.classify_rule import AGAIN, Verdict
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
 from workers.lanes import carried
+from workers.pace import Steps
 from workers.source import Watch
 from workers.transfer import Hooks, Interrupted, Receipt, Upload, Uploader
 from workers.verdict import judge
@@ -82,6 +83,10 @@ def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]
     profile = agent.profiles.get(claims[0].profile)
     if profile is None:  # it went as the records were claimed
         yield [LetGo(claim, _NO_PROFILE) for claim in claims]
+        return
+    pause = agent.pace(profile).pause()
+    if pause:
+        yield [PutOff(claim, None, pause) for claim in claims]
         return
     try:
         early: list[Decision] = []
@@ -181,22 +186,36 @@ def _transfer(
     agent: Agent, profile: Profile, uploader: Uploader, opened: dict[int, _Opened]
 ) -> Iterator[list[Decision]]:
     first = next(iter(opened.values())).claim
+    pace = agent.pace(profile)
+    asked = pace.begin(1)
     error = _bucket_error(agent, uploader, first.bucket)
     if error is not None:
         verdict = _verdict(agent, profile, error)
-        yield [_decision(agent, one.claim, one.identity, verdict) for one in opened.values()]
+        every = list(opened.values())
+        if verdict.fewer:
+            pace.refused(asked, verdict.retry_after)
+        pause = pace.pause()
+        # One file pays for the question, else a store that says so for ever is asked for ever.
+        paying = every[:1] if pause else every
+        decisions = [_decision(agent, one.claim, one.identity, verdict) for one in paying]
+        yield [*decisions, *(PutOff(one.claim, None, pause) for one in every[len(paying) :])]
         return
     pending: list[Decision] = []
     got_through = False
     since = 0.0
+    steps = Steps(pace)
     uploads = [one.upload for one in opened.values()]
-    hooks = _hooks(agent, {record_id: one.claim for record_id, one in opened.items()})
+    claims = {record_id: one.claim for record_id, one in opened.items()}
+    hooks = _hooks(agent, claims, pace.limit)
     agent.progress.begin([upload.size for upload in uploads])
-    for outcome in uploader.transfer(uploads, hooks):
+    for outcome in uploader.transfer(steps.of(uploads), hooks):
         if outcome is not None:
-            agent.progress.done(outcome[0].size)
+            upload, result = outcome
+            agent.progress.done(upload.size)
             since = since if pending else agent.clock()
-            decision = _judge(agent, profile, opened[outcome[0].record_id], outcome[1])
+            judged = _judged(agent, profile, result)
+            steps.ended(upload, judged)
+            decision = _judge(agent, opened[upload.record_id], judged)
             if not isinstance(decision, PutOff):
                 got_through = True
             elif got_through:
@@ -207,6 +226,9 @@ def _transfer(
             for decision in pending:
                 os.close(opened.pop(decision.claim.id).upload.descriptor)
             pending = []
+    ended = {decision.claim.id for decision in pending}
+    left = [one.claim for one in opened.values() if one.claim.id not in ended]
+    pending += [PutOff(claim, None, pace.pause()) for claim in left]
     if pending:
         yield pending
 
@@ -220,7 +242,7 @@ def _bucket_error(agent: Agent, uploader: Uploader, bucket: str) -> BaseExceptio
     return None
 
 
-def _hooks(agent: Agent, claims: dict[int, Claimed]) -> Hooks:
+def _hooks(agent: Agent, claims: dict[int, Claimed], at_most: Callable[[], int]) -> Hooks:
     def started(upload: Upload, upload_id: str) -> None:
         claiming.remember_multipart(claims[upload.record_id], upload_id)
 
@@ -234,6 +256,7 @@ def _hooks(agent: Agent, claims: dict[int, Claimed]) -> Hooks:
         multipart_started=started,
         multipart_ended=ended,
         sending=agent.progress.sending,
+        at_most=at_most,
     )
 
 
@@ -243,13 +266,15 @@ def _verdict(agent: Agent, profile: Profile, error: BaseException) -> Verdict:
     return _REPLACED if verdict.kind == PERMANENT and agent.replaced(profile) else verdict
 
 
-def _judge(
-    agent: Agent, profile: Profile, one: _Opened, outcome: Receipt | BaseException
-) -> Decision:
+def _judged(agent: Agent, profile: Profile, result: Receipt | BaseException) -> Receipt | Verdict:
+    return result if isinstance(result, Receipt) else _verdict(agent, profile, result)
+
+
+def _judge(agent: Agent, one: _Opened, outcome: Receipt | Verdict) -> Decision:
     status = os.fstat(one.upload.descriptor)
     now = identity_of(status)
     if not isinstance(outcome, Receipt):
-        return _decision(agent, one.claim, now, _verdict(agent, profile, outcome))
+        return _decision(agent, one.claim, now, outcome)
     touched = status.st_ctime_ns != one.changed_ns
     # Removing or renaming it counts as a change, too; the settlement sees to that.
     if now != one.identity or (touched and agent.spool.identify(one.claim.path) == now):

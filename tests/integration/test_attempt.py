@@ -2,6 +2,7 @@
 
 import os
 import resource
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -21,10 +22,12 @@ from flood.record_values import Claimed, Proof, Reason
 from flood.states import INTERRUPTED, PERMANENT
 from huey_config import huey
 from tests import spooling
+from tests.faults import Crowded, s3_error
+from tests.proxy import FaultProxy
 from tests.servers import S3Server
 from tests.spooling import LARGE, NOBODY, START, House, in_child
 from tests.uploading import LARGE as MULTIPART
-from tests.uploading import MIB, boto3_uploader, profile
+from tests.uploading import MIB, UPLOADERS, MakeUploader, boto3_uploader, profile
 from workers.agent import Agent
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
 from workers.transfer import Hooks, Outcome, Upload, Uploader
@@ -396,6 +399,74 @@ def test_a_server_that_is_away_is_tried_again_ten_times(house: House) -> None:
     assert {one["kind"] for one in attempts} == {"transient"}
 
 
+@pytest.mark.parametrize("make", UPLOADERS.values(), ids=UPLOADERS)
+def test_a_store_that_bears_little_gets_no_more(
+    house: House, server: S3Server, bucket: str, make: MakeUploader
+) -> None:
+    claims = claimed(house, bucket, {f"key-{number}": b"x" for number in range(400)})
+    crowded = Crowded(6)
+    with FaultProxy(server.address) as proxy:
+        proxy.inject(crowded, "PUT", times=None)
+        used = known(proxy.url)
+        with closing(make(used, concurrency=32)) as uploader:
+            settings = house.settings(concurrency=32)
+            agent = house.agent(uploader, settings=settings, clock=time.monotonic)
+            while claims:
+                for decisions in attempt(agent, claims):
+                    house.settle(*decisions, agent=agent)
+                house.clock.advance(30.0 * 2**10)
+                now = house.clock.now()
+                claims = claiming.claim([], "p", bucket, owner=NOBODY, large=LARGE, now=now)
+    assert {row["current_state"] for row in house.rows()} == {"completed"}
+    # Without the pace most of the first four hundred.
+    assert 0 < crowded.refusals < 100
+    assert agent.pace(agent.profiles["p"]).slowed
+
+
+def test_a_store_that_wants_to_be_left_alone_costs_no_retry(
+    house: House, server: S3Server, bucket: str
+) -> None:
+    claims = claimed(house, bucket, {f"key-{number}": b"x" for number in range(20)})
+    others = claimed(house, bucket, {"other": b"x"})
+    with FaultProxy(server.address) as proxy:
+        proxy.inject(s3_error(503, "SlowDown", retry_after="300"), "PUT")
+        with closing(boto3_uploader(known(proxy.url), concurrency=4)) as uploader:
+            agent = house.agent(uploader)
+            decisions: list[Decision] = []
+            for group in attempt(agent, claims):
+                house.settle(*group, agent=agent)
+                decisions += group
+            assert proxy.count("PUT") < 10
+            puts = proxy.count("PUT")
+            assert decide(agent, others) == [PutOff(others[0], None, 300.0)]
+            assert proxy.count("PUT") == puts
+            house.settle(PutOff(others[0], None, 300.0), agent=agent)
+            house.clock.advance(300.0)
+            now = house.clock.now()
+            again = claiming.claim([], "p", bucket, owner=NOBODY, large=LARGE, now=now)
+            for group in attempt(agent, again):
+                house.settle(*group, agent=agent)
+    kinds = [type(one) for one in decisions]
+    assert kinds.count(TryAgain) == 1  # the one that it refused
+    assert kinds.count(PutOff) >= 10
+    assert len(again) == 1 + kinds.count(PutOff) + 1  # all of them are due when it is over
+    attempts = [one for row in house.rows() for one in house.attempts(row["id"])]
+    assert len([one for one in attempts if one["outcome"] == "failure"]) == 1
+    assert {row["current_state"] for row in house.rows()} == {"completed"}
+
+
+def test_a_store_that_does_not_even_list_takes_one_retry(
+    house: House, server: S3Server, bucket: str
+) -> None:
+    claims = claimed(house, bucket, dict.fromkeys("abc", b"x"))
+    with FaultProxy(server.address) as proxy:
+        proxy.inject(s3_error(503, "SlowDown", retry_after="60"), "GET")
+        with closing(boto3_uploader(known(proxy.url))) as uploader:
+            decisions = decide(house.agent(uploader), claims)
+    assert [type(one) for one in decisions] == [TryAgain, PutOff, PutOff]
+    assert {one.delay for one in decisions if isinstance(one, PutOff)} == {60.0}
+
+
 def test_a_stop_lets_files_go(house: House, uploader: Uploader, bucket: str) -> None:
     claims = claimed(house, bucket, {"a": b"x", "b": b"y"})
     agent = house.agent(uploader, stopping=lambda: True)
@@ -565,6 +636,19 @@ def test_a_failed_attempt_has_a_task_at_the_instant_of_its_retry(house: House) -
     due = utc_moment(row["next_attempt_at"]).replace(tzinfo=None)
     [task] = huey.read_schedule(due)
     assert (task.args, task.retries, task.eta) == (["p", "bucket", [row["id"]]], 9, due)
+
+
+def test_what_is_put_off_is_rung_for_when_the_time_is_over(
+    house: House, server: S3Server, bucket: str
+) -> None:
+    admit_for_now(house, bucket, "a", "b")
+    with FaultProxy(server.address) as proxy:
+        proxy.inject(s3_error(503, "SlowDown", retry_after="40"), "GET", times=None)
+        in_consumer(house, proxy.url, work_off)
+    due = utc_moment(max(row["next_attempt_at"] for row in house.rows())).replace(tzinfo=None)
+    [*_, ring] = sorted(huey.read_schedule(due + timedelta(seconds=5)), key=lambda one: one.eta)
+    assert (ring.args, ring.kwargs) == (["p", bucket, []], {"ring": True})
+    assert due < ring.eta
 
 
 def test_an_attempt_that_breaks_off_gives_its_claims_up(

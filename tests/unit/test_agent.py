@@ -11,7 +11,7 @@ from flood.profiles import Profile
 from tests import spooling
 from tests.spooling import House
 from tests.uploading import profile
-from workers.agent import Agent
+from workers.agent import RING_LATE, Agent
 from workers.transfer import Uploader
 
 ONE = replace(profile("http://127.0.0.1:9"), name="one")
@@ -90,3 +90,24 @@ def test_what_was_replaced_is_known(agent: Agent, known: Known) -> None:
     assert agent.replaced(ONE)
     assert agent.replaced(TWO), "it is gone"
     assert agent.profiles is known.profiles
+
+
+def test_what_is_put_off_until_the_same_moment_is_rung_for_once(house: House, agent: Agent) -> None:
+    assert agent.ring_after(("one", "b"), 10.0) == 10.0 + RING_LATE
+    house.clock.advance(3.0)
+    assert agent.ring_after(("one", "b"), 7.0) is None
+    assert agent.ring_after(("two", "b"), 7.0) is not None
+    assert agent.ring_after(("one", "b"), 20.0) is not None
+    house.clock.advance(60.0)
+    assert agent.ring_after(("one", "b"), 7.0) is not None
+
+
+def test_the_pace_is_the_profiles(agent: Agent, known: Known) -> None:
+    pace = agent.pace(ONE)
+    assert agent.pace(ONE) is pace
+    assert agent.pace(TWO) is not pace
+    pace.refused(pace.begin(4), 30.0)
+    assert (agent.pace(ONE).pause(), agent.pace(TWO).pause()) == (30.0, 0.0)
+    known.profiles = {"one": replace(ONE, region="mars"), "two": TWO}
+    agent.renew()
+    assert agent.pace(ONE) is not pace

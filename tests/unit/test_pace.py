@@ -1,0 +1,154 @@
+"""How many transfers go at once to a store that asks for fewer."""
+
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flood.states import TRANSIENT
+from tests.uploading import profile
+from workers.classify_rule import Verdict
+from workers.pace import REST, STEP, Pace, Steps
+from workers.transfer import Receipt, Upload
+
+USED = profile("http://127.0.0.1:9")
+DONE = Receipt(None, None, None, 4)
+SLOW = Verdict(TRANSIENT, "SlowDown", "the store asks for fewer requests", None, "", fewer=True)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_answers_that_come_together_halve_it_once(clock: Clock) -> None:
+    pace = Pace(USED, 64, clock)
+    begun = [pace.begin(number + 1) for number in range(64)]
+    for one in reversed(begun):
+        pace.refused(one, None)
+    assert pace.limit() == 32
+    pace.refused(pace.begin(32), None)  # it began since, and it was still too many
+    assert pace.limit() == 16
+
+
+def test_it_is_half_of_what_was_under_way(clock: Clock) -> None:
+    pace = Pace(USED, 256, clock)
+    pace.refused(pace.begin(8), None)
+    assert pace.limit() == 4
+
+
+def test_it_is_raised_by_one_after_a_rest(clock: Clock) -> None:
+    pace = Pace(USED, 16, clock)
+    pace.refused(pace.begin(16), None)
+
+    def succeed(times: int) -> None:
+        for _ in range(times):
+            pace.succeeded(8)
+
+    succeed(20)
+    assert pace.limit() == 8
+    clock.now += REST
+    succeed(1)
+    assert pace.limit() == 9
+    clock.now += STEP
+    succeed(7)
+    assert pace.limit() == 9
+    succeed(1)
+    assert pace.limit() == 10
+
+
+def test_a_store_that_wants_to_be_left_alone_is(clock: Clock) -> None:
+    pace = Pace(USED, 16, clock)
+    assert pace.pause() == 0.0
+    late = pace.begin(16)
+    pace.refused(pace.begin(16), 30.0)
+    pace.refused(late, 20.0)  # what it said first goes on
+    assert (pace.limit(), pace.pause()) == (8, 30.0)
+    clock.now += 29.0
+    assert pace.pause() == 1.0
+    clock.now += 1.0
+    assert pace.pause() == 0.0
+
+
+def test_the_log_tells_when_it_begins_then_when_it_is_over(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    pace = Pace(USED, 4, clock)
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            pace.refused(pace.begin(4), None)
+        while pace.slowed:
+            clock.now += REST
+            pace.succeeded(1)
+        pace.refused(pace.begin(4), 7.0)
+    assert [each.getMessage() for each in caplog.records] == [
+        "store asks for fewer requests",
+        "store takes all requests again",
+        "store asks for fewer requests",
+    ]
+    facts = [each.__dict__["facts"] for each in caplog.records]
+    assert [each["transfers"] for each in facts] == [2, 4, 2]
+    assert (facts[2]["profile"], facts[2]["endpoint"], facts[2]["wait"]) == (
+        "test",
+        "http://127.0.0.1:9",
+        7.0,
+    )
+
+
+def test_what_has_not_begun_is_left_where_the_store_wants_no_more(clock: Clock) -> None:
+    pace = Pace(USED, 4, clock)
+    steps = Steps(pace)
+    uploads = [Upload(number, "b", str(number), 0, 4) for number in range(5)]
+    coming = steps.of(uploads)
+    first, second = next(coming), next(coming)
+    steps.ended(first, Verdict(TRANSIENT, "SlowDown", "", 9.0, "", fewer=True))
+    assert list(coming) == []
+    steps.ended(second, DONE)  # what was under way is still taken
+    assert list(Steps(Pace(USED, 4, clock)).of(uploads)) == uploads
+
+
+def test_other_failures_slow_nothing_down(clock: Clock) -> None:
+    pace = Pace(USED, 4, clock)
+    steps = Steps(pace)
+    for upload in steps.of([Upload(1, "b", "k", 0, 4)]):
+        steps.ended(upload, Verdict(TRANSIENT, "InternalError", "", 60.0))
+    assert (pace.slowed, pace.limit(), pace.pause()) == (False, 4, 0.0)
+
+
+@given(
+    most=st.integers(1, 256),
+    bears=st.integers(1, 300),
+    latency=st.floats(0.001, 3.0),
+)
+def test_it_settles_near_what_the_store_bears(most: int, bears: int, latency: float) -> None:
+    """Rounds of as many transfers as may be under way, of which those beyond what it bears are
+    refused."""
+    clock = Clock()
+    pace = Pace(USED, most, clock)
+    settled = []
+    for round_ in range(1000):
+        limit = pace.limit()
+        assert 1 <= limit <= most
+        begun = [pace.begin(number + 1) for number in range(limit)]
+        clock.now += latency
+        for number, one in enumerate(begun):
+            if number >= bears:
+                pace.refused(one, None)
+            elif pace.slowed:
+                pace.succeeded(limit - number)
+        if round_ >= 20:
+            settled.append(limit)
+    # Never more than one too many once it has found out, seldom that.
+    assert max(settled) <= min(most, bears + 1)
+    beyond = sum(max(0, each - bears) for each in settled)
+    assert beyond <= len(settled) / (1 + min(bears, most) / 2) + 1
+    if bears >= most:
+        assert set(settled) == {most}

@@ -1,0 +1,138 @@
+"""Keeps to as many transfers at once as a store bears."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from flood.log import event
+from workers.classify_rule import Verdict
+from workers.transfer import Receipt, Upload
+
+if TYPE_CHECKING:
+    from flood.profiles import Profile
+
+#: After a refusal nothing is raised for so many seconds, then by one after at least so many.
+REST: Final = 1.0
+STEP: Final = 0.25
+
+_log = logging.getLogger(__name__)
+
+
+class Begun(NamedTuple):
+    """When a transfer began: after how many slowings, as which of those under way."""
+
+    slowings: int
+    under_way: int
+
+
+class Pace:
+    """One profile's, for each worker of this process; any thread may use it.
+
+    At first `most` transfers go at once. A store that asks for fewer gets half of what was under
+    way, at least one; where they go well it gets one more for as many as are under way, until
+    there are `most` again. `clock` gives seconds that never go back.
+    """
+
+    def __init__(self, profile: "Profile", most: int, clock: Callable[[], float]) -> None:
+        self._about = {
+            "profile": profile.name,
+            "endpoint": profile.endpoint or f"Amazon S3, region {profile.region}",
+        }
+        self._most = most
+        self._clock = clock
+        self._limit = most
+        #: Whether the store has asked for fewer, and does not yet get all again.
+        self.slowed = False
+        self._slowings = 0
+        self._successes = 0
+        self._raise_at = 0.0
+        self._until = 0.0
+        self._lock = threading.Lock()
+
+    def limit(self) -> int:
+        """Return how many transfers a worker may have under way."""
+        return self._limit
+
+    def pause(self) -> float:
+        """Return for how many seconds no transfer is to begin."""
+        return max(0.0, self._until - self._clock()) if self.slowed else 0.0
+
+    def begin(self, under_way: int) -> Begun:
+        """Take down that a transfer begins, as the worker's last of so many."""
+        return Begun(self._slowings, under_way)
+
+    def refused(self, begun: Begun, wait: float | None) -> None:
+        """The store asked for fewer transfers when it got this one, and to be left alone for `wait`
+        seconds if that is not None.
+
+        What began before the last slowing tells nothing about it.
+        """
+        with self._lock:
+            first, now = not self.slowed, self._clock()
+            self.slowed = True
+            if wait is not None:
+                self._until = max(self._until, now + wait)
+            if begun.slowings == self._slowings:
+                self._slowings += 1
+                self._limit = max(1, min(self._limit, begun.under_way) // 2)
+                self._successes = 0
+                self._raise_at = now + REST
+            limit = self._limit
+        if first:
+            event(
+                _log,
+                logging.WARNING,
+                "store asks for fewer requests",
+                **self._about,
+                transfers=limit,
+                wait=wait,
+                next="more of them go at once again when it takes them",
+            )
+
+    def succeeded(self, under_way: int) -> None:
+        """A transfer went well while so many were under way; to be told of while `slowed`."""
+        with self._lock:
+            now = self._clock()
+            self._successes += 1
+            enough = self._successes >= min(self._limit, under_way)
+            if self._limit < self._most and enough and now >= self._raise_at:
+                self._limit += 1
+                self._successes = 0
+                self._raise_at = now + STEP
+            over = self.slowed and self._limit == self._most and now >= self._until
+            self.slowed = self.slowed and not over
+        if over:
+            event(
+                _log,
+                logging.INFO,
+                "store takes all requests again",
+                **self._about,
+                transfers=self._most,
+            )
+
+
+class Steps:
+    """What one worker has under way of a batch."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._begun: dict[int, Begun] = {}
+
+    def of(self, uploads: Iterable[Upload]) -> Iterator[Upload]:
+        """Yield the uploads, each as it is to begin, until the store wants to be left alone."""
+        for upload in uploads:
+            if self._pace.pause():
+                return
+            self._begun[upload.record_id] = self._pace.begin(len(self._begun) + 1)
+            yield upload
+
+    def ended(self, upload: Upload, outcome: Receipt | Verdict) -> None:
+        """Learn from what came of one of them."""
+        under_way = len(self._begun)
+        begun = self._begun.pop(upload.record_id)
+        if isinstance(outcome, Verdict):
+            if outcome.fewer:
+                self._pace.refused(begun, outcome.retry_after)
+        elif self._pace.slowed:
+            self._pace.succeeded(under_way)
