@@ -134,9 +134,8 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             if ring and claims:
                 enqueue_ring(profile, bucket)
             elif destination != (profile, bucket):
-                enqueue(
-                    profile, bucket, ids
-                )  # another came first, and this one's turn is yet to be
+                # Another one came first; this one's turn is yet to be.
+                enqueue(profile, bucket, ids)
         left, delay = False, 0.0
         proven: list[int] = []
         for decisions in attempt(agent, claims):
