@@ -16,7 +16,7 @@ from flood import claims as claiming
 from flood import log, models, queries, records, telling
 from flood.errors import SpoolError
 from flood.locks import WorkerLocks
-from flood.record_values import Reason
+from flood.record_values import Claimed, Reason
 from flood.spool import Spool
 from flood.states import INTERRUPTED
 from flood.tally import Tally
@@ -136,24 +136,13 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             elif destination != (profile, bucket):
                 # Another one came first; this one's turn is yet to be.
                 enqueue(profile, bucket, ids)
-        left, delay = False, 0.0
         proven: list[int] = []
+        delays: list[float] = []
         for decisions in attempt(agent, claims):
             settle(agent, decisions, enqueue_retry)
             proven += [one.claim.id for one in decisions if isinstance(one, Prove)]
-            for one in decisions:
-                if isinstance(one, PutOff):
-                    left, delay = left or not one.delay, max(delay, one.delay)
-        if left or (claims and agent.stopping()):
-            enqueue_ring(*destination)  # for what was put off, or let go
-        seconds = agent.ring_after(destination, delay) if delay else None
-        if seconds is not None:
-            enqueue_late_ring(*destination, agent.now() + timedelta(seconds=seconds))
-        waiting = agent.turns.passed_over(claims)
-        rung = _outstanding_rings() if waiting else set()
-        for each in waiting:
-            if each not in rung:
-                enqueue_ring(*each)
+            delays += [one.delay for one in decisions if isinstance(one, PutOff)]
+        _ring_for_the_rest(agent, destination, claims, delays)
     except Exception as error:  # noqa: BLE001  whatever it is, the claims must go
         # Nobody settles what this worker still claims: a name that is given up is a dead owner's,
         # whose records the sweep takes over.
@@ -165,6 +154,23 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             agent.retention.remove(proven)
         except (models.DatabaseError, OSError, SpoolError) as error:
             _broke_off("uploaded files could not be removed; the next sweep tries again", error)
+
+
+def _ring_for_the_rest(
+    agent: "Agent", destination: tuple[str, str], claims: Sequence[Claimed], delays: Sequence[float]
+) -> None:
+    """Ring for what an attempt on these claims left: what it let go, what it put off by so many
+    seconds each, what others were refused while it went on."""
+    if 0.0 in delays or (claims and agent.stopping()):
+        enqueue_ring(*destination)
+    seconds = agent.ring_after(destination, max(delays)) if any(delays) else None
+    if seconds is not None:
+        enqueue_late_ring(*destination, agent.now() + timedelta(seconds=seconds))
+    waiting = agent.turns.passed_over(claims)
+    rung = _outstanding_rings() if waiting else set()
+    for each in waiting:
+        if each not in rung:
+            enqueue_ring(*each)
 
 
 @huey.periodic_task(crontab(minute="*"), name="sweep", priority=SWEEP_PRIORITY)

@@ -128,7 +128,7 @@ POINTS: Final = (
     # --- consumer: claim, open, bucket, PUT, HEAD -------------------------------------------------
     Point("task-taken", "consumer", "flood/tasks.py", "upload", "agent = _agent()", "S3"),
     Point("claim-no-commit", "consumer", "flood/claims.py", "claim", "rows += models", "S3"),
-    Point("claimed", "consumer", "flood/tasks.py", "upload", "left = False", "S6"),
+    Point("claimed", "consumer", "flood/tasks.py", "upload", "proven: list[int] = []", "S6"),
     Point("opened", "consumer", "workers/upload.py", "_transfer", "error = _bucket_error", "S6"),
     Point("bucket-known", "consumer", "workers/upload.py", "_transfer", "since = 0.0", "S6"),
     Point("before-put", "consumer", "workers/curl_delivery.py", "_put", "return self._store", "S6"),
