@@ -8,6 +8,7 @@ import os
 import pickle
 import pty
 import re
+import signal
 import stat
 import subprocess
 from collections.abc import Callable
@@ -22,6 +23,20 @@ from tests.servers import SECRET_ACCESS_KEY, S3Server, credentials_section
 WRONG_SECRET = "Wr0ngS3cretThatNobodyMaySee"
 PUT = ("-m", "flood.commands.put")
 TOKEN = "T0kenThatNobodyMaySee"
+
+#: A consumer whose attempts end as no attempt should.
+DEFECT = """
+import sys
+from workers import upload
+
+def attempt(agent, claims):
+    raise RuntimeError("a defect")
+
+upload.attempt = attempt
+sys.argv = ["huey_consumer", "flood.tasks.huey"]
+from huey.bin.huey_consumer import consumer_main
+consumer_main()
+"""
 
 # --- secrets -------------------------------------------------------------------------------------
 
@@ -43,14 +58,13 @@ def processes(flood: Flood) -> dict[int, bytes]:
 def test_no_secret_is_left_anywhere(make_flood: MakeFlood, server: S3Server, bucket: str) -> None:
     """Not in a command line, an environment, a log with a traceback, the database, a file."""
     wrong = credentials_section("wrong", server.url).replace(SECRET_ACCESS_KEY, WRONG_SECRET)
-    right = credentials(("main", server.url), ("down", "http://127.0.0.1:9"))
     flood = make_flood(
-        f"{right}{wrong}AWS_SESSION_TOKEN = {TOKEN}\n",
+        f"{credentials(('main', server.url))}{wrong}AWS_SESSION_TOKEN = {TOKEN}\n",
         log_level="debug",
     )
     source = flood.outside("source")
     source.write_bytes(b"data")
-    flood.start_watch("--consumers", "1")
+    watch = flood.start_watch("--consumers", "1")
     seen = processes(flood)
     assert len(seen) >= 2, "flood-watch with its consumer"
     for profile in ("main", "wrong"):
@@ -58,16 +72,18 @@ def test_no_secret_is_left_anywhere(make_flood: MakeFlood, server: S3Server, buc
         flood.wait_for(lambda put=put: put.pid in processes(flood) or not put.alive())
         seen |= processes(flood)
         assert put.wait() == (0 if profile == "main" else 1), put.output()
-    flood.start_consumer(1, "process")
+    consumer = flood.start_consumer(1, "process")
     seen |= processes(flood)
     [failed] = flood.rows(current_state="failed")
     assert failed["error_code"] == "SignatureDoesNotMatch"
-    flood.tamper(
-        "CREATE TRIGGER spoils AFTER INSERT ON file_records "
-        "BEGIN UPDATE file_records SET retry_count = 'garbage' WHERE id = new.id; END"
-    )
-    flood.drop(bucket, "breaks-off", b"data", "down")
-    flood.wait_for(lambda: "Traceback" in "".join(one.output() for one in flood.running))
+    for running in (watch, consumer):
+        running.signal(signal.SIGINT)
+        running.wait()
+    flood.drop(bucket, "breaks-off", b"data")
+    assert flood.run("-m", "flood.commands.watch", "--once").returncode == 0
+    broken = flood.start("defect", "-c", DEFECT)
+    flood.wait_for(lambda: "Traceback" in broken.output())
+    seen |= processes(flood)
     assert len(seen) >= 5
 
     places = {f"process {pid}": text for pid, text in seen.items()}

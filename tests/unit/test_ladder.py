@@ -173,7 +173,7 @@ print(json.dumps(found))
 
 def in_python(code: str, *arguments: str) -> str:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *arguments],
+        [sys.executable, "-B", "-W", "error", "-c", code, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         check=True,
