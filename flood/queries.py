@@ -142,8 +142,9 @@ class Busy(NamedTuple):
 def at_work() -> list[Busy]:
     """What each worker that has claimed something is at."""
     rows = models.execute(
-        "SELECT profile, bucket, size, claimed_at FROM file_records WHERE id IN "
-        "(SELECT min(id) FROM file_records WHERE current_state = 'processing' "
+        # Somebody who claims by hand may give no time.
+        "SELECT profile, bucket, size, COALESCE(claimed_at, last_updated) FROM file_records "
+        "WHERE id IN (SELECT min(id) FROM file_records WHERE current_state = 'processing' "
         "AND owner IS NOT NULL GROUP BY owner)"
     ).fetchall()
     return [Busy(name_from(p), name_from(b), size, utc_moment(at)) for p, b, size, at in rows]

@@ -156,6 +156,13 @@ def test_a_store_that_hangs_leaves_a_worker_for_others(house: House) -> None:
         assert claim(first, BURST)[1]
 
 
+def test_a_claim_by_a_persons_hand_holds_up_nobody(house: House, worker: Turns) -> None:
+    arrive(house, ("p", "theirs"))
+    models.execute("UPDATE file_records SET owner = 'ann'")
+    arrive(house, BURST)
+    assert len(claim(worker, BURST)[1]) == 1
+
+
 def test_there_is_nobody_to_leave_a_worker_for_with_one_profile(house: House) -> None:
     arrive(house, BURST, 2 * TASK_FILES)
     with workers(house, 2, {"p"}) as [first, second]:
