@@ -12,6 +12,7 @@ from flood.states import PERMANENT, TRANSIENT
 from tests.faults import Answer, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
+from tests.spooling import Clock
 from tests.uploading import Open, boto3_uploader, profile, send
 from workers.classify import classify
 from workers.failures import BucketMissing, NotS3
@@ -33,15 +34,6 @@ def proxy(rclone_server: S3Server) -> Iterator[FaultProxy]:
         yield running
 
 
-class Clock:
-    """A clock that moves when it is told to."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -49,7 +41,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def uploader(proxy: FaultProxy, clock: Clock) -> Iterator[Uploader]:
-    with closing(boto3_uploader(profile(proxy.url), clock=clock)) as made:
+    with closing(boto3_uploader(profile(proxy.url), clock=clock.seconds)) as made:
         yield made
 
 
@@ -57,10 +49,10 @@ def test_a_bucket_is_remembered_for_a_while(
     uploader: Uploader, proxy: FaultProxy, clock: Clock, bucket: str
 ) -> None:
     uploader.ensure_bucket(bucket)
-    clock.now += 59.0
+    clock.advance(59.0)
     uploader.ensure_bucket(bucket)
     assert len(proxy.requests) == 1
-    clock.now += 2.0
+    clock.advance(2.0)
     uploader.ensure_bucket(bucket)
     assert len(proxy.requests) == 2
 
@@ -111,7 +103,7 @@ def test_a_key_that_may_ask_nothing_uploads_all_the_same(
         uploader.ensure_bucket(bucket)
         uploader.ensure_bucket(bucket)
         assert len(proxy.requests) == 3
-        clock.now += 1000.0
+        clock.advance(1000.0)
         uploader.ensure_bucket(bucket)
     assert len(caplog.records) == 1
 

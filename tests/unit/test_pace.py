@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flood.states import TRANSIENT
+from tests.spooling import Clock
 from tests.uploading import profile
 from workers.classify_rule import Verdict
 from workers.pace import REST, STEP, Pace, Steps
@@ -17,20 +18,13 @@ DONE = Receipt(None, None, None, 4)
 SLOW = Verdict(TRANSIENT, "SlowDown", "the store asks for fewer requests", None, "", fewer=True)
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
 def test_answers_that_come_together_halve_it_once(clock: Clock) -> None:
-    pace = Pace(USED, 64, clock)
+    pace = Pace(USED, 64, clock.seconds)
     begun = [pace.begin(number + 1) for number in range(64)]
     for one in reversed(begun):
         pace.refused(one, None)
@@ -40,13 +34,13 @@ def test_answers_that_come_together_halve_it_once(clock: Clock) -> None:
 
 
 def test_it_is_half_of_what_was_under_way(clock: Clock) -> None:
-    pace = Pace(USED, 256, clock)
+    pace = Pace(USED, 256, clock.seconds)
     pace.refused(pace.begin(8), None)
     assert pace.limit() == 4
 
 
 def test_it_is_raised_by_one_after_a_rest(clock: Clock) -> None:
-    pace = Pace(USED, 16, clock)
+    pace = Pace(USED, 16, clock.seconds)
     pace.refused(pace.begin(16), None)
 
     def succeed(times: int) -> None:
@@ -55,10 +49,10 @@ def test_it_is_raised_by_one_after_a_rest(clock: Clock) -> None:
 
     succeed(20)
     assert pace.limit() == 8
-    clock.now += REST
+    clock.advance(REST)
     succeed(1)
     assert pace.limit() == 9
-    clock.now += STEP
+    clock.advance(STEP)
     succeed(7)
     assert pace.limit() == 9
     succeed(1)
@@ -66,27 +60,27 @@ def test_it_is_raised_by_one_after_a_rest(clock: Clock) -> None:
 
 
 def test_a_store_that_wants_to_be_left_alone_is(clock: Clock) -> None:
-    pace = Pace(USED, 16, clock)
+    pace = Pace(USED, 16, clock.seconds)
     assert pace.pause() == 0.0
     late = pace.begin(16)
     pace.refused(pace.begin(16), 30.0)
     pace.refused(late, 20.0)  # what it said first goes on
     assert (pace.limit(), pace.pause()) == (8, 30.0)
-    clock.now += 29.0
+    clock.advance(29.0)
     assert pace.pause() == 1.0
-    clock.now += 1.0
+    clock.advance(1.0)
     assert pace.pause() == 0.0
 
 
 def test_the_log_tells_when_it_begins_then_when_it_is_over(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pace = Pace(USED, 4, clock)
+    pace = Pace(USED, 4, clock.seconds)
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             pace.refused(pace.begin(4), None)
         while pace.slowed:
-            clock.now += REST
+            clock.advance(REST)
             pace.succeeded(1)
         pace.refused(pace.begin(4), 7.0)
     assert [each.getMessage() for each in caplog.records] == [
@@ -104,7 +98,7 @@ def test_the_log_tells_when_it_begins_then_when_it_is_over(
 
 
 def test_what_has_not_begun_is_left_where_the_store_wants_no_more(clock: Clock) -> None:
-    pace = Pace(USED, 4, clock)
+    pace = Pace(USED, 4, clock.seconds)
     steps = Steps(pace)
     uploads = [Upload(number, "b", str(number), 0, 4) for number in range(5)]
     coming = steps.of(uploads)
@@ -112,11 +106,11 @@ def test_what_has_not_begun_is_left_where_the_store_wants_no_more(clock: Clock) 
     steps.ended(first, Verdict(TRANSIENT, "SlowDown", "", 9.0, "", fewer=True))
     assert list(coming) == []
     steps.ended(second, DONE)  # what was under way is still taken
-    assert list(Steps(Pace(USED, 4, clock)).of(uploads)) == uploads
+    assert list(Steps(Pace(USED, 4, clock.seconds)).of(uploads)) == uploads
 
 
 def test_other_failures_slow_nothing_down(clock: Clock) -> None:
-    pace = Pace(USED, 4, clock)
+    pace = Pace(USED, 4, clock.seconds)
     steps = Steps(pace)
     for upload in steps.of([Upload(1, "b", "k", 0, 4)]):
         steps.ended(upload, Verdict(TRANSIENT, "InternalError", "", 60.0))
@@ -132,13 +126,13 @@ def test_it_settles_near_what_the_store_bears(most: int, bears: int, latency: fl
     """Rounds of as many transfers as may be under way, of which those beyond what it bears are
     refused."""
     clock = Clock()
-    pace = Pace(USED, most, clock)
+    pace = Pace(USED, most, clock.seconds)
     settled = []
     for round_ in range(1000):
         limit = pace.limit()
         assert 1 <= limit <= most
         begun = [pace.begin(number + 1) for number in range(limit)]
-        clock.now += latency
+        clock.advance(latency)
         for number, one in enumerate(begun):
             if number >= bears:
                 pace.refused(one, None)
