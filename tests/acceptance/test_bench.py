@@ -26,15 +26,18 @@ def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_a_small_run_measures_flood(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     done = bench(
-        *("--scale", "0.01", "--rounds", "1", "--workloads", "w1", "--peers", "none"),
+        *("--scale", "0.01", "--rounds", "1", "--workloads", "w1,w1-backlog", "--peers", "none"),
         *("--directory", str(tmp_path), "--report", str(report)),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == [report]
-    [result] = json.loads(report.read_text())["results"]
-    assert result["workload"]["count"] == 100
-    assert set(result["contestants"]) == {"flood", "flood, warm"}
-    for contestant in result["contestants"].values():
+    results = json.loads(report.read_text())["results"]
+    assert [set(result["contestants"]) for result in results] == [
+        {"flood", "flood, warm"},
+        {"flood, warm", "flood, behind"},
+    ]
+    assert [result["workload"]["finished"] for result in results] == [0, 10_000]
+    for contestant in (each for one in results for each in one["contestants"].values()):
         [run] = contestant["runs"]
         assert contestant["problems"] == []
         assert contestant["medians"]["files/s"]["median"] == pytest.approx(100 / run["seconds"])

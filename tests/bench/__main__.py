@@ -160,7 +160,7 @@ def _run(arena: Arena, workload: Workload, peers: list[str], rounds: int) -> Res
     result = Result(workload, skipped=arena.lacks(workload))
     if result.skipped is not None:
         return result
-    runs = {} if workload.idle else contestants(peers)
+    runs = {} if workload.idle else contestants(workload, peers)
     result.series = {name: Series() for name in runs}
     for number in range(rounds):
         where = f"{workload.name}, round {number + 1} of {rounds}"
@@ -202,7 +202,7 @@ def _commands(
         if arena.lacks(workload) is not None:
             continue
         words = [["flood-watch", *options(consumers)]]
-        if not workload.idle:
+        if not (workload.idle or workload.behind):
             words += [PEERS[name].command(workload, Path("files"), "$URL") for name in peers]
         for line in words:
             lines.setdefault(shlex.join(line).replace("'$URL'", "$URL"), []).append(workload.name)

@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
+from tests.bench import backlog
 from tests.bench.workloads import BUCKET
 from tests.chaos.processes import tied
 
@@ -64,6 +66,7 @@ class Flood:
         } | ({"AWS_CA_BUNDLE": str(authority)} if authority else {})
         self._command = [sys.executable, "-m", "flood.commands.watch", *options(consumers)]
         self._process: subprocess.Popen[bytes] | None = None
+        self._last = 0
 
     def __enter__(self) -> "Flood":
         return self
@@ -74,6 +77,10 @@ class Flood:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End it, if it runs, as an operator would."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGINT)
@@ -82,6 +89,7 @@ class Flood:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._process = None
 
     @property
     def pid(self) -> int:
@@ -112,9 +120,30 @@ class Flood:
                 cwd=self.directory,
             )
 
-    def wait_ready(self) -> None:
+    def fall_behind(self, finished: int, waiting: int) -> None:
+        """Give it records of `finished` files, and `waiting` files that are due in a day."""
+        self.start()
+        self.wait_ready()
+        self.stop()
+        day = timedelta(days=1)
+        backlog.fill(
+            self.database,
+            self.spool,
+            PROFILE,
+            BUCKET,
+            finished=finished,
+            waiting=waiting,
+            delay=day,
+        )
+        [(self._last,)] = self._query("SELECT max(id) FROM file_records")
+
+    def wait_ready(self, seconds: float = _PATIENCE) -> None:
         """Wait until it is at work, with all of its consumers."""
-        self.wait(lambda: self.log.read_text("utf-8", "replace").count(" ready ") > self.consumers)
+
+        def all_ready() -> bool:
+            return self.log.read_text("utf-8", "replace").count(" ready ") > self.consumers
+
+        self.wait(all_ready, seconds)
 
     def wait(
         self, condition: Callable[[], bool], seconds: float = _PATIENCE, poll: float = 0.02
@@ -129,25 +158,34 @@ class Flood:
             time.sleep(poll)
 
     def completed(self) -> int:
-        """Return how many records are completed; raise Failed if one has failed."""
-        sql = "SELECT current_state, count(*) FROM file_records GROUP BY current_state"
-        counts = {str(state): int(str(count)) for state, count in self._query(sql)}
+        """Return how many records are completed besides those that there were beforehand; raise
+        Failed if one has failed."""
+        counts = dict(
+            self._query(
+                "SELECT current_state, count(*) FROM file_records WHERE id > ? "
+                "GROUP BY current_state",
+                self._last,
+            )
+        )
         if "failed" in counts:
             [(why,)] = self._query(
                 "SELECT error_message FROM file_records WHERE current_state = 'failed' LIMIT 1"
             )
             raise Failed(f"{counts['failed']} files failed, one of them with: {why}")
-        return counts.get("completed", 0)
+        return int(counts.get("completed", 0))
 
     def repeated(self) -> list[str]:
         """Return the message of each attempt that failed, and was made again."""
-        rows = self._query("SELECT error_message FROM retry_attempts WHERE outcome = 'failure'")
+        rows = self._query(
+            "SELECT error_message FROM retry_attempts WHERE record_id > ? AND outcome = 'failure'",
+            self._last,
+        )
         return [str(message) for (message,) in rows]
 
-    def _query(self, sql: str) -> list[tuple[object, ...]]:
+    def _query(self, sql: str, *parameters: int) -> list[tuple[Any, ...]]:
         uri = f"file:{self.database}?mode=ro"
         try:
             with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
-                return connection.execute(sql).fetchall()
+                return connection.execute(sql, parameters).fetchall()
         except sqlite3.OperationalError:
             return []  # flood has not made it yet; who waits has a limit

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -78,11 +78,23 @@ def flood_cold(arena: Arena, workload: Workload) -> Figures:
 
 def flood_warm(arena: Arena, workload: Workload) -> Figures:
     """From the first rename into incoming, of a flood with nothing to do, to the last row."""
+    return _warm(arena, replace(workload, finished=0, waiting=0))
+
+
+def flood_behind(arena: Arena, workload: Workload) -> Figures:
+    """The same, of a flood with the workload's backlog."""
+    return _warm(arena, workload)
+
+
+def _warm(arena: Arena, workload: Workload) -> Figures:
     tree = arena.tree(workload)
     with arena.store(workload) as store, arena.flood(workload, store.url) as flood:
-        flood.incoming.mkdir(parents=True)
+        if workload.behind:
+            flood.fall_behind(workload.finished, workload.waiting)
+        flood.incoming.mkdir(parents=True, exist_ok=True)
+        os.sync()
         flood.start()
-        flood.wait_ready()
+        flood.wait_ready(_PATIENCE)
         time.sleep(1.0)  # start-up is over
         before = cpu_seconds(flood.pid)
         with Memory(flood.pid) as memory:
@@ -223,7 +235,13 @@ Run = Callable[[Arena, Workload], Figures]
 #: Flood's two ways to be measured, by name.
 FLOODS: Final[dict[str, Run]] = {"flood": flood_cold, "flood, warm": flood_warm}
 
+#: How it is measured with a backlog, and what that is compared with.
+BEHIND: Final[dict[str, Run]] = {"flood, warm": flood_warm, "flood, behind": flood_behind}
 
-def contestants(chosen: Iterable[str]) -> dict[str, Run]:
-    """Return what measures flood, and each chosen peer, by its name."""
+
+def contestants(workload: Workload, chosen: Iterable[str]) -> dict[str, Run]:
+    """Return what measures flood, and each chosen peer, by its name; the first is the one that all
+    are compared with."""
+    if workload.behind:
+        return BEHIND
     return FLOODS | {name: partial(peer, peers.PEERS[name]) for name in chosen}

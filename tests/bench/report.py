@@ -37,12 +37,12 @@ def _show_series(console: Console, title: str, result: Result) -> None:
     for column in result.values():
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("flood is", justify="right", no_wrap=True)
-    for name, series in result.series.items():
-        ratio = result.ratio(name)
+    for number, (name, series) in enumerate(result.series.items()):
+        ratio = result.ratio(name) if number else None
         table.add_row(
             name,
             *(_text(series.spread(value)) for value in result.values().values()),
-            "" if ratio is None or name == "flood" else f"{ratio:.2f} x",
+            "" if ratio is None else f"{ratio:.2f} x",
         )
     console.print()
     console.print(table)

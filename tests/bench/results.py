@@ -45,8 +45,8 @@ class Result:
         return bool(self.problems) or any(one.problems for one in self.series.values())
 
     def ratio(self, name: str) -> float | None:
-        """Return how many times as fast as a contestant flood is, cold."""
-        flood, other = self._median("flood"), self._median(name)
+        """Return how many times as fast as a contestant the first one is, a flood."""
+        flood, other = self._median(next(iter(self.series))), self._median(name)
         return other / flood if flood and other else None
 
     def _median(self, name: str) -> float | None:

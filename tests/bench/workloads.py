@@ -23,6 +23,8 @@ class Workload:
     for each new connection, in milliseconds.
 
     `idle` is a flood that waits for single files, one after the other, instead of all at once.
+    With `finished` or `waiting` flood has so many records of uploaded files, so many files in
+    backoff beforehand, and is compared with one that has none.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Workload:
     connect_latency: float = 0.0
     tls: bool = False
     idle: bool = False
+    finished: int = 0
+    waiting: int = 0
     usual: bool = True
 
     @property
@@ -45,13 +49,25 @@ class Workload:
         words += ["one by one"] * self.idle + ["TLS"] * self.tls
         words += [f"{self.latency:g} ms"] * bool(self.latency)
         words += [f"{self.connect_latency:g} ms to connect"] * bool(self.connect_latency)
+        words += [f"behind {self.finished:,} finished"] * bool(self.finished)
+        words += [f"{self.waiting:,} in backoff"] * bool(self.waiting)
         return ", ".join(words)
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is a backlog."""
+        return bool(self.finished or self.waiting)
 
     def scaled(self, factor: float) -> "Workload":
         """Return it with so much less to do: fewer files or, where they are few, smaller ones."""
         if self.size >= GIB:
             return replace(self, size=max(1, round(self.size * factor)))
-        return replace(self, count=max(1, round(self.count * factor)))
+        return replace(
+            self,
+            count=max(1, round(self.count * factor)),
+            finished=round(self.finished * factor),
+            waiting=round(self.waiting * factor),
+        )
 
 
 def _workloads() -> dict[str, Workload]:
@@ -68,6 +84,7 @@ def _workloads() -> dict[str, Workload]:
         replace(w2, name="w2-50ms", latency=50.0),
         w3,
         replace(w3, name="w3x4", count=4, usual=False),
+        replace(w1, name="w1-backlog", finished=1_000_000, waiting=100_000, usual=False),
         Workload("idle", 100, 4 * KIB, idle=True),
     ]
     return {each.name: each for each in every}
