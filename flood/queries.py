@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from flood import models
@@ -13,6 +13,9 @@ from flood.stored import utc_moment
 
 #: Among so many destinations whose turn comes is looked for.
 _LOOKS: Final = 32
+
+_UNCLAIMED: Final = "current_state = 'processing' AND owner IS NULL"
+_BEFORE_ALL: Final = ("", "")  # no profile has an empty name
 
 
 def at_paths(paths: Sequence[str], state: str) -> dict[str, Row]:
@@ -78,44 +81,65 @@ def arriving(after: int, limit: int) -> list[Row]:
 
 def due_destinations(now: datetime) -> list[tuple[str, str]]:
     """Each profile with each bucket that has a due, unclaimed record."""
-    rows = models.execute(
-        "SELECT DISTINCT profile, bucket FROM file_records "
-        "WHERE current_state = 'processing' AND owner IS NULL AND next_attempt_at <= ?",
-        (utc_text(now),),
-    ).fetchall()
-    return [(name_from(profile), name_from(bucket)) for profile, bucket in rows]
+    at = utc_text(now)
+    return [
+        (name_from(profile), name_from(bucket))
+        for profile, bucket in _destinations(_BEFORE_ALL)
+        if _is_due(profile, bucket, at)
+    ]
 
 
 def due_after(start: tuple[str, str], now: datetime) -> Iterator[tuple[str, str]]:
     """The other destinations that have a due, unclaimed record, in the order of their names from
     `start` on, then from the first. Of very many only some are looked at."""
-    begun = (name_value(start[0]), name_value(start[1]))
-    onward = _destinations("(profile, bucket) > (?, ?)", begun)
-    again = _destinations("(profile, bucket) < (?, ?)", begun)
-    for profile, bucket in islice(chain(onward, again), _LOOKS):
-        due = models.execute(
-            "SELECT EXISTS (SELECT 1 FROM file_records WHERE current_state = 'processing' "
-            "AND owner IS NULL AND profile = ? AND bucket = ? AND next_attempt_at <= ?)",
-            (profile, bucket, utc_text(now)),
-        ).fetchone()[0]
-        if due:
+    at = utc_text(now)
+    for profile, bucket in islice(_all_beyond(name_value(start[0]), name_value(start[1])), _LOOKS):
+        if _is_due(profile, bucket, at):
             yield name_from(profile), name_from(bucket)
 
 
-def _destinations(within: str, bound: tuple[Any, Any]) -> Iterator[tuple[Any, Any]]:
-    """Where unclaimed records wait, each found by one step through the index."""
-    after: tuple[Any, ...] = ()
+def _is_due(profile: Any, bucket: Any, at: str) -> bool:
+    row = models.execute(
+        f"SELECT EXISTS (SELECT 1 FROM file_records WHERE {_UNCLAIMED} "
+        "AND profile = ? AND bucket = ? AND next_attempt_at <= ?)",
+        (profile, bucket, at),
+    ).fetchone()
+    return bool(row[0])
+
+
+def _all_beyond(profile: Any, bucket: Any) -> Iterator[tuple[Any, Any]]:
+    """Where else unclaimed records wait: what comes after this destination, then what before."""
+    first = None
+    for each in _destinations((profile, bucket)):
+        first = first or each
+        yield each
+    for each in _destinations(_BEFORE_ALL):
+        if each in ((profile, bucket), first):
+            return
+        yield each
+
+
+def _destinations(after: tuple[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """Where unclaimed records wait, in the order of the names. Each is found by a step or two
+    through the index, however many records wait there: for (profile, bucket) > (?, ?) SQLite reads
+    all of the profile's entries."""
     while True:
-        beyond = "AND (profile, bucket) > (?, ?)" if after else ""
         row = models.execute(
-            "SELECT profile, bucket FROM file_records WHERE current_state = 'processing' "
-            f"AND owner IS NULL AND {within} {beyond} ORDER BY profile, bucket LIMIT 1",
-            (*bound, *after),
+            f"SELECT profile, bucket FROM file_records WHERE {_UNCLAIMED} "
+            "AND profile = ? AND bucket > ? ORDER BY bucket LIMIT 1",
+            after,
         ).fetchone()
+        row = (
+            row
+            or models.execute(
+                f"SELECT profile, bucket FROM file_records WHERE {_UNCLAIMED} "
+                "AND profile > ? ORDER BY profile, bucket LIMIT 1",
+                after[:1],
+            ).fetchone()
+        )
         if row is None:
             return
-        yield row
-        after = row
+        yield (after := row)
 
 
 def large_due(large: int, now: datetime) -> tuple[str, str] | None:
@@ -152,13 +176,8 @@ def at_work() -> list[Busy]:
 
 def any_due(now: datetime) -> bool:
     """Whether a record waits for nothing but a worker."""
-    return bool(
-        models.execute(
-            "SELECT EXISTS (SELECT 1 FROM file_records WHERE current_state = 'processing' "
-            "AND owner IS NULL AND next_attempt_at <= ?)",
-            (utc_text(now),),
-        ).fetchone()[0]
-    )
+    at = utc_text(now)
+    return any(_is_due(*each, at) for each in _destinations(_BEFORE_ALL))
 
 
 def due_count(now: datetime) -> int:

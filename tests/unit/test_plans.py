@@ -15,6 +15,7 @@ from flood import (
     status,
     story,
 )
+from flood.columns import utc_text
 from flood.record_values import Arrival, Reason
 from flood.states import FAILED, INCOMING, INCOMING_TMP, PERMANENT, PROCESSING, TRANSIENT
 from tests.spooling import START, House
@@ -99,6 +100,52 @@ def test_no_question_reads_all_records(house: House) -> None:
     asked = asked_by(lambda: course(house))
     assert len(kinds(asked)) > 20
     assert slow(asked) == []
+
+
+BACKLOG = """
+WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i < :last)
+INSERT INTO file_records (profile, bucket, filepath, file_creation_date, current_state,
+    last_updated, device, inode, size, mtime_ns, spool_path, next_attempt_at, created_at)
+SELECT 'p', :bucket, i, :at, 'processing', :at, 1, i, 9, i, i, :due, :at FROM n
+"""
+
+
+def effort(call: Callable[[], object]) -> int:
+    """How many tens of instructions SQLite's virtual machine takes for it."""
+    count = 0
+
+    def tick() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    models.connection().set_progress_handler(tick, 10)
+    call()
+    models.connection().set_progress_handler(None, 0)
+    return count
+
+
+def test_a_worker_finds_its_turn_as_soon_behind_any_backlog(house: House) -> None:
+    agent = house.agent()
+
+    def take_turns() -> None:
+        for asked in (("p", "b"), ("p", "c")):
+            with models.write():
+                _, claims = agent.turns.claim([], asked)
+            assert len(claims) == 100
+        assert list(queries.due_after(("p", "b"), START)) == [("p", "c")]
+        assert queries.due_destinations(START) == [("p", "b"), ("p", "c")]
+        assert queries.any_due(START)
+
+    efforts = []
+    for first, last in ((1, 400), (401, 8000)):
+        for bucket, due in (("a", START + timedelta(days=1)), ("b", START), ("c", START)):
+            values = {"first": first, "last": last, "bucket": bucket}
+            times = {"at": utc_text(START), "due": utc_text(due)}
+            models.connection().execute(BACKLOG, values | times)
+        efforts.append(effort(take_turns))
+    agent.locks.disown()
+    assert efforts[1] < 1.2 * efforts[0], efforts
 
 
 def test_flood_status_counts_through_indices(house: House) -> None:
