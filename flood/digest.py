@@ -210,7 +210,8 @@ def _why_waiting(status: Status, record: digest_records.Waiting) -> tuple[str, s
     failed = f"; {record.code}: {record.message}" if record.code else ""
     if record.due is not None and record.due > status.at:
         due = naturaldelta(record.due - status.at)
-        return RETRY, f"retry {record.retry_count} is due in {due}{failed}"
+        what = f"retry {record.retry_count}" if record.retry_count else "the first attempt"
+        return RETRY, f"{what} is due in {due}{failed}"
     if not status.consuming:
         return DUE, f"no consumer runs, so nothing is uploaded{failed}"
     if status.stalled:

@@ -164,6 +164,7 @@ class SpoolInfo(Table):
     told_age = FloatField(null=True)
     device = IntegerField(null=True)
     told_oldest = TextField(null=True)
+    hastened_at = UtcField(null=True)
 
     class Meta:
         table_name = "spool"

@@ -277,6 +277,18 @@ def last_sweep() -> datetime | None:
     return utc_moment(row[0]) if row and row[0] else None
 
 
+def hastened_at() -> str | None:
+    """When somebody last asked that nothing waits, as the table has it; None if nobody has."""
+    row = models.execute("SELECT hastened_at FROM spool WHERE id = 1").fetchone()
+    return row[0] if row else None
+
+
+def hasten(now: datetime) -> None:
+    """Ask workers not to wait for a time that a store has asked for."""
+    with models.write():
+        models.execute("UPDATE spool SET hastened_at = ? WHERE id = 1", (utc_text(now),))
+
+
 def ask_for_sweep() -> None:
     """Let the next sweep go ahead whenever the last one was."""
     with models.write():

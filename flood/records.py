@@ -268,11 +268,15 @@ def put_off(
     delay: float,
     proof: Proof | None = None,
     verdict: Reason | None = None,
+    reason: Reason | None = None,
 ) -> bool:
     """S3: nothing was begun, or as `release` has it only the move is left; the record is due after
-    `delay` seconds, as if nobody had claimed it. False: the claim was taken away."""
+    `delay` seconds, as if nobody had claimed it, and with a `reason` says why. False: the claim was
+    taken away."""
     due = utc_text(now + timedelta(seconds=delay))
     values = {"next_attempt_at": due, "owner": None, **_left_to_move(proof, verdict)}
+    if reason is not None:
+        values |= {"error_code": reason.code, "error_message": reason.message}
     with models.write():
         return _update(MINE, (claim.id, claim.owner, claim.number), now, values)
 

@@ -112,10 +112,13 @@ class Retry:
         return done
 
     def hasten(self, ids: Sequence[int]) -> list[Retried]:
-        """Make those of these records due that wait for their retry, and ring for them."""
+        """Make those of these records due that wait for their retry, and ring for them; what a
+        store has asked to wait does not wait any longer, either."""
         with models.write():
             now = self._now()
             hastened = [one for one in still_waiting(ids, now) if records.due(one.row.id, now)]
+            if hastened:
+                queries.hasten(now)
             for profile, bucket in sorted({(x.row.profile, x.row.bucket) for x in hastened}):
                 self._ring(profile, bucket)
         return [Retried(one, "retried") for one in hastened]

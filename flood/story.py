@@ -144,7 +144,8 @@ class _Teller:
             return "its worker died: a sweep of any consumer gives it back within a minute"
         idle = "" if self._consuming else f", once a consumer runs; to start one: {self._start()}"
         if record.due is not None and record.due > self._at:
-            return f"retry {record.retry_count} at {_time(record.due)}{idle}"
+            what = f"retry {record.retry_count}" if record.retry_count else "the first attempt"
+            return f"{what} at {_time(record.due)}{idle}"
         return f"the next free worker takes it{idle}"
 
     def _after_failure(self, record: Record, present: bool) -> str:

@@ -130,6 +130,7 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
         return
     try:
         with models.write():
+            agent.heed_haste()
             destination, claims = agent.turns.claim(ids, (profile, bucket))
             if ring and claims:
                 enqueue_ring(profile, bucket)

@@ -10,7 +10,7 @@ from logging import ERROR, INFO, WARNING, getLogger
 from threading import Lock
 from typing import Final
 
-from flood import log
+from flood import log, queries
 from flood.config import Settings
 from flood.locks import WorkerLocks
 from flood.profiles import Profile
@@ -67,6 +67,7 @@ class Agent:
     _uploaders: dict[Profile, _Lent] = field(default_factory=dict)
     _paces: dict[Profile, Pace] = field(default_factory=dict)
     _rings: dict[tuple[str, str], float] = field(default_factory=dict)
+    _hastened: str | None = ""  # what was never looked at
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
@@ -117,6 +118,15 @@ class Agent:
             if profile not in self._paces:
                 self._paces[profile] = Pace(profile, self.settings.concurrency, self.clock)
             return self._paces[profile]
+
+    def heed_haste(self) -> None:
+        """Leave no store alone any longer if somebody has asked for that since the last look."""
+        asked = queries.hastened_at()
+        with self._lock:
+            paces = list(self._paces.values()) if asked != self._hastened else []
+            self._hastened = asked
+        for pace in paces:
+            pace.resume()
 
     def ring_after(self, destination: tuple[str, str], delay: float) -> float | None:
         """Return after how many seconds to ring for what was put off by `delay` seconds, None if

@@ -48,11 +48,11 @@ class LetGo:
 @dataclass(frozen=True)
 class PutOff:
     """Nothing of the file was sent: it is due again after `delay` seconds, as if it had not been
-    claimed. This machine had no descriptor or memory left for it, as `reason` says; without one,
-    the store wants to be left alone."""
+    claimed. This machine had no descriptor or memory left for it, or the store wants to be left
+    alone, as `reason` says."""
 
     claim: Claimed
-    reason: Reason | None
+    reason: Reason
     delay: float
 
 

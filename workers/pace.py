@@ -58,6 +58,11 @@ class Pace:
         """Return for how many seconds no transfer is to begin."""
         return max(0.0, self._until - self._clock()) if self.slowed else 0.0
 
+    def resume(self) -> None:
+        """Leave the store alone no longer, as somebody has asked for."""
+        with self._lock:
+            self._until = 0.0
+
     def begin(self, under_way: int) -> Begun:
         """Take down that a transfer begins, as the worker's last of so many."""
         return Begun(self._slowings, under_way)

@@ -81,8 +81,8 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
                 if decision.claim.id not in mine:
                     lines.append(_Line(WARNING, "claim was taken away", decision.claim, {}))
                 elif isinstance(decision, PutOff):
-                    records.put_off(decision.claim, now, decision.delay)
-                    scarce = decision.reason.message if decision.reason else scarce
+                    _put_off(decision, now)
+                    scarce = decision.reason.message if _is_scarce(decision) else scarce
                 else:
                     try:
                         lines.append(_settle(agent, decision, schedule, now, proven))
@@ -189,6 +189,17 @@ def _settle(
         facts = {"error": decision.reason.code, "reason": decision.reason.message}
         return _Line(INFO, _LET_GO, claim, facts)
     return _try_again(agent, decision, schedule, now)
+
+
+def _put_off(decision: PutOff, now: datetime) -> None:
+    # What is only to be moved keeps why it was given up.
+    tells = decision.delay and decision.claim.verdict is None
+    reason = decision.reason if tells else None
+    records.put_off(decision.claim, now, decision.delay, reason=reason)
+
+
+def _is_scarce(decision: PutOff) -> bool:
+    return decision.reason.code == "local_resources"
 
 
 def _left_to_move(decision: Ending) -> tuple[Proof | None, Reason | None]:

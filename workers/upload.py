@@ -39,6 +39,11 @@ SPARE_DESCRIPTORS: Final = 32
 TRIED: Final = "it was tried again and again"
 SPENT: Final = "no retry is left: when the cause is mended, move the file to incoming again"
 
+_ASKED: Final = Reason(
+    INTERRUPTED,
+    "asked_to_wait",
+    "the store has asked to be left alone for a while: it is tried after that",
+)
 _STOPPED: Final = Reason(INTERRUPTED, "stopped", "the consumer was told to stop")
 _NO_PROFILE: Final = Reason(INTERRUPTED, "no_profile", "the credentials have its profile no more")
 _REPLACED: Final = Verdict(
@@ -83,10 +88,6 @@ def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]
     profile = agent.profiles.get(claims[0].profile)
     if profile is None:  # it went as the records were claimed
         yield [LetGo(claim, _NO_PROFILE) for claim in claims]
-        return
-    pause = agent.pace(profile).pause()
-    if pause:
-        yield [PutOff(claim, None, pause) for claim in claims]
         return
     try:
         early: list[Decision] = []
@@ -187,6 +188,10 @@ def _transfer(
 ) -> Iterator[list[Decision]]:
     first = next(iter(opened.values())).claim
     pace = agent.pace(profile)
+    pause = pace.pause()
+    if pause:
+        yield [PutOff(one.claim, _ASKED, pause) for one in opened.values()]
+        return
     asked = pace.begin(1)
     error = _bucket_error(agent, uploader, first.bucket)
     if error is not None:
@@ -198,7 +203,7 @@ def _transfer(
         # One file pays for the question, else a store that says so for ever is asked for ever.
         paying = every[:1] if pause else every
         decisions = [_decision(agent, one.claim, one.identity, verdict) for one in paying]
-        yield [*decisions, *(PutOff(one.claim, None, pause) for one in every[len(paying) :])]
+        yield [*decisions, *(PutOff(one.claim, _ASKED, pause) for one in every[len(paying) :])]
         return
     pending: list[Decision] = []
     got_through = False
@@ -228,7 +233,7 @@ def _transfer(
             pending = []
     ended = {decision.claim.id for decision in pending}
     left = [one.claim for one in opened.values() if one.claim.id not in ended]
-    pending += [PutOff(claim, None, pace.pause()) for claim in left]
+    pending += [PutOff(claim, _ASKED, pace.pause()) for claim in left]
     if pending:
         yield pending
 

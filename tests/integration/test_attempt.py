@@ -19,6 +19,7 @@ from flood.door import Candidate
 from flood.locks import WorkerLocks
 from flood.profiles import Profile
 from flood.record_values import Claimed, Proof, Reason
+from flood.retry import Retry
 from flood.states import INTERRUPTED, PERMANENT
 from huey_config import huey
 from tests import spooling
@@ -438,9 +439,12 @@ def test_a_store_that_wants_to_be_left_alone_costs_no_retry(
                 decisions += group
             assert proxy.count("PUT") < 10
             puts = proxy.count("PUT")
-            assert decide(agent, others) == [PutOff(others[0], None, 300.0)]
+            [put_off] = decide(agent, others)
+            assert isinstance(put_off, PutOff)
+            assert (put_off.claim, put_off.delay) == (others[0], 300.0)
             assert proxy.count("PUT") == puts
-            house.settle(PutOff(others[0], None, 300.0), agent=agent)
+            house.settle(put_off, agent=agent)
+            assert house.rows()[-1]["error_code"] == "asked_to_wait"
             house.clock.advance(300.0)
             now = house.clock.now()
             again = claiming.claim([], "p", bucket, owner=NOBODY, large=LARGE, now=now)
@@ -649,6 +653,49 @@ def test_what_is_put_off_is_rung_for_when_the_time_is_over(
     [*_, ring] = sorted(huey.read_schedule(due + timedelta(seconds=5)), key=lambda one: one.eta)
     assert (ring.args, ring.kwargs) == (["p", bucket, []], {"ring": True})
     assert due < ring.eta
+
+
+def test_whoever_hastens_files_need_not_wait_as_a_store_asks(
+    house: House, server: S3Server, bucket: str
+) -> None:
+    admit_for_now(house, bucket, "refused")
+    hastened = Retry(
+        house.spool,
+        overwrite=False,
+        large=LARGE,
+        enqueue=tasks.enqueue,
+        ring=tasks.enqueue_ring,
+        now=lambda: datetime.now(timezone.utc),
+    )
+
+    def hasten() -> None:
+        work_off()
+        admit_for_now(house, bucket, "new")
+        work_off()
+        assert [row["error_code"] for row in house.rows()] == ["SlowDown", "asked_to_wait"]
+        assert len(hastened.hasten([row["id"] for row in house.rows()])) == 2
+        work_off()
+
+    with FaultProxy(server.address) as proxy:
+        proxy.inject(s3_error(503, "SlowDown", retry_after="600"), "PUT")
+        in_consumer(house, proxy.url, hasten)
+        assert proxy.count("PUT") == 3
+    rows = house.rows()
+    assert {(row["upload_outcome"], row["error_code"]) for row in rows} == {("success", None)}
+
+
+def test_what_is_only_to_be_moved_keeps_its_reason(house: House) -> None:
+    """However often a worker puts it off."""
+    house.admit("key")
+    [claim] = house.claim()
+    refused = Reason(PERMANENT, "AccessDenied", "no")
+    with models.write():
+        records.release(claim, Reason(INTERRUPTED, "cannot_move", "no"), START, verdict=refused)
+    [claim] = house.claim()
+    house.settle(PutOff(claim, SCARCE, 60.0))
+    house.clock.advance(60.0)
+    [claim] = house.claim()
+    assert claim.verdict == refused
 
 
 def test_an_attempt_that_breaks_off_gives_its_claims_up(

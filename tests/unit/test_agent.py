@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from flood import queries
 from flood.profiles import Profile
 from tests import spooling
 from tests.spooling import House
@@ -90,6 +91,23 @@ def test_what_was_replaced_is_known(agent: Agent, known: Known) -> None:
     assert agent.replaced(ONE)
     assert agent.replaced(TWO), "it is gone"
     assert agent.profiles is known.profiles
+
+
+def test_haste_ends_every_wait_that_a_store_has_asked_for(house: House, agent: Agent) -> None:
+    paces = [agent.pace(profile) for profile in (ONE, TWO)]
+    queries.hasten(house.clock.now())  # before anything was asked
+    agent.heed_haste()
+    for pace in paces:
+        pace.refused(pace.begin(1), 600.0)
+    agent.heed_haste()
+    assert [pace.pause() for pace in paces] == [600.0, 600.0]
+    house.clock.advance(1.0)
+    queries.hasten(house.clock.now())
+    agent.heed_haste()
+    assert [pace.pause() for pace in paces] == [0.0, 0.0]
+    paces[0].refused(paces[0].begin(1), 600.0)
+    agent.heed_haste()
+    assert [pace.pause() for pace in paces] == [600.0, 0.0]
 
 
 def test_what_is_put_off_until_the_same_moment_is_rung_for_once(house: House, agent: Agent) -> None:
