@@ -34,6 +34,21 @@ def check(server_directory: str, database: str) -> None:
         )
 
 
+def check_mounted(server_directory: str, database: str) -> None:
+    """Raise SpoolError if the server directory is not there, but the database belongs to a spool:
+    a directory in the place of a disk that is not mounted would be taken for it, and could keep it
+    from being mounted there. It binds the models to `database` if it has to look."""
+    if os.path.lexists(server_directory) or not os.path.isfile(database):
+        return
+    models.bind(database)
+    try:
+        recorded = bound_to()
+    except models.DatabaseError:
+        return  # whatever it is, bringing it up to date tells better
+    if recorded is not None:
+        raise _unmounted(server_directory, database, recorded)
+
+
 def bind(spool: Spool, database: str, *, create: bool, now: datetime) -> str:
     """Compare the ids of both sides, and return the spool's id; raise SpoolError if they differ.
 
@@ -72,13 +87,7 @@ def compare(
         )
     if card is None and recorded is not None:
         # An unmounted disk looks like this, and must not become a second, empty spool.
-        text = json.dumps({"id": recorded, "database": database})
-        raise SpoolError(
-            f"{server_directory} is not the spool of the database {database}: is its disk mounted? "
-            f"If it is, and only {CARD} was deleted, write it again: mkdir -p "
-            f"{quote(f'{server_directory}/{layout.PRIVATE}')} && "
-            f"echo {quote(text)} > {quote(f'{server_directory}/{CARD}')}"
-        )
+        raise _unmounted(server_directory, database, recorded)
     if card is not None and recorded is not None and card["id"] != recorded:
         raise SpoolError(
             f"the spool {server_directory} does not belong to the database {database}: one of "
@@ -92,6 +101,16 @@ def compare(
         )
     check(server_directory, database)
     return card, recorded
+
+
+def _unmounted(server_directory: str, database: str, recorded: str) -> SpoolError:
+    text = json.dumps({"id": recorded, "database": database})
+    return SpoolError(
+        f"{server_directory} is not the spool of the database {database}: is its disk mounted? "
+        f"If it is, and only {CARD} was deleted, write it again: mkdir -p "
+        f"{quote(f'{server_directory}/{layout.PRIVATE}')} && "
+        f"echo {quote(text)} > {quote(f'{server_directory}/{CARD}')}"
+    )
 
 
 def bound_to() -> str | None:

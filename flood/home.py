@@ -36,6 +36,7 @@ class Home:
 
         Raises SpoolLockedError if another flood-watch has it, SpoolError if it cannot be used.
         """
+        binding.check_mounted(self._spool.root, self._database)
         try:
             directories.make(self._spool.root)
             self._take()

@@ -49,6 +49,18 @@ def test_entering_makes_nothing_but_the_directory(tmp_path: Path) -> None:
     home.leave()
 
 
+def test_no_directory_is_made_in_the_place_of_a_disk(
+    tmp_path: Path, home: Home, database: str
+) -> None:
+    home.leave()
+    os.rename(tmp_path / "spool", tmp_path / "away")
+    models.close()
+    again = Home(Spool(str(tmp_path / "spool")), database, now=lambda: START)
+    with pytest.raises(SpoolError, match="is its disk mounted"):
+        again.enter()
+    assert not (tmp_path / "spool").exists()
+
+
 def test_a_directory_that_goes_away_and_comes_back(tmp_path: Path, home: Home) -> None:
     home.check()
     os.rename(tmp_path / "spool", tmp_path / "away")
