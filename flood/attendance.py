@@ -5,7 +5,7 @@ from datetime import datetime
 from logging import INFO, WARNING, getLogger
 from typing import Final
 
-from flood import log, models, queries, stall
+from flood import due_queries, log, models, stall
 
 #: Between two looks, in seconds.
 LOOK: Final = 5.0
@@ -70,7 +70,7 @@ class Attendance:
             return
         if runs:
             self._tell(f"files are due, yet {stall.WHY}", stall.remedy(processes))
-        elif queries.any_due(self._now()):
+        elif due_queries.anything(self._now()):
             reason = "files are due, and nobody is there to upload them"
             self._tell(reason, f"start {self._start}")
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from humanize import naturaldelta
 
-from flood import put_locks, queries, stall
+from flood import due_queries, put_locks, queries, stall
 from flood.check_findings import ERROR, OK, WARNING, WORK, Finding
 from flood.config import Settings, command
 from flood.spool import Spool
@@ -29,7 +29,7 @@ def look(spool: Spool, settings: Settings, now: datetime, *, readable: bool) -> 
             "what is put into incoming stays there until it is started",
             command(settings, "flood-watch"),
         )
-    due = queries.any_due(now) if readable else False
+    due = due_queries.anything(now) if readable else False
     stalled = stall.look(spool, now) if readable else []
     if stalled:
         yield Finding(

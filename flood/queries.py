@@ -1,21 +1,14 @@
 """Questions about records that change nothing of their state."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
 from flood import models
 from flood.columns import name_from, name_value, utc_text
 from flood.identity import Identity
 from flood.record_values import AHEAD, ROW_COLUMNS, Row, chunks, row_from
 from flood.stored import utc_moment
-
-#: Among so many destinations whose turn comes is looked for.
-_LOOKS: Final = 32
-
-_UNCLAIMED: Final = "current_state = 'processing' AND owner IS NULL"
-_BEFORE_ALL: Final = ("", "")  # no profile has an empty name
 
 
 def at_paths(paths: Sequence[str], state: str) -> dict[str, Row]:
@@ -79,80 +72,6 @@ def arriving(after: int, limit: int) -> list[Row]:
     ]
 
 
-def due_destinations(now: datetime) -> list[tuple[str, str]]:
-    """Each profile with each bucket that has a due, unclaimed record."""
-    at = utc_text(now)
-    return [
-        (name_from(profile), name_from(bucket))
-        for profile, bucket in _destinations(_BEFORE_ALL)
-        if _is_due(profile, bucket, at)
-    ]
-
-
-def due_after(start: tuple[str, str], now: datetime) -> Iterator[tuple[str, str]]:
-    """The other destinations that have a due, unclaimed record, in the order of their names from
-    `start` on, then from the first. Of very many only some are looked at."""
-    at = utc_text(now)
-    for profile, bucket in islice(_all_beyond(name_value(start[0]), name_value(start[1])), _LOOKS):
-        if _is_due(profile, bucket, at):
-            yield name_from(profile), name_from(bucket)
-
-
-def _is_due(profile: Any, bucket: Any, at: str) -> bool:
-    row = models.execute(
-        f"SELECT EXISTS (SELECT 1 FROM file_records WHERE {_UNCLAIMED} "
-        "AND profile = ? AND bucket = ? AND next_attempt_at <= ?)",
-        (profile, bucket, at),
-    ).fetchone()
-    return bool(row[0])
-
-
-def _all_beyond(profile: Any, bucket: Any) -> Iterator[tuple[Any, Any]]:
-    """Where else unclaimed records wait: what comes after this destination, then what before."""
-    first = None
-    for each in _destinations((profile, bucket)):
-        first = first or each
-        yield each
-    for each in _destinations(_BEFORE_ALL):
-        if each in ((profile, bucket), first):
-            return
-        yield each
-
-
-def _destinations(after: tuple[Any, Any]) -> Iterator[tuple[Any, Any]]:
-    """Where unclaimed records wait, in the order of the names. Each is found by a step or two
-    through the index, however many records wait there: for (profile, bucket) > (?, ?) SQLite reads
-    all of the profile's entries."""
-    while True:
-        row = models.execute(
-            f"SELECT profile, bucket FROM file_records WHERE {_UNCLAIMED} "
-            "AND profile = ? AND bucket > ? ORDER BY bucket LIMIT 1",
-            after,
-        ).fetchone()
-        row = (
-            row
-            or models.execute(
-                f"SELECT profile, bucket FROM file_records WHERE {_UNCLAIMED} "
-                "AND profile > ? ORDER BY profile, bucket LIMIT 1",
-                after[:1],
-            ).fetchone()
-        )
-        if row is None:
-            return
-        yield (after := row)
-
-
-def large_due(large: int, now: datetime) -> tuple[str, str] | None:
-    """The destination of the file of `large` bytes or more that has been due longest."""
-    row = models.execute(
-        "SELECT profile, bucket FROM file_records WHERE current_state = 'processing' "
-        "AND owner IS NULL AND next_attempt_at <= ? AND size >= ? "
-        "ORDER BY next_attempt_at, id LIMIT 1",
-        (utc_text(now), large),
-    ).fetchone()
-    return (name_from(row[0]), name_from(row[1])) if row else None
-
-
 class Busy(NamedTuple):
     """What a worker is at: the destination, the size in bytes of one of its files, of which a large
     one is the only one, since when (aware)."""
@@ -172,32 +91,6 @@ def at_work() -> list[Busy]:
         "AND owner IS NOT NULL GROUP BY owner)"
     ).fetchall()
     return [Busy(name_from(p), name_from(b), size, utc_moment(at)) for p, b, size, at in rows]
-
-
-def any_due(now: datetime) -> bool:
-    """Whether a record waits for nothing but a worker."""
-    at = utc_text(now)
-    return any(_is_due(*each, at) for each in _destinations(_BEFORE_ALL))
-
-
-def due_count(now: datetime) -> int:
-    """How many records are due, and claimed by nobody."""
-    row = models.execute(
-        "SELECT count(*) FROM file_records "
-        "WHERE current_state = 'processing' AND owner IS NULL AND next_attempt_at <= ?",
-        (utc_text(now),),
-    ).fetchone()
-    return int(row[0])
-
-
-def next_due(now: datetime) -> tuple[int, datetime | None]:
-    """How many records wait for a later try, when the first of them is due."""
-    count, first = models.execute(
-        "SELECT count(*), min(next_attempt_at) FROM file_records "
-        "WHERE current_state = 'processing' AND owner IS NULL AND next_attempt_at > ?",
-        (utc_text(now),),
-    ).fetchone()
-    return int(count), utc_moment(first) if first else None
 
 
 def left_to_sweep(now: datetime) -> bool:

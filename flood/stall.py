@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from flood import queries, status_workers
+from flood import due_queries, queries, status_workers
 from flood.spool import Spool
 from flood.status_workers import Worker
 
@@ -30,7 +30,7 @@ def among(workers: Sequence[Worker], swept: datetime | None, at: datetime) -> li
     silent = [doing.pid for doing in said if doing is not None and doing.at <= before]
     if not silent or len(silent) < len(said) or (swept is not None and swept > before):
         return []
-    return sorted(set(silent)) if queries.any_due(before) else []
+    return sorted(set(silent)) if due_queries.anything(before) else []
 
 
 #: What that means, in words.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from huey import crontab, signals
 
 from flood import claims as claiming
-from flood import log, models, queries, records, telling
+from flood import due_queries, log, models, queries, records, telling
 from flood.errors import SpoolError
 from flood.locks import WorkerLocks
 from flood.record_values import Claimed, Reason
@@ -97,7 +97,7 @@ def drained(now: datetime) -> bool:
 def due(now: datetime) -> list[tuple[str, str]]:
     """Each profile of the credentials with each bucket that has a due record."""
     known = huey.credentials.profiles
-    return [each for each in queries.due_destinations(now) if each[0] in known]
+    return [each for each in due_queries.destinations(now) if each[0] in known]
 
 
 def tally() -> Tally:

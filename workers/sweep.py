@@ -7,7 +7,7 @@ from logging import DEBUG, INFO, WARNING, getLogger
 from typing import Final
 
 from flood import claims as claiming
-from flood import devices, log, models, queries, records, telling
+from flood import devices, due_queries, log, models, queries, records, telling
 from flood.errors import SpoolError
 from flood.layout import Place
 from flood.record_values import Claimed, Reason, Row
@@ -53,7 +53,7 @@ def sweep(
     _find_vanished(agent)
     _abort_leftovers(agent)
     agent.locks.forget_dead(claiming.owners())
-    for profile, bucket in queries.due_destinations(agent.now()):
+    for profile, bucket in due_queries.destinations(agent.now()):
         if profile in agent.profiles:
             if (profile, bucket) not in outstanding:
                 ring(profile, bucket)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from flood import claims as claiming
-from flood import queries
+from flood import due_queries, queries
 from flood.locks import WorkerLocks
 from flood.queries import Busy
 from flood.record_values import Claimed
@@ -84,8 +84,10 @@ class Turns:
         found = []
         if now - first.claimed_at >= LONG:
             found.append((first.profile, first.bucket))
-        large = queries.large_due(self._large, now) if self._is_large(first.identity.size) else None
-        return found if large is None or large in found else [*found, large]
+        if self._is_large(first.identity.size):
+            large = due_queries.with_large(self._large, now)
+            found += [large] if large and large not in found else []
+        return found
 
     def _first(self, asked: Destination, busy: Sequence[Busy]) -> Destination | None:
         last = self._memory.last
@@ -98,7 +100,7 @@ class Turns:
         if not any(load(asked)):
             return None
         known = self._profiles()
-        due = queries.due_after(last or asked, self._now())
+        due = due_queries.destinations_after(last or asked, self._now())
         best = min((each for each in due if each[0] in known), key=load, default=asked)
         return best if load(best) < load(asked) else None
 

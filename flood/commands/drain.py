@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Final
 
-from flood import binding, config, drain_report, log, models, queries, tasks
+from flood import binding, config, drain_report, due_queries, log, models, tasks
 from flood.command_line import Parser, valued
 from flood.config import Settings
 from flood.consumers import WORKERS
@@ -113,17 +113,17 @@ def _drain(
     finished = True
     trouble: list[Exception] = []
     if not tasks.at_rest(_now()):
-        with terminal.files_bar("uploading", queries.due_count(_now())) as advance:
+        with terminal.files_bar("uploading", due_queries.count(_now())) as advance:
             over = _until(began + options.max_time, advance, trouble)
             finished = tasks.drain(options.workers, over)
     failed = _tell(terminal, options.max_time)
     if trouble:
         raise trouble[0]
-    homeless = {profile for profile, _ in queries.due_destinations(_now())}
+    homeless = {profile for profile, _ in due_queries.destinations(_now())}
     homeless -= huey.credentials.profiles.keys()
     for profile in sorted(homeless):
         terminal.problem(drain_report.without_profile(profile, huey.credentials.path))
-    waiting = drain_report.later(*queries.next_due(_now()), _now())
+    waiting = drain_report.later(*due_queries.upcoming(_now()), _now())
     if waiting is not None:
         terminal.say(waiting)
     if not finished:

@@ -9,6 +9,7 @@ from flood import (
     departures,
     destination,
     digest_records,
+    due_queries,
     models,
     queries,
     records,
@@ -46,17 +47,17 @@ def course(house: House) -> None:
     os.unlink(house.spool.absolute(gone.path))
     house.spool.move(followed.path, "completed/p/b/followed")
     house.sweep()
-    assert queries.any_due(house.clock.now())
+    assert due_queries.anything(house.clock.now())
     assert queries.outcomes([lost.id])
     queries.left_to_sweep(START)
-    queries.due_count(START)
-    queries.next_due(START)
+    due_queries.count(START)
+    due_queries.upcoming(START)
     agent = house.agent()
     with models.write():
         assert agent.turns.claim([], ("p", "b"))
     agent.locks.disown()
-    list(queries.due_after(("a", "b"), START))
-    queries.large_due(1, START)
+    list(due_queries.destinations_after(("a", "b"), START))
+    due_queries.with_large(1, START)
     house.spool.move(f"{FAILED}/p/b/refused", f"{INCOMING}/p/b/refused")
     house.write(f"{PROCESSING}/p/b/found")
     house.recover()
@@ -133,9 +134,9 @@ def test_a_worker_finds_its_turn_as_soon_behind_any_backlog(house: House) -> Non
             with models.write():
                 _, claims = agent.turns.claim([], asked)
             assert len(claims) == 100
-        assert list(queries.due_after(("p", "b"), START)) == [("p", "c")]
-        assert queries.due_destinations(START) == [("p", "b"), ("p", "c")]
-        assert queries.any_due(START)
+        assert list(due_queries.destinations_after(("p", "b"), START)) == [("p", "c")]
+        assert due_queries.destinations(START) == [("p", "b"), ("p", "c")]
+        assert due_queries.anything(START)
 
     efforts = []
     for first, last in ((1, 400), (401, 8000)):

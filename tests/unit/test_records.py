@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flood import departures, models, queries, records
+from flood import departures, due_queries, models, queries, records
 from flood.columns import utc_text
 from flood.identity import Identity
 from flood.record_values import AHEAD, Arrival, Claimed, Proof, Reason
@@ -350,8 +350,8 @@ def test_questions_about_many_records(house: House) -> None:
     assert queries.at_paths(paths, "completed") == {}
     assert len(queries.outcomes(ids)) == 900
     assert queries.outcomes([ids[0]]) == {ids[0]: ("processing", None, None)}
-    assert queries.due_destinations(START) == [("p", "b")]
-    assert queries.due_destinations(START - timedelta(microseconds=1)) == []
+    assert due_queries.destinations(START) == [("p", "b")]
+    assert due_queries.destinations(START - timedelta(microseconds=1)) == []
 
 
 def test_what_is_on_its_way_comes_in_pages(house: House) -> None:

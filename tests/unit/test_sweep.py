@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 
 from flood import claims as claiming
-from flood import log, models, queries, records
+from flood import due_queries, log, models, queries, records
 from flood.columns import utc_moment, utc_text
 from flood.door import Candidate
 from flood.identity import Identity
@@ -462,15 +462,15 @@ def test_what_only_a_sweep_finds_is_known_beforehand(house: House) -> None:
 
 
 def test_what_waits_for_its_time_is_counted(house: House) -> None:
-    assert (queries.due_count(START), queries.next_due(START)) == (0, (0, None))
+    assert (due_queries.count(START), due_queries.upcoming(START)) == (0, (0, None))
     house.admit("first", "second", "third")
-    assert (queries.due_count(START), queries.next_due(START)) == (3, (0, None))
+    assert (due_queries.count(START), due_queries.upcoming(START)) == (3, (0, None))
     first, second, _third = house.claim()
     records.retry(first, first.identity, Reason(TRANSIENT, "timeout", "no answer"), 60.0, START)
     records.retry(second, second.identity, Reason(TRANSIENT, "timeout", "no answer"), 30.0, START)
     soon = START + timedelta(seconds=30)
-    assert (queries.due_count(START), queries.next_due(START)) == (0, (2, soon))
-    assert (queries.due_count(soon), queries.next_due(soon)[0]) == (1, 1)
+    assert (due_queries.count(START), due_queries.upcoming(START)) == (0, (2, soon))
+    assert (due_queries.count(soon), due_queries.upcoming(soon)[0]) == (1, 1)
 
 
 def test_what_a_sweep_ends_is_counted(house: House) -> None:
