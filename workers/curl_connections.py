@@ -152,6 +152,13 @@ class Connections:
             more, whole, broken = self._multi.info_read()
             for easy in whole:
                 status = easy.getinfo(pycurl.RESPONSE_CODE)
+                handle = self._running[easy]
+                if not handle.is_answered():
+                    handle.exchange.failure = TransportFailed(
+                        "connection_reset",
+                        handle.exchange.host,
+                        "the connection ended within an answer",
+                    )
                 exchange = self._release(easy)
                 exchange.status = status
                 ended.append(exchange)

@@ -16,6 +16,9 @@ from workers.failures import TransportFailed, endless
 #: What a handle is made for; each kind is used again for its own.
 KINDS: Final = ("memory", "stream", "head", "get")
 
+# What ends the headers.
+_END: Final = (b"\r\n", b"\n")
+
 #: What is kept of an answer's body, in bytes; S3's refusals have a few hundred.
 LONGEST_KEPT: Final = 64 * 1024
 
@@ -82,6 +85,16 @@ class Handle:
             easy.setopt(pycurl.INFILESIZE_LARGE, exchange.size)
             easy.setopt(pycurl.READFUNCTION, reader.read)
             easy.setopt(pycurl.SEEKFUNCTION, reader.seek)
+
+    def is_answered(self) -> bool:
+        """Whether the headers of an answer came to their end. Where the connection ends within them
+        libcurl takes what has come for all."""
+        head = self._head
+        if head and head[-1] in _END:
+            return True
+        # Behind them trailers may have come; before them, an interim answer.
+        last = max((n for n, line in enumerate(head) if line.startswith(b"HTTP/")), default=0)
+        return any(line in _END for line in head[last:])
 
     def end(self) -> Exchange:
         """Give the exchange back with what there is of an answer."""

@@ -24,13 +24,14 @@ _COMPLETION: Final = 600.0
 
 
 class _Answer(io.RawIOBase):
-    """What arrives at a socket, up to a number of bytes or a time of the monotonic clock."""
+    """What arrives at a socket, up to a number of bytes or a time of the monotonic clock. While
+    `in_headers` is true the connection must not end."""
 
-    def __init__(self, stream: Any, host: str, patience: float, *, needed: bool) -> None:
+    def __init__(self, stream: Any, host: str, patience: float) -> None:
         self._stream = stream
         self._host = host
         self._patience = patience
-        self._needed = needed
+        self.in_headers = True
         self._until = time.monotonic() + patience
         self._left = LONGEST
 
@@ -42,7 +43,7 @@ class _Answer(io.RawIOBase):
             words = f"the answer was not whole after {self._patience:g} s"
             raise TransportFailed("read_timeout", self._host, words)
         count = self._stream.readinto(buffer)
-        if not count and self._needed:
+        if not count and self.in_headers:
             raise RemoteDisconnected("the connection ended within an answer")
         self._left -= count or 0
         if self._left < 0:
@@ -59,27 +60,28 @@ class _Socket:
     """A socket that is read with a limit."""
 
     def __init__(self, plain: Any, host: str, patience: float) -> None:
+        self.answers: list[_Answer] = []
         self._plain = plain
         self._host = host
         self._patience = patience
 
     def makefile(self, mode: str, buffering: int | None = None) -> Any:
-        # Unbuffered is how botocore looks for 100 Continue; it would wait for the end of the
-        # headers even beyond the end of the connection.
-        bare = buffering == 0
-        stream = self._plain.makefile(mode, 0)
-        answer = _Answer(stream, self._host, self._patience, needed=bare)
-        return answer if bare else io.BufferedReader(answer)
+        answer = _Answer(self._plain.makefile(mode, 0), self._host, self._patience)
+        self.answers.append(answer)
+        # Unbuffered is how botocore looks for 100 Continue.
+        return answer if buffering == 0 else io.BufferedReader(answer)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._plain, name)
 
 
 class _Bounded:
-    """Mixed into a connection: no answer has more than LONGEST bytes, or takes longer than
-    TIMEOUTS times the time-out that is in force.
+    """Mixed into a connection: no answer has more than LONGEST bytes, takes longer than TIMEOUTS
+    times the time-out that is in force, or lacks the end of its headers.
 
-    http.client bounds neither its body nor how slowly its headers come, as each byte is in time.
+    http.client bounds neither its body nor how slowly its headers come, as each byte is in time;
+    where the connection ends within them it takes what has come for all. botocore, which looks for
+    100 Continue, would wait for their end for ever then.
     """
 
     sock: Any
@@ -93,15 +95,18 @@ class _Bounded:
         return super().request(method, url, *rest, **options)  # type: ignore[misc]  # the connection's
 
     def getresponse(self) -> Any:
-        with self._limited():
-            return super().getresponse()  # type: ignore[misc]  # the connection's
+        with self._limited() as limited:
+            response = super().getresponse()  # type: ignore[misc]  # the connection's
+            for answer in limited.answers:
+                answer.in_headers = False  # the end of the connection may be that of a body
+            return response
 
     def _handle_expect_response(self, body: Any) -> None:
         with self._limited():
             super()._handle_expect_response(body)  # type: ignore[misc]  # the connection's
 
     @contextmanager
-    def _limited(self) -> Iterator[None]:
+    def _limited(self) -> Iterator[_Socket]:
         plain = self.sock
         patience = TIMEOUTS * float(self.timeout)
         if self._completes:
@@ -109,7 +114,7 @@ class _Bounded:
         limited = _Socket(plain, f"{self.host}:{self.port}", patience)
         self.sock = limited
         try:
-            yield
+            yield limited
         finally:
             if self.sock is limited:  # else it was closed
                 self.sock = plain

@@ -79,6 +79,8 @@ def test_refused_then_up_again(put: Send, proxy: FaultProxy) -> None:
         (Stall("request"), "send_timeout"),
         (Stall("stored"), "read_timeout"),
         (Raw(b"SSH-2.0-OpenSSH_9.9\r\n"), "bad_response"),
+        (Raw(b"HTTP/1.1 404 Not Found\r\nContent-Le"), "connection_reset"),
+        (Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"), "connection_reset"),
         (
             Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\nab"),
             "connection_reset",
