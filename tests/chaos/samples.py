@@ -71,10 +71,11 @@ class Samples:
                     continue
                 first, last = median(values[:third]), median(values[-third:])
                 if last - first > _MORE[kind]:
+                    course = " ".join(str(one) for one in values[:: max(1, len(values) // 12)])
                     yield Violation(
                         "nothing_grows",
                         f"{name} ({pid}) had {first:.0f} {kind} in its first third,"
-                        f" {last:.0f} in its last, in {len(values)} samples",
+                        f" {last:.0f} in its last, in {len(values)} samples; its course: {course}",
                     )
 
 
