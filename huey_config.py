@@ -354,6 +354,8 @@ class FloodHuey(Huey):
         try:
             if options.get("worker_type") not in (None, WORKER_THREAD, WORKER_PROCESS):
                 raise ConfigError("flood's workers are threads or processes: use -k thread")
+            if options.get("workers", 1) < 1:
+                raise ConfigError("a consumer without workers does nothing: give -w 1 or more")
             self.prepare(os.environ)
         except FloodError as error:
             log.fatal("huey_consumer", str(error))

@@ -4,6 +4,7 @@ import argparse
 import glob
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from shlex import quote
@@ -189,10 +190,22 @@ def _load(
             problems.append(f"{_place(option, origin)}: {error}")
     if values.get("server_directory", "") is None:
         problems.append(f"server-directory is not set: {parser.how_to_set('server_directory')}")
-    problems += _contradictions(values)
+    problems += [*_contradictions(values), *_wrong_encoding()]
     if problems:
         raise ConfigError("\n".join(problems))
     return namespace, Settings(**values, origins=origins)
+
+
+def _wrong_encoding() -> list[str]:
+    """Why names of files would not be those of keys: in UTF-8, as S3 has them, but what a locale
+    makes of their bytes."""
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8":
+        return []
+    return [
+        f"this process takes names of files for {encoding}, as its locale says, where S3 has "
+        "UTF-8: set PYTHONUTF8=1, or another locale, such as LC_ALL=C.UTF-8"
+    ]
 
 
 def _variables(parser: Parser, environ: Mapping[str, str]) -> dict[str, str]:

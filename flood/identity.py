@@ -15,6 +15,13 @@ class Identity(NamedTuple):
     mtime_ns: int
 
 
+def changed_ns(status: os.stat_result) -> int:
+    """When the inode last changed, in nanoseconds since the epoch: an owner can set a file's times
+    back, that one nobody can. 0 for a file with several names (hard links), where it tells nothing
+    of the content: each rename of one of them is a change."""
+    return status.st_ctime_ns if status.st_nlink == 1 else 0
+
+
 def identity_of(status: os.stat_result) -> Identity:
     """The identity in the answer of a stat call, each number as the signed 64 bits that SQLite has.
 

@@ -65,7 +65,7 @@ class Proof(NamedTuple):
     version_id: str | None
     checksum: str | None
     bytes_sent: int
-    #: When the inode had last changed, in nanoseconds since the epoch.
+    #: When the inode had last changed, as `flood.identity.changed_ns` has it.
     changed_ns: int | None = None
 
 

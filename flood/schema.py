@@ -129,7 +129,10 @@ def denied_part(path: str) -> str | None:
 
 
 def _give_access(denied: str) -> str:
-    return f"Permission denied: give this user access to {denied}"
+    return (
+        f"Permission denied: run this as the user that flood-watch runs as, or give this user "
+        f"access to {denied}"
+    )
 
 
 def open_for_looking(path: str) -> list[str]:
@@ -160,7 +163,9 @@ def open_for_looking(path: str) -> list[str]:
         text = str(error)
         if any(sign in text for sign in _BROKEN):
             return [text]
-        raise SpoolError(f"cannot read the database {path}: {models.explain(error)}") from error
+        denied = denied_part(path) if "unable to open" in text and os.path.exists(path) else None
+        told = models.explain(error) if denied is None else _give_access(denied)
+        raise SpoolError(f"cannot read the database {path}: {told}") from error
 
 
 def open_for_reading(path: str) -> None:

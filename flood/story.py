@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Final
 
 from flood import models, put_locks, status_workers, story_queries
 from flood.advice import Advice
@@ -10,9 +12,14 @@ from flood.departures import RETRIED
 from flood.doing import Doing
 from flood.layout import Place
 from flood.spool import Spool
-from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, STATES
+from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PROCESSING, STATES
 from flood.story_queries import Record
 from flood.temporary import Temporary
+
+#: A free worker has taken by then what is due.
+_SOON: Final = timedelta(minutes=1)
+
+_ABOVE_KEYS: Final = 3  # state, profile, bucket
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,9 @@ class _Teller:
 
     def arriving(self, pattern: str | None) -> str:
         """What happens to a file that lies in incoming."""
+        kind = self._spool.oddity(self._place.moved(INCOMING).path)
+        if kind is not None:
+            return f"left alone, as it is no regular file but a {kind}"
         if pattern is not None:
             return (
                 f"left alone, as names like '{pattern}' are those of files that are still written: "
@@ -125,9 +135,21 @@ class _Teller:
                 f"waits for record {self._working.id}, an earlier file of this key; it is taken as "
                 "soon as that has ended"
             )
+        in_the_way = self._in_the_way()
+        if in_the_way is not None:
+            return f"waits for {in_the_way}, a file where it needs a directory, to be settled"
         if not self._watching:
             return f"waits for flood-watch, which does not run; to start it: {self._start()}"
-        return "flood-watch takes it once nobody has it open for writing"
+        return (
+            "flood-watch takes it once nobody has it open for writing; if it leaves it alone, as "
+            "where its credentials lack the profile, its log says why"
+        )
+
+    def _in_the_way(self) -> str | None:
+        """The file in processing that lies where one of this key's directories belongs."""
+        above = PurePosixPath(self._place.moved(PROCESSING).path).parents
+        places = (str(path) for path in above if len(path.parts) > _ABOVE_KEYS)
+        return next((path for path in places if self._spool.identify(path) is not None), None)
 
     def _next(self, record: Record, present: bool) -> str:
         if record.state == COMPLETED:
@@ -146,6 +168,11 @@ class _Teller:
         if record.due is not None and record.due > self._at:
             what = f"retry {record.retry_count}" if record.retry_count else "the first attempt"
             return f"{what} at {_time(record.due)}{idle}"
+        if not idle and record.due is not None and self._at - record.due > _SOON:
+            return (
+                "the next free worker takes it; if none does, as where its credentials lack the "
+                "profile, the consumers' log says why"
+            )
         return f"the next free worker takes it{idle}"
 
     def _after_failure(self, record: Record, present: bool) -> str:

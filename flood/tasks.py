@@ -140,7 +140,8 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
         proven: list[int] = []
         delays: list[float] = []
         for decisions in attempt(agent, claims):
-            settle(agent, decisions, enqueue_retry)
+            if settle(agent, decisions, enqueue_retry):
+                delays.append(0.0)
             proven += [one.claim.id for one in decisions if isinstance(one, Prove)]
             delays += [one.delay for one in decisions if isinstance(one, PutOff)]
         _ring_for_the_rest(agent, destination, claims, delays)

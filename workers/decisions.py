@@ -15,7 +15,7 @@ class Prove(NamedTuple):
     claim: Claimed
     receipt: Receipt
     descriptor: int
-    #: When its inode had last changed before it was sent, in nanoseconds since the epoch.
+    #: When its inode had last changed before it was sent, as `flood.identity.changed_ns` has it.
     changed_ns: int
 
 

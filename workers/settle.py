@@ -62,8 +62,9 @@ class _Line(NamedTuple):
     facts: dict[str, Any]
 
 
-def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> None:
+def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> bool:
     """Settle in one transaction: which claims still stand, the renames of exactly those, the rows.
+    Return whether a file is due again at once, as it changed after it was sent.
 
     Raises what the database raises; files may then be ahead of their rows, and the sweep follows
     once this worker's claims are given up. Why such a file was given up the log says then.
@@ -117,6 +118,7 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> N
             **line.facts,
         )
         _count(agent, line, seconds)
+    return any(line.event == _CHANGED.code for line in lines)
 
 
 def _tell_unrecorded(agent: Agent, decision: GiveUp) -> None:
@@ -215,10 +217,11 @@ def _prove(agent: Agent, decision: Prove, now: datetime, proven: list[Proven]) -
     identity = identity_of(status)
     if agent.spool.identify(claim.path) != identity:
         raise Vanished(claim.path)
-    if identity != claim.identity or status.st_ctime_ns != decision.changed_ns:
+    touched = decision.changed_ns and status.st_ctime_ns != decision.changed_ns
+    if identity != claim.identity or touched:
         # The next attempt takes the new identity down, as it does with any change.
         records.release(claim, _CHANGED, now)
-        return _Line(WARNING, "changed", claim, {"reason": _CHANGED.message})
+        return _Line(WARNING, _CHANGED.code, claim, {"reason": _CHANGED.message})
     place = _move(agent.spool, claim, COMPLETED)
     proven.append((claim, place.path, _proof(decision)))
     facts: dict[str, Any] = {"from_": PROCESSING, "to": COMPLETED, "size": receipt.bytes_sent}

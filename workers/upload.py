@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from flood import claims as claiming
 from flood import layout, models, syscalls
-from flood.identity import Identity, identity_of
+from flood.identity import Identity, changed_ns, identity_of
 from flood.layout import Place
 from flood.profiles import Profile
 from flood.record_values import Claimed, Reason
@@ -66,8 +66,7 @@ _WRITING: Final = Verdict(
 
 
 class _Opened(NamedTuple):
-    """A file on its way; `changed_ns` is when its inode last changed, in nanoseconds: an owner can
-    set a file's times back, that one nobody can."""
+    """A file on its way; `changed_ns` as `flood.identity` has it."""
 
     claim: Claimed
     upload: Upload
@@ -155,10 +154,10 @@ def _open(
     if verdict is not None:
         os.close(descriptor)
         return _decision(agent, claim, identity, verdict)
-    changed_ns = status.st_ctime_ns
-    if claim.proof is not None and claim.proof.changed_ns == changed_ns:
+    changed = changed_ns(status)
+    if claim.proof is not None and claim.proof.changed_ns == changed:
         proven.append(descriptor)
-        return Prove(claim, Receipt(*claim.proof[:4]), descriptor, changed_ns)
+        return Prove(claim, Receipt(*claim.proof[:4]), descriptor, changed)
     upload = Upload(
         record_id=claim.id,
         bucket=claim.bucket,
@@ -167,7 +166,7 @@ def _open(
         size=identity.size,
         multipart_upload_id=claim.multipart_upload_id,
     )
-    opened[claim.id] = _Opened(claim, upload, identity, changed_ns)
+    opened[claim.id] = _Opened(claim, upload, identity, changed)
     return None
 
 
@@ -280,7 +279,7 @@ def _judge(agent: Agent, one: _Opened, outcome: Receipt | Verdict) -> Decision:
     now = identity_of(status)
     if not isinstance(outcome, Receipt):
         return _decision(agent, one.claim, now, outcome)
-    touched = status.st_ctime_ns != one.changed_ns
+    touched = one.changed_ns and status.st_ctime_ns != one.changed_ns
     # Removing or renaming it counts as a change, too; the settlement sees to that.
     if now != one.identity or (touched and agent.spool.identify(one.claim.path) == now):
         return _decision(agent, one.claim, now, _CHANGED)

@@ -274,7 +274,14 @@ def _prometheus(found: Status, output: str | None, terminal: Terminal) -> int:
     if output is None:
         return _print(generate_latest(registry).decode().rstrip("\n"), terminal)
     try:
-        write_to_textfile(output, registry)
+        # What is behind a link is replaced, not the link; what is no file, such as a device, is
+        # written to.
+        target = os.path.realpath(output)
+        if os.path.exists(target) and not os.path.isfile(target):
+            with open(target, "wb") as file:
+                file.write(generate_latest(registry))
+        else:
+            write_to_textfile(target, registry)
     except OSError as error:
         terminal.problem(f"cannot write {output}: {error.strerror}")
         return EXIT_FAILED

@@ -90,6 +90,13 @@ def test_the_other_commands_refuse_in_the_same_words(
     assert all(line.startswith(f"{command}: ") for line in message.splitlines())
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_locale_that_is_not_utf_8(command: str, refused: Callable[..., str]) -> None:
+    """Names would become other keys."""
+    legacy = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert "set PYTHONUTF8=1" in refused(GOOD, command, **legacy)
+
+
 def test_no_file_at_all(refused: Callable[..., str]) -> None:
     message = refused(GOOD, FLOOD_CREDENTIALS="/nonexistent/credentials")
     assert "/nonexistent/credentials: No such file or directory" in message

@@ -85,6 +85,17 @@ def test_it_tells_prometheus(spool: House, capsys: Capture, tmp_path: Path) -> N
     assert capsys.readouterr().out == ""
     assert line in (tmp_path / "flood.prom").read_text()
     assert exit_status("--format", "prometheus", "--output", str(tmp_path / "no" / "x")) == 1
+    link = tmp_path / "link"
+    link.symlink_to("target")
+    assert exit_status("--format", "prometheus", "--output", str(link)) == 0
+    assert (link.readlink(), (tmp_path / "target").is_file()) == (Path("target"), True)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    assert exit_status("--format", "prometheus", "--output", str(fifo)) == 0
+    assert b"flood_" in os.read(reader, 60_000)
+    os.close(reader)
+    assert fifo.is_fifo()
     assert "cannot write" in capsys.readouterr().err
 
 

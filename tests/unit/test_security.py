@@ -235,6 +235,24 @@ def test_where_the_kernel_guards_hard_links_they_are_files_like_others(house: Ho
     assert upload(house, house.claim(), links_guarded=True) == [SECRET]
 
 
+def test_hard_links_of_one_file_are_each_uploaded_once(house: House) -> None:
+    """Each that is moved changes the inode of the others."""
+    first = link(house, "incoming/p/b/one")
+    for name in ("two", "three"):
+        os.link(first, house.spool.absolute(f"incoming/p/b/{name}"))
+    names = ["one", "two", "three"]
+    house.intake(links_guarded=lambda: True).admit(
+        [(Candidate(f"incoming/p/b/{name}"), None) for name in names]
+    )
+    taker = Taker()
+    agent = house.agent(taker, links_guarded=lambda: True)
+    for decisions in attempt(agent, house.claim()):
+        for decision in decisions:
+            house.settle(decision, agent=agent)
+    assert taker.sent == [SECRET] * 3
+    assert house.states() == [(name, "completed", "success") for name in names]
+
+
 def test_where_it_does_not_they_wait_until_they_are_the_only_name(house: House) -> None:
     first = link(house, "incoming/p/b/key")
     intake = house.intake(links_guarded=lambda: False)

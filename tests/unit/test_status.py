@@ -558,6 +558,17 @@ def test_the_story_of_what_is_on_its_way(house: House) -> None:
     assert "left alone" in told(house, "s3://p/b/half.part")[0]
 
 
+def test_the_story_of_what_flood_watch_does_not_take(house: House) -> None:
+    house.admit("a")
+    house.write("incoming/p/b/a/child")
+    assert (
+        "waits for processing/p/b/a, a file where it needs a directory"
+        in (told(house, "s3://p/b/a/child")[0])
+    )
+    os.symlink("a", house.spool.absolute("incoming/p/b/link"))
+    assert "no regular file but a symbolic link" in told(house, "s3://p/b/link")[0]
+
+
 def test_the_story_of_a_newer_version(house: House) -> None:
     [earlier] = house.admit("key")
     house.write("incoming/p/b/key", b"newer")
