@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from flood.locks import CONSUMERS_LOCK, FileLock
-from tests.acceptance.harness import Flood, MakeFlood, check_promises, credentials
+from tests.acceptance.harness import (
+    Flood,
+    MakeFlood,
+    check_promises,
+    credentials,
+    without_roots_rights,
+)
 from tests.faults import Pass, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
@@ -219,6 +225,17 @@ def test_what_cannot_be_checked_is_status_2(
     assert done.returncode == 2
     assert words in done.stderr.replace("FLOOD_RETRY_MAX", "retry-max")
     assert done.stdout == ""
+
+
+def test_a_database_of_another_user_is_not_called_deleted(make_flood: MakeFlood) -> None:
+    flood = make_flood(credentials(("main", "http://127.0.0.1:9")), prefix=without_roots_rights())
+    flood.start_watch()
+    stop(flood)
+    flood.database.chmod(0o000)
+    done = flood.run("-m", "flood.commands.fsck")
+    assert done.returncode == 2
+    assert "run this as the user that flood-watch runs as" in done.stderr
+    assert "deleted" not in done.stderr
 
 
 def test_neither_credentials_nor_a_named_database_are_needed(flood: Flood) -> None:

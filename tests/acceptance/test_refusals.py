@@ -97,6 +97,12 @@ def test_a_locale_that_is_not_utf_8(command: str, refused: Callable[..., str]) -
     assert "set PYTHONUTF8=1" in refused(GOOD, command, **legacy)
 
 
+def test_a_consumer_without_workers(make_flood: MakeFlood) -> None:
+    ended = make_flood(GOOD).run(*COMMANDS["huey_consumer"], "-w", "0")
+    assert ended.returncode == 2
+    assert "give -w 1 or more" in ended.stderr
+
+
 def test_no_file_at_all(refused: Callable[..., str]) -> None:
     message = refused(GOOD, FLOOD_CREDENTIALS="/nonexistent/credentials")
     assert "/nonexistent/credentials: No such file or directory" in message
