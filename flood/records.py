@@ -64,7 +64,7 @@ RECORD_LOST: Final = Reason(
     PERMANENT,
     "record_lost",
     "its record was lost, this one was made from the directory: why it failed is not known any "
-    "more; move it back to incoming to try again",
+    "more; flood-retry puts it back to try again",
 )
 _UNPROVEN: Final = {
     "etag": None,

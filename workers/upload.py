@@ -37,7 +37,7 @@ SPARE_DESCRIPTORS: Final = 32
 
 #: What a message says where no retry is left.
 TRIED: Final = "it was tried again and again"
-SPENT: Final = "no retry is left: when the cause is mended, move the file to incoming again"
+SPENT: Final = "no retry is left: when the cause is mended, flood-retry puts the file back"
 
 _ASKED: Final = Reason(
     INTERRUPTED,
