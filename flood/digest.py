@@ -10,6 +10,7 @@ from humanize import naturaldelta
 
 from flood import digest_records, stall
 from flood.digest_records import Memory, Untold
+from flood.record_values import which_attempt
 from flood.states import FAILED, INCOMING
 from flood.status import DUE, RETRY, SUPERSEDED, UPLOADING, WAITING, Amount, Status
 from flood.status_queries import Destination
@@ -210,8 +211,7 @@ def _why_waiting(status: Status, record: digest_records.Waiting) -> tuple[str, s
     failed = f"; {record.code}: {record.message}" if record.code else ""
     if record.due is not None and record.due > status.at:
         due = naturaldelta(record.due - status.at)
-        what = f"retry {record.retry_count}" if record.retry_count else "the first attempt"
-        return RETRY, f"{what} is due in {due}{failed}"
+        return RETRY, f"{which_attempt(record.retry_count)} is due in {due}{failed}"
     if not status.consuming:
         return DUE, f"no consumer runs, so nothing is uploaded{failed}"
     if status.stalled:

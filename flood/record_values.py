@@ -101,6 +101,11 @@ class Claimed(NamedTuple):
     verdict: Reason | None
 
 
+def which_attempt(retry_count: int) -> str:
+    """What a record's next attempt is called, after so many that have cost a retry."""
+    return f"retry {retry_count}" if retry_count else "the first attempt"
+
+
 def row_from(columns: Sequence[Any]) -> Row:
     """A row selected as ROW_COLUMNS."""
     return Row(

@@ -9,6 +9,7 @@ from humanize import naturaldelta, naturalsize
 
 from flood import stall
 from flood.advice import Advice
+from flood.record_values import which_attempt
 from flood.states import COMPLETED, FAILED, INCOMING_TMP
 from flood.status import (
     AGES,
@@ -234,7 +235,7 @@ def _behind(status: Status, behind: Coming | None) -> str:
         return f"record {behind.id}, being uploaded"
     if behind.due <= status.at:
         return f"record {behind.id}, due"
-    return f"record {behind.id}, retry {behind.retry_count} {_in(status, behind.due)}"
+    return f"record {behind.id}, {which_attempt(behind.retry_count)} {_in(status, behind.due)}"
 
 
 def _retries(status: Status) -> "Iterator[RenderableType]":

@@ -11,6 +11,7 @@ from flood.advice import Advice
 from flood.departures import RETRIED
 from flood.doing import Doing
 from flood.layout import Place
+from flood.record_values import which_attempt
 from flood.spool import Spool
 from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PROCESSING, STATES
 from flood.story_queries import Record
@@ -166,8 +167,7 @@ class _Teller:
             return "its worker died: a sweep of any consumer gives it back within a minute"
         idle = "" if self._consuming else f", once a consumer runs; to start one: {self._start()}"
         if record.due is not None and record.due > self._at:
-            what = f"retry {record.retry_count}" if record.retry_count else "the first attempt"
-            return f"{what} at {_time(record.due)}{idle}"
+            return f"{which_attempt(record.retry_count)} at {_time(record.due)}{idle}"
         if not idle and record.due is not None and self._at - record.due > _SOON:
             return (
                 "the next free worker takes it; if none does, as where its credentials lack the "

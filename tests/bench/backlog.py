@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from flood.columns import utc_text
 from flood.identity import identity_of
+from tests.bulk import without_indices
 
 _DIRECTORY: Final = 1_000  # files in each
 _SIZE: Final = 4096
@@ -68,24 +69,18 @@ def fill(
     due = now + delay
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
-        indices = connection.execute(
-            "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
-        ).fetchall()
-        for name, _ in indices:
-            connection.execute(f"DROP INDEX {name}")
-        connection.execute(_FINISHED, {**names, "count": finished, "size": _SIZE})
-        connection.execute(_FINISHED_ATTEMPTS, names)
-        ids = []
-        for file in _files(spool, f"processing/{profile}/{bucket}", waiting):
-            row = connection.execute(_WAITING, {**names, **file, "due": utc_text(due)})
-            ids += row.fetchone()
-        connection.execute(_WAITING_ATTEMPTS, names)
-        connection.executemany(
-            "INSERT INTO schedule (queue, data, timestamp) VALUES ('flood', ?, ?)",
-            _tasks(profile, bucket, ids, due),
-        )
-        for _, sql in indices:  # faster than keeping them up to date
-            connection.execute(sql)
+        with without_indices(connection):
+            connection.execute(_FINISHED, {**names, "count": finished, "size": _SIZE})
+            connection.execute(_FINISHED_ATTEMPTS, names)
+            ids = []
+            for file in _files(spool, f"processing/{profile}/{bucket}", waiting):
+                row = connection.execute(_WAITING, {**names, **file, "due": utc_text(due)})
+                ids += row.fetchone()
+            connection.execute(_WAITING_ATTEMPTS, names)
+            connection.executemany(
+                "INSERT INTO schedule (queue, data, timestamp) VALUES ('flood', ?, ?)",
+                _tasks(profile, bucket, ids, due),
+            )
         connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
