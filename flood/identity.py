@@ -22,6 +22,11 @@ def changed_ns(status: os.stat_result) -> int:
     return status.st_ctime_ns if status.st_nlink == 1 else 0
 
 
+def touched(status: os.stat_result, before: int) -> bool:
+    """Whether the inode has changed since `changed_ns` was `before`, where that tells anything."""
+    return before != 0 and status.st_ctime_ns != before
+
+
 def identity_of(status: os.stat_result) -> Identity:
     """The identity in the answer of a stat call, each number as the signed 64 bits that SQLite has.
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from flood import claims as claiming
 from flood import log, models, queries, records
 from flood.columns import utc_text
-from flood.identity import identity_of
+from flood.identity import identity_of, touched
 from flood.layout import Place
 from flood.record_values import Claimed, Proof, Reason
 from flood.spool import Spool, Vanished
@@ -217,8 +217,7 @@ def _prove(agent: Agent, decision: Prove, now: datetime, proven: list[Proven]) -
     identity = identity_of(status)
     if agent.spool.identify(claim.path) != identity:
         raise Vanished(claim.path)
-    touched = decision.changed_ns and status.st_ctime_ns != decision.changed_ns
-    if identity != claim.identity or touched:
+    if identity != claim.identity or touched(status, decision.changed_ns):
         # The next attempt takes the new identity down, as it does with any change.
         records.release(claim, _CHANGED, now)
         return _Line(WARNING, _CHANGED.code, claim, {"reason": _CHANGED.message})

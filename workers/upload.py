@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from flood import claims as claiming
 from flood import layout, models, syscalls
-from flood.identity import Identity, changed_ns, identity_of
+from flood.identity import Identity, changed_ns, identity_of, touched
 from flood.layout import Place
 from flood.profiles import Profile
 from flood.record_values import Claimed, Reason
@@ -279,9 +279,10 @@ def _judge(agent: Agent, one: _Opened, outcome: Receipt | Verdict) -> Decision:
     now = identity_of(status)
     if not isinstance(outcome, Receipt):
         return _decision(agent, one.claim, now, outcome)
-    touched = one.changed_ns and status.st_ctime_ns != one.changed_ns
     # Removing or renaming it counts as a change, too; the settlement sees to that.
-    if now != one.identity or (touched and agent.spool.identify(one.claim.path) == now):
+    if now != one.identity or (
+        touched(status, one.changed_ns) and agent.spool.identify(one.claim.path) == now
+    ):
         return _decision(agent, one.claim, now, _CHANGED)
     return Prove(one.claim, outcome, one.upload.descriptor, one.changed_ns)
 
