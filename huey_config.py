@@ -41,13 +41,19 @@ from flood.credentials import Credentials
 from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError, SpoolLockedError
 from flood.locks import CONSUMERS_LOCK, FileLock
 from flood.rereading import Rereading
+from flood.signals import Signals
 from flood.spool import Spool
 from flood.states import EXIT_INTERRUPTED
 from flood.stop import Terminals
 from flood.systemd import Systemd
 
-#: How long an idle worker listens before it looks at its stop flag, in seconds.
-LISTEN: Final = 0.5
+#: How long an idle worker listens before it looks for work that nobody rang for, in seconds.
+LISTEN: Final = 2.0
+
+#: How often a consumer looks after its workers if no signal comes, in seconds; and where it is to
+#: end by itself.
+LOOK: Final = 1.0
+LOOK_FOR_END: Final = 0.1
 
 #: How long the signal that huey calls "interrupt" lets attempts end in order, in seconds. It is
 #: less than the ten that container runtimes give a process before they kill it.
@@ -185,8 +191,7 @@ class FloodStorage(SqliteStorage):
         self._bell.listen()
         data = self._mended(super().dequeue)
         if data is None:
-            self._bell.wait(LISTEN)
-            data = self._mended(super().dequeue)
+            self._bell.wait(LISTEN)  # whoever asked asks again
         return data
 
     def add_to_schedule(self, data: bytes, ts: datetime) -> None:
@@ -276,7 +281,7 @@ class FloodConsumer(Consumer):
     """huey's consumer, whose interrupting signal lets attempts end in order too, and which reads
     the credentials again on SIGHUP, where huey's would start itself anew.
 
-    `over` is asked ten times a second whether the consumer is to end by itself.
+    `over` is asked every LOOK_FOR_END seconds whether the consumer is to end by itself.
     """
 
     def __init__(
@@ -284,6 +289,10 @@ class FloodConsumer(Consumer):
     ) -> None:
         super().__init__(huey, **options)
         self._over = over
+        self._tick = LOOK if over is None else LOOK_FOR_END
+        # huey wakes ten times a second to see whether a signal came.
+        self._stop_flag_timeout = 0.0
+        self._signals = Signals()
         self._terminals = Terminals()
         # What ends by itself ends with it; so does what was started in a terminal that is closed.
         self._signal_actions[signal.SIGHUP] = (False, False)
@@ -308,14 +317,22 @@ class FloodConsumer(Consumer):
     def start(self) -> None:
         # huey sets its handlers last; until then a signal would end in a traceback.
         self._set_signal_handlers()
+        self._signals.heed()
         super().start()
         self._systemd.ready()
         log.event(
             logger, INFO, "ready", pid=os.getpid(), workers=self.workers, kind=self.worker_type
         )
 
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self._signals.close()
+
     def loop(self, health_check_ts: float | None = None) -> float | None:
         self._systemd.alive()
+        self._signals.wait(self._tick)
         checked: float | None = super().loop(health_check_ts)
         if self.huey.rereading.asked:
             self.huey.rereading.look()

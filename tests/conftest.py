@@ -11,6 +11,7 @@ import pytest
 import trustme
 from hypothesis import settings
 
+import huey_config
 from flood import log
 from tests import servers
 from tests.servers import S3Server
@@ -43,6 +44,12 @@ def untouched_loggers() -> Iterator[None]:
         logger.handlers[:] = handlers
         logger.setLevel(own_level)
         logger.propagate = propagate
+
+
+@pytest.fixture(autouse=True)
+def briefly_listening(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the queue of this process tell at once that it is empty."""
+    monkeypatch.setattr(huey_config, "LISTEN", 0.01)
 
 
 @pytest.fixture(scope="session")
