@@ -228,14 +228,14 @@ POINTS: Final = (
         "large",
     ),
     Point(
-        "parts-id", "consumer", "workers/s3_multipart.py", "send", "parts = (self.c", "S6", "large"
+        "parts-id", "consumer", "workers/s3_multipart.py", "send", "parts = self.r", "S6", "large"
     ),
     Point(
         "parts-sent",
         "consumer",
         "workers/s3_multipart.py",
         "send",
-        "sent = self._a",
+        "sent = self._c",
         "S6",
         "large",
     ),
@@ -247,7 +247,7 @@ POINTS: Final = (
         "consumer",
         "workers/s3_multipart.py",
         "send",
-        "return self._ask(partial(confirm",
+        "return confirm(",
         "S6",
         "large",
     ),

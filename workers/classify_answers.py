@@ -216,5 +216,6 @@ ANSWERS: Final = (
         "the answer makes no sense",
         f"{AGAIN}; check AWS_ENDPOINT if this goes on",
         exceptions=(ClientError, ResponseParserError),
+        reason="nonsense",
     ),
 )

@@ -7,6 +7,7 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
+from workers.answer_limits import SHORT_CONNECT, SHORT_READ
 from workers.curl_buckets import listed
 from workers.curl_connections import Connections
 from workers.curl_delivery import Delivery
@@ -21,7 +22,6 @@ from workers.transfer import Hooks, Interrupted, Outcome, Receipt, Upload
 if TYPE_CHECKING:
     from flood.profiles import Profile
     from workers.s3 import S3
-    from workers.s3_multipart import Multipart, Part
 
 _TICK: Final = 0.1
 
@@ -35,7 +35,7 @@ class Curl:
     """An Uploader for one profile; any number of threads may use it at once.
 
     What it takes is what `workers.s3.S3` takes. boto3 is loaded for buckets that the store does
-    not list, for large files, for keys that libcurl would rewrite.
+    not list, for keys that libcurl would rewrite, for refusals.
     """
 
     def __init__(
@@ -64,11 +64,12 @@ class Curl:
         )
         self._made: S3 | None = None
         self._threshold = threshold(provider, multipart_threshold)
+        self._part_size = multipart_part_size
         self._concurrency = concurrency
         self._connect_timeout = connect_timeout or provider.connect_timeout
         self._read_timeout = read_timeout or provider.read_timeout
         self._clock = clock
-        self._store = Store(profile, self._ask_address, self._connect_timeout)
+        self._store = Store(profile, self._ask_address)
         self._buckets = Known(bucket_cache_seconds, clock)
         self._lock = Lock()
         self._idle: list[Connections] = []
@@ -86,8 +87,19 @@ class Curl:
         self._buckets.add(bucket)
 
     def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
-        """Remove an unfinished multipart upload; one that is already gone is no error."""
-        self._boto3().abort_multipart(bucket, key, upload_id)
+        """Remove an unfinished multipart upload; one that is already gone is no error.
+
+        Raises what judge knows.
+        """
+        if _is_rewritten(key):
+            self._boto3().abort_multipart(bucket, key, upload_id)
+            return
+        with late():
+            from workers.curl_requests import abort
+        # Its own, since it comes from other threads than transfers; aborts are rare.
+        patience = min(self._connect_timeout, SHORT_CONNECT), min(self._read_timeout, SHORT_READ)
+        with closing(Connections(self._store.configure, 1, *patience)) as connections:
+            abort(self._store, connections, bucket, key, upload_id)
 
     def close(self) -> None:
         """Close idle connections at once, others when their transfers end; a later call opens new
@@ -139,17 +151,16 @@ class Curl:
         self, upload: Upload, hooks: Hooks, watch: Watch, connections: Connections
     ) -> Receipt | BaseException:
         try:
-            boto3 = self._boto3()
+            if _is_rewritten(upload.key):
+                return self._boto3().send_large(upload, hooks, watch)
+            with late():
+                from workers.curl_requests import CurlRequests
+                from workers.s3_multipart import Multipart, large
         except (OSError, MemoryError) as scarcity:
             return scarcity
-        return boto3.send_large(upload, hooks, watch, partial(self._carry, connections))
-
-    def _carry(
-        self, connections: Connections, multipart: "Multipart", upload_id: str
-    ) -> "list[Part]":
-        from workers.curl_parts import Parts  # boto3 is here already
-
-        return Parts(self._store, connections, multipart, upload_id).send()
+        sent = large(upload, hooks, watch, self._part_size)
+        requests = CurlRequests(self._store, connections, sent, self.abort_multipart)
+        return Multipart(sent, requests, self._store.provider).outcome(hooks)
 
     def _send_odd(self, upload: Upload, watch: Watch) -> Receipt | BaseException:
         try:

@@ -4,10 +4,8 @@ from typing import Final
 
 from workers.addresses import is_plain
 from workers.curl_connections import Connections
-from workers.curl_handle import LONGEST_KEPT
+from workers.curl_exchange import LONGEST_KEPT
 from workers.curl_store import Store
-
-_TICK: Final = 0.1
 
 # The end of a list, and what stands in one that goes on (AWS, "ListBuckets"). What R2 or another
 # store pages by has other names with the same beginning or end.
@@ -25,14 +23,14 @@ def listed(store: Store, connections: Connections, bucket: str) -> bool | None:
     asked = store.list_buckets(bucket) if is_plain(bucket) else None
     if asked is None:
         return None
-    connections.start(asked)
-    while not connections.turn(_TICK):
-        pass
-    if asked.failure is not None:
-        raise asked.failure
+    connections.ask(asked, _never)
     if not asked.succeeded:
         return None
     if f"<Name>{bucket}</Name>".encode() in asked.content:
         return True
     whole = len(asked.content) < LONGEST_KEPT and asked.content.rstrip().endswith(_END)
     return None if not whole or any(each in asked.content for each in _MORE) else False
+
+
+def _never() -> bool:
+    return False

@@ -12,11 +12,15 @@ from workers.curl_errors import failure
 from workers.curl_exchange import Exchange
 from workers.curl_handle import KINDS, Handle
 from workers.failures import TransportFailed
+from workers.transfer import Interrupted
 
 # So many transfers at first; twice as many each time that the network keeps all of them waiting
 # for longer than _IDLE seconds.
 _FIRST: Final = 4
 _IDLE: Final = 0.001
+
+# How often the caller is asked whether it still waits.
+_TICK: Final = 0.1
 
 # How often transfers are looked at that may have come to a standstill, in seconds at most.
 _LOOK: Final = 1.0
@@ -34,8 +38,9 @@ class Connections:
 
     `configure` sets on each new easy handle what all requests have in common. At most `most`
     exchanges run at once, each on a connection of its own; those of earlier exchanges are used
-    again. A body of which no byte is taken for `send_timeout` seconds ends its exchange; so does an
-    answer of which none comes for `read_timeout`, or that is not whole after TIMEOUTS times that.
+    again. A connection that is not there after `connect_timeout` seconds ends its exchange; so does
+    a body of which no byte is taken for as long, an answer of which none comes for `read_timeout`,
+    or that is not whole after TIMEOUTS times that, or after its own patience.
     Making it raises OSError or MemoryError where this machine has no descriptor or memory left.
     """
 
@@ -43,15 +48,15 @@ class Connections:
         self,
         configure: Callable[[Any], None],
         most: int,
-        send_timeout: float,
+        connect_timeout: float,
         read_timeout: float,
     ) -> None:
         self.most = most
         self.wanted = min(_FIRST, most)
         self._configure = configure
-        self._send_timeout = send_timeout
+        self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
-        self._look = min(_LOOK, send_timeout / 4, read_timeout / 4)
+        self._look = min(_LOOK, connect_timeout / 4, read_timeout / 4)
         self._looked = 0.0
         self._free: dict[str, list[Handle]] = {kind: [] for kind in KINDS}
         self._running: dict[Any, Handle] = {}
@@ -77,10 +82,27 @@ class Connections:
         """Send a request."""
         kind = _kind(exchange)
         free = self._free[kind]
-        handle = free.pop() if free else Handle(kind, self._configure)
+        handle = free.pop() if free else self._new(kind)
         handle.begin(exchange)
         self._running[handle.easy] = handle
         self._multi.add_handle(handle.easy)
+
+    def ask(self, exchange: Exchange, given_up: Callable[[], bool]) -> Exchange:
+        """Run one exchange while no other is running; return it.
+
+        Raises its failure, or Interrupted as soon as `given_up` says so.
+        """
+        try:
+            self.start(exchange)
+            while not self.turn(_TICK):
+                if given_up():
+                    raise Interrupted
+        except BaseException:
+            self.drop()
+            raise
+        if exchange.failure is not None:
+            raise exchange.failure
+        return exchange
 
     def sent(self) -> int:
         """Return how many bytes of bodies were sent by the exchanges that are running."""
@@ -119,6 +141,12 @@ class Connections:
             handles.clear()
         self._multi.close()
         self._epoll.close()
+
+    def _new(self, kind: str) -> Handle:
+        handle = Handle(kind, self._configure)
+        patience = max(1, round(1000 * self._connect_timeout))
+        handle.easy.setopt(pycurl.CONNECTTIMEOUT_MS, patience)
+        return handle
 
     def _poll(self, seconds: float) -> list[tuple[int, int]]:
         if self._due is not None:
@@ -201,12 +229,12 @@ class Connections:
         if moved != handle.moved:
             handle.moved, handle.since = moved, now
         if sending:
-            if now - handle.since < self._send_timeout:
+            if now - handle.since < self._connect_timeout:
                 return None
-            words = f"no byte was sent for {self._send_timeout:g} s"
+            words = f"no byte was sent for {self._connect_timeout:g} s"
             return TransportFailed("send_timeout", exchange.host, words)
         handle.asked = handle.asked or now
-        whole = TIMEOUTS * self._read_timeout
+        whole = max(TIMEOUTS * self._read_timeout, exchange.patience)
         if now - handle.since >= self._read_timeout:
             words = f"no byte was received for {self._read_timeout:g} s"
         elif now - handle.asked >= whole:
@@ -218,6 +246,6 @@ class Connections:
 
 def _kind(exchange: Exchange) -> str:
     """Which kind of easy handle it takes."""
-    if exchange.body is None:
-        return "get" if exchange.asks else "head"
+    if exchange.method != "PUT":
+        return exchange.method.lower()
     return "memory" if isinstance(exchange.body, bytes) else "stream"

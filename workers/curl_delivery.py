@@ -35,7 +35,7 @@ def refused(exchange: Exchange) -> Exception:
     headers, content = exchange.answer_headers(), exchange.content
     # As botocore has it: a status of success with an error in the body is the store's failure.
     status = _SERVER_ERROR if exchange.succeeded else exchange.status
-    return refusal(exchange.operation, status, headers, content)
+    return refusal(exchange.operation, status, headers, content.strip())
 
 
 def stored(exchange: Exchange) -> bool:
@@ -43,7 +43,8 @@ def stored(exchange: Exchange) -> bool:
     return exchange.succeeded and b"<Error" not in exchange.content[:_BEGINNING]
 
 
-def _shown(exchange: Exchange) -> Shown:
+def shown(exchange: Exchange) -> Shown:
+    """Return what an answer to HEAD shows."""
     length = exchange.answer_header("content-length") or ""
     return Shown(
         int(length) if length.isdecimal() else None,
@@ -110,7 +111,7 @@ class Delivery:
     def _seen(self, exchange: Exchange, sent: Sent) -> Exchange | Receipt:
         upload, status = self.upload, exchange.status
         if exchange.succeeded:
-            return verified(self._store.provider, upload, sent, _shown(exchange))
+            return verified(self._store.provider, upload, sent, shown(exchange))
         if status in NO_ANSWER:
             return unverified(upload, sent, NO_ANSWER[status])
         if status != _NOT_FOUND:

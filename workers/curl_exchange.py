@@ -6,17 +6,21 @@ from urllib.parse import urlsplit
 
 from workers.curl_payload import Stream
 
+#: What is kept of an answer's body, in bytes; S3's refusals have a few hundred.
+LONGEST_KEPT: Final = 64 * 1024
+
 _SUCCESS: Final = range(200, 300)
 
 
 @dataclass(eq=False, slots=True)
 class Exchange:
-    """A PUT or, without a body, a HEAD or a GET.
+    """A request of one of the methods that S3 has.
 
     `headers` are lines, `region` is what the signature names, `proxy` is a proxy's URL or empty; a
-    body in bytes is held in memory, any other is read while it is sent; `asks` means a GET. Once
-    `Connections` gives it back, `failure` tells why there is no answer, or `status` is the
-    answer's; `head` is what came before the beginning of the answer's body, which is `content`.
+    body in bytes is held in memory, any other is read while it is sent. `longest` bytes of the
+    answer's body are kept. Once `Connections` gives it back, `failure` tells why there is no
+    answer, or `status` is the answer's; `head` is what came before the beginning of the answer's
+    body, which is `content`.
     """
 
     operation: str
@@ -26,7 +30,10 @@ class Exchange:
     proxy: str = ""
     body: bytes | Stream | None = None
     size: int = 0
-    asks: bool = False
+    method: str = "PUT"
+    longest: int = LONGEST_KEPT
+    #: The answer has so many seconds at least to become whole, whatever the read time-out.
+    patience: float = 0.0
     status: int = 0
     failure: BaseException | None = None
     head: bytes = b""

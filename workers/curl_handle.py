@@ -14,13 +14,10 @@ from workers.curl_payload import Stream
 from workers.failures import TransportFailed, endless
 
 #: What a handle is made for; each kind is used again for its own.
-KINDS: Final = ("memory", "stream", "head", "get")
+KINDS: Final = ("memory", "stream", "head", "get", "post", "delete")
 
 # What ends the headers.
 _END: Final = (b"\r\n", b"\n")
-
-#: What is kept of an answer's body, in bytes; S3's refusals have a few hundred.
-LONGEST_KEPT: Final = 64 * 1024
 
 
 class Handle:
@@ -55,12 +52,15 @@ class Handle:
             self.easy.setopt(pycurl.NOBODY, 1)
         elif kind == "get":
             self.easy.setopt(pycurl.HTTPGET, 1)
+        elif kind == "delete":
+            self.easy.setopt(pycurl.CUSTOMREQUEST, "DELETE")
         elif kind == "stream":
             self.easy.setopt(pycurl.UPLOAD, 1)
         else:
             # libcurl reads a POST's body where it lies, without a callback.
             self.easy.setopt(pycurl.POST, 1)
-            self.easy.setopt(pycurl.CUSTOMREQUEST, "PUT")
+            if kind == "memory":
+                self.easy.setopt(pycurl.CUSTOMREQUEST, "PUT")
 
     def begin(self, exchange: Exchange) -> None:
         """Tell libcurl what the exchange sends."""
@@ -109,7 +109,7 @@ class Handle:
         self.scarce = None
         # An idle handle keeps no body alive.
         exchange.body = None
-        if self.kind == "memory":
+        if self.kind in ("memory", "post"):
             self.easy.setopt(pycurl.POSTFIELDS, b"")
         elif self.kind == "stream":
             self.easy.setopt(pycurl.READFUNCTION, _nothing)
@@ -148,7 +148,7 @@ class Handle:
         if self._taken > LONGEST:
             self.exchange.failure = endless(self.exchange.host)
             return -1
-        self._content += data[: LONGEST_KEPT - len(self._content)]
+        self._content += data[: self.exchange.longest - len(self._content)]
         return len(data)
 
 

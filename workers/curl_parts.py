@@ -12,7 +12,7 @@ from workers.curl_exchange import Exchange
 from workers.curl_payload import Loader, Payload
 from workers.curl_store import Store
 from workers.lanes import Lanes
-from workers.s3_multipart import PAUSES, Multipart, Part, soon
+from workers.s3_multipart import PAUSES, Large, Part, soon
 from workers.transfer import Interrupted
 
 # Threads that read and digest parts while others are sent.
@@ -41,23 +41,23 @@ class Parts:
     """The parts of one upload."""
 
     def __init__(
-        self, store: Store, connections: Connections, multipart: Multipart, upload_id: str
+        self, store: Store, connections: Connections, large: Large, upload_id: str
     ) -> None:
         self._store = store
         self._connections = connections
-        self._multipart = multipart
+        self._large = large
         self._upload_id = upload_id
-        signed = store.is_signed(multipart.upload.bucket)
+        signed = store.is_signed(large.upload.bucket)
         self._loader = Loader("crc32" if store.has_sums else None, signed)
-        self._buffers = _buffers(multipart.part_size, multipart.upload.size)
+        self._buffers = _buffers(large.part_size, large.upload.size)
         self._running: dict[Exchange, _Part] = {}
         self._resting: list[_Part] = []
 
     def send(self) -> list[Part]:
-        """Send them all; raises Interrupted, or what classify knows."""
-        multipart = self._multipart
-        size = multipart.upload.size
-        waiting = iter(list(enumerate(range(0, size, multipart.part_size), start=1)))
+        """Send them all; raises Interrupted, or what judge knows."""
+        large = self._large
+        size = large.upload.size
+        waiting = iter(list(enumerate(range(0, size, large.part_size), start=1)))
         parts: list[Part] = []
         with Lanes[int, _Part](_READERS, "flood-part") as lanes:
             try:
@@ -75,40 +75,40 @@ class Parts:
                         part = self._ended(exchange)
                         if part is not None:
                             parts.append(part)
-                    multipart.sending(lambda: self._sent(len(parts)))
-                    if multipart.watch.expired():
+                    large.sending(lambda: self._sent(len(parts)))
+                    if large.watch.expired():
                         raise Interrupted
             finally:
                 # Before the lanes close: no part must be read on.
-                multipart.source.close()
+                large.source.close()
                 self._connections.drop()
 
     def _has_room(self, lanes: Lanes[int, _Part]) -> bool:
         """Whether one more part is to be read: the next ones to be sent, or what keeps the readers
         busy meanwhile."""
-        most = min(self._connections.wanted, self._multipart.at_most())
+        most = min(self._connections.wanted, self._large.at_most())
         return lanes.busy < _READERS and lanes.busy + self._alive() < most
 
     def _sent(self, whole: int) -> int:
-        return whole * self._multipart.part_size + self._connections.sent()
+        return whole * self._large.part_size + self._connections.sent()
 
     def _alive(self) -> int:
         return len(self._running) + len(self._resting)
 
     def _load(self, number: int, offset: int, buffer: mmap | None) -> _Part:
-        multipart = self._multipart
-        size = min(multipart.part_size, multipart.upload.size - offset)
+        large = self._large
+        size = min(large.part_size, large.upload.size - offset)
         if buffer is None:
-            payload = self._loader.streamed(multipart.source, offset, size)
+            payload = self._loader.streamed(large.source, offset, size)
         else:
-            payload = self._loader.held(multipart.source, offset, size, memoryview(buffer))
+            payload = self._loader.held(large.source, offset, size, memoryview(buffer))
         return _Part(number, payload, buffer)
 
     def _start_what_is_read(self, lanes: Lanes[int, _Part]) -> None:
         while lanes.busy and (finished := lanes.next(0.0)) is not None:
             part = finished[1]
             if isinstance(part, BaseException):
-                raise self._multipart.source.failure or part
+                raise self._large.source.failure or part
             self._start(part)
 
     def _start_what_has_rested(self) -> None:
@@ -118,7 +118,7 @@ class Parts:
             self._start(part)
 
     def _start(self, part: _Part) -> None:
-        upload = self._multipart.upload
+        upload = self._large.upload
         exchange = self._store.put_part(
             upload.bucket, upload.key, self._upload_id, part.number, part.payload
         )
@@ -135,15 +135,15 @@ class Parts:
                 self._buffers.append(part.buffer)
             etag = exchange.answer_header("etag") or ""
             return Part(part.number, etag, crc32, part.payload.digest())
-        bucket = self._multipart.upload.bucket
+        bucket = self._large.upload.bucket
         if exchange.failure is None and not part.moved and self._store.moved(bucket, exchange):
             part.moved = True
             part.payload.rewind()
             self._start(part)
             return None
-        error = self._multipart.source.failure or exchange.failure or refused(exchange)
+        error = self._large.source.failure or exchange.failure or refused(exchange)
         pause = PAUSES[part.tries] if part.tries < len(PAUSES) else None
-        if self._multipart.source.failure or pause is None or not soon(error, pause):
+        if self._large.source.failure or pause is None or not soon(error, pause):
             raise error
         part.tries += 1
         part.due = time.monotonic() + pause

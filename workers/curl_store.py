@@ -1,12 +1,13 @@
 """Builds the requests to one profile's store."""
 
 import base64
+import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import pycurl
@@ -16,7 +17,7 @@ from flood.errors import ConfigError
 from workers.addresses import address, service
 from workers.authorities import authorities
 from workers.classify_rule import KEYS
-from workers.curl_exchange import Exchange
+from workers.curl_exchange import LONGEST_KEPT, Exchange
 from workers.curl_payload import Payload
 from workers.late import late
 
@@ -48,6 +49,20 @@ class _Target:
     proxy: str
 
 
+class Question(NamedTuple):
+    """A request that sends nothing of a file; without a key it is about the bucket. `longest` and
+    `patience` are its Exchange's."""
+
+    operation: str
+    method: str
+    key: str = ""
+    query: str = ""
+    headers: Sequence[str] = ()
+    body: bytes | None = None
+    longest: int = LONGEST_KEPT
+    patience: float = 0.0
+
+
 class Store:
     """What all requests of a profile have in common; any thread may use it.
 
@@ -58,19 +73,18 @@ class Store:
         self,
         profile: "Profile",
         ask: Callable[[str, str | None], str],
-        connect_timeout: float,
     ) -> None:
         self.provider = profile.provider
         self._profile = profile
         self._ask = ask
-        self._connect_timeout = connect_timeout
         self._regions: dict[str, str] = {}
         self._targets: dict[str, _Target] = {}
         self._trusted = authorities()
         values = (profile.access_key_id, profile.session_token, profile.region)
         self._sound = all(_HEADER_VALUE.fullmatch(each) for each in values if each is not None)
-        asked = ["x-amz-checksum-mode: ENABLED"] if self.provider.checksum_on_head else []
-        self._head_headers = asked + self._token()
+        #: What HEAD asks for besides.
+        self.asked = ["x-amz-checksum-mode: ENABLED"] if self.provider.checksum_on_head else []
+        self._head_headers = self.asked + self._token()
         self._lock = Lock()
 
     def configure(self, handle: Any) -> None:
@@ -83,7 +97,6 @@ class Store:
         handle.setopt(pycurl.USERNAME, profile.access_key_id)
         handle.setopt(pycurl.PASSWORD, profile.secret_access_key)
         handle.setopt(pycurl.USERAGENT, f"flood/{__version__} {pycurl.version.split()[1]}")
-        handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, round(1000 * self._connect_timeout)))
         handle.setopt(pycurl.TCP_KEEPALIVE, 1)
         handle.setopt(pycurl.UPLOAD_BUFFERSIZE, _BLOCK)
         handle.setopt(pycurl.NOPROXY, "")  # _proxy has decided
@@ -147,12 +160,36 @@ class Store:
         # so that it need not be asked about each part.
         headers = ["Content-Type: application/octet-stream", "Expect:", *self._sums(payload)]
         exchange = self._exchange("UploadPart", bucket, key, headers, payload)
-        exchange.url += f"?partNumber={number}&uploadId={quote(upload_id, safe='~')}"
+        exchange.url += f"?partNumber={number}&{query_of(upload_id)}"
         return exchange
+
+    def ask(self, bucket: str, question: Question) -> Exchange:
+        """Return the request that asks this."""
+        target, body = self._target(bucket), question.body
+        if question.key:
+            url = target.address + quote(question.key, safe="/~")
+        else:
+            url = _bucket_address(target.address)
+        headers = [*question.headers, *self._token()]
+        if body is not None:
+            headers.append(f"x-amz-content-sha256: {hashlib.sha256(body).hexdigest()}")
+        return Exchange(
+            question.operation,
+            f"{url}?{question.query}" if question.query else url,
+            target.region,
+            headers,
+            target.proxy,
+            body,
+            len(body or b""),
+            method=question.method,
+            longest=question.longest,
+            patience=question.patience,
+        )
 
     def head(self, last: Exchange) -> Exchange:
         """Return the request that asks for the object that the last one was about."""
-        return Exchange("HeadObject", last.url, last.region, self._head_headers, last.proxy)
+        headers = self._head_headers
+        return Exchange("HeadObject", last.url, last.region, headers, last.proxy, method="HEAD")
 
     def list_buckets(self, prefix: str) -> Exchange | None:
         """Return the request for the buckets whose names begin so; None where it takes boto3."""
@@ -160,7 +197,7 @@ class Store:
         if root is None:
             return None
         url = f"{root}?max-buckets=1000&prefix={quote(prefix, safe='~')}"
-        return Exchange("ListBuckets", url, region, self._token(), _proxy(root), asks=True)
+        return Exchange("ListBuckets", url, region, self._token(), _proxy(root), method="GET")
 
     def _token(self) -> list[str]:
         token = self._profile.session_token
@@ -198,6 +235,16 @@ class Store:
             with self._lock:
                 self._targets[bucket] = found
         return found
+
+
+def query_of(upload_id: str) -> str:
+    """Return the query that names a multipart upload."""
+    return f"uploadId={quote(upload_id, safe='~')}"
+
+
+def _bucket_address(address: str) -> str:
+    """Return a bucket's own URL: where its name is in the path, no slash follows it."""
+    return address if urlsplit(address).path == "/" else address.removesuffix("/")
 
 
 def _proxy(address: str) -> str:

@@ -12,6 +12,7 @@ FloodError
   FileChanged           the file became shorter while it was sent
   ContradictedByHead    HEAD shows another object than the one that was sent
   TransportFailed       libcurl could not send the request or read the answer
+  Unlisted              the store does not tell which multipart uploads are unfinished
 """
 
 from flood.errors import FloodError
@@ -70,6 +71,15 @@ class TransportFailed(FloodError):
         self.host = host
 
 
+class Unlisted(FloodError):
+    """The store, or this access key, does not list unfinished multipart uploads."""
+
+
 def endless(host: str) -> TransportFailed:
     """Return the error for an answer of which nobody reads on."""
     return TransportFailed("endless", host, f"it has more than {LONGEST // 1024**2} MiB")
+
+
+def nonsense(host: str, words: str) -> TransportFailed:
+    """Return the error for an answer that lacks what it was asked for."""
+    return TransportFailed("nonsense", host, words)

@@ -20,7 +20,7 @@ def late() -> Iterator[None]:
     descriptors or memory, as they may succeed another time.
 
     boto3 with botocore takes half a second of processor time and 20 MiB. A worker for which all
-    goes well, and whose files are small, does without.
+    goes well does without.
     """
     try:
         with _one_by_one:

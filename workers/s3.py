@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 from workers.lanes import Lanes, carried
 from workers.media_type import content_type
 from workers.opening import is_large, refusal, threshold
-from workers.s3_abort import abort
 from workers.s3_bucket import Buckets
 from workers.s3_client import Clients
-from workers.s3_multipart import Multipart, Part, part_size
-from workers.s3_verify import confirm
+from workers.s3_head import head
+from workers.s3_multipart import Multipart, large
+from workers.s3_requests import S3Requests, abort
 from workers.source import Body, Source, Watch
 from workers.transfer import Hooks, Interrupted, Outcome, Receipt, Upload
-from workers.verify import Sent, bare, digest_algorithm
+from workers.verify import Sent, bare, confirm, digest_algorithm
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -151,7 +151,8 @@ class S3:
                 raise source.failure from source.failure.__cause__
             raise
         sent = Sent(bare(answer.get("ETag")), answer.get("VersionId"), body.digest())
-        return confirm(self.clients.main, self._provider, upload, sent)
+        asked = partial(head, self.clients.main, self._provider, upload)
+        return confirm(self._provider, upload, sent, asked)
 
     def send_small(self, upload: Upload, watch: Watch) -> Receipt | BaseException:
         """PUT then HEAD one file; return what came of it."""
@@ -163,31 +164,11 @@ class S3:
         finally:
             source.close()
 
-    def send_large(
-        self,
-        upload: Upload,
-        hooks: Hooks,
-        watch: Watch,
-        carry: Callable[[Multipart, str], list[Part]] | None = None,
-    ) -> Receipt | BaseException:
-        """Send one file in parts, by `carry` if it is given; return what came of it."""
-        multipart = Multipart(
-            clients=self.clients,
-            provider=self._provider,
-            upload=upload,
-            source=Source(upload.descriptor, upload.size, watch),
-            watch=watch,
-            part_size=part_size(upload.size, self._part_size),
-            content_type=content_type(upload.key),
-            concurrency=self._concurrency,
-            sending=hooks.sending,
-            at_most=hooks.at_most,
-            carry=carry,
-        )
-        try:
-            return multipart.send(hooks)
-        except (Exception, Interrupted) as error:  # noqa: BLE001  every failure is an outcome
-            return error
+    def send_large(self, upload: Upload, hooks: Hooks, watch: Watch) -> Receipt | BaseException:
+        """Send one file in parts; return what came of it."""
+        sent = large(upload, hooks, watch, self._part_size)
+        requests = S3Requests(self.clients, self._provider, sent, self._concurrency)
+        return Multipart(sent, requests, self._provider).outcome(hooks)
 
 
 def _none() -> int:

@@ -1,7 +1,6 @@
 """Builds boto3 clients that know nothing but one profile."""
 
 import os
-import re
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +12,8 @@ from botocore.loaders import Loader
 from botocore.utils import get_environ_proxies
 
 from flood import __version__
+from workers.answer_limits import SHORT_CONNECT, SHORT_READ
+from workers.answer_xml import readable
 from workers.authorities import authorities
 from workers.s3_session import Session, sender
 
@@ -52,17 +53,7 @@ _ISOLATED: Final[dict[str, Any]] = {
     )
 }
 
-# An abort comes last, often when the network has failed already: nobody waits long for it.
-_SHORT_CONNECT: Final = 5.0
-_SHORT_READ: Final = 15.0
-
 _LARGEST_POOL: Final = 1024
-
-# What XML 1.0 has no room for (w3.org/TR/xml, section 2.2), and what stands instead.
-_CONTROLS: Final = frozenset(range(0x20)) - {0x9, 0xA, 0xD}
-_UNNAMABLE: Final = "?"
-_SHOWN: Final = bytes(ord(_UNNAMABLE) if one in _CONTROLS else one for one in range(256))
-_REFERENCE: Final = re.compile(rb"&#([0-9]{1,7}|[xX][0-9A-Fa-f]{1,6});")
 
 #: Statuses of answers that send elsewhere.
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -82,7 +73,7 @@ class Clients:
         self._pool = min(_LARGEST_POOL, max(64, 4 * concurrency))
         self._timeouts = {
             "main": (connect_timeout, read_timeout),
-            "short": (min(connect_timeout, _SHORT_CONNECT), min(read_timeout, _SHORT_READ)),
+            "short": (min(connect_timeout, SHORT_CONNECT), min(read_timeout, SHORT_READ)),
         }
         self._made: dict[str, Any] = {}
         self._sessions: list[Session] = []
@@ -200,20 +191,8 @@ def _remove_expect(request: Any, **_: object) -> None:
         del request.headers["Expect"]
 
 
-def readable(key: str) -> str:
-    """Return the key as answers show it in which XML had no room for its control characters."""
-    return "".join(_UNNAMABLE if ord(one) in _CONTROLS else one for one in key)
-
-
 def _make_readable(response_dict: dict[str, Any], **_: object) -> None:
-    # Stores repeat keys as they are, or as references that XML 1.0 forbids; botocore would take the
-    # answer for one that was cut off, and so for a failure.
+    # botocore would take such an answer for one that was cut off, and so for a failure.
     body = response_dict.get("body")
     if isinstance(body, bytes) and body.startswith(b"<"):
-        response_dict["body"] = _REFERENCE.sub(_forbidden, body.translate(_SHOWN))
-
-
-def _forbidden(reference: "re.Match[bytes]") -> bytes:
-    digits = reference.group(1).lower()
-    number = int(digits[1:], 16) if digits.startswith(b"x") else int(digits)
-    return _UNNAMABLE.encode() if number in _CONTROLS else reference.group()
+        response_dict["body"] = readable(body)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import RemoteDisconnected
-from typing import Any, Final
+from typing import Any
 
 from botocore.awsrequest import (
     AWSHTTPConnection,
@@ -15,12 +15,8 @@ from botocore.awsrequest import (
 )
 from botocore.httpsession import URLLib3Session
 
-from workers.answer_limits import LONGEST, TIMEOUTS
+from workers.answer_limits import COMPLETION, LONGEST, TIMEOUTS
 from workers.failures import TransportFailed, endless
-
-# Amazon answers CompleteMultipartUpload at once, then sends blanks while it works, for minutes
-# (AWS, "CompleteMultipartUpload"): so many seconds it has, whatever the read time-out.
-_COMPLETION: Final = 600.0
 
 
 class _Answer(io.RawIOBase):
@@ -110,7 +106,7 @@ class _Bounded:
         plain = self.sock
         patience = TIMEOUTS * float(self.timeout)
         if self._completes:
-            patience = max(patience, _COMPLETION)
+            patience = max(patience, COMPLETION)
         limited = _Socket(plain, f"{self.host}:{self.port}", patience)
         self.sock = limited
         try:

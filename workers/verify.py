@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from flood.providers import Provider
@@ -18,6 +19,9 @@ NO_ANSWER: Final = {
     405: "the store does not allow HEAD (405)",
     501: "the store does not implement HEAD (501)",
 }
+#: The status of HEAD where there is no object.
+NOT_FOUND: Final = 404
+
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -34,11 +38,13 @@ class Sent(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What HEAD shows of an object; None is what it leaves out."""
+    """What HEAD shows of an object; None is what it leaves out. `mark` is flood's own."""
 
     size: int | None
     etag: str | None
     crc32: str | None
+    version_id: str | None = None
+    mark: str | None = None
 
 
 def digest_algorithm(provider: Provider) -> Algorithm | None:
@@ -61,6 +67,25 @@ def check_put(provider: Provider, sent: Sent) -> None:
     """Raise ContradictedByHead if the answer to the upload itself shows another digest."""
     if provider.etag_is_md5 and not sent.parts:
         _compare_etag(sent.etag, sent.digest, "PUT")
+
+
+def confirm(
+    provider: Provider, upload: Upload, sent: Sent, head: Callable[[], Shown | int]
+) -> Receipt:
+    """Ask HEAD for the object; return the receipt.
+
+    `head` answers a status where it shows nothing. Raises what it raises; ContradictedByHead if the
+    store shows another size or digest, or no object even when asked twice. A store or an access key
+    that does not allow HEAD is no failure.
+    """
+    check_put(provider, sent)
+    for _ in range(2):
+        shown = head()
+        if isinstance(shown, Shown):
+            return verified(provider, upload, sent, shown)
+        if shown in NO_ANSWER:
+            return unverified(upload, sent, NO_ANSWER[shown])
+    raise missing()
 
 
 def unverified(upload: Upload, sent: Sent, reason: str) -> Receipt:

@@ -19,8 +19,8 @@ _WARMING_UP: Final = 15.0  # seconds
 #: What a process may hold more at the end of its life than at the beginning: the medians of the
 #: first and of the last third of its life are compared, since what is under way comes and goes, and
 #: a consumer loads most of its libraries only with its first upload, boto3 (30 MiB with a client)
-#: only with its first large file. Two workers keep 16 connections each, at most, that they do not
-#: use, and SQLite's pages, 8 MB each.
+#: only with its first failure. Two workers keep 16 connections each, at most, that they do not use,
+#: and SQLite's pages, 8 MB each.
 _MORE: Final = {"descriptors": 55, "threads": 10, "sockets": 40, "kilobytes": 56 * 1024}
 
 #: What a process may hold at any moment: 2 workers with 100 open files and 16 connections each.

@@ -19,6 +19,7 @@ from botocore.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flood.errors import ConfigError
 from flood.states import PERMANENT, TRANSIENT
 from tests.faults import Answer, Fault, Raw, Request, Stall, Unending, s3_error
 from tests.proxy import FaultProxy
@@ -113,6 +114,44 @@ def test_small_files_take_no_boto3(sink: FaultProxy, tmp_path: Path) -> None:
     assert sink.count("GET") == 1
 
 
+def test_large_files_take_no_boto3(proxy: FaultProxy, bucket: str, tmp_path: Path) -> None:
+    code = f"""if True:
+        import os, sys
+        from flood.profiles import Profile
+        from flood.providers import PROVIDERS
+        from workers import settle, sweep, upload, uploaders
+        from workers.curl import Curl
+        from workers.transfer import Hooks, Receipt, Upload
+        profile = Profile("p", PROVIDERS["s3"], {ACCESS_KEY_ID!r}, {SECRET_ACCESS_KEY!r}, None,
+                          "us-east-1", {proxy.url!r})
+        curl = Curl(profile, concurrency=4, multipart_threshold={LARGE}, multipart_part_size=9,
+                    connect_timeout=20, read_timeout=20, bucket_cache_seconds=60)
+        curl.ensure_bucket({bucket!r})
+        begun = []
+        hooks = Hooks(lambda: False, lambda upload, number: begun.append(number), lambda _: None)
+        file = os.memfd_create("file")
+        os.truncate(file, {LARGE})
+        for n in range(2):
+            uploads = [Upload(n, {bucket!r}, f"key-{{n}}", file, {LARGE})]
+            results = [one[1] for one in curl.transfer(uploads, hooks) if one]
+            assert isinstance(results[0], Receipt), results
+        curl.abort_multipart({bucket!r}, "key-0", begun[0])
+        print(*sys.modules)
+    """
+    proxy.inject(s3_error(403, "AccessDenied"), "GET", "uploads", skip=1)  # a right that few grant
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"},
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert "workers.curl_requests" in loaded
+    assert not {"boto3", "botocore", "urllib3"} & set(loaded)
+    assert [proxy.count(*each) for each in (("POST",), ("HEAD",), ("DELETE",))] == [4, 2, 1]
+
+
 # --- signatures --------------------------------------------------------------------------------
 
 
@@ -177,11 +216,65 @@ def test_parts_are_signed_with_their_query(sink: FaultProxy, opened: Open) -> No
         assert len(set(computed_signature(each, "us-east-1"))) == 1
 
 
+@settings(max_examples=30)
+@given(key=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=60))
+def test_every_request_of_a_large_file_is_signed(key: str) -> None:
+    descriptor = os.memfd_create("file")
+    os.truncate(descriptor, LARGE)
+    used = {"region": "eu-north-1", "session_token": "a/token+with=signs"}
+    try:
+        with FaultProxy() as sink, closing(curl_uploader(profile(sink.url, **used))) as uploader:
+            sink.inject(Answer(200, b"<R><UploadId>o+d/d</UploadId></R>"), "POST", r"\?uploads")
+            sink.inject(Answer(404), "HEAD", times=None)
+            send(uploader, Upload(1, "bucket", key, descriptor, LARGE))
+            uploader.abort_multipart("bucket", key, "o+d/d")
+            methods = [each.method for each in sink.requests]
+            assert methods[:2] == ["GET", "POST"]
+            assert methods[-4:] == ["POST", "HEAD", "HEAD", "DELETE"]
+            for each in sink.requests:
+                given_signature, expected = computed_signature(each, "eu-north-1")
+                assert given_signature == expected, each
+                assert each.headers["x-amz-security-token"] == "a/token+with=signs"
+    finally:
+        os.close(descriptor)
+
+
+def test_amazon_is_told_of_checksums_before_the_parts(sink: FaultProxy, opened: Open) -> None:
+    sink.inject(Answer(200, b"<R><UploadId>id</UploadId></R>"), "POST", r"\?uploads")
+    with closing(curl_uploader(profile(sink.url, "amazon"))) as uploader:
+        send(uploader, Upload(1, "bucket", "key.txt", opened(bytes(LARGE)), LARGE))
+    [created] = [each for each in sink.requests if each.target.endswith("?uploads")]
+    assert created.headers["x-amz-checksum-algorithm"] == "CRC32"
+    assert created.headers["content-type"] == "text/plain"
+    assert re.fullmatch("[0-9a-f]{32}", created.headers["x-amz-meta-flood-upload"])
+    for each in sink.requests:
+        assert len(set(computed_signature(each, "us-east-1"))) == 1
+
+
+@pytest.mark.parametrize("size", [4, LARGE])
+def test_a_token_that_no_header_can_carry_is_not_sent(
+    sink: FaultProxy, opened: Open, size: int
+) -> None:
+    used = profile(sink.url, session_token="to ken")
+    with closing(curl_uploader(used)) as uploader:
+        result = send(uploader, Upload(1, "bucket", "key", opened(bytes(size)), size))
+        with pytest.raises(ConfigError):
+            uploader.abort_multipart("bucket", "key", "id")
+    assert isinstance(result, ConfigError)
+    assert sink.requests == []
+
+
+@pytest.mark.parametrize("size", [4, LARGE])
 @pytest.mark.parametrize("key", ["a/../b", "./a", "a/.", ".."])
-def test_no_key_is_taken_for_a_path_to_walk(sink: FaultProxy, opened: Open, key: str) -> None:
+def test_no_key_is_taken_for_a_path_to_walk(
+    sink: FaultProxy, opened: Open, key: str, size: int
+) -> None:
+    sink.inject(Answer(200, b"<R><UploadId>id</UploadId></R>"), "POST", r"\?uploads")
     with closing(curl_uploader(profile(sink.url))) as uploader:
-        send(uploader, Upload(1, "bucket", key, opened(b"data"), 4))
-    assert {each.target for each in sink.requests} == {f"/bucket/{key}"}
+        send(uploader, Upload(1, "bucket", key, opened(bytes(size)), size))
+        uploader.abort_multipart("bucket", key, "id")
+    paths = {each.target.partition("?")[0] for each in sink.requests if each.method != "GET"}
+    assert paths == {f"/bucket/{key}"}
 
 
 # --- connections -------------------------------------------------------------------------------
@@ -294,6 +387,25 @@ def test_a_bucket_in_another_region_is_followed(
     assert set(regions[2:]) == {"eu-west-3"}
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "DELETE"])
+def test_every_request_of_a_large_file_follows_its_bucket(
+    moto_server: S3Server, bucket_name: Callable[[], str], opened: Open, method: str
+) -> None:
+    bucket = moto_server.make_bucket(bucket_name())
+    with (
+        FaultProxy(moto_server.address) as proxy,
+        closing(curl_uploader(profile(proxy.url))) as uploader,
+    ):
+        proxy.inject(s3_error(301, "PermanentRedirect", x_amz_bucket_region="eu-west-3"), method)
+        upload = Upload(1, bucket, "key", opened(bytes(LARGE)), LARGE, multipart_upload_id="old")
+        assert isinstance(send(uploader, upload), Receipt)
+    regions = [each.headers["authorization"].split("/")[2] for each in proxy.requests]
+    first = [each.method for each in proxy.requests].index(method)
+    assert set(regions[: first + 1]) == {"us-east-1"}
+    assert set(regions[first + 1 :]) == {"eu-west-3"}
+    assert proxy.requests[first + 1].target == proxy.requests[first].target
+
+
 def test_a_store_that_sends_us_in_circles_is_not_followed(
     proxy: FaultProxy, bucket: str, opened: Open
 ) -> None:
@@ -379,6 +491,7 @@ def test_every_reason_has_its_row() -> None:
         verdict = classify(TransportFailed(reason, "host:1", "words"))
         assert verdict.code in (reason, "tls_certificate"), reason
         assert "host:1: words" in verdict.message
+    assert classify(TransportFailed("nonsense", "h", "w")).code == "bad_response"
     assert classify(TransportFailed("endless", "h", "w")).code == "bad_response"
     assert "no end" in classify(TransportFailed("endless", "h", "w")).message
     assert classify(TransportFailed("tls_host", "h", "w")).code == "tls_certificate"

@@ -181,6 +181,88 @@ def test_earlier_parts_that_cannot_be_removed_now_do(
     assert proxy.count("PUT") == 0
 
 
+@pytest.mark.parametrize(
+    ("answer", "kind", "code", "tries"),
+    [
+        (s3_error(200, "InternalError"), TRANSIENT, "InternalError", 3),
+        (s3_error(200, "AccessDenied"), PERMANENT, "AccessDenied", 1),
+        (
+            Answer(200, b" " * 100_000 + b"<Error><Code>SlowDown</Code></Error>"),
+            TRANSIENT,
+            "SlowDown",
+            3,
+        ),
+        (Answer(200, b"<CompleteMultipartUploadResult><ETag>"), TRANSIENT, "http_500", 3),
+        (Answer(200, b"It works!"), TRANSIENT, "http_500", 3),
+    ],
+    ids=["internal", "denied", "blanks first", "cut off", "no XML"],
+)
+def test_a_completion_that_begins_as_a_success(
+    server: S3Server,
+    uploader: Uploader,
+    proxy: FaultProxy,
+    upload: Upload,
+    answer: Answer,
+    kind: str,
+    code: str,
+    tries: int,
+) -> None:
+    """Amazon says so before it knows."""
+    proxy.inject(answer, "POST", COMPLETE, times=None)
+    result = send(uploader, upload)
+    assert isinstance(result, Exception), result
+    assert (classify(result).kind, classify(result).code) == (kind, code)
+    assert proxy.count("POST", COMPLETE) == tries
+    assert server.keys(upload.bucket) == []
+    assert server.unfinished(upload.bucket) == []
+
+
+@pytest.mark.parametrize("body", [b"", b"<R/>", b"<R><UploadId/></R>"])
+def test_an_upload_without_an_id_is_not_begun(
+    uploader: Uploader, proxy: FaultProxy, upload: Upload, body: bytes
+) -> None:
+    record = Record()
+    proxy.inject(Answer(200, body), "POST", CREATE)
+    result = send(uploader, upload, record)
+    assert isinstance(result, Exception)
+    verdict = classify(result)
+    assert (verdict.kind, verdict.code) == (TRANSIENT, "bad_response")
+    assert "makes no sense" in verdict.message
+    assert record.events == []
+    assert proxy.count("PUT", PART) == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        s3_error(403, "AccessDenied"),
+        s3_error(200, "AccessDenied"),
+        Answer(501),
+        Answer(200, b"<html><p>Welcome"),
+        Answer(200, b"<R><Upload/><Upload><Key>key</Key></Upload></R>"),
+    ],
+    ids=["denied", "denied late", "unknown", "no XML", "incomplete"],
+)
+def test_leftovers_that_the_store_does_not_list_stop_nothing(
+    uploader: Uploader, proxy: FaultProxy, upload: Upload, answer: Answer
+) -> None:
+    proxy.inject(answer, "GET", CREATE)
+    assert isinstance(send(uploader, upload), Receipt)
+    assert proxy.count("GET", CREATE) == 1
+
+
+@pytest.mark.parametrize("answer", [s3_error(404, "NoSuchUpload"), Answer(404)])
+def test_an_upload_that_is_gone_needs_no_abort(
+    uploader: Uploader, proxy: FaultProxy, bucket: str, answer: Answer
+) -> None:
+    proxy.inject(answer, "DELETE")
+    uploader.abort_multipart(bucket, "key", "old")
+    proxy.inject(s3_error(404, "NoSuchBucket"), "DELETE")
+    with pytest.raises(Exception) as caught:  # noqa: PT011  each library has its own
+        uploader.abort_multipart(bucket, "key", "old")
+    assert classify(caught.value).code == "NoSuchBucket"
+
+
 @pytest.mark.parametrize("key", ["a\x01b", "&#1;"])
 def test_a_key_that_no_xml_can_name_leaves_no_parts_either(
     server: S3Server, uploader: Uploader, proxy: FaultProxy, bucket: str, opened: Open, key: str

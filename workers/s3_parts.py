@@ -1,0 +1,80 @@
+"""Sends the parts of one large file side by side through boto3."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+from flood.providers import Provider
+from workers.lanes import Lanes
+from workers.s3_client import Clients
+from workers.s3_multipart import PAUSES, Large, Part, soon
+from workers.source import Body
+from workers.transfer import Interrupted
+from workers.verify import digest_algorithm
+
+_TICK: Final = 0.1
+
+
+class Parts:
+    """The parts of one upload."""
+
+    def __init__(self, clients: Clients, provider: Provider, large: Large, upload_id: str) -> None:
+        self._clients = clients
+        self._provider = provider
+        self._large = large
+        self._names = {
+            "Bucket": large.upload.bucket,
+            "Key": large.upload.key,
+            "UploadId": upload_id,
+        }
+
+    def send(self, concurrency: int) -> list[Part]:
+        """Send them all; raises Interrupted, or what classify knows."""
+        large = self._large
+        waiting = self._calls()
+        parts: list[Part] = []
+        with Lanes[None, Part](concurrency, "flood-part") as lanes:
+            try:
+                while True:
+                    while lanes.busy < min(lanes.count, large.at_most()):
+                        if (call := next(waiting, None)) is None:
+                            break
+                        lanes.start(None, call)
+                    if not lanes.busy:
+                        return sorted(parts, key=lambda part: part.number)
+                    finished = lanes.next(_TICK)
+                    if large.watch.expired():
+                        raise Interrupted
+                    # What botocore has sent of a part nobody can know: it reads for signing, too.
+                    large.sending(lambda: len(parts) * large.part_size)
+                    if finished is None:
+                        continue
+                    result = finished[1]
+                    if isinstance(result, BaseException):
+                        raise large.source.failure or result
+                    parts.append(result)
+            finally:
+                # Before the lanes close: parts that are under way must not read on.
+                large.source.close()
+
+    def _calls(self) -> Iterator[Callable[[], Part]]:
+        size, part_size = self._large.upload.size, self._large.part_size
+        for number, offset in enumerate(range(0, size, part_size), start=1):
+            yield partial(self._send, number, offset, min(part_size, size - offset))
+
+    def _send(self, number: int, offset: int, length: int) -> Part:
+        source = self._large.source
+        body = Body(source, offset, length, digest_algorithm(self._provider))
+        for pause in (*PAUSES, None):
+            try:
+                answer = self._clients.main.upload_part(**self._names, PartNumber=number, Body=body)
+            except Exception as error:
+                if source.failure or pause is None or not soon(error, pause):
+                    raise
+                self._large.watch.pause(pause)
+                body.seek(0)
+            else:
+                has_sums = self._provider.checksums == "when_supported"
+                crc32 = answer.get("ChecksumCRC32") if has_sums else None
+                return Part(number, str(answer["ETag"]), crc32, body.digest())
+        raise AssertionError  # pragma: no cover  the last turn returns or raises
