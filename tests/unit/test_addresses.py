@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from botocore.exceptions import BotoCoreError
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from flood.profiles import Profile
 from tests.uploading import profile
 from workers.addresses import address, service
+from workers.curl_store import Question, Store
 from workers.s3_client import Clients
 
 #: A profile, a bucket, a region.
@@ -100,3 +103,33 @@ def test_any_name_is_where_boto3_has_it(boto3s: Boto3, bucket: str) -> None:
     for known in (profile(None, "amazon"), profile(ENDPOINT)):
         found = address(known, bucket, None)
         assert found is None or found == boto3s(known, bucket, None)
+
+
+class _Sent(Exception):
+    """A request that is not sent."""
+
+
+@pytest.mark.parametrize("bucket", ["bucket", "with.dots", "Upper"])
+@pytest.mark.parametrize(
+    ("provider", "endpoint"), [("amazon", None), ("s3", ENDPOINT), ("cloudflare", ENDPOINT)]
+)
+def test_buckets_themselves_are_asked_where_boto3_asks(
+    provider: str, endpoint: str | None, bucket: str
+) -> None:
+    def reveal(request: Any, **_: object) -> None:
+        raise _Sent(request.url)
+
+    known = profile(endpoint, provider)
+    with closing(Clients(known, 1, 5.0, 5.0)) as clients:
+        clients.main.meta.events.register_first("before-send.s3", reveal)
+        with pytest.raises(_Sent) as caught:
+            clients.main.list_multipart_uploads(Bucket=bucket, Prefix="a key/+%")
+        query = "uploads&prefix=a%20key%2F%2B%25"
+        question = Question("ListMultipartUploads", "GET", query=query)
+        url = Store(known, clients.address).ask(bucket, question).url
+    assert _parts(url) == _parts(str(caught.value))
+
+
+def _parts(url: str) -> tuple[str, str, dict[str, list[str]]]:
+    parts = urlsplit(url)
+    return parts.netloc, parts.path or "/", parse_qs(parts.query, keep_blank_values=True)
