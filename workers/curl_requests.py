@@ -1,6 +1,5 @@
 """Asks for what one large file takes through libcurl."""
 
-import re
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote, unquote_plus
@@ -19,7 +18,6 @@ from workers.opening import Abort
 from workers.s3_multipart import MARK, Large, Part, Whole
 from workers.verify import NO_ANSWER, NOT_FOUND, Shown
 
-_MARKED: Final = re.compile(rf"\r\nx-amz-meta-{MARK}:([^\r]*)".encode())
 # A code of S3's has some tens of letters.
 _LONGEST: Final = 64
 
@@ -93,7 +91,7 @@ class CurlRequests:
         if exchange.succeeded:
             return shown(exchange)._replace(
                 version_id=exchange.answer_header("x-amz-version-id"),
-                mark=_mark(exchange),
+                mark=exchange.answer_header(f"x-amz-meta-{MARK}"),
             )
         if exchange.status in (NOT_FOUND, *NO_ANSWER):
             return exchange.status
@@ -141,12 +139,6 @@ def _document(exchange: Exchange) -> Element:
     if not exchange.succeeded or name(found) == "Error":
         raise refused(exchange)
     return found
-
-
-def _mark(exchange: Exchange) -> str | None:
-    # In these very letters, as with boto3.
-    found = _MARKED.search(exchange.head)
-    return found.group(1).decode("latin-1").strip() if found else None
 
 
 def _is_gone(exchange: Exchange) -> bool:

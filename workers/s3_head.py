@@ -33,10 +33,12 @@ def head(client: Any, provider: Provider, upload: Upload) -> Shown | int:
     except ValueError as error:
         # botocore takes whatever the store says for the size's digits.
         raise ResponseParserError(f"HeadObject: {error}") from error
+    # Names of headers are the same in all letters, and some stores have their own.
+    metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
     return Shown(
         answer.get("ContentLength"),
         bare(answer.get("ETag")),
         answer.get("ChecksumCRC32"),
         answer.get("VersionId"),
-        answer.get("Metadata", {}).get(MARK),
+        metadata.get(MARK),
     )
