@@ -49,9 +49,10 @@ def main() -> int:
     console.print(f"directory: {directory}")
     with Trial(directory, options, lambda line: console.print(escape(line))) as trial:
         outcome = trial.run()
-    _report(outcome)
-    if arguments.report is not None:
-        arguments.report.write_text(json.dumps(_data(outcome, options), indent=2) + "\n")
+        # Before the end of what was started, which may go wrong, too.
+        _report(outcome)
+        if arguments.report is not None:
+            arguments.report.write_text(json.dumps(_data(outcome, options), indent=2) + "\n")
     if outcome.violations:
         console.print(
             f"\nEverything is kept in {directory}; run it again with\n  {escape(command)}"
