@@ -392,8 +392,11 @@ class FloodHuey(Huey):
         if parent.VARIABLE not in environ:  # flood-watch says it for its children
             startup.warn(settings)
 
-    def set_up(self, settings: Settings, environ: Mapping[str, str]) -> None:
-        """Read the credentials, bring the database up to date, be known as a consumer.
+    def set_up(
+        self, settings: Settings, environ: Mapping[str, str], *, sweeps: bool = True
+    ) -> None:
+        """Read the credentials, bring the database up to date, be known as a consumer; one that
+        `sweeps` does so at once, whenever the last sweep was.
 
         Raises FloodError. Afterwards this thread has no connection open, so that huey may fork.
         """
@@ -412,7 +415,8 @@ class FloodHuey(Huey):
             devices.follow(spool)
             self._announce_itself()
             self.storage.initialize_schema()
-            queries.ask_for_sweep()
+            if sweeps:
+                queries.ask_for_sweep()
         except (models.DatabaseError, OSError) as error:
             kind = NoRoomError if models.no_room(error) else SpoolError
             raise kind(

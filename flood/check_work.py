@@ -6,7 +6,7 @@ from typing import Final
 
 from humanize import naturaldelta
 
-from flood import due_queries, put_locks, queries, stall
+from flood import due_queries, put_locks, queries, stall, status_workers
 from flood.check_findings import ERROR, OK, WARNING, WORK, Finding
 from flood.config import Settings, command
 from flood.spool import Spool
@@ -41,7 +41,8 @@ def look(spool: Spool, settings: Settings, now: datetime, *, readable: bool) -> 
             stall.remedy(stalled),
         )
     elif put_locks.consuming(spool):
-        yield _swept(now) if readable else Finding(WORK, "consumers", OK, "at least one is running")
+        running = Finding(WORK, "consumers", OK, "at least one is running")
+        yield _swept(spool, now) if readable else running
     elif due:
         yield Finding(
             WORK,
@@ -62,7 +63,10 @@ def look(spool: Spool, settings: Settings, now: datetime, *, readable: bool) -> 
         )
 
 
-def _swept(now: datetime) -> Finding:
+def _swept(spool: Spool, now: datetime) -> Finding:
+    if not status_workers.living(spool):
+        # As flood-drain does where nothing is due, which does not sweep then.
+        return Finding(WORK, "consumers", OK, "one is starting, or about to end")
     last = queries.last_sweep()
     if last is None:
         return Finding(WORK, "consumers", OK, "at least one is running, its first sweep is to come")

@@ -30,6 +30,8 @@ SUPERSEDED: Final = (
     "AND COALESCE(later.origin, later.id) > COALESCE(one.origin, one.id))"
 )
 
+_LONG_AGO: Final = "last_pruned_at IS NULL OR last_pruned_at <= ? OR last_pruned_at > ?"
+
 _LYING: Final = f"{ROW_COLUMNS}, completed_at, {_PROVEN}, error_code"
 
 
@@ -233,11 +235,23 @@ def prune_begins(now: datetime, interval: float) -> bool:
     `now` is taken inside `models.write()`, as for `queries.sweep_begins`."""
     with models.write():
         cursor = models.execute(
-            "UPDATE spool SET last_pruned_at = ? WHERE id = 1 AND (last_pruned_at IS NULL "
-            "OR last_pruned_at <= ? OR last_pruned_at > ?)",
-            (utc_text(now), utc_text(now - timedelta(seconds=interval)), utc_text(now + AHEAD)),
+            f"UPDATE spool SET last_pruned_at = ? WHERE id = 1 AND ({_LONG_AGO})",
+            (utc_text(now), *_long_ago(now, interval)),
         )
     return bool(cursor.rowcount)
+
+
+def prune_is_due(now: datetime, interval: float) -> bool:
+    """Whether `prune_begins` would let this caller go ahead; asked without a word to others."""
+    row = models.execute(
+        f"SELECT EXISTS (SELECT 1 FROM spool WHERE id = 1 AND ({_LONG_AGO}))",
+        _long_ago(now, interval),
+    ).fetchone()
+    return bool(row[0])
+
+
+def _long_ago(now: datetime, interval: float) -> tuple[str, str]:
+    return utc_text(now - timedelta(seconds=interval)), utc_text(now + AHEAD)
 
 
 def _lying(columns: Sequence[Any]) -> Lying:

@@ -144,6 +144,18 @@ class Retention:
         self._hollow(until, directories, pruned)
         self._tell(pruned)
 
+    def due(self) -> bool:
+        """Whether it is time for a run: what is kept for so long only has been, or the directories
+        are to be looked at. A few questions to the tables, which change nothing."""
+        now = self._now()
+        for state, keep in self._keep.items():
+            if keep is not None and departures.lying(state, START, _before(now, keep), 1):
+                return True
+        keep = self._keep_records
+        if keep is not None and departures.past(START, _before(now, keep), 1):
+            return True
+        return departures.prune_is_due(now, _LOOK_ROUND)
+
     def foresee(self) -> Pruned:
         """What a run without end would delete now; nothing is changed."""
         pruned = Pruned()

@@ -62,7 +62,9 @@ def enqueue_retry(
 def drain(workers: int, over: Callable[[], bool]) -> bool:
     """Run a consumer with so many threads, on the settings that `huey` was set up with, until
     `over` says so; whether that came before a signal."""
-    sweep()  # what nobody announces is due, too
+    # What nobody announces is due, too, whenever the last sweep was.
+    queries.ask_for_sweep()
+    sweep()
     consumer = huey.consumer = FloodConsumer(huey, workers=workers, over=over)
     consumer.run()
     return not consumer.interrupted
@@ -71,7 +73,7 @@ def drain(workers: int, over: Callable[[], bool]) -> bool:
 def at_rest(now: datetime) -> bool:
     """Whether no worker would find anything to do; asked without a word to those who are at work,
     nor anything imported that uploads."""
-    locks = WorkerLocks(Spool(huey.settings.server_directory))
+    locks = WorkerLocks(spool())
     return not (
         huey.storage.queue_size()
         or due(now)
@@ -98,6 +100,14 @@ def due(now: datetime) -> list[tuple[str, str]]:
     """Each profile of the credentials with each bucket that has a due record."""
     known = huey.credentials.profiles
     return [each for each in due_queries.destinations(now) if each[0] in known]
+
+
+def spool() -> Spool:
+    """The spool that `huey` was set up with, which no other is taken for."""
+    made = Spool(huey.settings.server_directory)
+    if huey.spool_id is not None:
+        made.expect(huey.spool_id)
+    return made
 
 
 def tally() -> Tally:
@@ -252,7 +262,7 @@ def _agent() -> "Agent":
             agent = _agents[os.getpid()] = Agent(
                 settings=settings,
                 look=huey.rereading.look,
-                spool=_spool(),
+                spool=spool(),
                 locks=locks,
                 make_uploader=uploaders.maker(settings),
                 now=_now,
@@ -267,14 +277,7 @@ def _agent() -> "Agent":
 def _worker_locks() -> WorkerLocks:
     """This process's, which need nothing that is slow to import."""
     with _agents_lock:
-        return _locks.setdefault(os.getpid(), WorkerLocks(_spool()))
-
-
-def _spool() -> Spool:
-    spool = Spool(huey.settings.server_directory)
-    if huey.spool_id is not None:
-        spool.expect(huey.spool_id)
-    return spool
+        return _locks.setdefault(os.getpid(), WorkerLocks(spool()))
 
 
 def _now() -> datetime:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Final
@@ -14,9 +15,9 @@ from flood import binding, config, drain_report, due_queries, log, models, tasks
 from flood.command_line import Parser, valued
 from flood.config import Settings
 from flood.consumers import WORKERS
-from flood.errors import FloodError, SpoolLockedError
+from flood.errors import FloodError, SpoolError, SpoolLockedError
 from flood.kinds import counts, durations
-from flood.spool import Spool
+from flood.retention import Keeping, Retention
 from flood.states import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -25,11 +26,17 @@ from flood.states import (
     EXIT_USAGE,
     FAILED,
 )
+from flood.stop import Stop
 from flood.terminal import Terminal, prepare
 from huey_config import huey
 
 _NAME: Final = "flood-drain"
 _DAY: Final = 86_400
+
+#: How long a run that finds nothing due deletes what nobody wants to keep, in seconds; what comes
+#: in meanwhile waits for the next run.
+_PRUNING: Final = 60.0
+
 _DESCRIPTION: Final = """\
 Uploads what is due, as a consumer does, then ends: files that flood-watch has taken
 in, those whose retry has come, those that a killed worker left. It needs no daemon
@@ -41,6 +48,9 @@ It waits for no retry that is still to come: the next run does that. With --max-
 it stops in order once so much time has passed: running transfers have five seconds
 left, what is broken off then is tried again by the next run, at no cost. A file that
 has had most of that time is told of, as no later run would do better.
+
+Where nothing is due it deletes what is not to be kept, as consumers do by and by, for
+a minute at most.
 
 It says nothing where all is well and no terminal is there to read it. Files that
 failed are told of by their cause, with exit status 1. Without --database the one is
@@ -108,14 +118,17 @@ def _parser() -> Parser:
 def _drain(
     options: argparse.Namespace, settings: Settings, began: float, terminal: Terminal
 ) -> int:
-    spool = Spool(settings.server_directory)
-    huey.set_up(_on_its_database(settings), os.environ)
+    huey.set_up(_on_its_database(settings), os.environ, sweeps=False)
+    spool = tasks.spool()
     finished = True
     trouble: list[Exception] = []
     if not tasks.at_rest(_now()):
         with terminal.files_bar("uploading", due_queries.count(_now())) as advance:
             over = _until(began + options.max_time, advance, trouble)
             finished = tasks.drain(options.workers, over)
+    elif spool.present() and not _prune(began + options.max_time, terminal):
+        terminal.problem("interrupted; what was deleted stays deleted")
+        return EXIT_INTERRUPTED
     failed = _tell(terminal, options.max_time)
     if trouble:
         raise trouble[0]
@@ -134,6 +147,32 @@ def _drain(
     if failed:
         return EXIT_FAILED
     return EXIT_OK if spool.present() else EXIT_TRY_AGAIN
+
+
+def _prune(deadline: float, terminal: Terminal) -> bool:
+    """Delete what is not to be kept, as each sweep does; whether that came before a signal."""
+    settings, stop = huey.settings, Stop()
+    retention = Retention(
+        tasks.spool(),
+        settings.database,
+        Keeping(settings.keep_completed, settings.keep_failed, settings.keep_records),
+        now=_now,
+        clock=time.monotonic,
+        stopping=stop.is_set,
+    )
+    left = min(_PRUNING, deadline - time.monotonic())
+    if left <= 0 or not retention.due():
+        return True
+    stop.install(stop.set)
+    models.be_brief_when(stop.is_set)
+    try:
+        # Of a spool that went away meanwhile the exit status tells.
+        with suppress(SpoolError), terminal.busy("looking for what is not to be kept"):
+            retention.run(left)
+    except (OSError, models.DatabaseError):
+        if not stop.is_set():  # who is to stop waits for no other writer
+            raise
+    return not stop.is_set()
 
 
 def _on_its_database(settings: Settings) -> Settings:

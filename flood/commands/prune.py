@@ -29,8 +29,8 @@ Deletes what the owner of the spool does not want to keep: files that lie in com
 for longer than --keep-completed, files in failed for longer than --keep-failed, the
 records of files that are gone after --keep-records, directories that hold nothing.
 
-Consumers do the same by themselves, once a minute. This does it at once, or with
---dry-run shows what it would do.
+Consumers do the same by themselves, once a minute, so does each flood-drain. This
+does it at once, or with --dry-run shows what it would do.
 """
 _EPILOG: Final = """\
 A file of completed is deleted only if its record has the store's receipt for it, and

@@ -34,6 +34,15 @@ print(*sorted({"boto3", "botocore", "pycurl", "rich", "workers"} & sys.modules.k
 sys.exit(status)
 """
 
+#: Gets a signal as it removes a directory.
+STOPPED = """
+import os, signal, sys
+from flood.commands.drain import main
+number = signal.SIGTERM
+sys.addaudithook(lambda name, _: name == "os.rmdir" and os.kill(os.getpid(), number))
+sys.exit(main())
+"""
+
 
 @pytest.fixture
 def server(moto_server: S3Server) -> S3Server:
@@ -164,6 +173,54 @@ def test_where_nothing_is_due_nothing_slow_is_imported(flood: Flood, bucket: str
     done = flood.run("-c", IMPORTED)
     assert (done.returncode, done.stderr) == (0, "")
     assert "workers" in done.stdout.split(), "the test looks for the right names"
+
+
+def test_what_is_not_to_be_kept_goes_though_nothing_is_due(
+    make_flood: MakeFlood, server: S3Server, bucket: str
+) -> None:
+    flood = make_flood(credentials(("main", server.url)), keep_completed="1d", keep_records="1d")
+    for key in ("dir/old", "new"):
+        flood.drop(bucket, key, b"data")
+    take_in(flood)
+    drain(flood)
+    check_promises(flood, server)
+    past = "'2001-01-01T00:00:00.000000Z'"
+    flood.tamper(f"UPDATE file_records SET completed_at = {past} WHERE filepath = 'dir/old'")
+    [before] = flood.query("SELECT last_swept_at FROM spool")
+    assert before["last_swept_at"] is not None
+    done = flood.run("-c", IMPORTED)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+    assert flood.files() == [f"completed/main/{bucket}/new"]
+    assert [row["filepath"] for row in flood.rows()] == ["new"]
+    assert not (flood.spool / "completed" / "main" / bucket / "dir").exists()
+    assert flood.query("SELECT last_swept_at FROM spool") == [before], "nobody has swept"
+
+
+def test_without_anything_due_directories_are_looked_at_once_an_hour(
+    flood: Flood, bucket: str
+) -> None:
+    take_in(flood)
+    directory = flood.spool / "completed" / "main" / bucket / "empty"
+    left = []
+    for ago in (None, "0 hours", "-2 hours"):
+        if ago is not None:
+            moment = f"strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '{ago}')"
+            flood.tamper(f"UPDATE spool SET last_pruned_at = {moment}")
+        directory.mkdir(parents=True, exist_ok=True)
+        drain(flood)
+        left.append(directory.exists())
+    assert left == [False, True, False]
+
+
+def test_a_signal_ends_the_look_at_directories(flood: Flood, bucket: str) -> None:
+    take_in(flood)
+    place = flood.spool / "completed" / "main" / bucket
+    for number in range(9):
+        (place / f"empty-{number}").mkdir(parents=True)
+    done = flood.run("-c", STOPPED)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "flood-drain: interrupted; what was deleted stays deleted\n"
+    assert len(os.listdir(place)) == 8
 
 
 def test_lost_tasks_keep_nothing_waiting(flood: Flood, server: S3Server, bucket: str) -> None:

@@ -29,7 +29,7 @@ from flood.check_report import Report
 from flood.inotify_limits import Limit
 from flood.layout import CARD
 from flood.lines import plain
-from flood.locks import CONSUMERS_LOCK, NOTIFY_LOCK, WATCH_LOCK, FileLock
+from flood.locks import CONSUMERS_LOCK, NOTIFY_LOCK, WATCH_LOCK, FileLock, WorkerLocks
 from flood.notify_lock import NotifyLock
 from flood.spool import Spool
 from tests.servers import SECRET_ACCESS_KEY, credentials_section
@@ -246,6 +246,8 @@ def test_everybody_is_at_work_and_sweeps(house: House) -> None:
     locks = [FileLock(house.spool.absolute(name)) for name in (WATCH_LOCK, CONSUMERS_LOCK)]
     assert locks[0].try_exclusive()
     assert locks[1].try_shared()
+    worker = WorkerLocks(house.spool)
+    worker.own()
     for after, expected in (
         (None, []),
         (timedelta(minutes=1), []),
@@ -257,6 +259,9 @@ def test_everybody_is_at_work_and_sweeps(house: House) -> None:
         found = work(house)
         assert wrong(found) == expected
     assert wrong(work(house, readable=False)) == []
+    # A flood-drain that finds nothing due starts no worker, and sweeps nothing.
+    worker.disown()
+    assert wrong(work(house)) == []
     for lock in locks:
         lock.release()
 

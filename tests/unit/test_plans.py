@@ -18,6 +18,7 @@ from flood import (
 )
 from flood.columns import utc_text
 from flood.record_values import Arrival, Reason
+from flood.retention import Keeping, Retention
 from flood.states import FAILED, INCOMING, INCOMING_TMP, PERMANENT, PROCESSING, TRANSIENT
 from tests.spooling import START, House
 from workers.decisions import GiveUp, LetGo, TryAgain
@@ -174,6 +175,18 @@ def test_flood_status_counts_through_indices(house: House) -> None:
 def test_retention_looks_for_earlier_versions_by_their_key(house: House) -> None:
     course(house)
     assert slow(asked_by(lambda: departures.past(departures.START, house.clock.now(), 10))) == []
+    clock = house.clock
+    keeping = Retention(
+        house.spool,
+        house.database,
+        Keeping(1e9, 1e9, 1e9),
+        now=clock.now,
+        clock=clock.seconds,
+        stopping=lambda: False,
+    )
+    asked = asked_by(keeping.due)
+    assert len(asked) == 4
+    assert slow(asked) == []
 
 
 def test_flood_notify_looks_at_what_nobody_was_told_of(house: House) -> None:

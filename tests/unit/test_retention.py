@@ -540,6 +540,33 @@ def test_directories_are_looked_for_once_an_hour(house: House) -> None:
     assert prune(house).directories == 1
 
 
+def test_a_run_is_due_when_something_may_go(house: House) -> None:
+    def due(**keep: float) -> bool:
+        return retention(house, **keep).due()
+
+    assert due()  # nobody has looked at the directories yet
+    prune(house)
+    complete(house, "done")
+    fail(house, "refused")
+    house.clock.advance(DAY)
+    with models.write():
+        assert departures.prune_begins(house.clock.now(), 0.0)
+    every = {"completed": 2 * DAY, "failed": 2 * DAY, "records": DAY}
+    assert not due()
+    assert not due(**every)
+    for keep in ({"completed": DAY}, {"failed": DAY}):
+        before = house.rows()
+        assert due(**{**every, **keep})
+        assert house.rows() == before
+        prune(house, **keep)
+        assert not due(**keep)
+        assert due(**keep, records=DAY)
+    prune(house, records=DAY)
+    assert not due(**every)
+    house.clock.advance(3600.0)
+    assert due()
+
+
 def test_a_look_begins_when_its_turn_has_come(house: House) -> None:
     """Who waited long for the database must not take who was faster for a clock that is ahead."""
     inside: list[bool] = []
