@@ -5,6 +5,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -16,6 +17,9 @@ from flood.stop import Stop
 PATIENCE: Final = 60.0
 
 _TICK: Final = 0.1
+
+#: How long one that was killed is waited for, in seconds.
+_DEATH: Final = 2.0
 
 #: What is kept of a command's stderr: so many bytes, so many lines.
 _TAIL: Final = 2048
@@ -40,8 +44,8 @@ def send(
     patience: float = PATIENCE,
 ) -> Answer:
     """Run the command with the message on its standard input; exit status 0 means that it has told
-    somebody. After so many seconds of `clock`, or on the stop, it is killed with all that it has
-    started, as far as that has stayed in its process group."""
+    somebody. After so many seconds of `clock`, or on the stop, it is killed. What it has started
+    ends with it, as far as that has stayed in its process group."""
     # Not a pipe, which a command that does not read would fill.
     with os.fdopen(os.memfd_create("digest"), "w+b") as letter:
         letter.write(message)
@@ -64,8 +68,9 @@ def send(
     try:
         over, said = _attend(process, stop, clock, clock() + patience)
     finally:
-        _end(process)
+        stays = not _end(process)
     if over:
+        said = b"it runs as another user, and cannot be killed" if stays else said
         why = "was broken off by the stop" if stop.is_set() else f"took over {patience:g} seconds"
         return Answer(False, _joined(f"it {why}", said))
     status = process.returncode
@@ -87,7 +92,7 @@ def _attend(
     poller.register(stop.fileno(), select.POLLIN)
     said, closed = b"", False
     # Its end is not that of the pipe, which what it has started may hold.
-    while process.poll() is None:
+    while not _has_ended(process):
         if stop.is_set() or clock() >= end:
             return True, said
         poller.poll(_TICK * 1000)
@@ -107,12 +112,22 @@ def _read(pipe: int, said: bytes) -> tuple[bytes, bool]:
     return (said + data)[-_TAIL:], not data
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether it has; its number, which is that of its group, stays its own until `_end`."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _end(process: "subprocess.Popen[bytes]") -> bool:
+    """Kill what is left of its group, then take its status; whether it has ended."""
     if process.stderr is not None:
         process.stderr.close()
+    with suppress(PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        process.wait(_DEATH)
+    except subprocess.TimeoutExpired:  # sudo, which nobody but root ends
+        return False
+    return True
 
 
 def _joined(how: str, said: bytes) -> str:

@@ -1,6 +1,7 @@
 """Commands that are told: they have a minute, and nothing of them is left."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -13,6 +14,10 @@ from flood import messenger
 from flood.messenger import Answer
 from flood.stop import Stop
 from tests.acceptance.harness import gone
+from tests.spooling import in_child
+
+#: The number of a user that has no rights here.
+OTHER = 65534
 
 LARGE = b"x" * 1_000_000
 
@@ -81,6 +86,16 @@ def test_one_that_hangs_is_killed_with_what_it_has_started(stop: Stop, tmp_path:
         wait_gone(pid)
 
 
+@pytest.mark.parametrize("status", [0, 3])
+def test_what_one_leaves_in_its_group_is_killed(stop: Stop, tmp_path: Path, status: int) -> None:
+    """Which has its stderr."""
+    pid = tmp_path / "pid"
+    script = f"sleep 1000 & echo $! > {pid}; echo done >&2; exit {status}"
+    words = "it ended with status 3: done" if status else "done"
+    assert send(stop, *sh(script)) == Answer(status == 0, words)
+    wait_gone(int(pid.read_text()))
+
+
 def test_who_leaves_something_behind_is_not_waited_for(stop: Stop, tmp_path: Path) -> None:
     """Which has its stderr, and another session."""
     pid = tmp_path / "pid"
@@ -96,6 +111,39 @@ def test_who_leaves_something_behind_is_not_waited_for(stop: Stop, tmp_path: Pat
     finally:
         while not (pid.exists() and pid.read_text()):
             time.sleep(0.01)
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a program that runs as root")
+def test_one_that_became_another_user_is_left_to_itself(tmp_path: Path) -> None:
+    """As sudo does."""
+    perl, pid = shutil.which("perl"), tmp_path / "pid"
+    if perl is None or os.statvfs(tmp_path).f_flag & os.ST_NOSUID:
+        pytest.skip("no program is there that can become root")
+    become = tmp_path / "become"
+    shutil.copy(perl, become)
+    become.chmod(0o4755)
+    pid.touch()
+    tmp_path.chmod(0o777)
+
+    def as_another_user() -> None:
+        directory = os.open(tmp_path, os.O_RDONLY)
+        os.setuid(OTHER)
+        os.chdir(directory)  # pytest's own directories above are closed to others
+        command = [
+            "./become",
+            "-e",
+            "$< = 0; open F, '>', 'pid'; print F qq($$\\n); close F; sleep",
+        ]
+        answer = messenger.send(
+            command, b"", stop=Stop(), clock=lambda: os.stat("pid").st_size, patience=1.0
+        )
+        words = "it took over 1 seconds: it runs as another user, and cannot be killed"
+        assert answer == Answer(False, words)
+
+    try:
+        assert in_child(as_another_user) == 0
+    finally:
         os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
