@@ -8,6 +8,7 @@ import stat
 import sys
 import threading
 import time
+import warnings
 from importlib import metadata
 from queue import Empty, Queue
 from shlex import quote
@@ -37,6 +38,9 @@ import sys; sys.path[:] = filter(None, sys.path)
 from flood.services import main; main(sys.argv[1])
 """
 
+#: What urllib3 says of a certificate that it is not to verify, without the host that it names.
+_UNVERIFIED: Final = "the certificate of a service is not verified, as its URL has verify=no"
+
 #: Shorter parts of a URL are in many a word.
 _PART: Final = 4
 
@@ -49,6 +53,7 @@ def command(path: str) -> list[str]:
 def main(path: str) -> None:
     """Send it, then end the process: with status 0 if at least one service took it, or all if it is
     a test. What others said goes to stderr, without their secrets."""
+    hear_all()
     try:
         services = load(path)
     except ConfigError as error:
@@ -60,6 +65,13 @@ def main(path: str) -> None:
     sys.stderr.flush()
     # Not an exit that would wait for threads whose service does not answer.
     os._exit(EXIT_OK if told else EXIT_FAILED)
+
+
+def hear_all() -> None:
+    """Keep back what any library says in this process, by its log or as a warning of Python's,
+    which names hosts and paths as apprise does."""
+    logging.getLogger().handlers[:] = [_HEARD]
+    warnings.showwarning = _warned
 
 
 def load(path: str) -> "list[Service]":
@@ -147,7 +159,11 @@ class _Heard(logging.Handler):
         self._words: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._words.append(record.getMessage())
+        self.hear(record.getMessage())
+
+    def hear(self, words: str) -> None:
+        """Keep these words, too."""
+        self._words.append(words)
 
     def take(self) -> list[str]:
         """What was said since the last time."""
@@ -156,6 +172,13 @@ class _Heard(logging.Handler):
 
 
 _HEARD: Final = _Heard()
+
+
+def _warned(
+    message: Warning | str, category: type[Warning], *_where: object, **_which: object
+) -> None:
+    insecure = category.__name__ == "InsecureRequestWarning"
+    _HEARD.hear(_UNVERIFIED if insecure else f"{category.__name__}: {message}")
 
 
 def _log() -> logging.Logger:
@@ -229,8 +252,8 @@ def _deliver(services: "list[Service]", title: str, body: str, kind: str) -> int
             break
         service = silent.pop(number)
         refused += [] if taken else [service.name]
-    for words in _HEARD.take():
-        for service in services:
+    for words in dict.fromkeys(_HEARD.take()):
+        for service in services if words != _UNVERIFIED else []:
             words = service.hide(words)
         _say(words)
     if refused:

@@ -2,15 +2,20 @@
 
 import json
 import os
+import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from flood import check_notify, digest_text, messenger, services, users
 from flood.check_findings import ERROR, OK, Finding
@@ -44,6 +49,13 @@ class Service:
 
 @pytest.fixture
 def service() -> Iterator[Service]:
+    with serving() as found:
+        yield found
+
+
+@contextmanager
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[Service]:
+    """A service at this machine, over TLS if `tls` has a certificate for it."""
     found = Service(0)
     over = threading.Event()
 
@@ -63,6 +75,8 @@ def service() -> Iterator[Service]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     found.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -109,6 +123,33 @@ def test_no_part_of_a_url_is_shown(service: Service, tmp_path: Path) -> None:
     assert "JSON" in answer.words
     assert "500" in answer.words
     assert SECRET not in answer.words
+
+
+def test_a_certificate_that_is_not_verified_is_told_without_its_host(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("elsewhere.test").configure_cert(tls)
+    with serving(tls) as service:
+        url = service.url.replace("json://", "jsons://")
+        refused = tell(urls(tmp_path, url))
+        took = tell(urls(tmp_path, f"{url}&verify=no"))
+    assert not refused.told
+    for part in ("127.0.0.1", str(service.port), SECRET):
+        assert part not in refused.words
+    words = "the certificate of a service is not verified, as its URL has verify=no"
+    assert took == Answer(True, words)
+    assert len(service.heard) == 1
+
+
+def test_whatever_else_a_library_says_is_kept_back() -> None:
+    code = (
+        "import logging, warnings\nfrom flood import services\nservices.hear_all()\n"
+        f"logging.getLogger('urllib3.connectionpool').warning('%s', {SECRET!r})\n"
+        f"warnings.warn({SECRET!r}, UserWarning)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 @pytest.mark.parametrize(("kind", "told"), [(TROUBLE, True), (TEST, False)])
