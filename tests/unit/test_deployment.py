@@ -194,6 +194,21 @@ def test_the_image_runs_as_somebody_else_than_root(image: DockerfileParser) -> N
     assert instructions(image, "CMD") == ['["flood-watch"]']
 
 
+def test_the_image_is_built_in_a_format_that_has_health_checks() -> None:
+    told = [(ROOT / "Containerfile").read_text("utf-8"), page("docs/deployment.md")]
+    built = [line for text in told for line in text.splitlines() if "podman build " in line]
+    assert len(built) == 2
+    assert all("podman build --format docker -t flood ." in line for line in built)
+
+
+def test_the_user_of_the_image_has_a_number_for_users(image: DockerfileParser) -> None:
+    """useradd warns of a system's user above 999."""
+    (line,) = (each for each in instructions(image, "RUN") if each.startswith("useradd"))
+    words = shlex.split(line.partition("&&")[0])
+    assert int(words[words.index("--uid") + 1]) > 999
+    assert "--system" not in words
+
+
 def test_the_health_check_is_a_command_of_flood(image: DockerfileParser) -> None:
     (line,) = instructions(image, "HEALTHCHECK")
     words = shlex.split(line.partition(" CMD ")[2].partition("||")[0])
