@@ -44,8 +44,9 @@ def send(
     patience: float = PATIENCE,
 ) -> Answer:
     """Run the command with the message on its standard input; exit status 0 means that it has told
-    somebody. After so many seconds of `clock`, or on the stop, it is killed. What it has started
-    ends with it, as far as that has stayed in its process group."""
+    somebody. After so many seconds of `clock`, or on the stop, it is killed with all that it has
+    started, as far as that has stayed in its process group. What a command leaves that ends by
+    itself goes on: mail programs hand over in the background."""
     # Not a pipe, which a command that does not read would fill.
     with os.fdopen(os.memfd_create("digest"), "w+b") as letter:
         letter.write(message)
@@ -118,11 +119,12 @@ def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> bool:
-    """Kill what is left of its group, then take its status; whether it has ended."""
+    """Kill its group if it has not ended, then take its status; whether it has ended."""
     if process.stderr is not None:
         process.stderr.close()
-    with suppress(PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if not _has_ended(process):
+        with suppress(PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
     try:
         process.wait(_DEATH)
     except subprocess.TimeoutExpired:  # sudo, which nobody but root ends
