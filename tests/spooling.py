@@ -1,8 +1,10 @@
 """A spool with its database for one test."""
 
+import hashlib
 import json
 import os
 import resource
+import stat
 import sys
 import tempfile
 import traceback
@@ -265,15 +267,71 @@ def deaths(
     functions: Collection[str],
 ) -> Iterator[House]:
     """Houses, each arranged anew, in which a process died before one line of the call: before the
-    first that it executes in these functions of flood's, then before the second, until it survives
-    all of them."""
-    line, died = 0, True
-    while died:
-        line += 1
+    first that it executes in these functions of flood's, then before each other one that finds
+    files or database changed since the line before it; in the last house it survives."""
+    with quick_house() as made:
+        arrange(made)
+        lines, count = _telling_lines(functions, made, lambda: call(made))
+    for line in [*lines, count + 1]:
         with quick_house() as made:
             arrange(made)
             died = dying_at(line, functions, lambda house=made: call(house)) != 0  # type: ignore[misc]  # bound now
+            assert died == (line <= count)
             yield made
+
+
+def _telling_lines(
+    functions: Collection[str], house: House, call: Callable[[], object]
+) -> tuple[list[int], int]:
+    """The numbers of those lines, of how many; what a death between them leaves is the same, as
+    nobody else knows what a process had in memory."""
+    lines: list[int] = []
+    passed, before = 0, b""
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal passed, before
+        if frame.f_code.co_name not in functions or not _is_floods(frame):
+            return None
+        if event == "line":
+            passed += 1
+            found = _left_by_death(Path(house.database).parent)
+            if found != before:
+                lines.append(passed)
+            before = found
+        return trace
+
+    with tempfile.TemporaryFile("w+") as told:
+
+        def traced() -> None:
+            sys.settrace(trace)
+            try:
+                call()
+            finally:
+                sys.settrace(None)
+            json.dump([lines, passed], told)
+            told.flush()
+
+        assert in_child(traced) == 0
+        told.seek(0)
+        lines, passed = json.load(told)
+    return lines, passed
+
+
+def _left_by_death(directory: Path) -> bytes:
+    """A digest of all names and contents below a directory, but for what SQLite makes anew."""
+    digest = hashlib.sha256()
+    for top, directories, files in os.walk(directory):
+        directories.sort()
+        for name in sorted([*directories, *files]):
+            if name.endswith("-shm"):
+                continue
+            path = os.path.join(top, name)
+            status = os.lstat(path)
+            seen = (path, status.st_mode, status.st_ino, status.st_nlink, status.st_mtime_ns)
+            digest.update(repr(seen).encode("utf-8", "surrogateescape"))
+            if stat.S_ISREG(status.st_mode):
+                digest.update(Path(path).read_bytes())
+    return digest.digest()
 
 
 def meddlings(

@@ -398,7 +398,7 @@ def test_pruning_may_die_at_any_line() -> None:
         wanted(made)
         assert (made.files(), made.rows()) == ({}, [])
         assert models.execute("SELECT count(*) FROM retry_attempts").fetchone() == (0,)
-    assert died > 25
+    assert died > 6
 
 
 def move_away(house: House) -> None:
