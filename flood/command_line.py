@@ -15,14 +15,22 @@ from flood.options import OPTIONS, Option
 from flood.states import EXIT_OK, EXIT_USAGE
 from flood.text import printable
 
-_EPILOG: Final = """\
+_SETTINGS: Final = """\
 Each setting is taken from the first of these that has it: the command line, the
 environment, the file of --config, ./flood.conf, $XDG_CONFIG_HOME/flood/flood.conf
 (~/.config without it), /etc/flood/flood.conf. In files write "retry-max = 5".
-Durations take ms, s, m, h, d (1h30m); sizes take KiB, MiB, GiB or KB, MB, GB.
+Durations take ms, s, m, h, d (1h30m); sizes take KiB, MiB, GiB or KB, MB, GB."""
 
+_STATUSES: Final = """\
 Exit status: 0 done; 1 something that was asked for failed; 2 wrong usage,
 configuration or credentials; 75 try again later; 130 interrupted."""
+
+
+def _whole(epilog: str) -> str:
+    """What follows the options: a command's own words, then those that all have, except where it
+    tells its exit statuses itself."""
+    statuses = "" if "Exit status:" in epilog else _STATUSES
+    return "\n\n".join(filter(None, (epilog, _SETTINGS, statuses)))
 
 
 class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
@@ -47,7 +55,7 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
         super().__init__(
             prog=prog,
             description=description,
-            epilog=f"{epilog}\n\n{_EPILOG}" if epilog else _EPILOG,
+            epilog=_whole(epilog or ""),
             formatter_class=_Help,
             add_help=False,
             allow_abbrev=False,
