@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import stat
 import threading
 import time
 import uuid
@@ -25,6 +26,8 @@ COMMANDS_LOCK: Final = f"{PRIVATE}/commands.lock"
 #: Held by a flood-watch that runs flood-notify.
 NOTIFY_LOCK: Final = f"{PRIVATE}/notify.lock"
 WORKERS: Final = f"{PRIVATE}/workers"
+
+_READING: Final = 0o444
 
 
 class FileLock:
@@ -71,9 +74,7 @@ class FileLock:
 
     def _open(self) -> None:
         if self._descriptor < 0:
-            # A directory can only be opened for reading, which is enough for flock.
-            flags = os.O_RDONLY if os.path.isdir(self.path) else os.O_RDWR | os.O_CREAT
-            self._descriptor = os.open(self.path, flags | os.O_CLOEXEC, FILE_MODE)
+            self._descriptor = _opened(self.path)
 
     def _try(self, operation: int) -> bool:
         self._open()
@@ -85,6 +86,34 @@ class FileLock:
                 return False
             raise
         return True
+
+
+def _opened(path: str) -> int:
+    """A descriptor of a directory, or of a file that is made if need be."""
+    if os.path.isdir(path):
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    while True:
+        try:
+            return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except PermissionError:
+            # Another user's; flock needs no more than reading, but to write there.
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                return _made(path)
+
+
+def _made(path: str) -> int:
+    """A new file that the owner of its directory can lock, too: a command of root's, or of another
+    user's with whatever umask, must not lock him out for ever."""
+    made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    with suppress(OSError):  # the filesystem has its own rules for who may do what
+        above, user = os.stat(os.path.dirname(path)), os.geteuid()
+        if user == 0:
+            os.fchown(made, above.st_uid, above.st_gid)
+        elif user != above.st_uid:
+            os.fchmod(made, stat.S_IMODE(os.fstat(made).st_mode) | _READING)
+    return made
 
 
 def held(path: str) -> bool:

@@ -31,7 +31,8 @@ def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
     except OSError as error:
         kind = NoRoomError if models.no_room(error) else SpoolError
         raise kind(
-            f"cannot lock {lock.path}: {error.strerror}; run this as the user of flood-watch"
+            f"cannot lock {lock.path}: {error.strerror}; run this as the user of flood-watch, and "
+            "remove that file if it is another's"
         ) from error
     if not free:
         raise SpoolLockedError(f"flood-fsck repairs {spool.root}: try again afterwards")

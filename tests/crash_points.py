@@ -247,7 +247,7 @@ POINTS: Final = (
         "consumer",
         "workers/s3_multipart.py",
         "send",
-        "return confirm(",
+        "receipt = confirm(",
         "S6",
         "large",
     ),

@@ -134,13 +134,15 @@ class Multipart:
             hooks.multipart_started(self.large.upload, upload_id)
             parts = self.requests.send_parts(upload_id)
             sent = self._complete(upload_id, parts, mark)
+            receipt = confirm(self.provider, self.large.upload, sent, self.requests.head)
+            # Not before: what says that it has made an object of the parts may not have done so.
             whole = True
         finally:
             self.large.source.close()
             gone = whole or self._abort(upload_id)
             if gone:
                 _tell_ended(hooks, self.large.upload)
-        return confirm(self.provider, self.large.upload, sent, self.requests.head)
+        return receipt
 
     def _clear_leftovers(self) -> None:
         """Abort unfinished uploads of exactly this key.

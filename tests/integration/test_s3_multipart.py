@@ -212,6 +212,21 @@ def test_a_completion_that_begins_as_a_success(
     assert server.unfinished(upload.bucket) == []
 
 
+@pytest.mark.parametrize("body", [b"", b"<html><p>Welcome</p></html>"], ids=["empty", "a page"])
+def test_a_completion_that_did_nothing_leaves_nothing(
+    server: S3Server, uploader: Uploader, proxy: FaultProxy, upload: Upload, body: bytes
+) -> None:
+    """As a gateway may answer that does not know the request."""
+    record = Record()
+    proxy.inject(Answer(200, body), "POST", COMPLETE, times=None)
+    result = send(uploader, upload, record)
+    assert isinstance(result, Exception), result
+    assert classify(result).kind == TRANSIENT
+    assert [name for name, _ in record.events] == ["started", "ended"]
+    assert server.keys(upload.bucket) == []
+    assert server.unfinished(upload.bucket) == []
+
+
 @pytest.mark.parametrize("body", [b"", b"<R/>", b"<R><UploadId/></R>"])
 def test_an_upload_without_an_id_is_not_begun(
     uploader: Uploader, proxy: FaultProxy, upload: Upload, body: bytes

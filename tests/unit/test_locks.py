@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from flood.layout import CARD
 from flood.locks import FileLock, WorkerLocks
 from flood.spool import Spool
 from tests.spooling import fork, in_child
+
+OTHER = 65534
 
 OWN = """
 import sys
@@ -83,6 +86,52 @@ def test_a_file_lock_survives_in_no_child(tmp_path: Path) -> None:
     assert lock.try_exclusive()
     lock.release()
     child.communicate(b"\n")
+
+
+@pytest.fixture
+def owned() -> Iterator[Path]:
+    """A directory of another user's than root, who can reach it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    with tempfile.TemporaryDirectory() as made:  # pytest's own are closed to others
+        os.chown(made, OTHER, OTHER)
+        Path(made).chmod(0o777)
+        yield Path(made)
+
+
+def as_user(number: int, path: Path) -> int:
+    """Take a lock exclusively as this user; 0 if that went well."""
+
+    def take() -> None:
+        os.umask(0o077)
+        os.setgroups([])
+        os.setgid(number)
+        os.setuid(number)
+        assert FileLock(str(path)).try_exclusive()
+
+    return in_child(take)
+
+
+def test_what_root_locks_is_the_owners(owned: Path) -> None:
+    lock = FileLock(str(owned / "lock"))
+    assert lock.try_shared()
+    lock.release()
+    assert (owned / "lock").stat().st_uid == OTHER
+    assert as_user(OTHER, owned / "lock") == 0
+
+
+def test_what_another_user_locks_the_owner_can_lock(owned: Path) -> None:
+    assert as_user(OTHER - 1, owned / "lock") == 0
+    assert as_user(OTHER, owned / "lock") == 0
+
+
+def test_no_lock_is_made_through_a_link(owned: Path, tmp_path: Path) -> None:
+    for target in (tmp_path / "missing", tmp_path / "there"):
+        (tmp_path / "there").touch()
+        (owned / target.name).symlink_to(target)
+        with pytest.raises(OSError, match="symbolic links"):
+            FileLock(str(owned / target.name)).try_shared()
+    assert not (tmp_path / "missing").exists()
 
 
 def test_a_worker_lives_until_its_process_is_killed(spool: Spool, locks: WorkerLocks) -> None:
