@@ -148,8 +148,8 @@ class WorkerLocks:
         self._forked = threading.Lock()
 
     def own(self) -> str:
-        """This thread's name as an owner of claims; its lock is held from the first call on. Safe
-        after a fork: the child gets names of its own."""
+        """This thread's name as an owner of claims; its lock is held from the first call on, a new
+        one if somebody removed that. Safe after a fork: the child gets names of its own."""
         if self._pid != os.getpid():
             # Two threads of the child may come here at once; nobody of the parent ever does.
             with self._forked:
@@ -157,6 +157,11 @@ class WorkerLocks:
                     self._owners, self._local = set(), threading.local()
                     self._pid = os.getpid()
         owner: str | None = getattr(self._local, "owner", None)
+        if owner is not None and not os.fstat(self._local.lock.fileno()).st_nlink:
+            # Somebody removed the file. To the others this worker is dead, and they would take over
+            # whatever it claims while it sends it.
+            self.disown()
+            owner = None
         if owner is None:
             owner, self._local.lock = self._lock()
             self._local.owner = owner

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flood.layout import CARD
-from flood.locks import FileLock, WorkerLocks
+from flood.locks import WORKERS, FileLock, WorkerLocks
 from flood.spool import Spool
 from tests.spooling import fork, in_child
 
@@ -198,6 +198,18 @@ def test_who_disowns_gets_a_new_name(locks: WorkerLocks) -> None:
     assert locks.dead(first)
     second = locks.own()
     assert second != first
+    assert locks.of_process() == [second]
+
+
+def test_who_lost_its_lock_gets_a_new_name(spool: Spool, locks: WorkerLocks) -> None:
+    spool.keep(CARD, "{}")
+    first = locks.own()
+    os.unlink(f"{spool.absolute(WORKERS)}/{first}")
+    assert locks.dead(first)
+    second = locks.own()
+    assert second != first
+    assert not locks.dead(second)
+    assert locks.own() == second
     assert locks.of_process() == [second]
 
 
