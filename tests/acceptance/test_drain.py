@@ -108,7 +108,7 @@ def test_one_file_does_not_wait_for_another_buckets_backlog(
     flood.drop(server.make_bucket(bucket_name()), "late", b"data")
     take_in(flood)
     drain(flood, "--workers", "1")
-    assert 0 < order(flood).index("late") <= 101
+    assert order(flood).index("late") <= 101  # among equals the names decide who comes first
     check_promises(flood, server)
 
 

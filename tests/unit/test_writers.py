@@ -98,7 +98,7 @@ def test_waiting_has_an_end(path: str) -> None:
     with held(path), pytest.raises(Locked):
         turn(path, Enough()).__enter__()
     # Whoever gave up is not in the way of others, nor of itself.
-    wait_until(lambda: threads() == before)
+    wait_until(lambda: threads() <= before)  # an earlier test's may have ended, too
     with turn(path, Enough()):
         pass
 
