@@ -117,6 +117,18 @@ def leave(ids: Collection[int], how: How, now: datetime) -> None:
         )
 
 
+def replaced(path: str, record_id: int, now: datetime) -> None:
+    """Note that what lies at this place of failed is this record's file, so that no other record
+    takes it for its own: somebody moved a failed file back himself, or a flood-retry died between
+    its rename and its rows, and the file has failed again."""
+    with models.write():
+        models.execute(
+            "UPDATE file_records SET left_at = ?, left_how = ? WHERE spool_path = ? "
+            "AND current_state = 'failed' AND left_at IS NULL AND id <> ?",
+            (utc_text(now), GONE, name_value(path), record_id),
+        )
+
+
 def retried(record_id: int, successor: int, now: datetime) -> None:
     """Note that the file of a failed record goes on with another record, which is the same version
     of its key as the first that the file ever had."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from flood import claims, models, queries
+from flood import claims, departures, models, queries
 from flood.claims import MINE
 from flood.columns import name_from, name_value, utc_text
 from flood.identity import Identity
@@ -231,7 +231,11 @@ def retry(
 
 def fail(claim: Claimed, path: str, reason: Reason, now: datetime) -> bool:
     """S10: given up, the file lies in failed. False: the claim was taken away."""
-    return _settle(claim, now, reason, _done(FAILED, path, now, reason))
+    with models.write():
+        failed = _settle(claim, now, reason, _done(FAILED, path, now, reason))
+        if failed:
+            departures.replaced(path, claim.id, now)
+    return failed
 
 
 def release(

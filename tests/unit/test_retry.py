@@ -239,6 +239,9 @@ def test_a_place_belongs_to_its_latest_record(house: House) -> None:
     [first] = fail(house, "key")
     os.unlink(house.spool.absolute("failed/p/b/key"))
     [second] = fail(house, "key")
+    assert put_back(house, first) == {}
+    # Two records of one place, as somebody's own hand can make them.
+    models.execute("UPDATE file_records SET left_at = NULL, left_how = NULL WHERE id = ?", (first,))
     assert put_back(house, first) == {first: "gone"}
     assert put_back(house, second) == {second: "retried"}
 
@@ -370,6 +373,24 @@ def test_putting_back_may_die_at_any_line() -> None:
         assert [claim.key for claim in made.claim()] == ["dir/one"]
         assert len(made.rows()) == 2
     assert died > 4
+
+
+@pytest.mark.parametrize("state", ["processing", "incoming"])
+def test_one_that_was_moved_back_without_a_word_then_failed_again(house: House, state: str) -> None:
+    """By a flood-retry that died, or by somebody."""
+    [old] = fail(house, "dir/one")
+    house.clock.advance(60.0)
+    back = house.spool.absolute(f"{state}/p/b/dir/one")
+    os.makedirs(os.path.dirname(back), exist_ok=True)
+    os.rename(house.spool.absolute("failed/p/b/dir/one"), back)
+    house.recover()
+    [claim] = house.claim()
+    assert claim.id != old
+    house.settle(GiveUp(claim, REFUSED))
+    assert house.files() == {"failed/p/b/dir/one": b"data"}
+    assert house.row(old)["left_how"] == "gone"
+    assert house.row(claim.id)["left_at"] is None
+    consistent(house)
 
 
 def again(house: House) -> None:
