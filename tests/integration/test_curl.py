@@ -77,6 +77,18 @@ def test_a_lack_of_sockets_is_this_machines(sink: FaultProxy, spare: int) -> Non
     assert in_child(limited) == 0
 
 
+def loaded_by(code: str, directory: Path) -> list[str]:
+    """What a process of its own says that it has loaded."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"},
+        cwd=directory,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+
+
 def test_small_files_take_no_boto3(sink: FaultProxy, tmp_path: Path) -> None:
     """It takes long to load, and much memory; each consumer would."""
     sink.inject(
@@ -101,14 +113,7 @@ def test_small_files_take_no_boto3(sink: FaultProxy, tmp_path: Path) -> None:
         assert all(isinstance(one, Receipt) for one in results), results
         print(*sys.modules)
     """
-    loaded = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"},
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.split()
+    loaded = loaded_by(code, tmp_path)
     assert "workers.curl" in loaded
     assert not {"boto3", "botocore", "urllib3"} & set(loaded)
     assert sink.count("GET") == 1
@@ -139,14 +144,7 @@ def test_large_files_take_no_boto3(proxy: FaultProxy, bucket: str, tmp_path: Pat
         print(*sys.modules)
     """
     proxy.inject(s3_error(403, "AccessDenied"), "GET", "uploads", skip=1)  # a right that few grant
-    loaded = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"},
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.split()
+    loaded = loaded_by(code, tmp_path)
     assert "workers.curl_requests" in loaded
     assert not {"boto3", "botocore", "urllib3"} & set(loaded)
     assert [proxy.count(*each) for each in (("POST",), ("HEAD",), ("DELETE",))] == [4, 2, 1]
