@@ -18,6 +18,7 @@ from flood.consumers import WORKERS
 from flood.errors import FloodError, SpoolError, SpoolLockedError
 from flood.kinds import counts, durations
 from flood.retention import Keeping, Retention
+from flood.spool import Spool
 from flood.states import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -126,7 +127,7 @@ def _drain(
         with terminal.files_bar("uploading", due_queries.count(_now())) as advance:
             over = _until(began + options.max_time, advance, trouble)
             finished = tasks.drain(options.workers, over)
-    elif spool.present() and not _prune(began + options.max_time, terminal):
+    elif spool.present() and not _prune(spool, began + options.max_time, terminal):
         terminal.problem("interrupted; what was deleted stays deleted")
         return EXIT_INTERRUPTED
     failed = _tell(terminal, options.max_time)
@@ -149,11 +150,11 @@ def _drain(
     return EXIT_OK if spool.present() else EXIT_TRY_AGAIN
 
 
-def _prune(deadline: float, terminal: Terminal) -> bool:
+def _prune(spool: Spool, deadline: float, terminal: Terminal) -> bool:
     """Delete what is not to be kept, as each sweep does; whether that came before a signal."""
     settings, stop = huey.settings, Stop()
     retention = Retention(
-        tasks.spool(),
+        spool,
         settings.database,
         Keeping(settings.keep_completed, settings.keep_failed, settings.keep_records),
         now=_now,
