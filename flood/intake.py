@@ -36,17 +36,21 @@ class Result:
 @dataclass
 class _Way:
     """What stood in the way of files: records that stay in processing, by path, with those paths
-    whose record somebody works on, and records that have ended, each with where its file lies."""
+    whose record somebody works on, records that have ended, each with where its file lies, and
+    settled records that went back with their files."""
 
     stay: dict[str, Row] = field(default_factory=dict)
     claimed: set[str] = field(default_factory=set)
     ended: list[tuple[Row, str | None]] = field(default_factory=list)
+    back: list[Row] = field(default_factory=list)
 
     def tell(self) -> None:
-        """Log what has ended, after the commit."""
+        """Log what has ended or went back, after the commit."""
         for row, state in self.ended:
             reason = records.GIVEN_UP if state == FAILED else records.VANISHED
             telling.ended(logger, row, None if state == COMPLETED else reason)
+        for row in self.back:
+            telling.went_back(logger, row)
 
 
 class Intake:
@@ -127,7 +131,7 @@ class Intake:
                     arrival = self._move(candidate, place, birth, result)
                     if arrival is not None:
                         moved.append(arrival)
-                ids = self._record(moved, changed, way.stay)
+                ids = self._record(moved, changed, way)
         except BaseException:
             # The files are ahead of their rows now; the second try brings the rows forward.
             self.stranded += [arrival.path for arrival in moved]
@@ -174,17 +178,16 @@ class Intake:
         self,
         moved: Sequence[Arrival],
         changed: Mapping[str, datetime | None],
-        occupants: Mapping[str, Row],
+        way: "_Way",
     ) -> list[int]:
         """Rows for files in processing, tasks for the rows; inside a transaction. `changed` has
-        the change times of those whose row may have run ahead, `occupants` the rows that are in
-        processing at their paths."""
+        the change times of those whose row may have run ahead."""
         now = self._now()
-        ids = [self._back(arrival, changed.get(arrival.path), now) for arrival in moved]
+        ids = [self._back(arrival, changed.get(arrival.path), way, now) for arrival in moved]
         fresh = records.admit(
             [arrival for arrival, back in zip(moved, ids, strict=True) if back is None],
             now,
-            occupants,
+            way.stay,
         )
         remaining = iter(fresh)
         every = [next(remaining) if back is None else back for back in ids]
@@ -192,7 +195,9 @@ class Intake:
             self._enqueue(profile, bucket, group)
         return every
 
-    def _back(self, arrival: Arrival, changed: datetime | None, now: datetime) -> int | None:
+    def _back(
+        self, arrival: Arrival, changed: datetime | None, way: "_Way", now: datetime
+    ) -> int | None:
         """S12: the record of the very file, if it ran ahead.
 
         A file that somebody moved back has a change time later than its row's; one whose last
@@ -205,7 +210,10 @@ class Intake:
         )
         if row is None or queries.at_paths([arrival.path], PROCESSING):
             return None
-        return row.id if records.put_back(row.id, arrival.path, now) else None
+        if not records.put_back(row.id, arrival.path, now):
+            return None
+        way.back.append(row)
+        return row.id
 
     def _make_way(self, arriving: Mapping[str, Identity | None]) -> "_Way":
         """End the records in processing at these paths whose files are not there any more: the
@@ -260,7 +268,7 @@ class Intake:
                     if self._spool.identify(one.path) != one.identity:
                         continue
                     without.append(arrival_of(place, one.identity, births[one.path]))
-                ids = self._record(without, changed, way.stay)
+                ids = self._record(without, changed, way)
             way.tell()
             for path in misplaced:
                 self.door.leave(path, "it must lie below incoming/PROFILE/BUCKET/: move it there")

@@ -4,7 +4,7 @@ from logging import ERROR, INFO, WARNING, Logger
 
 from flood import log
 from flood.record_values import Reason, Row
-from flood.states import COMPLETED, FAILED
+from flood.states import COMPLETED, FAILED, PROCESSING
 
 
 def ended(logger: Logger, row: Row, reason: Reason | None = None) -> None:
@@ -23,6 +23,23 @@ def ended(logger: Logger, row: Row, reason: Reason | None = None) -> None:
         size=row.identity.size,
         error=reason.code if reason else None,
         reason=reason.message if reason else None,
+    )
+
+
+def went_back(logger: Logger, row: Row) -> None:
+    """Tell that the record, in `row` as it was before, is in processing again with its file."""
+    log.event(
+        logger,
+        WARNING,
+        "went back",
+        record=row.id,
+        profile=row.profile,
+        bucket=row.bucket,
+        key=row.key,
+        from_=row.state,
+        to=PROCESSING,
+        size=row.identity.size,
+        reason="its file has not left: a power failure undid the move, or the clock was set back",
     )
 
 

@@ -1,6 +1,7 @@
 """What holds of a spool whatever happened before, as predicates that tell each violation."""
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -239,14 +240,21 @@ def due_rows_are_rung_for(found: Evidence, now: datetime | None = None) -> Itera
 
 
 def attempts_are_numbered(found: Evidence, backoff: Backoff) -> Iterator[Violation]:
-    """From 0 on without a gap; only what cost no retry leaves its number to the next."""
+    """From 0 on without a gap; only what cost no retry leaves its number to the next. A settled
+    record that went back with its file begins anew."""
     invariant = "attempts_are_numbered"
+    lines = "\n".join(line for log in found.logs.values() for line in log)
+    went_back = Counter(map(int, re.findall(r'"event": "went back", "record": (\d+),', lines)))
     for row in found.rows:
         expected = {0}
         attempts = found.attempts.get(row["id"], [])
-        for attempt in attempts:
+        begun = 0
+        for place, attempt in enumerate(attempts):
             number = attempt["retry_number"]
-            if number not in expected:
+            if number == 0 and number not in expected and went_back[row["id"]]:
+                went_back[row["id"]] -= 1
+                begun = place
+            elif number not in expected:
                 yield _of_row(invariant, row, f"attempt {number} where {sorted(expected)} was due")
             if number > backoff.most:
                 yield _of_row(invariant, row, f"retry {number}, of {backoff.most}")
@@ -255,7 +263,7 @@ def attempts_are_numbered(found: Evidence, backoff: Backoff) -> Iterator[Violati
                 "lost": {number, number + 1},  # alone it costs a retry
                 "interrupted": {number},
             }.get(attempt["kind"] or "", set())
-        outcomes = [attempt["outcome"] for attempt in attempts]
+        outcomes = [attempt["outcome"] for attempt in attempts[begun:]]
         if SUCCESS in outcomes[:-1]:
             yield _of_row(invariant, row, "an attempt came after the one that succeeded")
         if row["current_state"] == FAILED and SUCCESS in outcomes:

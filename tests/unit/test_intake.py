@@ -12,6 +12,7 @@ from flood import models, records
 from flood.columns import utc_moment, utc_text
 from flood.door import FORGOTTEN, Candidate, Why
 from flood.intake import BATCH, Intake, Result
+from flood.log import JsonFormatter
 from flood.record_values import TASK_BYTES, TASK_FILES, Arrival, Proof
 from flood.spool import Spool
 from tests.spooling import LARGE, START, House, deaths, quick_house
@@ -283,7 +284,9 @@ def test_s2_taken_then_a_crash(house: House, state: str | None) -> None:
 
 @pytest.mark.parametrize("place", ["processing", "incoming"])
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
-def test_s12_the_row_ran_ahead_of_its_file(house: House, place: str, outcome: str) -> None:
+def test_s12_the_row_ran_ahead_of_its_file(
+    house: House, place: str, outcome: str, caplog: pytest.LogCaptureFixture
+) -> None:
     [record_id] = house.admit("key")
     [claim] = house.claim()
     if outcome == "completed":
@@ -297,6 +300,9 @@ def test_s12_the_row_ran_ahead_of_its_file(house: House, place: str, outcome: st
         (record_id, "processing")
     ]
     assert list(house.files()) == ["processing/p/b/key"]
+    [line] = [JsonFormatter().format(one) for one in caplog.records if one.msg == "went back"]
+    assert f'"event": "went back", "record": {record_id},' in line  # as `tests.invariants` has it
+    assert f'"from": "{outcome}", "to": "processing"' in line
 
 
 @pytest.mark.parametrize("outcome", ["completed", "failed"])

@@ -396,6 +396,22 @@ def test_what_may_repeat_its_number() -> None:
     assert every(found) == []
 
 
+def test_a_record_that_went_back_begins_anew() -> None:
+    """Once for each line that says so, and with the rules of a first series."""
+    line = (
+        '{"time": "2026-01-01T00:00:10.000Z", "event": "went back", "record": 1, "from": "failed"}'
+    )
+    found = good()
+    found.attempts = {1: [attempt(0), attempt(0, "transient", 1.1), attempt(1)]}
+    assert {one.invariant for one in every(found)} == {"attempts_are_numbered"}
+    found.logs = {"watch.log": [line]}
+    assert every(found) == []
+    found.attempts = {1: [attempt(0), attempt(0), attempt(0)]}
+    assert {one.invariant for one in every(found)} == {"attempts_are_numbered"}
+    found.attempts = {1: [attempt(0), attempt(1)]}
+    assert {one.invariant for one in every(found)} == {"attempts_are_numbered"}
+
+
 def test_a_due_row_that_a_task_names() -> None:
     found = good()
     found.rows = [row(**WAITING)]
