@@ -12,8 +12,8 @@ from workers.curl_exchange import Exchange
 from workers.curl_payload import Loader, Payload
 from workers.curl_store import Store
 from workers.lanes import Lanes
-from workers.s3_multipart import PAUSES, Large, Part, soon
-from workers.transfer import Interrupted
+from workers.s3_multipart import Large, Part, rest
+from workers.transfer import Interrupted, PartEnded
 
 # Threads that read and digest parts while others are sent.
 _READERS: Final = 2
@@ -50,7 +50,7 @@ class Parts:
         signed = store.is_signed(large.upload.bucket)
         self._loader = Loader("crc32" if store.has_sums else None, signed)
         self._buffers = _buffers(large.part_size, large.upload.size)
-        self._running: dict[Exchange, _Part] = {}
+        self._running: dict[Exchange, tuple[_Part, PartEnded]] = {}
         self._resting: list[_Part] = []
 
     def send(self) -> list[Part]:
@@ -123,12 +123,14 @@ class Parts:
             upload.bucket, upload.key, self._upload_id, part.number, part.payload
         )
         self._connections.start(exchange)
-        self._running[exchange] = part
+        self._running[exchange] = part, self._large.part_begins(len(self._running) + 1)
 
     def _ended(self, exchange: Exchange) -> Part | None:
         """Return the part, or None if it is to be sent again; raises what it failed of."""
-        part = self._running.pop(exchange)
+        under_way = len(self._running)
+        part, tell = self._running.pop(exchange)
         if stored(exchange):
+            tell(None, under_way)
             shown = exchange.answer_header("x-amz-checksum-crc32")
             crc32 = shown if self._store.has_sums else None
             if part.buffer is not None:
@@ -142,8 +144,9 @@ class Parts:
             self._start(part)
             return None
         error = self._large.source.failure or exchange.failure or refused(exchange)
-        pause = PAUSES[part.tries] if part.tries < len(PAUSES) else None
-        if self._large.source.failure or pause is None or not soon(error, pause):
+        tell(error, under_way)
+        pause = rest(error, self._large.pauses[part.tries :])
+        if self._large.source.failure or pause is None:
             raise error
         part.tries += 1
         part.due = time.monotonic() + pause

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flood.log import event
 from workers.classify_rule import Verdict
-from workers.transfer import Receipt, Upload
+from workers.transfer import PartEnded, Receipt, Upload
+from workers.verdict import judge
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -136,8 +137,20 @@ class Steps:
         """Learn from what came of one of them."""
         under_way = len(self._begun)
         begun = self._begun.pop(upload.record_id)
-        if isinstance(outcome, Verdict):
-            if outcome.fewer:
-                self._pace.refused(begun, outcome.retry_after)
+        self._learn(begun, outcome if isinstance(outcome, Verdict) else None, under_way)
+
+    def part(self, under_way: int) -> PartEnded:
+        """Learn from a part, too, as `Hooks.part_begins` has it."""
+        begun = self._pace.begin(under_way)
+
+        def ended(error: BaseException | None, under_way: int) -> None:
+            self._learn(begun, None if error is None else judge(error), under_way)
+
+        return ended
+
+    def _learn(self, begun: Begun, verdict: Verdict | None, under_way: int) -> None:
+        if verdict is not None:
+            if verdict.fewer:
+                self._pace.refused(begun, verdict.retry_after)
         elif self._pace.slowed:
             self._pace.succeeded(under_way)

@@ -4,9 +4,10 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Final, NamedTuple, Protocol
 
 from flood.log import event
@@ -15,7 +16,7 @@ from flood.states import TRANSIENT
 from workers.failures import Unlisted
 from workers.lanes import carried
 from workers.source import Source, Watch
-from workers.transfer import Hooks, Interrupted, Measure, Receipt, Upload
+from workers.transfer import Hooks, Interrupted, Measure, PartEnded, Receipt, Upload
 from workers.verdict import judge
 from workers.verify import Sent, Shown, bare, confirm
 
@@ -27,8 +28,12 @@ MIN_PART: Final = 5 * 1024**2
 MAX_PARTS: Final = 10_000
 _MIB: Final = 1024**2
 
-#: A part is worth more than one try, else a blip costs the whole file. The pauses are seconds.
-PAUSES: Final = (0.2, 0.6)
+# A part is worth more than one try, else a blip costs the whole file: how long it waits before the
+# first one, how much longer each time, how often at least, how long in all at most. In seconds.
+_FIRST_PAUSE: Final = 0.2
+_LONGER: Final = 3.0
+_AT_LEAST: Final = 2
+_LONGEST: Final = 30.0
 _LAST_WORDS: Final = 2.0
 
 #: The object's metadata that tell it from an earlier one of the same key and size.
@@ -63,6 +68,10 @@ class Large:
     sending: Callable[[Measure], None]
     #: Tells how many parts may be under way, as `Hooks.at_most`.
     at_most: Callable[[], int]
+    #: Is told of each part, as `Hooks.part_begins`.
+    part_begins: Callable[[int], PartEnded]
+    #: How long to wait before each further try of the same request, in seconds.
+    pauses: Sequence[float]
 
 
 class Requests(Protocol):
@@ -103,7 +112,17 @@ def large(upload: Upload, hooks: Hooks, watch: Watch, wanted: int) -> Large:
     """Return a file that is to be sent in parts of about the size that is wanted."""
     source = Source(upload.descriptor, upload.size, watch)
     size = part_size(upload.size, wanted)
-    return Large(upload, source, watch, size, hooks.sending, hooks.at_most)
+    told = hooks.sending, hooks.at_most, hooks.part_begins
+    return Large(upload, source, watch, size, *told, pauses(hooks.patience))
+
+
+def pauses(patience: float) -> list[float]:
+    """Return how long to wait before each further try, in seconds: few times in any case, then as
+    often as all pauses stay within `patience`."""
+    found = [_FIRST_PAUSE * _LONGER**number for number in range(_AT_LEAST)]
+    while sum(found) + found[-1] * _LONGER <= min(patience, _LONGEST):
+        found.append(found[-1] * _LONGER)
+    return found
 
 
 @dataclass(frozen=True)
@@ -169,7 +188,7 @@ class Multipart:
     def _complete(self, upload_id: str, parts: list[Part], mark: str) -> Sent:
         """Make the parts one object; an answer that got lost is looked for in the object."""
         digest = zlib.crc32(b"".join(part.digest for part in parts)).to_bytes(4, "big")
-        for pause in (*PAUSES, None):
+        for tries in count():
             try:
                 whole = self.requests.complete(upload_id, parts)
             except Exception as error:
@@ -177,7 +196,8 @@ class Multipart:
                     raise
                 found = self._found(mark)
                 if found is None:
-                    if pause is None or not soon(error, pause):
+                    pause = rest(error, self.large.pauses[tries:])
+                    if pause is None:
                         raise
                     self.large.watch.pause(pause)
                     continue
@@ -230,7 +250,11 @@ def _tell_ended(hooks: Hooks, upload: Upload) -> None:
         )
 
 
-def soon(error: BaseException, pause: float) -> bool:
-    """Whether the same request may well succeed after so short a pause."""
+def rest(error: BaseException, pauses: Sequence[float]) -> float | None:
+    """Return after how many seconds the same request may well succeed, where these pauses are left;
+    None if it is not worth the time."""
     verdict = judge(error)
-    return verdict.kind == TRANSIENT and (verdict.retry_after or 0.0) <= pause
+    if verdict.kind != TRANSIENT or not pauses:
+        return None
+    seconds = max(pauses[0], verdict.retry_after or 0.0)
+    return seconds if seconds <= sum(pauses) else None

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from typing import Final
 
 from flood.providers import Provider
 from workers.lanes import Lanes
 from workers.s3_client import Clients
-from workers.s3_multipart import PAUSES, Large, Part, soon
+from workers.s3_multipart import Large, Part, rest
 from workers.source import Body
 from workers.transfer import Interrupted
 from workers.verify import digest_algorithm
@@ -31,9 +32,9 @@ class Parts:
     def send(self, concurrency: int) -> list[Part]:
         """Send them all; raises Interrupted, or what classify knows."""
         large = self._large
-        waiting = self._calls()
         parts: list[Part] = []
         with Lanes[None, Part](concurrency, "flood-part") as lanes:
+            waiting = self._calls(lambda: lanes.busy)
             try:
                 while True:
                     while lanes.busy < min(lanes.count, large.at_most()):
@@ -57,23 +58,28 @@ class Parts:
                 # Before the lanes close: parts that are under way must not read on.
                 large.source.close()
 
-    def _calls(self) -> Iterator[Callable[[], Part]]:
+    def _calls(self, under_way: Callable[[], int]) -> Iterator[Callable[[], Part]]:
         size, part_size = self._large.upload.size, self._large.part_size
         for number, offset in enumerate(range(0, size, part_size), start=1):
-            yield partial(self._send, number, offset, min(part_size, size - offset))
+            length = min(part_size, size - offset)
+            yield partial(self._send, number, offset, length, under_way)
 
-    def _send(self, number: int, offset: int, length: int) -> Part:
-        source = self._large.source
+    def _send(self, number: int, offset: int, length: int, under_way: Callable[[], int]) -> Part:
+        large, source = self._large, self._large.source
         body = Body(source, offset, length, digest_algorithm(self._provider))
-        for pause in (*PAUSES, None):
+        for tries in count():
+            tell = large.part_begins(under_way())
             try:
                 answer = self._clients.main.upload_part(**self._names, PartNumber=number, Body=body)
             except Exception as error:
-                if source.failure or pause is None or not soon(error, pause):
+                tell(error, under_way())
+                pause = rest(error, large.pauses[tries:])
+                if source.failure or pause is None:
                     raise
-                self._large.watch.pause(pause)
+                large.watch.pause(pause)
                 body.seek(0)
             else:
+                tell(None, under_way())
                 has_sums = self._provider.checksums == "when_supported"
                 crc32 = answer.get("ChecksumCRC32") if has_sums else None
                 return Part(number, str(answer["ETag"]), crc32, body.digest())

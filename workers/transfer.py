@@ -50,6 +50,10 @@ Outcome = tuple[Upload, Receipt | BaseException]
 Measure = Callable[[], int]
 
 
+#: Is told what came of one part, None where the store has it, and how many are under way with it.
+PartEnded = Callable[[BaseException | None, int], None]
+
+
 def _ignored(_measure: Measure) -> None:
     """What `Hooks.sending` is where nobody wants to know."""
 
@@ -57,6 +61,11 @@ def _ignored(_measure: Measure) -> None:
 def _unlimited() -> int:
     """What `Hooks.at_most` is where nobody sets a limit."""
     return sys.maxsize
+
+
+def _unheard(_under_way: int) -> PartEnded:
+    """What `Hooks.part_begins` is where nobody wants to know."""
+    return lambda _error, _under_way: None
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,8 @@ class Hooks:
     is safely recorded. `sending` is called often, in the same thread, with what counts the bytes
     sent of all uploads that have begun and were not yielded yet. `at_most` is asked often, in the
     same thread, how many transfers may be under way; the next upload is taken only as it begins.
+    `part_begins` is told, in any thread, that a part of a large file begins as the last of so many.
+    `patience` is how long the pauses before further tries of one part may be together, in seconds.
     """
 
     stopping: Callable[[], bool]
@@ -77,6 +88,8 @@ class Hooks:
     multipart_ended: Callable[[Upload], None]
     sending: Callable[[Measure], None] = _ignored
     at_most: Callable[[], int] = _unlimited
+    part_begins: Callable[[int], PartEnded] = _unheard
+    patience: float = 0.0
 
 
 class Uploader(Protocol):

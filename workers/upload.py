@@ -210,7 +210,7 @@ def _transfer(
     steps = Steps(pace)
     uploads = [one.upload for one in opened.values()]
     claims = {record_id: one.claim for record_id, one in opened.items()}
-    hooks = _hooks(agent, claims, pace.limit)
+    hooks = _hooks(agent, claims, pace.limit, steps)
     agent.progress.begin([upload.size for upload in uploads])
     for outcome in uploader.transfer(steps.of(uploads), hooks):
         if outcome is not None:
@@ -246,7 +246,9 @@ def _bucket_error(agent: Agent, uploader: Uploader, bucket: str) -> BaseExceptio
     return None
 
 
-def _hooks(agent: Agent, claims: dict[int, Claimed], at_most: Callable[[], int]) -> Hooks:
+def _hooks(
+    agent: Agent, claims: dict[int, Claimed], at_most: Callable[[], int], steps: Steps
+) -> Hooks:
     def started(upload: Upload, upload_id: str) -> None:
         claiming.remember_multipart(claims[upload.record_id], upload_id)
 
@@ -261,6 +263,9 @@ def _hooks(agent: Agent, claims: dict[int, Claimed], at_most: Callable[[], int])
         multipart_ended=ended,
         sending=agent.progress.sending,
         at_most=at_most,
+        part_begins=steps.part,
+        # What fails for longer waits for its retry, which sends all parts once more.
+        patience=agent.settings.retry_initial_delay,
     )
 
 

@@ -424,6 +424,23 @@ def test_a_store_that_bears_little_gets_no_more(
     assert agent.pace(agent.profiles["p"]).slowed
 
 
+@pytest.mark.parametrize("make", UPLOADERS.values(), ids=UPLOADERS)
+def test_a_store_that_refuses_parts_gets_fewer_at_once(
+    house: House, server: S3Server, bucket: str, make: MakeUploader
+) -> None:
+    [claim] = claimed(house, bucket, {"key": b"x" * (MULTIPART + 3 * MIB)})
+    with FaultProxy(server.address) as proxy:
+        proxy.inject(s3_error(503, "SlowDown", Retry_After="1"), "PUT", "partNumber")
+        with closing(make(known(proxy.url), concurrency=8)) as uploader:
+            settings = house.settings(concurrency=8)
+            agent = house.agent(uploader, settings=settings, clock=time.monotonic)
+            [decision] = decide(agent, [claim])
+    assert isinstance(decision, Prove)  # the part was worth a second
+    pace = agent.pace(agent.profiles["p"])
+    assert pace.slowed
+    assert pace.limit() < 8
+
+
 def test_a_store_that_wants_to_be_left_alone_costs_no_retry(
     house: House, server: S3Server, bucket: str
 ) -> None:

@@ -1,9 +1,11 @@
 """Large files over a network that fails: all or nothing, and no parts left behind."""
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +15,7 @@ from tests.proxy import FaultProxy
 from tests.servers import S3Server
 from tests.uploading import LARGE, MIB, MakeUploader, Open, Record, profile, send, transferred
 from workers.classify import classify
-from workers.s3_multipart import MAX_PARTS, part_size
+from workers.s3_multipart import MAX_PARTS, part_size, pauses, rest
 from workers.transfer import Hooks, Receipt, Upload, Uploader
 
 PART = r"partNumber="
@@ -86,6 +88,30 @@ def test_a_part_that_fails_for_good_ends_the_upload(
     assert proxy.count("PUT", "partNumber=2") == tries
     assert server.unfinished(upload.bucket) == []
     assert server.keys(upload.bucket) == []
+
+
+def test_a_store_that_wants_a_part_later_gets_it_later(
+    server: S3Server, uploader: Uploader, proxy: FaultProxy, upload: Upload
+) -> None:
+    """Where there is the patience for it, in which the parts that the store has are worth it."""
+    proxy.inject(s3_error(503, "SlowDown", Retry_After="1"), "PUT", PART)
+    hooks = replace(Record().hooks(), patience=3.0)
+    [(_, result)] = transferred(uploader, [upload], hooks)
+    assert isinstance(result, Receipt)
+    assert proxy.count("POST", CREATE) == 1
+    assert server.read(upload.bucket, "key") == os.pread(upload.descriptor, LARGE, 0)
+
+
+@pytest.mark.parametrize(
+    ("patience", "wanted"),
+    [(0.0, 2), (2.5, 2), (2.7, 3), (24.0, 4), (30.0, 5), (86_400.0, 5)],
+)
+def test_how_long_a_part_is_worth_another_try(patience: float, wanted: int) -> None:
+    found = pauses(patience)
+    assert found == [pytest.approx(pause) for pause in (0.2, 0.6, 1.8, 5.4, 16.2)[:wanted]]
+    lost = ConnectionResetError(errno.ECONNRESET, "lost")
+    assert [rest(lost, found[tries:]) for tries in range(wanted + 1)] == [*found, None]
+    assert rest(PermissionError(errno.EACCES, "no"), found) is None
 
 
 @pytest.mark.parametrize("fault", [Cut("stored"), Cut("request"), Answer(503)], ids=repr)

@@ -7,13 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flood.states import TRANSIENT
+from tests.faults import s3_error
 from tests.spooling import Clock
 from tests.uploading import profile
 from workers.classify_rule import Verdict
 from workers.pace import REST, STEP, Pace, Steps
+from workers.s3_answer import refusal
 from workers.transfer import Receipt, Upload
 
 USED = profile("http://127.0.0.1:9")
+
+
+def refused(status: int, code: str) -> Exception:
+    """What the store answered to a part."""
+    return refusal("UploadPart", status, {}, s3_error(status, code).body)
+
+
 DONE = Receipt(None, None, None, 4)
 SLOW = Verdict(TRANSIENT, "SlowDown", "the store asks for fewer requests", None, "", fewer=True)
 
@@ -115,6 +124,25 @@ def test_other_failures_slow_nothing_down(clock: Clock) -> None:
     for upload in steps.of([Upload(1, "b", "k", 0, 4)]):
         steps.ended(upload, Verdict(TRANSIENT, "InternalError", "", 60.0))
     assert (pace.slowed, pace.limit(), pace.pause()) == (False, 4, 0.0)
+
+
+def test_parts_of_a_large_file_count_as_transfers(clock: Clock) -> None:
+    pace = Pace(USED, 16, clock.seconds)
+    steps = Steps(pace)
+    [upload] = steps.of([Upload(1, "b", "k", 0, 4)])
+    endings = [steps.part(number + 1) for number in range(16)]
+    slow = refused(503, "SlowDown")
+    endings[15](slow, 16)
+    endings[7](slow, 15)  # it began before, and says nothing new
+    assert pace.limit() == 8
+    clock.advance(REST)
+    for end in endings[:7]:
+        end(None, 7)
+    assert pace.limit() == 9
+    endings[8](refused(500, "InternalError"), 7)
+    assert pace.limit() == 9
+    steps.ended(upload, SLOW)
+    assert pace.limit() == 9  # as the part said before
 
 
 @given(
