@@ -156,7 +156,7 @@ def test_it_settles_near_what_the_store_bears(most: int, bears: int, latency: fl
     clock = Clock()
     pace = Pace(USED, most, clock.seconds)
     settled = []
-    for round_ in range(1000):
+    for round_ in range(200):
         limit = pace.limit()
         assert 1 <= limit <= most
         begun = [pace.begin(number + 1) for number in range(limit)]
