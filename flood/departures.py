@@ -242,21 +242,39 @@ def erase_attempts(attempt_id: int) -> None:
 
 
 def prune_begins(now: datetime, interval: float) -> bool:
-    """Whether this caller is the one to look for empty directories: nobody else has within
+    """Whether this caller is the one to look for empty directories: nobody else has begun within
     `interval` seconds. A time in the future, left by a clock that was set back, holds nothing up;
     `now` is taken inside `models.write()`, as for `queries.sweep_begins`."""
     with models.write():
         cursor = models.execute(
-            f"UPDATE spool SET last_pruned_at = ? WHERE id = 1 AND ({_LONG_AGO})",
+            f"UPDATE spool SET last_pruned_at = ?, prune_mark = '' WHERE id = 1 AND ({_LONG_AGO})",
             (utc_text(now), *_long_ago(now, interval)),
         )
     return bool(cursor.rowcount)
 
 
+def prune_mark() -> str | None:
+    """After which path the look for empty directories goes on, "" if that is its beginning; None
+    if it has come to its end."""
+    row = models.execute("SELECT prune_mark FROM spool WHERE id = 1").fetchone()
+    return None if row is None or row[0] is None else name_from(row[0])
+
+
+def prune_stops(mark: str, path: str | None) -> None:
+    """Note that the look which went on after `mark` stopped at `path`, or came to its end, unless
+    somebody else has noted how far it came since."""
+    models.execute(
+        "UPDATE spool SET prune_mark = ? WHERE id = 1 AND prune_mark = ?",
+        (None if path is None else name_value(path), name_value(mark)),
+    )
+
+
 def prune_is_due(now: datetime, interval: float) -> bool:
-    """Whether `prune_begins` would let this caller go ahead; asked without a word to others."""
+    """Whether a look for empty directories goes on, or `prune_begins` would let this caller begin
+    one; asked without a word to others."""
     row = models.execute(
-        f"SELECT EXISTS (SELECT 1 FROM spool WHERE id = 1 AND ({_LONG_AGO}))",
+        "SELECT EXISTS (SELECT 1 FROM spool WHERE id = 1 "
+        f"AND (prune_mark IS NOT NULL OR {_LONG_AGO}))",
         _long_ago(now, interval),
     ).fetchone()
     return bool(row[0])

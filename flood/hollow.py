@@ -23,34 +23,52 @@ _BUCKET: Final = 3
 
 @dataclass
 class _Level:
-    """A directory on the way down: what is still to be looked at in it, when it last changed."""
+    """A directory on the way down: what is still to be looked at in it, the last first, when it
+    last changed; what below it was the last to be looked at, in parts."""
 
     path: str
     below: list[str]
     holds: bool
     changed: float
+    after: tuple[str, ...] = ()
 
 
-def hollow(spool: Spool, now: float, *, dry: bool = False) -> Iterator[str | None]:
+def hollow(
+    spool: Spool, now: float, *, after: str = "", dry: bool = False
+) -> Iterator[tuple[str, bool]]:
     """Remove the directories below buckets that hold nothing, in incoming those that nobody has
-    touched for REST; `now` is seconds since the epoch. Each gives its path once it is gone; None
-    comes after each other one, so that whoever is in a hurry may stop there. `dry` removes nothing.
+    touched for REST; `now` is seconds since the epoch. Each gives its path with whether it is gone,
+    so that whoever is in a hurry may stop there, and go on `after` that path another time. The
+    order is that of the names, what is below a directory before it. `dry` removes nothing.
 
     A change time, unlike a time of modification, is nothing that tar or rsync sets back.
     """
-    for state in (*_OWN, INCOMING):
+    mark = after.split("/") if after else []
+    states = (*_OWN, INCOMING)
+    begun = states.index(mark[0]) if mark and mark[0] in states else 0
+    for state in states[begun:]:
         limit = now - REST if state == INCOMING else math.inf
         for profile in spool.subdirectories(state):
             for bucket in spool.subdirectories(f"{state}/{profile}"):
-                yield from _below(spool, f"{state}/{profile}/{bucket}", limit, dry)
+                place = [state, profile, bucket]
+                done = mark[:1] == [state] and place <= mark[:_BUCKET]
+                if not done:
+                    yield from _below(spool, "/".join(place), limit, dry, ())
+                elif place == mark[:_BUCKET] and len(mark) > _BUCKET:
+                    yield from _below(spool, "/".join(place), limit, dry, tuple(mark[_BUCKET:]))
 
 
-def _below(spool: Spool, bucket: str, limit: float, dry: bool) -> Iterator[str | None]:
-    way = [_look(spool, bucket)]
+def _below(
+    spool: Spool, bucket: str, limit: float, dry: bool, after: tuple[str, ...]
+) -> Iterator[tuple[str, bool]]:
+    way = [_look(spool, bucket, after)]
     while way:
         level = way[-1]
         if level.below:
-            way.append(_look(spool, f"{level.path}/{level.below.pop()}"))
+            name = level.below.pop()
+            began = level.after[:1] == (name,)
+            rest = level.after[1:] if began else ()
+            way.append(_look(spool, f"{level.path}/{name}", rest))
             continue
         way.pop()
         gone = not level.holds and level.changed < limit and level.path.count("/") >= _BUCKET
@@ -61,10 +79,10 @@ def _below(spool: Spool, bucket: str, limit: float, dry: bool) -> Iterator[str |
                 gone = False  # not flood's to remove: somebody else's, on a read-only disk
         if way and not gone:
             way[-1].holds = True
-        yield level.path if gone else None
+        yield level.path, gone
 
 
-def _look(spool: Spool, path: str) -> _Level:
+def _look(spool: Spool, path: str, after: tuple[str, ...]) -> _Level:
     below: list[str] = []
     holds = False
     try:
@@ -78,4 +96,10 @@ def _look(spool: Spool, path: str) -> _Level:
                     holds = True
     except OSError:
         return _Level(path, [], True, 0.0)  # gone, or not to be read
-    return _Level(path, below, holds, changed)
+    below.sort(reverse=True)
+    if after:
+        # What was looked at, and is there, had something in it.
+        left = [name for name in below if name > after[0] or (name == after[0] and after[1:])]
+        holds = holds or len(left) < len(below)
+        below = left
+    return _Level(path, below, holds, changed, after)

@@ -165,6 +165,7 @@ class SpoolInfo(Table):
     device = IntegerField(null=True)
     told_oldest = TextField(null=True)
     hastened_at = UtcField(null=True)
+    prune_mark = NameField(null=True)
 
     class Meta:
         table_name = "spool"

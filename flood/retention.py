@@ -27,6 +27,9 @@ _FORGET: Final = 500
 #: How often all directories are looked at, in seconds.
 _LOOK_ROUND: Final = 3600.0
 
+#: What the log says of a file that cannot be deleted.
+CANNOT_REMOVE: Final = "cannot remove"
+
 _ALTERED: Final = "it is not the file of its record any more"
 _UNPROVEN: Final = "its record has no receipt of the store"
 
@@ -102,7 +105,8 @@ class Retention:
         self._told = told
         # Where the last run ended, as what has to stay must not be in the way of the rest.
         self._marks: dict[str, Mark] = {}
-        self._directories: Iterator[str | None] | None = None
+        # The look at the directories, with the path where it stopped.
+        self._look: tuple[str, Iterator[tuple[str, bool]]] | None = None
         # Two workers of one consumer can sweep at the same time, as at the start of another one.
         self._at_work = threading.Lock()
         self._trouble: set[str] = set()
@@ -122,10 +126,10 @@ class Retention:
     def run(
         self, seconds: float, *, directories: bool = False, pruned: Pruned | None = None
     ) -> Pruned:
-        """Delete what is due, for so long at most; what is left is for the next run. Empty
-        directories are looked for once an hour, with `directories` in any case. Does
-        nothing while another thread is at it. Who wants to know what was done before something is
-        raised passes `pruned`."""
+        """Delete what is due, for so long at most; what is left is for the next run, of whatever
+        process. Empty directories are looked for once an hour, with `directories` in any case,
+        from the beginning. Does nothing while another thread is at it. Who wants to know what was
+        done before something is raised passes `pruned`."""
         pruned = pruned or Pruned()
         if not self._at_work.acquire(blocking=False):
             return pruned
@@ -177,8 +181,8 @@ class Retention:
             while marks := departures.past(mark, before, _FORGET):
                 mark = marks[-1]
                 pruned.records += len(marks)
-        for path in hollow(self._spool, now.timestamp(), dry=True):
-            if path is not None:
+        for path, gone in hollow(self._spool, now.timestamp(), dry=True):
+            if gone:
                 self._told(f"{path}/")
                 pruned.directories += 1
         return pruned
@@ -377,20 +381,30 @@ class Retention:
 
     # --- directories ----------------------------------------------------------------------------
 
-    def _hollow(self, until: float, always: bool, pruned: Pruned) -> None:
-        if self._directories is None:
-            with models.write():
-                begins = departures.prune_begins(self._now(), _LOOK_ROUND)
-            if not begins and not always:
-                return
-            self._directories = hollow(self._spool, self._now().timestamp())
-        for path in self._directories:
-            if path is not None:
+    def _hollow(self, until: float, anew: bool, pruned: Pruned) -> None:
+        with models.write():
+            mark = departures.prune_mark()
+            if mark is None and departures.prune_begins(self._now(), _LOOK_ROUND):
+                mark = ""
+        if mark is None and not anew:
+            return
+        after = "" if anew or mark is None else mark
+        if self._look is None or self._look[0] != after or anew:
+            # Another process has come further, or the one that began is gone.
+            self._look = after, hollow(self._spool, self._now().timestamp(), after=after)
+        stopped = None
+        for path, gone in self._look[1]:
+            if gone:
                 pruned.directories += 1
                 self._told(f"{path}/")
             if self._over(until):
-                return
-        self._directories = None
+                stopped = path
+                break
+        self._look = None if stopped is None else (stopped, self._look[1])
+        self._spool.check_present()  # where it is away there is nothing to look at, either
+        if mark is not None:
+            with models.write():
+                departures.prune_stops(mark, stopped)
 
     def _over(self, until: float) -> bool:
         return self._stopping() or self._clock() >= until
@@ -404,7 +418,7 @@ class Retention:
                 log.event(
                     logger,
                     WARNING,
-                    "cannot remove",
+                    CANNOT_REMOVE,
                     path=path,
                     reason=reason,
                     files=len(pruned.failed),

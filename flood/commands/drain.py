@@ -11,13 +11,13 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Final
 
-from flood import binding, config, drain_report, due_queries, log, models, tasks
+from flood import binding, config, drain_report, due_queries, log, models, retention_report, tasks
 from flood.command_line import Parser, valued
 from flood.config import Settings
 from flood.consumers import WORKERS
 from flood.errors import FloodError, SpoolError, SpoolLockedError
 from flood.kinds import counts, durations
-from flood.retention import Keeping, Retention
+from flood.retention import Keeping, Pruned, Retention
 from flood.spool import Spool
 from flood.states import (
     EXIT_FAILED,
@@ -34,8 +34,8 @@ from huey_config import huey
 _NAME: Final = "flood-drain"
 _DAY: Final = 86_400
 
-#: How long a run that finds nothing due deletes what nobody wants to keep, in seconds; what comes
-#: in meanwhile waits for the next run.
+#: How long a run that has nothing to upload any more deletes what nobody wants to keep, in seconds;
+#: what comes in meanwhile waits for the next run.
 _PRUNING: Final = 60.0
 
 _DESCRIPTION: Final = """\
@@ -50,8 +50,9 @@ it stops in order once so much time has passed: running transfers have five seco
 left, what is broken off then is tried again by the next run, at no cost. A file that
 has had most of that time is told of, as no later run would do better.
 
-Where nothing is due it deletes what is not to be kept, as consumers do by and by, for
-a minute at most.
+Once nothing is due any more it deletes what is not to be kept, as consumers do by and
+by, for a minute at most; the next run goes on where that ended. A file that cannot be
+deleted is told of.
 
 It says nothing where all is well and no terminal is there to read it. Files that
 failed are told of by their cause, with exit status 1. Without --database the one is
@@ -59,10 +60,11 @@ taken that flood-watch uses. Unless a log level is set, only errors are logged; 
 file is to be tried again is none.
 
 Exit status: 0 everything that was due was worked off, or the time was over; 1 files
-failed, or one needs more than --max-time, or the disk or the database failed; 2 wrong
-usage, configuration or credentials, also if files wait for a profile that the
-credentials do not have; 75 flood-fsck has the spool to itself, the disk is full or
-away; 130 interrupted. If several apply, 130 comes before 2, 2 before 1, 1 before 75."""
+failed, or could not be deleted, or one needs more than --max-time, or the disk or the
+database failed; 2 wrong usage, configuration or credentials, also if files wait for a
+profile that the credentials do not have; 75 flood-fsck has the spool to itself, the
+disk is full or away; 130 interrupted. If several apply, 130 comes before 2, 2 before
+1, 1 before 75."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,12 +129,16 @@ def _drain(
         with terminal.files_bar("uploading", due_queries.count(_now())) as advance:
             over = _until(began + options.max_time, advance, trouble)
             finished = tasks.drain(options.workers, over)
-    elif spool.present() and not _prune(spool, began + options.max_time, terminal):
-        terminal.problem("interrupted; what was deleted stays deleted")
-        return EXIT_INTERRUPTED
     failed = _tell(terminal, options.max_time)
     if trouble:
         raise trouble[0]
+    undeleted = False
+    if finished and spool.present():
+        stop = Stop()
+        undeleted = _prune(spool, began + options.max_time, stop, terminal)
+        if stop.is_set():
+            terminal.problem("interrupted; what was deleted stays deleted")
+            return EXIT_INTERRUPTED
     homeless = {profile for profile, _ in due_queries.destinations(_now())}
     homeless -= huey.credentials.profiles.keys()
     for profile in sorted(homeless):
@@ -145,14 +151,14 @@ def _drain(
         return EXIT_INTERRUPTED
     if homeless:
         return EXIT_USAGE
-    if failed:
+    if failed or undeleted:
         return EXIT_FAILED
     return EXIT_OK if spool.present() else EXIT_TRY_AGAIN
 
 
-def _prune(spool: Spool, deadline: float, terminal: Terminal) -> bool:
-    """Delete what is not to be kept, as each sweep does; whether that came before a signal."""
-    settings, stop = huey.settings, Stop()
+def _prune(spool: Spool, deadline: float, stop: Stop, terminal: Terminal) -> bool:
+    """Delete what is not to be kept, as each sweep does; whether something could not be."""
+    settings, pruned = huey.settings, Pruned()
     retention = Retention(
         spool,
         settings.database,
@@ -163,17 +169,19 @@ def _prune(spool: Spool, deadline: float, terminal: Terminal) -> bool:
     )
     left = min(_PRUNING, deadline - time.monotonic())
     if left <= 0 or not retention.due():
-        return True
+        return False
     stop.install(stop.set)
     models.be_brief_when(stop.is_set)
     try:
         # Of a spool that went away meanwhile the exit status tells.
         with suppress(SpoolError), terminal.busy("looking for what is not to be kept"):
-            retention.run(left)
+            retention.run(left, pruned=pruned)
     except (OSError, models.DatabaseError):
         if not stop.is_set():  # who is to stop waits for no other writer
             raise
-    return not stop.is_set()
+    for line in retention_report.undeleted(pruned.failed, spool.root):
+        terminal.problem(line)
+    return bool(pruned.failed)
 
 
 def _on_its_database(settings: Settings) -> Settings:

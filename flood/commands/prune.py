@@ -13,12 +13,12 @@ from typing import Final
 
 from humanize import naturalsize
 
-from flood import config, log, models
+from flood import config, log, models, retention_report
 from flood.command_line import Parser
 from flood.config import Settings
 from flood.errors import FloodError
 from flood.opening import exit_status, opened
-from flood.retention import Keeping, Pruned, Retention
+from flood.retention import CANNOT_REMOVE, Keeping, Pruned, Retention
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from flood.stop import Stop
 from flood.terminal import Terminal, prepare
@@ -53,7 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare()
     options, settings = config.load(_parser(), argv, os.environ)
     quiet_log = settings.origins["log_level"] == "default"
-    log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
+    log.configure(
+        "warning" if quiet_log else settings.log_level,
+        settings.log_format,
+        without=(CANNOT_REMOVE,) if quiet_log else (),  # told at the end
+    )
     terminal = Terminal(_NAME, quiet=options.quiet)
     try:
         return _prune(options, settings, stop, terminal)
@@ -113,10 +117,8 @@ def _prune(options: argparse.Namespace, settings: Settings, stop: Stop, terminal
 
 
 def _tell(pruned: Pruned, settings: Settings, dry: bool, terminal: Terminal) -> None:
-    for path, reason in pruned.failed[:10]:
-        terminal.problem(f"cannot delete {path}: {reason}")
-    if len(pruned.failed) > 10:
-        terminal.problem(f"cannot delete {len(pruned.failed) - 10} more")
+    for line in retention_report.undeleted(pruned.failed, settings.server_directory):
+        terminal.problem(line)
     watched = sys.stdout.isatty()
     for reason, count in pruned.stay.items() if watched or dry else ():
         terminal.notice(f"{_count(count, 'file')} of completed or failed stay: {reason}")

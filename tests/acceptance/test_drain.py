@@ -44,6 +44,16 @@ sys.exit(main())
 """
 
 
+#: Runs a module as somebody whom directories that may not be written to refuse, as they refuse all
+#: but root.
+REFUSED = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
+ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE)
+os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])
+"""
+
+
 @pytest.fixture
 def server(moto_server: S3Server) -> S3Server:
     """rclone sometimes answers 500 where keys share a prefix; here every attempt counts."""
@@ -210,6 +220,59 @@ def test_without_anything_due_directories_are_looked_at_once_an_hour(
         drain(flood)
         left.append(directory.exists())
     assert left == [False, True, False]
+
+
+@pytest.mark.parametrize("uploading", [False, True], ids=["idle", "uploading"])
+def test_what_cannot_be_deleted_is_told_of_with_what_to_do(
+    make_flood: MakeFlood, server: S3Server, bucket: str, uploading: bool
+) -> None:
+    flood = make_flood(credentials(("main", server.url)))
+    for key in ("dir/a\x1b", "dir/b"):
+        flood.drop(bucket, key, b"data")
+    take_in(flood)
+    drain(flood)
+    check_promises(flood, server)
+    directory = flood.spool / "completed" / "main" / bucket / "dir"
+    directory.chmod(0o555)
+    told = [  # the order of the first two is that in which they were completed
+        "Permission denied: let flood's user write to the directory that it lies in; it is tried "
+        "again by the next run",
+        rf"cannot delete {directory}/a\x1b: Permission denied",
+        f"cannot delete {directory}/b: Permission denied",
+    ]
+    for command in ("drain",) if uploading else ("drain", "prune"):
+        arguments = (f"flood.commands.{command}", "--keep-completed", "0")
+        if uploading:
+            flood.drop(bucket, f"new-{command}", b"data")
+            take_in(flood)
+        done = flood.run("-c", REFUSED, *arguments)
+        assert done.returncode == 1, done
+        assert sorted(done.stderr.splitlines()) == [f"flood-{command}: {line}" for line in told]
+    assert len(os.listdir(directory)) == 2
+    directory.chmod(0o755)
+    drain(flood, "--keep-completed", "0")
+    assert not directory.exists()
+
+
+def test_a_run_that_uploads_goes_on_with_the_look_at_directories(
+    flood: Flood, server: S3Server, bucket: str
+) -> None:
+    """A tree that is larger than what one sweep sees of it."""
+    flood.drop(bucket, "key", b"data")
+    take_in(flood)
+    place = flood.spool / "completed" / "main" / bucket
+    for number in range(9):
+        (place / f"empty-{number}").mkdir(parents=True)
+    # Another one began, came so far, and ended.
+    mark = f"completed/main/{bucket}/empty-4"
+    flood.tamper(
+        "UPDATE spool SET last_pruned_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'), "
+        f"prune_mark = '{mark}'"
+    )
+    drain(flood)
+    assert sorted(os.listdir(place)) == [*(f"empty-{number}" for number in range(5)), "key"]
+    assert flood.query("SELECT prune_mark FROM spool") == [{"prune_mark": None}]
+    check_promises(flood, server)
 
 
 def test_a_signal_ends_the_look_at_directories(flood: Flood, bucket: str) -> None:

@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flood import departures, models, records
 from flood.columns import utc_text
@@ -18,11 +21,14 @@ from flood.record_values import Reason
 from flood.retention import BATCH, Keeping, Pruned, Retention
 from flood.states import FAILED, PERMANENT
 from tests.fscking import CLEAN, consistent, fsck, names
-from tests.spooling import House, deaths, full_database, meddlings
+from tests.spooling import House, deaths, full_database, meddlings, quick_house
 from tests.unit.test_settle import proven, replace_file
 from workers.decisions import GiveUp
 
 DAY = 86_400.0
+#: The way to a directory from its profile: names that "/" sorts between.
+WAY = st.lists(st.sampled_from(["a", "a b", "a0", "b"]), min_size=1, max_size=4).map(tuple)
+
 REFUSED = Reason(PERMANENT, "refused", "no")
 
 #: The functions in which a process may die, or somebody meddle.
@@ -483,7 +489,7 @@ def directories(house: House) -> set[str]:
 
 
 def run_through(house: House, now: float) -> set[str]:
-    return {path for path in hollow(house.spool, now) if path is not None}
+    return {path for path, gone in hollow(house.spool, now) if gone}
 
 
 def test_directories_that_hold_nothing_go_below_their_buckets(house: House) -> None:
@@ -522,10 +528,10 @@ def test_a_producer_that_comes_in_time_keeps_its_directory(house: House) -> None
     os.makedirs(house.spool.absolute("incoming/p/b/dir/below"))
     soon = os.stat(house.spool.absolute("incoming/p/b/dir")).st_ctime + REST + 1
     steps = hollow(house.spool, soon)
-    for path in steps:
+    for path, gone in steps:
         if path == "incoming/p/b/dir/below":
             house.write("incoming/p/b/dir/key")
-        assert path != "incoming/p/b/dir"
+        assert not gone or path != "incoming/p/b/dir"
     assert house.files() == {"incoming/p/b/dir/key": b"data"}
 
 
@@ -551,6 +557,8 @@ def test_a_run_is_due_when_something_may_go(house: House) -> None:
     house.clock.advance(DAY)
     with models.write():
         assert departures.prune_begins(house.clock.now(), 0.0)
+        assert retention(house).due()  # that look goes on
+        departures.prune_stops("", None)
     every = {"completed": 2 * DAY, "failed": 2 * DAY, "records": DAY}
     assert not due()
     assert not due(**every)
@@ -589,6 +597,75 @@ def test_a_look_that_takes_long_goes_on_with_the_next_run(house: House) -> None:
         assert slow.run(5.0).directories < 20
         runs += 1
     assert runs > 3
+
+
+def test_a_look_goes_on_in_another_process_where_it_stopped(house: House) -> None:
+    """One that ends after each run, as flood-drain does."""
+    place = house.spool.absolute("failed/p/b")
+    for number in range(20):
+        os.makedirs(
+            os.path.join(os.fsencode(f"{place}/dir {number % 3}"), b"empty \xff %d" % number)
+        )
+        house.write(f"completed/p/b/full {number}/key")
+    runs = 0
+    due = True
+    while due:
+        ticks = iter(range(1000))
+        one = retention(house, clock=lambda ticks=ticks: next(ticks))
+        assert one.run(8.0).directories < 8
+        due = one.due()
+        runs += 1
+    assert 4 < runs < 20
+    assert os.listdir(place) == []
+    assert departures.prune_mark() is None
+    os.makedirs(f"{place}/empty")
+    assert prune(house).directories == 0, "the next look is due in an hour"
+    house.clock.advance(3600.0)
+    assert prune(house).directories == 1
+
+
+@given(st.dictionaries(WAY, st.booleans(), max_size=12), st.lists(st.integers(1, 5)))
+@settings(deadline=None, max_examples=50)
+def test_looks_that_stop_anywhere_see_each_directory_once(
+    tree: dict[tuple[str, ...], bool], steps: list[int]
+) -> None:
+    with quick_house() as house:
+        kept = set()
+        for way, full in tree.items():
+            path = "/".join(("failed", "p", *way))
+            os.makedirs(house.spool.absolute(path), exist_ok=True)
+            if full:
+                house.write(f"{path}/the key")
+            held = len(way) if full else 1
+            kept |= {"/".join(("failed", "p", *way[: n + 1])) for n in range(held)}
+        seen = [""]
+        for step in [*steps, 1000]:
+            some = islice(hollow(house.spool, 0.0, after=seen[-1]), step)
+            seen += [path for path, _ in some]
+        assert len(seen) == len(set(seen))
+        assert {path for path in directories(house) if path.startswith("failed/p/")} == kept
+
+
+def test_a_look_that_was_overtaken_goes_on_behind_the_other_one(house: House) -> None:
+    for number in range(9):
+        os.makedirs(house.spool.absolute(f"failed/p/b/empty{number}"))
+    ticks = iter(range(1000))
+    slow = retention(house, clock=lambda: next(ticks))
+    slow.run(6.0)
+    prune(house)
+    os.makedirs(house.spool.absolute("failed/p/b/later"))
+    assert slow.run(math.inf).directories == 0, "there is no look to go on with"
+    assert departures.prune_mark() is None
+
+
+def test_a_look_is_not_at_its_end_where_the_spool_went_away(house: House) -> None:
+    os.makedirs(house.spool.absolute("failed/p/b/empty"))
+    with pytest.raises(SpoolError):
+        retention(
+            house, told=lambda _path: os.rename(house.spool.root, f"{house.spool.root}~")
+        ).run(math.inf)
+    os.rename(f"{house.spool.root}~", house.spool.root)
+    assert departures.prune_mark() == ""
 
 
 def test_a_second_run_leaves_it_to_the_first(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
