@@ -13,6 +13,7 @@ from typing import Final
 from humanize import naturalsize
 
 from flood import config, destination, log, models, stall, startup
+from flood.advice import Advice
 from flood.command_line import Parser
 from flood.config import Settings
 from flood.destination import Destination
@@ -23,7 +24,7 @@ from flood.put_locks import idle, put_lock
 from flood.put_outcome import Delivered
 from flood.put_plan import Plan, Refusal, Stopped, resolve
 from flood.put_rows import Rows, check_set_up, connect
-from flood.put_wait import Wait
+from flood.put_wait import Wait, held_up
 from flood.room import check_room
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TRY_AGAIN
@@ -240,19 +241,17 @@ def _wait(
     settings: Settings,
 ) -> int:
     records = {record: target.uri(key) for record, key in delivered.records.items()}
-    try:
-        with terminal.files_bar("uploading", len(records)) as advance:
-            missed = Wait(
-                clock=time.monotonic,
-                pause=stop.wait,
-                stopping=stop.is_set,
-                idle=partial(_idle, spool, settings),
-                advance=advance,
-                problem=terminal.problem,
-                notice=terminal.notice,
-            ).run(records)
-    except Stopped as stopped:
-        raise Stopped("the files are safe in the spool, their upload goes on") from stopped
+    with terminal.files_bar("uploading", len(records)) as advance:
+        missed = Wait(
+            clock=time.monotonic,
+            pause=stop.wait,
+            stopping=stop.is_set,
+            idle=partial(_idle, spool, settings),
+            held_up=partial(_held_up, spool, target, delivered, settings),
+            advance=advance,
+            problem=terminal.problem,
+            notice=terminal.notice,
+        ).run(records)
     if not records:
         return 0
     if missed:
@@ -271,6 +270,15 @@ def _idle(spool: Spool, settings: Settings) -> str | None:
         if processes := stall.look(spool, _now()):
             return f"the files wait, as {stall.WHY}; {stall.remedy(processes)}"
     return None
+
+
+def _held_up(
+    spool: Spool, target: Destination, delivered: Delivered, settings: Settings, record: int
+) -> str | None:
+    """What the file of this record waits for."""
+    place = target.place(delivered.records[record])
+    advice = Advice(settings, models.path())
+    return held_up(spool, place, record, settings.ignore, advice, now=_now)
 
 
 def _amount(delivered: Delivered) -> str:
