@@ -69,7 +69,9 @@ def idle(spool: Spool, settings: Settings) -> str | None:
     """Why files that are put into this spool are uploaded by nobody for now, in words; None if
     somebody takes them in, somebody uploads them."""
     if not watching(spool):
-        start = command(settings, "flood-watch")
+        start = command(
+            settings, "flood-watch", *(() if consuming(spool) else ("--consumers", "2"))
+        )
         return f"flood-watch is not running: the files wait until it is started ({start})"
     if not consuming(spool):
         start = start_consumers(settings)

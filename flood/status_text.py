@@ -103,7 +103,8 @@ def _queue(status: Status) -> str:
     swept = "" if status.last_sweep is None else f", swept {_ago(status, status.last_sweep)}"
     if status.queue is None:
         return f"its tables are missing, the next consumer makes them anew{swept}"
-    return f"{status.queue[0]} tasks, {status.queue[1]} scheduled{swept}"
+    tasks = "1 task" if status.queue[0] == 1 else f"{status.queue[0]} tasks"
+    return f"{tasks}, {status.queue[1]} scheduled{swept}"
 
 
 def _speed(status: Status) -> str:
@@ -131,10 +132,17 @@ def _uploads(status: Status) -> "Iterator[RenderableType]":
             _size(upload.size),
             f"{_size(round(upload.rate))}/s" if upload.rate else "",
             _clock(upload.left),
-            _worker(status, upload),
+            _worker(upload),
         )
     yield from _section(table)
     for upload in status.uploads:
+        silence = _silence(status, upload)
+        if silence is not None:
+            yield _text(
+                f"Worker {_worker(upload)} has been silent for {naturaldelta(silence)}: its store "
+                "does not answer, or it is stopped",
+                "yellow",
+            )
         if upload.worker is None:
             yield _text(
                 f"The worker of record {upload.record} died: a sweep of any consumer gives its "
@@ -151,15 +159,20 @@ def _what(upload: Upload) -> str:
     return f"{place}: {upload.files_done} of {upload.files} files"
 
 
-def _worker(status: Status, upload: Upload) -> str:
+def _worker(upload: Upload) -> str:
     if upload.worker is None:
         return "dead"
     doing = upload.worker.doing
-    name = str(doing.pid) if doing else upload.owner[:8]
-    since = max(upload.since, doing.at) if doing else upload.since
-    if status.at - since > _SILENCE:
-        return f"{name}, silent for {naturaldelta(status.at - since)}"
-    return name
+    return str(doing.pid) if doing else upload.owner[:8]
+
+
+def _silence(status: Status, upload: Upload) -> timedelta | None:
+    """For how long its worker, which lives, has not said how far it is, where that is long."""
+    if upload.worker is None:
+        return None
+    doing = upload.worker.doing
+    silence = status.at - (max(upload.since, doing.at) if doing else upload.since)
+    return silence if silence > _SILENCE else None
 
 
 def _amounts(status: Status) -> "Iterator[RenderableType]":

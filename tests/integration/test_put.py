@@ -30,7 +30,7 @@ from tests.servers import S3Server, credentials_section
 
 NOT_RUNNING = (
     "flood-put: flood-watch is not running: the files wait until it is started "
-    "(flood-watch --database {database})\n"
+    "(flood-watch --consumers 2 --database {database})\n"
 )
 
 NO_CONSUMER = (

@@ -123,7 +123,15 @@ def test_a_retry_is_told_of_with_its_time(house: House) -> None:
 
 def test_where_nobody_is_at_work_nothing_goes_on(house: House, arrived: int) -> None:
     for locks, why in (
-        ((CONSUMERS_LOCK,), "flood-watch is not running: the files wait until it is started"),
+        (
+            (CONSUMERS_LOCK,),
+            "flood-watch is not running: the files wait until it is started (flood-watch)",
+        ),
+        (
+            (),
+            "flood-watch is not running: the files wait until it is started "
+            "(flood-watch --consumers 2)",
+        ),
         ((WATCH_LOCK,), "no consumer is running: the files wait until one is started"),
     ):
         with at_work(house, *locks):
