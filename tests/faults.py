@@ -3,6 +3,7 @@
 import http.client
 import re
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -305,8 +306,18 @@ def cut(conn: socket.socket, *, reset: bool) -> None:
         # A linger time of zero makes close() send RST.
         conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     else:
+        if isinstance(conn, ssl.SSLSocket):
+            _end_tls(conn)
         shut(conn)
     conn.close()
+
+
+def _end_tls(conn: ssl.SSLSocket) -> None:
+    conn.setblocking(False)
+    try:
+        conn.unwrap()
+    except OSError:
+        pass  # it is said, and the client's own end is not waited for
 
 
 def shut(conn: socket.socket) -> None:

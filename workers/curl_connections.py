@@ -10,7 +10,7 @@ import pycurl
 from workers.answer_limits import TIMEOUTS
 from workers.curl_errors import failure
 from workers.curl_exchange import Exchange
-from workers.curl_handle import KINDS, Handle
+from workers.curl_handle import KINDS, Addresses, Handle
 from workers.failures import TransportFailed
 from workers.transfer import Interrupted
 
@@ -60,6 +60,8 @@ class Connections:
         self._looked = 0.0
         self._free: dict[str, list[Handle]] = {kind: [] for kind in KINDS}
         self._running: dict[Any, Handle] = {}
+        self._cut: set[Addresses] = set()
+        self._users: dict[Addresses, Handle] = {}
         self._due: float | None = None
         self._sockets: set[int] = set()
         self._epoll = select.epoll()
@@ -143,7 +145,7 @@ class Connections:
         self._epoll.close()
 
     def _new(self, kind: str) -> Handle:
-        handle = Handle(kind, self._configure)
+        handle = Handle(kind, self._configure, self._cut, self._users)
         patience = max(1, round(1000 * self._connect_timeout))
         handle.easy.setopt(pycurl.CONNECTTIMEOUT_MS, patience)
         return handle
@@ -182,6 +184,7 @@ class Connections:
                 status = easy.getinfo(pycurl.RESPONSE_CODE)
                 handle = self._running[easy]
                 if not handle.is_answered():
+                    self._cut.add(handle.addresses)
                     handle.exchange.failure = TransportFailed(
                         "connection_reset",
                         handle.exchange.host,
@@ -191,13 +194,24 @@ class Connections:
                 exchange.status = status
                 ended.append(exchange)
             for easy, code, words in broken:
-                scarce, exchange = self._running[easy].scarce, self._running[easy].exchange
+                handle = self._running[easy]
+                if handle.on_cut:
+                    self._begin_again(handle)
+                    continue
+                scarce, exchange = handle.scarce, handle.exchange
                 if exchange.failure is None:
                     exchange.failure = scarce or failure(
                         easy, code, words, exchange.host, exchange.proxy
                     )
                 ended.append(self._release(easy))
         return ended
+
+    def _begin_again(self, handle: Handle) -> None:
+        """Run an exchange on another connection; libcurl has closed the one that is over."""
+        self._cut.discard(handle.addresses)
+        self._multi.remove_handle(handle.easy)
+        handle.begin_again()
+        self._multi.add_handle(handle.easy)
 
     def _release(self, easy: Any) -> Exchange:
         handle = self._running.pop(easy)

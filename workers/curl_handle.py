@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, Final
 
 import pycurl
@@ -16,6 +16,9 @@ from workers.failures import TransportFailed, endless
 #: What a handle is made for; each kind is used again for its own.
 KINDS: Final = ("memory", "stream", "head", "get", "post", "delete")
 
+#: The IP addresses of both ends of a connection, the other one's first, then their ports.
+Addresses = tuple[object, ...]
+
 # What ends the headers.
 _END: Final = (b"\r\n", b"\n")
 
@@ -24,18 +27,31 @@ class Handle:
     """An easy handle, which runs one exchange after another, all of one kind.
 
     What an exchange has in common with the last one libcurl is not told again. `moved` bytes were
-    seen of what it runs at `since`; the whole request had been sent at `asked`, 0.0 if not yet.
+    seen of what it runs at `since`; the whole request had been sent at `asked`, 0.0 if not yet. The
+    request goes over the connection between `addresses`. Those in `cut` are over, though libcurl
+    would use them: a request that is given one is `on_cut`, and nothing of it is sent. `users` are
+    the handles whose exchanges have not been given back, each by its connection.
     """
 
     exchange: Exchange
 
-    def __init__(self, kind: str, configure: Callable[[Any], None]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        configure: Callable[[Any], None],
+        cut: Container[Addresses],
+        users: dict[Addresses, "Handle"],
+    ) -> None:
         self.kind = kind
         self.easy: Any = pycurl.Curl()
         self.moved = -1
         self.since = self.asked = 0.0
         #: Why there was no socket for it.
         self.scarce: OSError | None = None
+        self.on_cut = False
+        self.addresses: Addresses = ()
+        self._cut = cut
+        self._users = users
         self._requests = 0
         self._taken = 0
         self._head: list[bytes] = []
@@ -86,9 +102,17 @@ class Handle:
             easy.setopt(pycurl.READFUNCTION, reader.read)
             easy.setopt(pycurl.SEEKFUNCTION, reader.seek)
 
+    def begin_again(self) -> None:
+        """Tell libcurl of the same exchange as if it had not begun."""
+        body = self.exchange.body
+        if body is not None and not isinstance(body, bytes):
+            body.seek(0)
+        self._clear()
+        self.begin(self.exchange)
+
     def is_answered(self) -> bool:
         """Whether the headers of an answer came to their end. Where the connection ends within them
-        libcurl takes what has come for all."""
+        libcurl takes what has come for all, and would use the connection again."""
         head = self._head
         if head and head[-1] in _END:
             return True
@@ -101,12 +125,9 @@ class Handle:
         exchange = self.exchange
         del self.exchange
         exchange.head = b"".join(self._head)
-        self._head.clear()
         if self._content:
             exchange.content = bytes(self._content)
-            self._content.clear()
-        self._requests = self._taken = 0
-        self.scarce = None
+        self._clear()
         # An idle handle keeps no body alive.
         exchange.body = None
         if self.kind in ("memory", "post"):
@@ -115,6 +136,14 @@ class Handle:
             self.easy.setopt(pycurl.READFUNCTION, _nothing)
             self.easy.setopt(pycurl.SEEKFUNCTION, None)
         return exchange
+
+    def _clear(self) -> None:
+        self._leave()
+        self._head.clear()
+        self._content.clear()
+        self._requests = self._taken = 0
+        self.scarce = None
+        self.on_cut = False
 
     def _open_socket(self, _purpose: int, address: Any) -> Any:
         """Open a socket; libcurl itself does not tell why it could not."""
@@ -128,19 +157,32 @@ class Handle:
             return pycurl.SOCKET_BAD
         return _Lent(opened)
 
-    def _begin_request(self, *_addresses: object) -> int:
+    def _begin_request(self, *addresses: object) -> int:
         """Keep libcurl from sending a body twice: it does so unasked where a connection that was
         used before ends without an answer, though the store may have all of it. That is one failed
         attempt, and when the next one comes is flood's to say. What a store closed while it was
-        idle, for a second at least, is no such case: libcurl finds that out before it uses it."""
+        idle, for a second at least, is no such case: libcurl finds that out before it uses it.
+        Keep it, too, from sending anything over a connection that is known to be over."""
         self._requests += 1
         answered = bool(self._head)  # as with 417 to an Expect: 100-continue
-        if self._requests == 1 or answered or self.exchange.body is None:
-            return int(pycurl.PREREQFUNC_OK)
-        self.exchange.failure = TransportFailed(
-            "connection_reset", self.exchange.host, "the connection ended without an answer"
-        )
-        return int(pycurl.PREREQFUNC_ABORT)
+        if self._requests > 1 and not answered and self.exchange.body is not None:
+            self.exchange.failure = TransportFailed(
+                "connection_reset", self.exchange.host, "the connection ended without an answer"
+            )
+            return int(pycurl.PREREQFUNC_ABORT)
+        # libcurl may hand a connection on before anybody was told how its last exchange ended.
+        last = self._users.get(addresses, self)
+        self._leave()
+        self.addresses = addresses
+        self.on_cut = addresses in self._cut or (last is not self and not last.is_answered())
+        if self.on_cut:
+            return int(pycurl.PREREQFUNC_ABORT)
+        self._users[addresses] = self
+        return int(pycurl.PREREQFUNC_OK)
+
+    def _leave(self) -> None:
+        if self._users.get(self.addresses) is self:
+            del self._users[self.addresses]
 
     def _take_content(self, data: bytes) -> int:
         """Keep the beginning of the answer's body; an answer without end is refused."""

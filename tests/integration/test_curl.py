@@ -303,6 +303,24 @@ def test_a_connection_that_the_store_has_closed_is_no_failure(
         assert isinstance(send(uploader, upload), Receipt)
 
 
+def test_an_answer_that_breaks_off_fails_one_file(
+    proxy: FaultProxy, bucket: str, opened: Open
+) -> None:
+    """libcurl gives its connection, which is over, to the next file."""
+    for method in ("PUT", "HEAD"):
+        for skip in (0, 5, 11, 20):
+            proxy.inject(Raw(b"HTTP/1.1 404 Not Found\r\nContent-Le"), method, skip=skip)
+    with closing(curl_uploader(profile(proxy.url))) as uploader:
+        uploads = files(bucket, opened(b"data"), 60)
+        outcomes = dict(transferred(uploader, uploads, Record().hooks()))
+        failed = [each for each in outcomes.values() if not isinstance(each, Receipt)]
+        assert len(failed) == 8, failed
+        again = [each for each, outcome in outcomes.items() if outcome in failed]
+        outcomes = dict(transferred(uploader, again, Record().hooks()))
+        assert all(isinstance(each, Receipt) for each in outcomes.values()), outcomes
+    assert proxy.count("PUT") == 60 + 8
+
+
 @pytest.mark.parametrize("concurrency", [1, 3, 9])
 def test_connections_are_opened_as_needed_up_to_a_limit(
     proxy: FaultProxy, bucket: str, opened: Open, concurrency: int

@@ -100,6 +100,37 @@ def test_the_connection_breaks(put: Send, proxy: FaultProxy, fault: Fault, code:
     assert isinstance(put(proxy.url, bytes(5 * MIB)), Receipt)
 
 
+#: The beginning of an answer, then the end of the connection.
+BROKEN_OFF = Raw(b'HTTP/1.1 200 OK\r\nETag: "0"\r\n')
+
+
+@pytest.mark.parametrize(
+    ("method", "size"),
+    [("PUT", 9), ("HEAD", 9), ("HEAD", 2 * MIB), ("GET", LARGE)],
+    ids=["put", "head", "head-streamed", "list-of-uploads"],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_connection_that_ended_within_an_answer_is_not_used_again(
+    request: pytest.FixtureRequest,
+    make_uploader: MakeUploader,
+    trusted: None,
+    bucket: str,
+    opened: Open,
+    scheme: str,
+    method: str,
+    size: int,
+) -> None:
+    """It would fail the request that comes next, which is not to blame."""
+    proxy = request.getfixturevalue("proxy" if scheme == "http" else "secure")
+    proxy.inject(BROKEN_OFF, method)
+    upload = Upload(1, bucket, "key", opened(bytes(size)), size)
+    with closing(make_uploader(profile(proxy.url))) as uploader:
+        if method != "GET":  # without that list the upload goes on
+            expect(send(uploader, upload), TRANSIENT, "connection_reset")
+        assert isinstance(send(uploader, upload), Receipt)
+    assert proxy.count(method) >= 1
+
+
 ERROR = b"HTTP/1.1 500 Oh\r\nContent-Type: application/xml\r\n\r\n<Error><Message>"
 
 
