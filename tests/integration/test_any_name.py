@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
@@ -17,7 +18,7 @@ from flood.door import Candidate
 from tests import spooling
 from tests.servers import S3Server
 from tests.spooling import LARGE, NOBODY, House
-from tests.uploading import boto3_uploader, profile
+from tests.uploading import MakeUploader, profile
 from workers.transfer import Uploader
 from workers.upload import attempt
 
@@ -47,10 +48,9 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 @pytest.fixture
-def uploader(rclone_server: S3Server) -> Iterator[Uploader]:
-    made = boto3_uploader(profile(rclone_server.url))
-    yield made
-    made.close()
+def uploader(rclone_server: S3Server, make_uploader: MakeUploader) -> Iterator[Uploader]:
+    with closing(make_uploader(profile(rclone_server.url))) as made:
+        yield made
 
 
 def test_any_name_arrives_as_it_is_or_fails_with_a_reason(
