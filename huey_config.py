@@ -60,7 +60,10 @@ LOOK_FOR_END: Final = 0.1
 INTERRUPT_GRACE: Final = 8.0
 
 #: What SQLite says of tables that are gone, or not huey's.
-_BROKEN: Final = ("no such table", "no such column", "has no column named")
+_BROKEN: Final = (
+    *("no such table", "no such column", "has no column named"),
+    *("because it is a view", "views may not be indexed"),  # as somebody made one of their names
+)
 
 #: How long a consumer waits whose database refuses it, in seconds.
 TROUBLE_PAUSE: Final = 2.0
@@ -242,12 +245,20 @@ class FloodStorage(SqliteStorage):
         self.make_anew()
         return call()
 
+    def initialize_schema(self) -> None:
+        """Make the queue's tables where they are missing."""
+        self._mended(super().initialize_schema)
+
     def make_anew(self) -> None:
-        """Replace the queue's tables by empty ones."""
+        """Replace the queue's tables, and views of their names, by empty ones."""
         with self.db(commit=True) as cursor:
-            for table in ("task", "schedule", "kv", "counter"):
-                cursor.execute(f"drop table if exists {table}")
-        self.initialize_schema()
+            found = cursor.execute(
+                "select type, name from sqlite_master where type in ('table', 'view')"
+                " and name collate nocase in ('task', 'schedule', 'kv', 'counter')"
+            ).fetchall()
+            for kind, name in found:
+                cursor.execute(f"drop {kind} {name}")
+        super().initialize_schema()
 
 
 def _utc(moment: datetime) -> datetime:

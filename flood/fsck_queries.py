@@ -198,8 +198,14 @@ class Tasks(NamedTuple):
 
 
 def tasks(now: datetime) -> Tasks:
-    """What waits in the queue, or in the schedule for a moment that has come. Raises what the
-    database raises where the queue's tables are missing."""
+    """What waits in the queue, or in the schedule for a moment that has come. Raises DatabaseError
+    where the queue's tables are missing, or no tables."""
+    view = models.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'view' "
+        "AND name COLLATE NOCASE IN ('task', 'schedule', 'kv', 'counter')"
+    ).fetchone()
+    if view is not None:
+        raise models.DatabaseError(f"{view[0]} is a view")
     rows = models.execute(
         "SELECT data FROM task UNION ALL SELECT data FROM schedule WHERE timestamp <= ?",
         (now.timestamp(),),

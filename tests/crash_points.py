@@ -295,7 +295,7 @@ POINTS: Final = (
         "consumer",
         "huey_config.py",
         "make_anew",
-        "self.initialize_schema()",
+        "super().initialize_schema()",
         "S3",
         "queue lost",
     ),

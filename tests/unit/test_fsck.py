@@ -227,6 +227,16 @@ def other_queue(house: House) -> None:
     models.execute("ALTER TABLE task RENAME COLUMN data TO datum")
 
 
+def queue_of_views(house: House) -> None:
+    models.execute("ALTER TABLE task RENAME TO elsewhere")
+    models.execute("CREATE VIEW Task AS SELECT * FROM elsewhere")
+
+
+def queue_of_broken_views(house: House) -> None:
+    models.execute("DROP TABLE task")
+    models.execute("CREATE VIEW task AS SELECT * FROM nowhere")
+
+
 def unbound(house: House) -> None:
     models.execute("DELETE FROM spool")
 
@@ -262,6 +272,8 @@ MENDED: list[tuple[Callable[[House], None], list[tuple[str, str | None]]]] = [
     (no_queue, [("queue_tables", None)]),
     (no_indices, [("index_missing", None)] * 14),
     (other_queue, [("queue_tables", None)]),
+    (queue_of_views, [("queue_tables", None)]),
+    (queue_of_broken_views, [("queue_tables", None)]),
     (unbound, [("unbound", None)]),
     (moved_database, [("card_outdated", None)]),
 ]

@@ -313,6 +313,20 @@ def test_tables_that_somebody_altered_are_made_anew(queue: FloodHuey) -> None:
     assert len(queue.read_schedule(tomorrow)) == 1
 
 
+@pytest.mark.parametrize("first", ["start", "enqueue"])
+@pytest.mark.parametrize("where", ["elsewhere", "nowhere"])
+def test_views_in_the_place_of_tables_are_replaced(
+    queue: FloodHuey, first: str, where: str
+) -> None:
+    queue.storage.initialize_schema()
+    models.execute("ALTER TABLE task RENAME TO elsewhere")
+    models.execute(f"CREATE VIEW task AS SELECT * FROM {where}")
+    if first == "start":
+        queue.storage.initialize_schema()
+    queue.enqueue(note(queue, 1))
+    assert list(queue.dequeue().args) == [1]
+
+
 def test_a_database_that_refuses_is_said_once(
     queue: FloodHuey, house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
