@@ -513,10 +513,10 @@ class FloodHuey(Huey):
             )
         self.rest()
 
-    def rest(self) -> None:
+    def rest(self, seconds: float = TROUBLE_PAUSE) -> None:
         """Wait before the next try at what disk or database have refused, or for the stop."""
         if self.consumer is not None:
-            self.consumer.stop_flag.wait(TROUBLE_PAUSE)
+            self.consumer.stop_flag.wait(seconds)
 
     def _well(self) -> None:
         if self._in_trouble:

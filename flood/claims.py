@@ -39,27 +39,25 @@ def claim(
     owner: str,
     large: int,
     now: datetime,
+    heavy: int | None = None,
     room: Callable[[], bool] = lambda: True,
 ) -> list[Claimed]:
     """Claim what is due of `ids`, topped up with the oldest due records of the same profile and
     bucket.
 
     At most TASK_FILES records of TASK_BYTES in all; a file of `large` bytes or more, and one that
-    a lost attempt made suspect, is claimed alone. Without `room` for large files small ones go
-    instead.
+    a lost attempt made suspect, is claimed alone. Without `room` for files of `heavy` bytes or more
+    (of `large`, if that is None) others go instead.
     """
+    heavy = large if heavy is None else heavy
     at = utc_text(now)
     where = (name_value(profile), name_value(bucket), at)
     rows: list[Any] = []
     with models.write():
-        chosen = _choose(_due(ids, where) or _oldest(where, 1, None), large)
-        refused = bool(chosen) and chosen[0][_SIZE] >= large and not room()
-        if refused:
-            chosen = []
-        if refused or (chosen and _shareable(chosen, large)):
-            seen = {row[0] for row in chosen}
-            more = [row for row in _oldest(where, TASK_FILES, large) if row[0] not in seen]
-            chosen = _choose([*chosen, *more], large)
+        chosen = _topped_up(_due(ids, where) or _oldest(where, 1, None), where, large)
+        if any(row[_SIZE] >= heavy for row in chosen) and not room():
+            light = [row for row in chosen if row[_SIZE] < heavy]
+            chosen = _topped_up(light or _oldest(where, 1, heavy), where, heavy)
         taken = [row[0] for row in chosen]
         for part, marks in chunks(taken):
             models.execute(
@@ -96,6 +94,16 @@ def _oldest(where: tuple[Any, ...], limit: int, large: int | None) -> list[Any]:
         (*where, limit),
     ).fetchall()
     return rows
+
+
+def _topped_up(rows: Sequence[Any], where: tuple[Any, ...], large: int) -> list[Any]:
+    """What of these is claimed together, with the oldest of the others if they may have company."""
+    chosen = _choose(rows, large)
+    if not chosen or not _shareable(chosen, large):
+        return chosen
+    seen = {row[0] for row in chosen}
+    more = [row for row in _oldest(where, TASK_FILES, large) if row[0] not in seen]
+    return _choose([*chosen, *more], large)
 
 
 def _choose(rows: Sequence[Any], large: int) -> list[Any]:

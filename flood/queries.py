@@ -73,12 +73,11 @@ def arriving(after: int, limit: int) -> list[Row]:
 
 
 class Busy(NamedTuple):
-    """What a worker is at: the destination, the size in bytes of one of its files, of which a large
-    one is the only one, since when (aware)."""
+    """What a worker is at: its name, the destination, since when (aware)."""
 
+    owner: str
     profile: str
     bucket: str
-    size: int
     since: datetime
 
 
@@ -86,11 +85,31 @@ def at_work() -> list[Busy]:
     """What each worker that has claimed something is at."""
     rows = models.execute(
         # Somebody who claims by hand may give no time.
-        "SELECT profile, bucket, size, COALESCE(claimed_at, last_updated) FROM file_records "
+        "SELECT owner, profile, bucket, COALESCE(claimed_at, last_updated) FROM file_records "
         "WHERE id IN (SELECT min(id) FROM file_records WHERE current_state = 'processing' "
         "AND owner IS NOT NULL GROUP BY owner)"
     ).fetchall()
-    return [Busy(name_from(p), name_from(b), size, utc_moment(at)) for p, b, size, at in rows]
+    return [Busy(owner, name_from(p), name_from(b), utc_moment(at)) for owner, p, b, at in rows]
+
+
+def owners_of(size: int) -> set[str]:
+    """The workers that have claimed files of so many bytes or more."""
+    rows = models.execute(
+        "SELECT DISTINCT owner FROM file_records "
+        "WHERE current_state = 'processing' AND owner IS NOT NULL AND size >= ?",
+        (size,),
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def delivered_since(profile: str, bucket: str, moment: datetime) -> bool:
+    """Whether a file was uploaded there at this moment (aware) or later."""
+    row = models.execute(
+        "SELECT EXISTS (SELECT 1 FROM file_records WHERE current_state = 'completed' "
+        "AND profile = ? AND bucket = ? AND completed_at >= ?)",
+        (name_value(profile), name_value(bucket), utc_text(moment)),
+    ).fetchone()
+    return bool(row[0])
 
 
 def left_to_sweep(now: datetime) -> bool:

@@ -12,7 +12,7 @@ from flood.stored import utc_moment
 
 #: What one task carries at the most: so many small files, so many bytes of them.
 TASK_FILES: Final = 100
-TASK_BYTES: Final = 64 * 1024**2
+TASK_BYTES: Final = 256 * 1024**2
 
 #: How far ahead a time must be for the clock to have been set back since.
 AHEAD: Final = timedelta(seconds=2)

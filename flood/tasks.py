@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 RING_PRIORITY: Final = 1
 SWEEP_PRIORITY: Final = 10
 
+#: When a store that has yet to show that it answers is thought of again, in seconds.
+MOMENT: Final = 0.25
+
 logger = getLogger(__name__)
 
 _agents: "dict[int, Agent]" = {}
@@ -147,6 +150,13 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             elif destination != (profile, bucket):
                 # Another one came first; this one's turn is yet to be.
                 enqueue(profile, bucket, ids)
+        if not claims and agent.turns.refused():
+            huey.rest(MOMENT)
+            if ring:
+                enqueue_ring(profile, bucket)
+            else:
+                enqueue(profile, bucket, ids)
+            return
         proven: list[int] = []
         delays: list[float] = []
         for decisions in attempt(agent, claims):

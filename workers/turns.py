@@ -4,7 +4,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Final
 
 from flood import claims as claiming
@@ -18,11 +17,15 @@ Destination = tuple[str, str]
 #: An attempt that has lasted for so long may well last longer.
 LONG: Final = timedelta(seconds=10)
 
+#: From this size on, in bytes, a file may keep a worker busy for long on a line that is slow.
+HEAVY: Final = 8 * 1024**2
+
 
 class _Memory(threading.local):
-    """Where one thread was last."""
+    """Where one thread was last, and whether it was refused an unproven store's files."""
 
     last: Destination | None = None
+    refused: bool = False
 
 
 class Turns:
@@ -43,6 +46,7 @@ class Turns:
     ) -> None:
         self._locks = locks
         self._large = large
+        self._heavy = min(HEAVY, large)
         self._profiles = profiles
         self._now = now
         self._memory = _Memory()
@@ -54,26 +58,33 @@ class Turns:
 
         To be called inside `models.write()`, so that nobody else chooses meanwhile.
         """
+        self._memory.refused = False
         busy = queries.at_work()
         order: list[tuple[Destination, Sequence[int]]] = [(asked, ids)]
         first = self._first(asked, busy)
         if first is not None:
             order.insert(0, (first, ()))
         for destination, wanted in order:
-            if self._is_crowded(destination[0], busy):
+            if self._is_crowded(destination, busy):
                 continue
             claims = claiming.claim(
                 wanted,
                 *destination,
                 owner=self._locks.own(),
                 large=self._large,
-                room=partial(self._has_room, busy),
+                heavy=self._heavy,
+                room=self._has_room,
                 now=self._now(),
             )
             if claims:
                 self._memory.last = destination
                 return destination, claims
         return asked, []
+
+    def refused(self) -> bool:
+        """Whether this thread's last claim found nothing, as the store has yet to show that it
+        answers: a moment later it may be another matter."""
+        return self._memory.refused
 
     def passed_over(self, ended: Sequence[Claimed]) -> list[Destination]:
         """What was perhaps refused while this attempt went on, and may be taken now that it has
@@ -84,9 +95,9 @@ class Turns:
         found = []
         if now - first.claimed_at >= LONG:
             found.append((first.profile, first.bucket))
-        if self._is_large(first.identity.size):
-            large = due_queries.with_large(self._large, now)
-            found += [large] if large and large not in found else []
+        if any(one.identity.size >= self._heavy for one in ended):
+            heavy = due_queries.with_large(self._heavy, now)
+            found += [heavy] if heavy and heavy not in found else []
         return found
 
     def _first(self, asked: Destination, busy: Sequence[Busy]) -> Destination | None:
@@ -104,21 +115,30 @@ class Turns:
         best = min((each for each in due if each[0] in known), key=load, default=asked)
         return best if load(best) < load(asked) else None
 
-    def _is_crowded(self, profile: str, busy: Sequence[Busy]) -> bool:
-        """Whether all workers but one have been at this profile's store for long: it may hang, and
-        others must not wait for it, if there are any."""
-        begun = self._now() - LONG
-        long = sum(one.profile == profile and one.since <= begun for one in busy)
-        return long > 0 and len(self._profiles()) > 1 and long >= self._most()
+    def _is_crowded(self, destination: Destination, busy: Sequence[Busy]) -> bool:
+        """Whether all workers but one are at light files of this profile, whose store may hang, as
+        they have been there for long, or it has taken nothing for this bucket since then: others
+        must not wait for it, if there are any."""
+        there = [one for one in busy if one.profile == destination[0]]
+        if not there or len(self._profiles()) < 2 or len(there) < (most := self._most()):
+            return False
+        heavy = queries.owners_of(self._heavy)  # which hold up nobody, as they have their limit
+        begun = [one.since for one in there if one.owner not in heavy]
+        if len(begun) < most:
+            return False
+        then = self._now() - LONG
+        if sum(since <= then for since in begun) >= most:
+            return True
+        # With one worker there is none to be kept for others.
+        unproven = self._locks.alive() > 1 and not queries.delivered_since(*destination, then)
+        self._memory.refused = self._memory.refused or unproven
+        return unproven
 
-    def _has_room(self, busy: Sequence[Busy]) -> bool:
-        """Whether one more worker may take a large file."""
-        return sum(self._is_large(one.size) for one in busy) < self._most()
+    def _has_room(self) -> bool:
+        """Whether one more worker may take what is heavy."""
+        return len(queries.owners_of(self._heavy)) < self._most()
 
     def _most(self) -> int:
         """How many workers may be at what takes long: one is left for the rest."""
         alive = self._locks.alive()
         return alive - 1 if alive > 1 else 1
-
-    def _is_large(self, size: int) -> bool:
-        return size >= self._large

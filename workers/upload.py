@@ -23,6 +23,7 @@ from workers.lanes import carried
 from workers.pace import Steps
 from workers.source import Watch
 from workers.transfer import Hooks, Interrupted, Receipt, Upload, Uploader
+from workers.turns import LONG
 from workers.verdict import judge
 
 #: Decisions are settled together, at most so many seconds after the first of them.
@@ -37,6 +38,7 @@ SPARE_DESCRIPTORS: Final = 32
 
 #: What a message says where no retry is left.
 TRIED: Final = "it was tried again and again"
+TRIED_ONCE: Final = "it was tried once"
 SPENT: Final = "no retry is left: when the cause is mended, flood-retry puts the file back"
 
 _ASKED: Final = Reason(
@@ -208,10 +210,10 @@ def _transfer(
     got_through = False
     since = 0.0
     steps = Steps(pace)
-    uploads = [one.upload for one in opened.values()]
+    uploads = _within(LONG.total_seconds(), [one.upload for one in opened.values()], agent.clock)
     claims = {record_id: one.claim for record_id, one in opened.items()}
     hooks = _hooks(agent, claims, pace.limit, steps)
-    agent.progress.begin([upload.size for upload in uploads])
+    agent.progress.begin([one.upload.size for one in opened.values()])
     for outcome in uploader.transfer(steps.of(uploads), hooks):
         if outcome is not None:
             upload, result = outcome
@@ -235,6 +237,18 @@ def _transfer(
     pending += [PutOff(claim, _ASKED, pace.pause()) for claim in left]
     if pending:
         yield pending
+
+
+def _within(
+    seconds: float, uploads: Sequence[Upload], clock: Callable[[], float]
+) -> Iterator[Upload]:
+    """Those of the uploads that are asked for so soon: a worker that is at a slow store for long
+    thinks of others between two files."""
+    end = clock() + seconds
+    for upload in uploads:
+        if clock() > end:
+            return
+        yield upload
 
 
 def _bucket_error(agent: Agent, uploader: Uploader, bucket: str) -> BaseException | None:
@@ -311,6 +325,7 @@ def _decision(agent: Agent, claim: Claimed, identity: Identity, verdict: Verdict
     )
     if retry is None:
         if verdict.kind == TRANSIENT:
-            reason = reason._replace(message=f"{reason.message.replace(AGAIN, TRIED)}; {SPENT}")
+            tried = TRIED if claim.retry_count else TRIED_ONCE
+            reason = reason._replace(message=f"{reason.message.replace(AGAIN, tried)}; {SPENT}")
         return GiveUp(claim, reason)
     return TryAgain(claim, identity, reason, retry.delay)

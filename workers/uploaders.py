@@ -39,7 +39,7 @@ def _chosen(transfer: str) -> "Callable[..., Uploader]":
     if transfer == "curl":
         try:
             from workers.curl import Curl
-        except ImportError as error:
+        except Exception as error:  # noqa: BLE001  whatever a pycurl that is broken, or another, raises
             event(
                 _log,
                 logging.WARNING,

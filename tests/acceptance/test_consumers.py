@@ -4,8 +4,8 @@ import os
 import signal
 from pathlib import Path
 
-from tests.acceptance.harness import Flood, Running, check_promises, gone
-from tests.faults import Pass
+from tests.acceptance.harness import Flood, MakeFlood, Running, check_promises, credentials, gone
+from tests.faults import Pass, Stall
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
 
@@ -27,6 +27,29 @@ def test_one_command_runs_everything(flood: Flood, server: S3Server, bucket: str
     assert watch.wait() == 0
     assert all(gone(pid) for pid in pids)
     check_promises(flood, server)
+
+
+def test_a_store_that_hangs_from_the_start_holds_up_no_other_profile(
+    make_flood: MakeFlood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    """A burst for it comes first, more than all workers could claim at once."""
+    proxy.inject(Stall("request"), "PUT", times=None)
+    flood = make_flood(credentials(("main", server.url), ("other", proxy.url)), read_timeout="60s")
+    for number in range(450):
+        flood.drop(bucket, f"key-{number}", b"data", profile="other")
+    flood.start_watch("--consumers", "2")
+    flood.wait_for(
+        lambda: len({row["owner"] for row in flood.rows()} - {None}) == 3, "three of four workers"
+    )
+    for number in range(3):
+        flood.drop(bucket, f"key-{number}", b"data")
+        flood.wait_for(
+            lambda: flood.count(profile="main", current_state="completed") > number,  # noqa: B023  now
+            "a file of the other profile",
+            seconds=20.0,
+        )
+    assert len({row["owner"] for row in flood.rows(profile="other")} - {None}) == 3
+    assert flood.rows(profile="main")[-1]["retry_count"] == 0
 
 
 def test_a_consumer_that_dies_is_started_again(flood: Flood, server: S3Server, bucket: str) -> None:

@@ -3,10 +3,12 @@
 import os
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -422,6 +424,32 @@ def test_a_store_that_bears_little_gets_no_more(
     # Without the pace most of the first four hundred.
     assert 0 < crowded.refusals < 100
     assert agent.pace(agent.profiles["p"]).slowed
+
+
+@pytest.mark.parametrize("make", UPLOADERS.values(), ids=UPLOADERS)
+def test_what_a_slow_store_has_no_time_for_is_let_go_again(
+    house: House, server: S3Server, bucket: str, make: MakeUploader
+) -> None:
+    """So that its worker may think of others; at no cost for the files that were not begun."""
+    claims = claimed(house, bucket, {f"key-{number}": b"x" for number in range(60)})
+    moments = count()
+    with closing(make(known(server.url), concurrency=2)) as uploader:
+        settings = house.settings(concurrency=2)
+        agent = house.agent(uploader, settings=settings, clock=lambda: next(moments) / 5)
+        decisions = []
+        for group in attempt(agent, claims):
+            house.settle(*group, agent=agent)
+            decisions += group
+    assert sorted(one.claim.id for one in decisions) == [claim.id for claim in claims]
+    kinds = Counter(type(one) for one in decisions)
+    assert set(kinds) == {Prove, PutOff}
+    assert 0 < kinds[Prove] < 50
+    assert {one.delay for one in decisions if isinstance(one, PutOff)} == {0.0}
+    rows = house.rows("current_state = 'processing'")
+    assert len(rows) == kinds[PutOff]
+    assert {(row["retry_count"], row["error_code"], row["owner"]) for row in rows} == {
+        (0, None, None)
+    }
 
 
 @pytest.mark.parametrize("make", UPLOADERS.values(), ids=UPLOADERS)

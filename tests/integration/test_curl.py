@@ -545,6 +545,9 @@ print(json.dumps([type(make(used)).__name__, said]))
         ("boto3", None, "S3", None),
         ("curl", "raise ImportError('libcurl.so.4 is missing')", "S3", "libcurl.so.4 is missing"),
         ("curl", "version_info = lambda: (0, '7.88.1')", "S3", "libcurl 7.88.1"),
+        ("curl", "raise OSError('no room')", "S3", "no room"),
+        ("curl", "def (", "S3", "invalid syntax"),
+        ("curl", "", "S3", "has no attribute"),
         ("boto3", "raise ImportError('libcurl.so.4 is missing')", "S3", None),
     ],
 )

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from flood import models, records
 from flood.door import Candidate
 from flood.locks import WorkerLocks
-from flood.record_values import TASK_FILES, Claimed
+from flood.record_values import TASK_FILES, Claimed, Proof
 from tests.spooling import LARGE, House, quick_house
-from workers.turns import LONG, Destination, Turns
+from workers.turns import HEAVY, LONG, Destination, Turns
 
 BURST = ("p", "burst")
 
 
 @contextmanager
 def workers(
-    house: House, count: int = 1, profiles: Collection[str] = "pq"
+    house: House, count: int = 1, profiles: Collection[str] = "pq", large: int = LARGE
 ) -> Iterator[list[Turns]]:
     """So many living workers, whose credentials have these profiles."""
     locks = [WorkerLocks(house.spool) for _ in range(count)]
@@ -28,7 +28,7 @@ def workers(
         each.own()
     try:
         yield [
-            Turns(each, large=LARGE, profiles=lambda: profiles, now=house.clock.now)
+            Turns(each, large=large, profiles=lambda: profiles, now=house.clock.now)
             for each in locks
         ]
     finally:
@@ -154,6 +154,49 @@ def test_a_store_that_hangs_leaves_a_worker_for_others(house: House) -> None:
         finish(house, hanging)
         assert first.passed_over(hanging) == [BURST]
         assert claim(first, BURST)[1]
+
+
+def test_a_store_that_has_shown_nothing_yet_does_not_get_every_worker(house: House) -> None:
+    """A burst for it would else have claimed them all before anybody knows that it hangs."""
+    arrive(house, BURST, 4 * TASK_FILES)
+    with workers(house, 3) as [first, second, third]:
+        _, [one, *_] = claim(first, BURST)
+        assert claim(second, BURST)[1]
+        assert not second.refused()
+        assert claim(third, BURST) == (BURST, [])
+        assert third.refused()
+        arrive(house, ("q", "other"))
+        _, others = claim(third, BURST)
+        assert [each.profile for each in others] == ["q"]
+        assert not third.refused()
+        finish(house, others)
+        proof = Proof("e", None, None, 4)
+        records.complete(one, f"completed/p/burst/{one.key}", proof, house.clock.now())
+        assert claim(third, BURST)[1]
+
+
+def test_large_files_of_a_profile_leave_its_small_ones_a_worker(house: House) -> None:
+    """For however long they take."""
+    arrive(house, BURST, data=b"x" * LARGE)
+    with workers(house, 2) as [first, second]:
+        assert claim(first, BURST)[1]
+        house.clock.advance(LONG.total_seconds())
+        arrive(house, BURST)
+        [small] = claim(second, BURST)[1]
+        assert small.identity.size == 4
+
+
+def test_what_may_take_long_leaves_a_worker_for_what_does_not(house: House) -> None:
+    """Also below the size from which on files are sent in parts."""
+    arrive(house, BURST, 6, data=b"x" * HEAVY)
+    arrive(house, BURST, 2)
+    with workers(house, 2, large=64 * HEAVY) as [first, second]:
+        sizes = [one.identity.size for one in claim(first, BURST)[1]]
+        assert sizes == [HEAVY] * 6 + [4] * 2
+        arrive(house, BURST, data=b"x" * HEAVY)
+        arrive(house, BURST, 2)
+        assert [one.identity.size for one in claim(second, BURST)[1]] == [4, 4]
+        assert claim(second, BURST)[1] == []
 
 
 def test_a_claim_by_a_persons_hand_holds_up_nobody(house: House, worker: Turns) -> None:
