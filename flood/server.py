@@ -12,6 +12,7 @@ from flood.errors import NoRoomError, SpoolError
 from flood.identity import Identity
 from flood.intake import BATCH, Intake
 from flood.later import Later
+from flood.seldom import Seldom
 from flood.spool import Spool
 from flood.states import INCOMING, PROCESSING
 from flood.stop import Stop
@@ -20,6 +21,10 @@ from flood.watcher import Watcher
 
 #: Seconds between scans where not every directory can be watched.
 LIMITED_RESCAN: Final = 30.0
+
+#: What part of the time the scans of processing may take: they find what power failures and people
+#: left there, and a backlog of a million files takes minutes.
+SCANS: Final = 0.05
 
 #: Seconds until another try after the database, or the disk, refused a batch.
 TROUBLE_PAUSE: Final = 2.0
@@ -60,6 +65,7 @@ class Server:
         self._files: dict[str, bool] = {}
         self._scans: list[Iterator[str]] = []
         self._takes: Iterator[Found] | None = None
+        self._taking = Seldom(SCANS)
         self._scanned = 0.0
         self._trouble_until = 0.0
         self._in_trouble = False
@@ -105,8 +111,12 @@ class Server:
 
     def _take_up_processing(self) -> bool:
         if self._takes is None:
-            self._takes = self._in_processing()
+            self._begin_taking()
         return self._guarded(self._take_up_some) is True and self._takes is None
+
+    def _begin_taking(self) -> None:
+        self._taking.begins(self._clock())
+        self._takes = self._in_processing()
 
     def _take_up_incoming(self) -> bool:
         # Events are read meanwhile, so that their queue does not overflow; they are worked off
@@ -134,6 +144,7 @@ class Server:
             raise
         if not batch:
             self._takes = None
+            self._taking.ends(self._clock())
 
     # --- one turn of the loop ------------------------------------------------------------------
 
@@ -195,12 +206,13 @@ class Server:
             interval = min(interval, LIMITED_RESCAN)
         return self._scanned + interval
 
-    def _rescan(self) -> None:
+    def _rescan(self, *, at_once: bool = False) -> None:
+        """Look through incoming, and through processing if that may be done again, or `at_once`."""
         self._scanned = self._clock()
         self._prepared.clear()
         self._scans.append(self._watcher.scan(INCOMING))
-        if self._takes is None:
-            self._takes = self._in_processing()
+        if self._takes is None and (at_once or self._taking.may_begin(self._scanned)):
+            self._begin_taking()
 
     def _hear(self) -> None:
         news = self._watcher.read()
@@ -228,7 +240,7 @@ class Server:
         self._spool.prepare()
         self.prepare()
         self._lost = False
-        self._rescan()
+        self._rescan(at_once=True)
 
     def _prepare_bucket(self, directory: str) -> None:
         parts = directory.split("/")
