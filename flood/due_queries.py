@@ -77,10 +77,12 @@ def _first(within: str, names: tuple[Any, ...]) -> tuple[Any, Any] | None:
 
 
 def with_large(large: int, now: datetime) -> tuple[str, str] | None:
-    """The destination of the file of `large` bytes or more that has been due longest."""
+    """The destination of the file of `large` bytes or more, 5 MiB at least, that has been due
+    longest."""
     row = models.execute(
+        # The least size is that of an index of its own, so that no small files are gone through.
         f"SELECT profile, bucket FROM file_records WHERE {_UNCLAIMED} "
-        "AND next_attempt_at <= ? AND size >= ? "
+        "AND size >= 5242880 AND next_attempt_at <= ? AND size >= ? "
         "ORDER BY next_attempt_at, id LIMIT 1",
         (utc_text(now), large),
     ).fetchone()

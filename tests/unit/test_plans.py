@@ -20,7 +20,7 @@ from flood.columns import utc_text
 from flood.record_values import Arrival, Reason
 from flood.retention import Keeping, Retention
 from flood.states import FAILED, INCOMING, INCOMING_TMP, PERMANENT, PROCESSING, TRANSIENT
-from tests.spooling import START, House
+from tests.spooling import LARGE, START, House
 from workers.decisions import GiveUp, LetGo, TryAgain
 
 REFUSED = Reason(PERMANENT, "refused", "no")
@@ -32,6 +32,7 @@ PARTIAL = (
     "file_records_claimed",
     "file_records_arriving",
     "file_records_multipart",
+    "file_records_large",
     "file_records_one_in_processing",
 )
 
@@ -137,6 +138,8 @@ def test_a_worker_finds_its_turn_as_soon_behind_any_backlog(house: House) -> Non
             assert len(claims) == 100
         assert list(due_queries.destinations_after(("p", "b"), START)) == [("p", "c")]
         assert due_queries.destinations(START) == [("p", "b"), ("p", "c")]
+        assert due_queries.with_large(LARGE, START) is None
+        assert not queries.delivered_since("p", "b", START)
         assert due_queries.anything(START)
 
     efforts = []
