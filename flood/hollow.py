@@ -1,7 +1,6 @@
 """Removes directories that hold nothing any more."""
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -23,13 +22,15 @@ _BUCKET: Final = 3
 
 @dataclass
 class _Level:
-    """A directory on the way down: what is still to be looked at in it, the last first, when it
-    last changed; what below it was the last to be looked at, in parts."""
+    """A directory on the way down: what is still to be looked at in it, the last first; when it had
+    changed at the first look, and since then by the removals here, in nanoseconds; what below it
+    was the last to be looked at, in parts."""
 
     path: str
     below: list[str]
     holds: bool
-    changed: float
+    changed: int
+    left: int | None
     after: tuple[str, ...] = ()
 
 
@@ -47,7 +48,7 @@ def hollow(
     states = (*_OWN, INCOMING)
     begun = states.index(mark[0]) if mark and mark[0] in states else 0
     for state in states[begun:]:
-        limit = now - REST if state == INCOMING else math.inf
+        limit = (now - REST) * 1e9 if state == INCOMING else math.inf
         for profile in spool.subdirectories(state):
             for bucket in spool.subdirectories(f"{state}/{profile}"):
                 place = [state, profile, bucket]
@@ -72,12 +73,16 @@ def _below(
             continue
         way.pop()
         gone = not level.holds and level.changed < limit and level.path.count("/") >= _BUCKET
+        # The look may have been at other directories for minutes since.
+        gone = gone and (limit == math.inf or spool.changed_ns(level.path) == level.left)
         if gone and not dry:
             try:
                 gone = spool.remove_directory(level.path)
             except OSError:
                 gone = False  # not flood's to remove: somebody else's, on a read-only disk
-        if way and not gone:
+        if way and gone:
+            way[-1].left = spool.changed_ns(way[-1].path)
+        elif way:
             way[-1].holds = True
         yield level.path, gone
 
@@ -85,9 +90,9 @@ def _below(
 def _look(spool: Spool, path: str, after: tuple[str, ...]) -> _Level:
     below: list[str] = []
     holds = False
+    # Before the listing: what comes into it afterwards makes it look older, and is found.
+    changed = spool.changed_ns(path)
     try:
-        # Before the listing: what comes into it afterwards makes it look older, and is found.
-        changed = os.lstat(spool.absolute(path)).st_ctime
         with directories.listed(spool.absolute(path)) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
@@ -95,11 +100,13 @@ def _look(spool: Spool, path: str, after: tuple[str, ...]) -> _Level:
                 else:
                     holds = True
     except OSError:
-        return _Level(path, [], True, 0.0)  # gone, or not to be read
+        changed = None
+    if changed is None:
+        return _Level(path, [], True, 0, None)  # gone, or not to be read
     below.sort(reverse=True)
     if after:
         # What was looked at, and is there, had something in it.
         left = [name for name in below if name > after[0] or (name == after[0] and after[1:])]
         holds = holds or len(left) < len(below)
         below = left
-    return _Level(path, below, holds, changed, after)
+    return _Level(path, below, holds, changed, changed, after)

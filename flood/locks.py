@@ -199,13 +199,6 @@ class WorkerLocks:
             return False
         return True
 
-    def alive(self) -> int:
-        """How many workers live, this one and those of other processes included."""
-        try:
-            return sum(not self.dead(owner) for owner in os.listdir(self._directory))
-        except FileNotFoundError:
-            return 0
-
     def forget_dead(self, spared: Collection[str]) -> None:
         """Remove the lock files of dead workers but those of `spared`, who still own claims."""
         try:

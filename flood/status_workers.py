@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from flood import locks
+from flood import locks, syscalls
 from flood.doing import Doing, decode
 from flood.locks import WORKERS
 from flood.spool import Spool
@@ -32,6 +32,15 @@ def living(spool: Spool) -> list[Worker]:
         return []  # of a spool that no consumer has seen yet, or another user's
     found = [Worker(owner, said(spool, owner)) for owner in owners if lives(spool, owner)]
     return sorted(found, key=lambda one: (one.doing.pid if one.doing else 0, one.owner))
+
+
+def able(spool: Spool) -> set[str]:
+    """The names of the workers that can go on: they live, and nobody has stopped their process."""
+    return {
+        one.owner
+        for one in living(spool)
+        if one.doing is None or not syscalls.is_stopped(one.doing.pid)
+    }
 
 
 def lives(spool: Spool, owner: str) -> bool:

@@ -57,6 +57,18 @@ def _open_step_by_step(path: str, flags: int) -> int:
         os.close(directory)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process has been stopped, as by SIGSTOP or a debugger; False where nobody can tell
+    (proc_pid_stat(5))."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # Its name, in parentheses, may have any character in it.
+            state = file.read().rpartition(b") ")[2][:1]
+    except OSError:
+        return False
+    return state in (b"T", b"t")
+
+
 def rename_noreplace(directory: int, source: str, target_directory: int, target: str) -> None:
     """Rename `source` in one open directory to `target` in another, atomically.
 

@@ -1,5 +1,6 @@
 """The tasks that ring for work: uploads with their retries, the sweep."""
 
+import math
 import os
 import random
 import time
@@ -32,8 +33,12 @@ SWEEP_PRIORITY: Final = 10
 #: When a store that has yet to show that it answers is thought of again, in seconds.
 MOMENT: Final = 0.25
 
+#: How soon what is still due is rung for again while a consumer ends, in seconds.
+RING_AGAIN: Final = 1.0
+
 logger = getLogger(__name__)
 
+_rung: dict[tuple[str, str], float] = {}
 _agents: "dict[int, Agent]" = {}
 _locks: dict[int, WorkerLocks] = {}
 _agents_lock = Lock()
@@ -93,8 +98,11 @@ def drained(now: datetime) -> bool:
         return True
     if huey.busy() or huey.storage.queue_size():
         return False
-    for profile, bucket in (left := due(now)):
-        enqueue_ring(profile, bucket)
+    for destination in (left := due(now)):
+        # What has just been refused, as others are at work, is not asked for ten times a second.
+        if time.monotonic() - _rung.get(destination, -math.inf) >= RING_AGAIN:
+            _rung[destination] = time.monotonic()
+            enqueue_ring(*destination)
     owners = agent.locks.of_process() if agent else []
     return not left and not any(claiming.of_owner(owner) for owner in owners)
 

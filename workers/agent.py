@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from logging import ERROR, INFO, WARNING, getLogger
 from threading import Lock
 from typing import Final
 
-from flood import log, queries
+from flood import log, queries, status_workers
 from flood.config import Settings
 from flood.locks import WorkerLocks
 from flood.profiles import Profile
@@ -144,6 +144,7 @@ class Agent:
         """Whose records this process claims next."""
         return Turns(
             self.locks,
+            able=partial(status_workers.able, self.spool),
             large=self.settings.multipart_threshold,
             profiles=lambda: self.profiles,
             now=self.now,

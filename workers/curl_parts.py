@@ -1,6 +1,7 @@
 """Sends the parts of one large file side by side through libcurl."""
 
 import time
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from mmap import mmap
@@ -12,7 +13,7 @@ from workers.curl_exchange import Exchange
 from workers.curl_payload import Loader, Payload
 from workers.curl_store import Store
 from workers.lanes import Lanes
-from workers.s3_multipart import Large, Part, rest
+from workers.s3_multipart import Large, Part, Patience
 from workers.transfer import Interrupted, PartEnded
 
 # Threads that read and digest parts while others are sent.
@@ -32,7 +33,7 @@ class _Part:
     number: int
     payload: Payload
     buffer: mmap | None
-    tries: int = 0
+    patience: Patience
     due: float = 0.0
     moved: bool = False
 
@@ -57,16 +58,16 @@ class Parts:
         """Send them all; raises Interrupted, or what judge knows."""
         large = self._large
         size = large.upload.size
-        waiting = iter(list(enumerate(range(0, size, large.part_size), start=1)))
+        waiting = deque(enumerate(range(0, size, large.part_size), start=1))
         parts: list[Part] = []
         with Lanes[int, _Part](_READERS, "flood-part") as lanes:
             try:
                 while True:
-                    while self._has_room(lanes) and (following := next(waiting, None)) is not None:
+                    while waiting and self._has_room(lanes):
                         buffer = self._buffers.pop() if self._buffers else None
-                        number, offset = following
+                        number, offset = waiting.popleft()
                         lanes.start(number, partial(self._load, number, offset, buffer))
-                    if not lanes.busy and not self._alive():
+                    if not (waiting or lanes.busy or self._alive()):
                         return sorted(parts, key=lambda part: part.number)
                     self._start_what_is_read(lanes)
                     self._start_what_has_rested()
@@ -102,7 +103,7 @@ class Parts:
             payload = self._loader.streamed(large.source, offset, size)
         else:
             payload = self._loader.held(large.source, offset, size, memoryview(buffer))
-        return _Part(number, payload, buffer)
+        return _Part(number, payload, buffer, Patience(large.pauses))
 
     def _start_what_is_read(self, lanes: Lanes[int, _Part]) -> None:
         while lanes.busy and (finished := lanes.next(0.0)) is not None:
@@ -145,10 +146,9 @@ class Parts:
             return None
         error = self._large.source.failure or exchange.failure or refused(exchange)
         tell(error, under_way)
-        pause = rest(error, self._large.pauses[part.tries :])
+        pause = part.patience.rest(error)
         if self._large.source.failure or pause is None:
             raise error
-        part.tries += 1
         part.due = time.monotonic() + pause
         part.payload.rewind()
         self._resting.append(part)

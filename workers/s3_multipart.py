@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from typing import Final, NamedTuple, Protocol
 
 from flood.log import event
@@ -34,6 +33,7 @@ _FIRST_PAUSE: Final = 0.2
 _LONGER: Final = 3.0
 _AT_LEAST: Final = 2
 _LONGEST: Final = 30.0
+_ROUNDING: Final = 1e-9
 _LAST_WORDS: Final = 2.0
 
 #: The object's metadata that tell it from an earlier one of the same key and size.
@@ -66,7 +66,7 @@ class Large:
     part_size: int
     #: Is told of the bytes that were sent, as `Hooks.sending`.
     sending: Callable[[Measure], None]
-    #: Tells how many parts may be under way, as `Hooks.at_most`.
+    #: Tells how many parts may be under way, as `Hooks.at_most`, none during its pauses.
     at_most: Callable[[], int]
     #: Is told of each part, as `Hooks.part_begins`.
     part_begins: Callable[[int], PartEnded]
@@ -112,7 +112,12 @@ def large(upload: Upload, hooks: Hooks, watch: Watch, wanted: int) -> Large:
     """Return a file that is to be sent in parts of about the size that is wanted."""
     source = Source(upload.descriptor, upload.size, watch)
     size = part_size(upload.size, wanted)
-    told = hooks.sending, hooks.at_most, hooks.part_begins
+
+    def at_most() -> int:
+        # For longer a worker is not held: the store refuses the parts, and the file waits.
+        return 0 if 0.0 < hooks.pause() <= _LONGEST else hooks.at_most()
+
+    told = hooks.sending, at_most, hooks.part_begins
     return Large(upload, source, watch, size, *told, pauses(hooks.patience))
 
 
@@ -188,7 +193,8 @@ class Multipart:
     def _complete(self, upload_id: str, parts: list[Part], mark: str) -> Sent:
         """Make the parts one object; an answer that got lost is looked for in the object."""
         digest = zlib.crc32(b"".join(part.digest for part in parts)).to_bytes(4, "big")
-        for tries in count():
+        patience = Patience(self.large.pauses)
+        while True:
             try:
                 whole = self.requests.complete(upload_id, parts)
             except Exception as error:
@@ -196,14 +202,13 @@ class Multipart:
                     raise
                 found = self._found(mark)
                 if found is None:
-                    pause = rest(error, self.large.pauses[tries:])
+                    pause = patience.rest(error)
                     if pause is None:
                         raise
                     self.large.watch.pause(pause)
                     continue
                 whole = found
             return Sent(bare(whole.etag), whole.version_id, digest, len(parts))
-        raise AssertionError  # pragma: no cover  the last turn returns or raises
 
     def _found(self, mark: str) -> Whole | None:
         """Return what HEAD shows if that is the object of this very upload."""
@@ -250,11 +255,23 @@ def _tell_ended(hooks: Hooks, upload: Upload) -> None:
         )
 
 
-def rest(error: BaseException, pauses: Sequence[float]) -> float | None:
-    """Return after how many seconds the same request may well succeed, where these pauses are left;
-    None if it is not worth the time."""
-    verdict = judge(error)
-    if verdict.kind != TRANSIENT or not pauses:
-        return None
-    seconds = max(pauses[0], verdict.retry_after or 0.0)
-    return seconds if seconds <= sum(pauses) else None
+class Patience:
+    """What is left of the pauses before further tries of one request."""
+
+    def __init__(self, pauses: Sequence[float]) -> None:
+        self._pauses = list(pauses)
+
+    def rest(self, error: BaseException) -> float | None:
+        """Return after how many seconds the same request may well succeed; None if it is not worth
+        the time. A Retry-After uses the pauses up for which it stands."""
+        verdict = judge(error)
+        if verdict.kind != TRANSIENT or not self._pauses:
+            return None
+        left = sum(self._pauses)
+        seconds = max(self._pauses[0], verdict.retry_after or 0.0)
+        if seconds > left:
+            return None
+        del self._pauses[0]
+        while sum(self._pauses) > left - seconds + _ROUNDING:
+            self._pauses.pop()
+        return seconds

@@ -1,14 +1,14 @@
 """Sends the parts of one large file side by side through boto3."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
 from typing import Final
 
 from flood.providers import Provider
 from workers.lanes import Lanes
 from workers.s3_client import Clients
-from workers.s3_multipart import Large, Part, rest
+from workers.s3_multipart import Large, Part, Patience
 from workers.source import Body
 from workers.transfer import Interrupted
 from workers.verify import digest_algorithm
@@ -34,14 +34,12 @@ class Parts:
         large = self._large
         parts: list[Part] = []
         with Lanes[None, Part](concurrency, "flood-part") as lanes:
-            waiting = self._calls(lambda: lanes.busy)
+            waiting = deque(self._calls(lambda: lanes.busy))
             try:
                 while True:
-                    while lanes.busy < min(lanes.count, large.at_most()):
-                        if (call := next(waiting, None)) is None:
-                            break
-                        lanes.start(None, call)
-                    if not lanes.busy:
+                    while waiting and lanes.busy < min(lanes.count, large.at_most()):
+                        lanes.start(None, waiting.popleft())
+                    if not (waiting or lanes.busy):
                         return sorted(parts, key=lambda part: part.number)
                     finished = lanes.next(_TICK)
                     if large.watch.expired():
@@ -67,13 +65,14 @@ class Parts:
     def _send(self, number: int, offset: int, length: int, under_way: Callable[[], int]) -> Part:
         large, source = self._large, self._large.source
         body = Body(source, offset, length, digest_algorithm(self._provider))
-        for tries in count():
+        patience = Patience(large.pauses)
+        while True:
             tell = large.part_begins(under_way())
             try:
                 answer = self._clients.main.upload_part(**self._names, PartNumber=number, Body=body)
             except Exception as error:
                 tell(error, under_way())
-                pause = rest(error, large.pauses[tries:])
+                pause = patience.rest(error)
                 if source.failure or pause is None:
                     raise
                 large.watch.pause(pause)
@@ -83,4 +82,3 @@ class Parts:
                 has_sums = self._provider.checksums == "when_supported"
                 crc32 = answer.get("ChecksumCRC32") if has_sums else None
                 return Part(number, str(answer["ETag"]), crc32, body.digest())
-        raise AssertionError  # pragma: no cover  the last turn returns or raises

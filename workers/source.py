@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +14,9 @@ from workers.transfer import Interrupted
 
 #: Seconds that running transfers may go on after the worker was told to stop.
 GRACE: Final = 5.0
+
+# How often a pause looks whether it must end, in seconds.
+_LOOK: Final = 0.1
 
 Got = TypeVar("Got", int, bytes)
 
@@ -55,9 +59,14 @@ class Watch:
 
     def pause(self, seconds: float) -> None:
         """Wait; raises Interrupted as soon as transfers must end."""
-        self._cut.wait(seconds)
-        if self.expired():
-            raise Interrupted
+        end = time.monotonic() + seconds
+        while not self.expired():
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            # Perhaps nobody else asks meanwhile whether the worker is to stop.
+            self._cut.wait(min(left, _LOOK))
+        raise Interrupted
 
 
 class Source:

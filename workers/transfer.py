@@ -63,6 +63,11 @@ def _unlimited() -> int:
     return sys.maxsize
 
 
+def _at_once() -> float:
+    """What `Hooks.pause` is where no store asks for anything."""
+    return 0.0
+
+
 def _unheard(_under_way: int) -> PartEnded:
     """What `Hooks.part_begins` is where nobody wants to know."""
     return lambda _error, _under_way: None
@@ -80,6 +85,7 @@ class Hooks:
     sent of all uploads that have begun and were not yielded yet. `at_most` is asked often, in the
     same thread, how many transfers may be under way; the next upload is taken only as it begins.
     `part_begins` is told, in any thread, that a part of a large file begins as the last of so many.
+    `pause` tells for how many seconds the store wants to be left alone.
     `patience` is how long the pauses before further tries of one part may be together, in seconds.
     """
 
@@ -89,6 +95,7 @@ class Hooks:
     sending: Callable[[Measure], None] = _ignored
     at_most: Callable[[], int] = _unlimited
     part_begins: Callable[[int], PartEnded] = _unheard
+    pause: Callable[[], float] = _at_once
     patience: float = 0.0
 
 

@@ -29,8 +29,9 @@ class _Memory(threading.local):
 
 
 class Turns:
-    """Whose records the threads of this process claim. `large` is the size in bytes from which on a
-    file is sent by itself; `profiles` answers those that can be served; `now` aware times.
+    """Whose records the threads of this process claim. `able` answers the workers of all processes
+    that can go on; `large` is the size in bytes from which on a file is sent by itself; `profiles`
+    answers those that can be served; `now` aware times.
 
     Tasks come in the order of admission, so that a file behind another destination's backlog would
     wait for all of it; a few long uploads, or a store that hangs, would hold up everything else.
@@ -40,11 +41,13 @@ class Turns:
         self,
         locks: WorkerLocks,
         *,
+        able: Callable[[], Collection[str]],
         large: int,
         profiles: Callable[[], Collection[str]],
         now: Callable[[], datetime],
     ) -> None:
         self._locks = locks
+        self._able = able
         self._large = large
         self._heavy = min(HEAVY, large)
         self._profiles = profiles
@@ -120,25 +123,24 @@ class Turns:
         they have been there for long, or it has taken nothing for this bucket since then: others
         must not wait for it, if there are any."""
         there = [one for one in busy if one.profile == destination[0]]
-        if not there or len(self._profiles()) < 2 or len(there) < (most := self._most()):
+        if not there or len(self._profiles()) < 2:
             return False
-        heavy = queries.owners_of(self._heavy)  # which hold up nobody, as they have their limit
-        begun = [one.since for one in there if one.owner not in heavy]
-        if len(begun) < most:
+        able = self._able()
+        # What is heavy holds up nobody, as it has its limit; nor is anybody who was stopped waited
+        # for, nor is there one to be kept for others where there is but one.
+        light = set(able) - queries.owners_of(self._heavy)
+        begun = [one.since for one in there if one.owner in light]
+        if len(able) < 2 or len(begun) < len(able) - 1:
             return False
         then = self._now() - LONG
-        if sum(since <= then for since in begun) >= most:
+        if sum(since <= then for since in begun) >= len(able) - 1:
             return True
-        # With one worker there is none to be kept for others.
-        unproven = self._locks.alive() > 1 and not queries.delivered_since(*destination, then)
+        unproven = not queries.delivered_since(*destination, then)
         self._memory.refused = self._memory.refused or unproven
         return unproven
 
     def _has_room(self) -> bool:
-        """Whether one more worker may take what is heavy."""
-        return len(queries.owners_of(self._heavy)) < self._most()
-
-    def _most(self) -> int:
-        """How many workers may be at what takes long: one is left for the rest."""
-        alive = self._locks.alive()
-        return alive - 1 if alive > 1 else 1
+        """Whether one more worker may take what is heavy: of two or more one is left for the
+        rest."""
+        able = set(self._able())
+        return len(queries.owners_of(self._heavy) & able) < max(1, len(able) - 1)

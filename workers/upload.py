@@ -20,7 +20,7 @@ from workers.backoff import decide
 from workers.classify_rule import AGAIN, Verdict
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
 from workers.lanes import carried
-from workers.pace import Steps
+from workers.pace import Pace, Steps
 from workers.source import Watch
 from workers.transfer import Hooks, Interrupted, Receipt, Upload, Uploader
 from workers.turns import LONG
@@ -212,7 +212,7 @@ def _transfer(
     steps = Steps(pace)
     uploads = _within(LONG.total_seconds(), [one.upload for one in opened.values()], agent.clock)
     claims = {record_id: one.claim for record_id, one in opened.items()}
-    hooks = _hooks(agent, claims, pace.limit, steps)
+    hooks = _hooks(agent, claims, pace, steps)
     agent.progress.begin([one.upload.size for one in opened.values()])
     for outcome in uploader.transfer(steps.of(uploads), hooks):
         if outcome is not None:
@@ -260,9 +260,7 @@ def _bucket_error(agent: Agent, uploader: Uploader, bucket: str) -> BaseExceptio
     return None
 
 
-def _hooks(
-    agent: Agent, claims: dict[int, Claimed], at_most: Callable[[], int], steps: Steps
-) -> Hooks:
+def _hooks(agent: Agent, claims: dict[int, Claimed], pace: Pace, steps: Steps) -> Hooks:
     def started(upload: Upload, upload_id: str) -> None:
         claiming.remember_multipart(claims[upload.record_id], upload_id)
 
@@ -276,8 +274,9 @@ def _hooks(
         multipart_started=started,
         multipart_ended=ended,
         sending=agent.progress.sending,
-        at_most=at_most,
+        at_most=pace.limit,
         part_begins=steps.part,
+        pause=pace.pause,
         # What fails for longer waits for its retry, which sends all parts once more.
         patience=agent.settings.retry_initial_delay,
     )

@@ -52,6 +52,26 @@ def test_a_store_that_hangs_from_the_start_holds_up_no_other_profile(
     assert flood.rows(profile="main")[-1]["retry_count"] == 0
 
 
+def test_a_consumer_that_is_stopped_keeps_no_other_from_its_work(
+    proxied: Flood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    """One at what is heavy, of which two of them would not both be at it."""
+    proxy.inject(Pass(bytes_per_second=1_000_000), "PUT")
+    watch = proxied.start_watch()
+    first = proxied.start_consumer(1)
+    proxied.drop(bucket, "first", bytes(9 * 2**20))
+    proxied.wait_for(lambda: proxy.count("PUT"), "its upload")
+    first.signal(signal.SIGSTOP)
+    proxied.start_consumer(1)
+    proxied.drop(bucket, "second", bytes(9 * 2**20))
+    proxied.wait_for(lambda: proxied.count(current_state="completed") == 1, "the other file")
+    assert proxied.row(filepath="second")["current_state"] == "completed"
+    first.signal(signal.SIGCONT)
+    proxied.wait_delivered()
+    check_promises(proxied, server)
+    assert watch.alive()
+
+
 def test_a_consumer_that_dies_is_started_again(flood: Flood, server: S3Server, bucket: str) -> None:
     watch = flood.start_watch("--consumers", "1")
     flood.wait_for(lambda: watch.events("ready")[1:], "the consumer")

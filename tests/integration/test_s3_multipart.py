@@ -3,6 +3,8 @@
 import errno
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -13,10 +15,21 @@ from flood.states import PERMANENT, TRANSIENT
 from tests.faults import Answer, Cut, Fault, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
-from tests.uploading import LARGE, MIB, MakeUploader, Open, Record, profile, send, transferred
+from tests.uploading import (
+    LARGE,
+    MIB,
+    MakeUploader,
+    Open,
+    Record,
+    profile,
+    send,
+    transferred,
+    wait_until,
+)
 from workers.classify import classify
-from workers.s3_multipart import MAX_PARTS, part_size, pauses, rest
-from workers.transfer import Hooks, Receipt, Upload, Uploader
+from workers.s3_answer import refusal
+from workers.s3_multipart import MAX_PARTS, Patience, part_size, pauses
+from workers.transfer import Hooks, Interrupted, PartEnded, Receipt, Upload, Uploader
 
 PART = r"partNumber="
 CREATE = r"\?uploads"
@@ -102,6 +115,34 @@ def test_a_store_that_wants_a_part_later_gets_it_later(
     assert server.read(upload.bucket, "key") == os.pread(upload.descriptor, LARGE, 0)
 
 
+@pytest.mark.parametrize(("asked", "waited"), [(1.0, 1.0), (3600.0, 0.0)])
+def test_no_part_begins_while_the_store_is_left_alone(
+    server: S3Server,
+    uploader: Uploader,
+    proxy: FaultProxy,
+    upload: Upload,
+    asked: float,
+    waited: float,
+) -> None:
+    """Unless that takes longer than a part is waited for: then the store may refuse it."""
+    begun: list[float] = []
+    began = time.monotonic()
+
+    def begins(_under_way: int) -> PartEnded:
+        begun.append(time.monotonic() - began)
+        return lambda _error, _under_way: None
+
+    def pause() -> float:
+        return max(0.0, began + asked - time.monotonic())
+
+    hooks = replace(Record().hooks(), part_begins=begins, pause=pause)
+    [(_, result)] = transferred(uploader, [upload], hooks)
+    assert isinstance(result, Receipt)
+    assert len(begun) == proxy.count("PUT", PART)
+    assert min(begun) >= waited
+    assert server.read(upload.bucket, "key") == os.pread(upload.descriptor, LARGE, 0)
+
+
 @pytest.mark.parametrize(
     ("patience", "wanted"),
     [(0.0, 2), (2.5, 2), (2.7, 3), (24.0, 4), (30.0, 5), (86_400.0, 5)],
@@ -109,9 +150,44 @@ def test_a_store_that_wants_a_part_later_gets_it_later(
 def test_how_long_a_part_is_worth_another_try(patience: float, wanted: int) -> None:
     found = pauses(patience)
     assert found == [pytest.approx(pause) for pause in (0.2, 0.6, 1.8, 5.4, 16.2)[:wanted]]
+    left = Patience(found)
+    assert left.rest(PermissionError(errno.EACCES, "no")) is None
     lost = ConnectionResetError(errno.ECONNRESET, "lost")
-    assert [rest(lost, found[tries:]) for tries in range(wanted + 1)] == [*found, None]
-    assert rest(PermissionError(errno.EACCES, "no"), found) is None
+    assert [left.rest(lost) for _ in range(wanted + 1)] == [*found, None]
+
+
+@pytest.mark.parametrize(("asked", "granted"), [(7, [7.0, 7.0]), (16, [16.0]), (25, [])])
+def test_what_the_store_asks_for_uses_the_patience_up(asked: int, granted: list[float]) -> None:
+    """Of 24.2 seconds."""
+    slow = s3_error(503, "SlowDown")
+    error = refusal("UploadPart", 503, {"retry-after": str(asked)}, slow.body)
+    left = Patience(pauses(30.0))
+    assert [left.rest(error) for _ in granted] == granted
+    assert left.rest(error) is None
+
+
+def test_a_completion_that_rests_ends_with_its_worker(
+    server: S3Server, uploader: Uploader, proxy: FaultProxy, upload: Upload
+) -> None:
+    """In order: nothing of it is left in the bucket, or its id stays recorded."""
+    proxy.inject(s3_error(503, "SlowDown", Retry_After="20"), "POST", COMPLETE, times=None)
+    record = Record()
+    hooks = replace(record.hooks(), patience=30.0)
+    stopper = threading.Thread(
+        target=lambda: (
+            wait_until(lambda: proxy.count("POST", COMPLETE) > 0),
+            record.stop.set(),
+        )
+    )
+    stopper.start()
+    began = time.monotonic()
+    [(_, result)] = transferred(uploader, [upload], hooks)
+    stopper.join()
+    assert isinstance(result, Interrupted)
+    assert time.monotonic() - began < 15.0  # five for what may end by itself, not twenty
+    # A busy machine may have no time for the last words.
+    ended = [name for name, _ in record.events] == ["started", "ended"]
+    assert ended == (not server.unfinished(upload.bucket))
 
 
 @pytest.mark.parametrize("fault", [Cut("stored"), Cut("request"), Answer(503)], ids=repr)

@@ -535,6 +535,18 @@ def test_a_producer_that_comes_in_time_keeps_its_directory(house: House) -> None
     assert house.files() == {"incoming/p/b/dir/key": b"data"}
 
 
+def test_a_directory_that_was_used_since_it_was_looked_at_stays(house: House) -> None:
+    """A look at very many directories goes on a minute later."""
+    os.makedirs(house.spool.absolute("incoming/p/b/dir/below"))
+    soon = os.stat(house.spool.absolute("incoming/p/b/dir")).st_ctime + REST + 1
+    for path, gone in hollow(house.spool, soon):
+        if path == "incoming/p/b/dir/below":
+            assert gone
+            house.write("incoming/p/b/dir/key")
+            os.unlink(house.spool.absolute("incoming/p/b/dir/key"))
+    assert os.path.isdir(house.spool.absolute("incoming/p/b/dir"))
+
+
 def test_directories_are_looked_for_once_an_hour(house: House) -> None:
     prune(house)
     os.makedirs(house.spool.absolute("failed/p/b/empty"))

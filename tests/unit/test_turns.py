@@ -12,6 +12,7 @@ from flood import models, records
 from flood.door import Candidate
 from flood.locks import WorkerLocks
 from flood.record_values import TASK_FILES, Claimed, Proof
+from flood.status_workers import able
 from tests.spooling import LARGE, House, quick_house
 from workers.turns import HEAVY, LONG, Destination, Turns
 
@@ -20,15 +21,25 @@ BURST = ("p", "burst")
 
 @contextmanager
 def workers(
-    house: House, count: int = 1, profiles: Collection[str] = "pq", large: int = LARGE
+    house: House,
+    count: int = 1,
+    profiles: Collection[str] = "pq",
+    large: int = LARGE,
+    stopped: int = 0,
 ) -> Iterator[list[Turns]]:
-    """So many living workers, whose credentials have these profiles."""
+    """So many living workers, whose credentials have these profiles; of the first ones the process
+    is stopped."""
     locks = [WorkerLocks(house.spool) for _ in range(count)]
-    for each in locks:
-        each.own()
+    owners = [each.own() for each in locks]
     try:
         yield [
-            Turns(each, large=large, profiles=lambda: profiles, now=house.clock.now)
+            Turns(
+                each,
+                able=lambda: able(house.spool) - set(owners[:stopped]),
+                large=large,
+                profiles=lambda: profiles,
+                now=house.clock.now,
+            )
             for each in locks
         ]
     finally:
@@ -184,6 +195,21 @@ def test_large_files_of_a_profile_leave_its_small_ones_a_worker(house: House) ->
         arrive(house, BURST)
         [small] = claim(second, BURST)[1]
         assert small.identity.size == 4
+
+
+def test_a_worker_that_is_stopped_is_not_waited_for(house: House) -> None:
+    """Neither with what is heavy nor at the store of one profile: for all that is known it stays so
+    for ever."""
+    arrive(house, BURST, data=b"x" * LARGE)
+    arrive(house, ("p", "others"), TASK_FILES)
+    with workers(house, 3, stopped=2) as [first, second, third]:
+        assert len(claim(first, BURST)[1]) == 1
+        assert claim(second, ("p", "others"))[1]
+        arrive(house, BURST, data=b"x" * LARGE)
+        assert len(claim(third, BURST)[1]) == 1
+        house.clock.advance(LONG.total_seconds())
+        arrive(house, ("p", "others"))
+        assert len(claim(third, ("p", "others"))[1]) == 1
 
 
 def test_what_may_take_long_leaves_a_worker_for_what_does_not(house: House) -> None:
