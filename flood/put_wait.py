@@ -20,7 +20,7 @@ _LONGEST: Final = 1.0
 _LOOK_ROUND: Final = 5.0
 _LOOK_FIRST: Final = 3.0
 
-#: For how long no file was settled before it is asked what the first one waits for, in seconds.
+#: For how long no file was settled before a notice tells what the first one waits for, in seconds.
 _LONG: Final = 10.0
 
 #: For how long a file is due before it is odd that no worker takes it.
@@ -114,7 +114,8 @@ class Wait:
         if now < self._next_look:
             return
         self._next_look = now + _LOOK_ROUND
-        why = self._why(first, where)
+        # What has just moved may be on its way yet.
+        why = self._idle() if now - self._moved < _LONG else self._why(first, where)
         if why is not None and why != self._told:
             self._notice(why)
         self._told = why
@@ -122,7 +123,7 @@ class Wait:
     def _why(self, first: int, where: str) -> str | None:
         """Why nothing goes on, as far as anybody can tell."""
         idle = self._idle()
-        if idle is not None or self._clock() - self._moved < _LONG:
+        if idle is not None:
             return idle
         held_up = self._held_up(first)
         return None if held_up is None else f"{where}: {held_up}"

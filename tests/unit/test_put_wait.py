@@ -87,8 +87,8 @@ def test_what_flood_watch_does_not_take_is_told_of_once(house: House, arrived: i
 def test_a_file_that_is_on_its_way_is_not_told_of(house: House, arrived: int) -> None:
     with at_work(house, WATCH_LOCK, CONSUMERS_LOCK):
         waiting = Waiting(house, arrived, 9.0)
-        assert waiting.interrupted() == GOES_ON
-        assert waiting.notices == []
+        assert "flood-watch takes it once nobody has it open" in waiting.interrupted()
+        assert waiting.notices == [], "it has just come"
         [record] = house.admit("another")
         waiting = Waiting(house, record, 50.0)
         assert waiting.interrupted() == GOES_ON, "a worker may take it at any time"
@@ -119,6 +119,18 @@ def test_a_retry_is_told_of_with_its_time(house: House) -> None:
     [notice] = waiting.notices
     assert notice.startswith("s3://p/b/key: retry 1 at 2026-")
     assert said.endswith(notice)
+
+
+def test_who_interrupts_at_once_is_told_of_the_retry_as_well(house: House) -> None:
+    [record] = house.admit("key")
+    [claim] = house.claim()
+    reason = Reason(TRANSIENT, "refused", "nobody listens")
+    house.settle(TryAgain(claim, claim.identity, reason, 3600.0))
+    with at_work(house, WATCH_LOCK, CONSUMERS_LOCK):
+        waiting = Waiting(house, record, 1.0)
+        said = waiting.interrupted()
+    assert said.startswith("the files are safe in the spool; s3://p/b/key: retry 1 at 2026-")
+    assert waiting.notices == [], "it may be settled at any time"
 
 
 def test_where_nobody_is_at_work_nothing_goes_on(house: House, arrived: int) -> None:
