@@ -17,7 +17,7 @@ def failures(tally: Tally) -> Iterator[str]:
     for cause, each in tally.failures.items():
         yield from _failure(cause, each)
     if tally.failed:
-        yield f"{done(tally)}; once the causes are mended, flood-retry puts the files back"
+        yield f"{done(tally)}{_put_back(tally)}"
     if tally.broken:
         times = "once" if tally.broken == 1 else f"{tally.broken} times"
         yield f"work broke off {times}, see above: the next run goes on with its files"
@@ -64,6 +64,16 @@ def _failure(cause: Cause, each: Failures) -> Iterator[str]:
         yield f"  {key}, record {record}"
     if each.files > len(each.examples):
         yield f"  ... {each.files - len(each.examples)} more"
+
+
+def _put_back(tally: Tally) -> str:
+    """What flood-retry can do for those that have failed."""
+    there = tally.in_failed
+    if not there:
+        return ""
+    if there == tally.failed:
+        return "; once the causes are mended, flood-retry puts the files back"
+    return f"; once the causes are mended, flood-retry puts back {_files(there)} of them"
 
 
 def _files(count: int) -> str:

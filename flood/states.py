@@ -20,6 +20,13 @@ PERMANENT: Final = "permanent"
 LOST: Final = "lost"
 INTERRUPTED: Final = "interrupted"
 
+#: file_records.error_code of files that went before they could come to failed, be it flood-put that
+#: took its copy back: flood-retry has nothing to put back.
+GONE_BEFORE: Final = (
+    *("vanished", "abandoned", "no_room"),
+    *("put_interrupted", "put_refused", "put_failed"),
+)
+
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2

@@ -11,7 +11,7 @@ from flood import models, put_locks, stall, status_files, status_workers
 from flood import status_queries as asking
 from flood.layout import Place
 from flood.spool import Spool
-from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP
+from flood.states import COMPLETED, FAILED, GONE_BEFORE, INCOMING, INCOMING_TMP
 from flood.status_files import Files, Lying
 from flood.status_queries import Coming, Destination, Held
 from flood.status_workers import Worker
@@ -42,13 +42,6 @@ Key = tuple[str, str, str]
 
 #: The code of a file in failed that has no record.
 NO_RECORD: Final = "no_record"
-
-#: The codes of files that went before they could come to failed, be it flood-put that took its
-#: copy back.
-_GONE_BEFORE: Final = (
-    *("vanished", "abandoned", "no_room"),
-    *("put_interrupted", "put_refused", "put_failed"),
-)
 
 #: What stands for the code of a record that has none, as somebody may have taken it away.
 UNKNOWN: Final = "unknown"
@@ -293,7 +286,7 @@ class _View:
             status.speeds[seconds] = (sum(one[0] for one in recent), sum(one[1] for one in recent))
         failures = asking.failures()
         status.failed_records = sum(failures.values())
-        status.gone_before = sum(failures.get(code, 0) for code in _GONE_BEFORE)
+        status.gone_before = sum(failures.get(code, 0) for code in GONE_BEFORE)
 
     def next_retries(self) -> list[Coming]:
         """The first of those that wait for their retry."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final, NamedTuple
 
+from flood.states import GONE_BEFORE
+
 #: How many keys of one kind of failure are kept.
 EXAMPLES: Final = 10
 
@@ -52,6 +54,14 @@ class Tally:
         """How many files have failed for good."""
         with self._lock:
             return sum(each.files for each in self.failures.values())
+
+    @property
+    def in_failed(self) -> int:
+        """How many of those that have failed had a file that could be moved to failed."""
+        with self._lock:
+            return sum(
+                each.files for cause, each in self.failures.items() if cause.code not in GONE_BEFORE
+            )
 
     @property
     def settled(self) -> int:

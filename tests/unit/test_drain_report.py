@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from flood import drain_report
+from flood.states import GONE_BEFORE
 from flood.tally import EXAMPLES, BrokenOff, Tally
 from tests.spooling import START
 
@@ -29,7 +30,21 @@ def test_failures_are_told_of_by_their_causes() -> None:
     assert more == "  ... 2 more"
     assert second == "1 file failed for s3://p/other: it may not (AccessDenied)"
     assert last_key == "  key, record 99"
-    assert summary.startswith("13 files failed, 1 file uploaded (1 Byte); ")
+    assert summary == (
+        "13 files failed, 1 file uploaded (1 Byte); once the causes are mended, flood-retry puts "
+        "the files back"
+    )
+
+
+def test_flood_retry_is_named_where_it_can_put_something_back() -> None:
+    tally = Tally()
+    for number, code in enumerate(GONE_BEFORE):
+        tally.gave_up("p", "b", "key", number, code, "it is gone: put it again")
+    *_, summary = drain_report.failures(tally)
+    assert summary == "6 files failed, 0 files uploaded (0 Bytes)"
+    tally.gave_up("p", "b", "key", 9, "NoSuchBucket", "there is none")
+    *_, summary = drain_report.failures(tally)
+    assert summary.endswith("; once the causes are mended, flood-retry puts back 1 file of them")
 
 
 def test_work_that_broke_off_is_told_of() -> None:
