@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from shutil import get_terminal_size
 from typing import Any, Final, NoReturn
 
 import configargparse
@@ -16,10 +17,14 @@ from flood.states import EXIT_OK, EXIT_USAGE
 from flood.text import printable
 
 _SETTINGS: Final = """\
-Each setting is taken from the first of these that has it: the command line, the
-environment, the file of --config, ./flood.conf, $XDG_CONFIG_HOME/flood/flood.conf
-(~/.config without it), /etc/flood/flood.conf. In files write "retry-max = 5".
-Durations take ms, s, m, h, d (1h30m); sizes take KiB, MiB, GiB or KB, MB, GB."""
+Each setting is taken from the first of these that has it: the command line,
+the environment, the file of --config, ./flood.conf,
+$XDG_CONFIG_HOME/flood/flood.conf (~/.config without it),
+/etc/flood/flood.conf. In files write "retry-max = 5". Durations take ms, s, m,
+h, d (1h30m); sizes take KiB, MiB, GiB or KB, MB, GB."""
+
+#: How many columns --help takes at the most.
+_WIDEST: Final = 100
 
 _STATUSES: Final = """\
 Exit status: 0 done; 1 something that was asked for failed; 2 wrong usage,
@@ -146,7 +151,14 @@ class _ShowHelp(argparse.Action):
         raise SystemExit(EXIT_OK)
 
 
-class _Help(argparse.RawDescriptionHelpFormatter):
+class Help(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal, but no wider than can be read with ease."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=min(get_terminal_size().columns - 2, _WIDEST))
+
+
+class _Help(Help):
     """Leaves the shared settings out of the usage line, where they would hide the rest."""
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:

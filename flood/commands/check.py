@@ -23,22 +23,23 @@ from flood.text import printable
 
 _NAME: Final = "flood-check"
 _DESCRIPTION: Final = """\
-Looks at everything that flood needs: settings, credentials, the way to each store
-and what it answers, the spool, its database, who is at work. Says of each thing that
-is not well what it means and what mends it.
+Looks at everything that flood needs: settings, credentials, the way to each
+store and what it answers, the spool, its database, who is at work. Says of
+each thing that is not well what it means and what mends it.
 """
 _EPILOG: Final = """\
-It changes nothing, may be run at any time, and takes half a minute at most for the
-stores, which are asked side by side. --probe uploads an object of 75 bytes named
-flood-check-..., asks for it as flood does after each upload, and removes it, also
-after Ctrl-C. That the access key may delete is only needed for this.
+It changes nothing, may be run at any time, and takes half a minute at most for
+the stores, which are asked side by side. --probe uploads an object of 75 bytes
+named flood-check-..., asks for it as flood does after each upload, and removes
+it, also after Ctrl-C. That the access key may delete is only needed for this.
 
   flood-check                               looks, uploads nothing
   flood-check --probe holiday               with one profile
   flood-check --probe s3://media/holiday    with several
 
-Exit status: 0 all is well, perhaps with warnings; 1 something does not work; 2 the
-credentials cannot be used, or wrong usage or configuration; 130 interrupted."""
+Exit status: 0 all is well, perhaps with warnings; 1 something does not work; 2
+the credentials cannot be used, or wrong usage or configuration; 130
+interrupted."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

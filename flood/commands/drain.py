@@ -39,32 +39,33 @@ _DAY: Final = 86_400
 _PRUNING: Final = 60.0
 
 _DESCRIPTION: Final = """\
-Uploads what is due, as a consumer does, then ends: files that flood-watch has taken
-in, those whose retry has come, those that a killed worker left. It needs no daemon
-and can be run from cron, beside consumers, beside another flood-drain; they share
-the work.
+Uploads what is due, as a consumer does, then ends: files that flood-watch has
+taken in, those whose retry has come, those that a killed worker left. It needs
+no daemon and can be run from cron, beside consumers, beside another
+flood-drain; they share the work.
 """
 _EPILOG: Final = """\
-It waits for no retry that is still to come: the next run does that. With --max-time
-it stops in order once so much time has passed: running transfers have five seconds
-left, what is broken off then is tried again by the next run, at no cost. A file that
-has had most of that time is told of, as no later run would do better.
+It waits for no retry that is still to come: the next run does that. With
+--max-time it stops in order once so much time has passed: running transfers
+have five seconds left, what is broken off then is tried again by the next run,
+at no cost. A file that has had most of that time is told of, as no later run
+would do better.
 
-Once nothing is due any more it deletes what is not to be kept, as consumers do by and
-by, for a minute at most; the next run goes on where that ended. A file that cannot be
-deleted is told of.
+Once nothing is due any more it deletes what is not to be kept, as consumers do
+by and by, for a minute at most; the next run goes on where that ended. A file
+that cannot be deleted is told of.
 
-It says nothing where all is well and no terminal is there to read it. Files that
-failed are told of by their cause, with exit status 1. Without --database the one is
-taken that flood-watch uses. Unless a log level is set, only errors are logged; that a
-file is to be tried again is none.
+It says nothing where all is well and no terminal is there to read it. Files
+that failed are told of by their cause, with exit status 1. Without --database
+the one is taken that flood-watch uses. Unless a log level is set, only errors
+are logged; that a file is to be tried again is none.
 
-Exit status: 0 everything that was due was worked off, or the time was over; 1 files
-failed, or could not be deleted, or one needs more than --max-time, or the disk or the
-database failed; 2 wrong usage, configuration or credentials, also if files wait for a
-profile that the credentials do not have; 75 flood-fsck has the spool to itself, the
-disk is full or away; 130 interrupted. If several apply, 130 comes before 2, 2 before
-1, 1 before 75."""
+Exit status: 0 everything that was due was worked off, or the time was over; 1
+files failed, or could not be deleted, or one needs more than --max-time, or
+the disk or the database failed; 2 wrong usage, configuration or credentials,
+also if files wait for a profile that the credentials do not have; 75
+flood-fsck has the spool to itself, the disk is full or away; 130 interrupted.
+If several apply, 130 comes before 2, 2 before 1, 1 before 75."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,22 +23,23 @@ from huey_config import huey
 
 _NAME: Final = "flood-fsck"
 _DESCRIPTION: Final = """\
-Compares the directories of a spool with its records and its queue, stopped or at
-work, and says what each discrepancy means and what mends it. It changes nothing
-without --repair.
+Compares the directories of a spool with its records and its queue, stopped or
+at work, and says what each discrepancy means and what mends it. It changes
+nothing without --repair.
 """
 _EPILOG: Final = """\
-With --repair the directory is right: records follow their files, lost records are
-made anew, tasks are rung again. No file is overwritten, and none deleted but copies
-of dead flood-puts. What a person must decide is left. A database that is gone or
-broken is replaced, which needs flood-watch and all consumers stopped; what is left
-of it is kept under a name with a time stamp.
+With --repair the directory is right: records follow their files, lost records
+are made anew, tasks are rung again. No file is overwritten, and none deleted
+but copies of dead flood-puts. What a person must decide is left. A database
+that is gone or broken is replaced, which needs flood-watch and all consumers
+stopped; what is left of it is kept under a name with a time stamp.
 
-Without --database the one is taken that flood-watch uses. No credentials are read.
+Without --database the one is taken that flood-watch uses. No credentials are
+read.
 
-Exit status: 0 everything is in order, with --repair also if it is in order now; 1
-something is wrong, with --repair if some of it is left; 2 something could not be
-checked, or wrong usage or configuration; 130 interrupted."""
+Exit status: 0 everything is in order, with --repair also if it is in order
+now; 1 something is wrong, with --repair if some of it is left; 2 something
+could not be checked, or wrong usage or configuration; 130 interrupted."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

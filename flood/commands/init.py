@@ -10,6 +10,7 @@ from shlex import quote
 from typing import Final, NoReturn
 
 from flood import log
+from flood.command_line import Help
 from flood.errors import FloodError
 from flood.founding import CONFIG, CREDENTIALS, Founding
 from flood.options import OPTIONS
@@ -20,16 +21,16 @@ from huey_config import huey
 
 _NAME: Final = "flood-init"
 _DESCRIPTION: Final = """\
-Makes a directory with all that flood needs: settings (flood.conf), a template for
-credentials that only you can read, the spool, its database. Prints the commands to
-run next.
+Makes a directory with all that flood needs: settings (flood.conf), a template
+for credentials that only you can read, the spool, its database. Prints the
+commands to run next.
 """
 _EPILOG: Final = """\
-What is there already stays as it is: a run that was broken off can be repeated. It
-reads no settings.
+What is there already stays as it is: a run that was broken off can be
+repeated. It reads no settings.
 
-Exit status: 0 done; 2 the directory cannot be used, or wrong usage; 75 flood-watch
-runs there, or the disk is full; 130 interrupted."""
+Exit status: 0 done; 2 the directory cannot be used, or wrong usage; 75
+flood-watch runs there, or the disk is full; 130 interrupted."""
 
 #: What flood.conf says, and the environment would say first.
 _WRITTEN: Final = ("server_directory", "database", "credentials", "credentials_first", "consumers")
@@ -65,7 +66,7 @@ def _parser() -> _Parser:
         prog=_NAME,
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
         allow_abbrev=False,
         add_help=False,
     )

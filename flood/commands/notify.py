@@ -29,30 +29,32 @@ from flood.terminal import Terminal, prepare
 
 _NAME: Final = "flood-notify"
 _DESCRIPTION: Final = """\
-Tells somebody, once in --notify-interval at most, when files have failed, when the
-oldest file has waited for longer than --notify-age, and when all is well again: by a
-command that gets the digest on its standard input, as JSON, or by any service that
-apprise knows.
+Tells somebody, once in --notify-interval at most, when files have failed, when
+the oldest file has waited for longer than --notify-age, and when all is well
+again: by a command that gets the digest on its standard input, as JSON, or by
+any service that apprise knows.
 
-flood-watch runs it every two minutes once --notify-command or --notify-urls is set.
-Where no flood-watch keeps running, let cron run it.
+flood-watch runs it every two minutes once --notify-command or --notify-urls is
+set. Where no flood-watch keeps running, let cron run it.
 
-  flood-notify --test       tells that this is a test, to see whether it arrives
-  flood-notify --dry-run    shows what would be told
+  flood-notify --test      tells that this is a test, to see whether it arrives
+  flood-notify --dry-run   shows what would be told
 """
 _EPILOG: Final = """\
-The command's words are split as a shell does, yet no shell reads it. Exit status 0
-says that it has told somebody; after a minute it is killed. Of services, one URL stands
-in each line of the file, to which only its owner may have access (chmod 600), who is the
-user that flood-notify runs as, or root; they need pip install 'flood[notify]'.
+The command's words are split as a shell does, yet no shell reads it. Exit
+status 0 says that it has told somebody; after a minute it is killed. Of
+services, one URL stands in each line of the file, to which only its owner may
+have access (chmod 600), who is the user that flood-notify runs as, or root;
+they need pip install 'flood[notify]'.
 
-What nobody could be told is tried again five minutes later. It may be run at any time,
-beside itself: nothing is told twice. Where there is nothing to tell it says so on a
-terminal only. Without --database the one is taken that flood-watch uses.
+What nobody could be told is tried again five minutes later. It may be run at
+any time, beside itself: nothing is told twice. Where there is nothing to tell
+it says so on a terminal only. Without --database the one is taken that
+flood-watch uses.
 
-Exit status: 0 somebody was told, or there was nothing to tell; 1 nobody could be told in
-one of the ways that are set; 2 wrong usage or configuration; 75 the database is locked,
-or its disk full: try again later; 130 interrupted."""
+Exit status: 0 somebody was told, or there was nothing to tell; 1 nobody could
+be told in one of the ways that are set; 2 wrong usage or configuration; 75 the
+database is locked, or its disk full: try again later; 130 interrupted."""
 
 _UNSET: Final = (
     "nobody is to be told: set notify-command, or notify-urls to a file with the URLs of services"

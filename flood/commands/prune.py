@@ -25,24 +25,28 @@ from flood.terminal import Terminal, prepare
 
 _NAME: Final = "flood-prune"
 _DESCRIPTION: Final = """\
-Deletes what the owner of the spool does not want to keep: files that lie in completed
-for longer than --keep-completed, files in failed for longer than --keep-failed, the
-records of files that are gone after --keep-records, directories that hold nothing.
+Deletes what the owner of the spool does not want to keep: files that lie in
+completed for longer than --keep-completed, files in failed for longer than
+--keep-failed, the records of files that are gone after --keep-records,
+directories that hold nothing.
 
-Consumers do the same by themselves, once a minute, so does each flood-drain. This
-does it at once, or with --dry-run shows what it would do.
+Consumers do the same by themselves, once a minute, so does each flood-drain.
+This does it at once, or with --dry-run shows what it would do.
 """
 _EPILOG: Final = """\
-A file of completed is deleted only if its record has the store's receipt for it, and
-it is the very file of that record: what somebody has changed since stays, so does a
-file whose record was lost. What lies in failed is in no store.
+A file of completed is deleted only if its record has the store's receipt for
+it, and it is the very file of that record: what somebody has changed since
+stays, so does a file whose record was lost. What lies in failed is in no
+store.
 
-Without any of the three settings no file, and no record, is ever deleted. Empty
-directories below a bucket's are removed in any case, those of incoming once nobody has
-touched them for a day. Without --database the one is taken that flood-watch uses.
+Without any of the three settings no file, and no record, is ever deleted.
+Empty directories below a bucket's are removed in any case, those of incoming
+once nobody has touched them for a day. Without --database the one is taken
+that flood-watch uses.
 
-Exit status: 0 done; 1 a file could not be deleted; 2 wrong usage or configuration; 75
-the database is locked, or its disk full: try again later; 130 interrupted."""
+Exit status: 0 done; 1 a file could not be deleted; 2 wrong usage or
+configuration; 75 the database is locked, or its disk full: try again later;
+130 interrupted."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

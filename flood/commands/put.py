@@ -35,8 +35,8 @@ from flood.terminal import Terminal, prepare
 _NAME: Final = "flood-put"
 _DESCRIPTION: Final = """\
 Copies files into the spool, from where they are uploaded to BUCKET with the
-credentials of PROFILE. Exit status 0 means that every file is safe there, even if
-the power fails now; with --wait, that every file is uploaded.
+credentials of PROFILE. Exit status 0 means that every file is safe there, even
+if the power fails now; with --wait, that every file is uploaded.
 
   flood-put a.txt s3://prod/photos/b.txt       becomes b.txt
   flood-put a.txt s3://prod/photos/2026/       becomes 2026/a.txt
@@ -46,25 +46,25 @@ the power fails now; with --wait, that every file is uploaded.
   flood-put -r dir s3://prod/photos            becomes dir/...
 """
 _EPILOG: Final = """\
-Paths are taken as they are: nothing in s3://... is decoded. A name that begins with
-a dash comes after --. Only regular files are put, each with its time of
-modification. A symbolic link that is named on the command line is followed; those
-inside a directory are skipped with a warning. Empty directories leave no trace, as
-S3 has none. A directory without -r, or a file that cannot be put, is an error; the
-others are put all the same. A source that changes while it is copied is copied once
-more, then refused.
+Paths are taken as they are: nothing in s3://... is decoded. A name that begins
+with a dash comes after --. Only regular files are put, each with its time of
+modification. A symbolic link that is named on the command line is followed;
+those inside a directory are skipped with a warning. Empty directories leave no
+trace, as S3 has none. A directory without -r, or a file that cannot be put, is
+an error; the others are put all the same. A source that changes while it is
+copied is copied once more, then refused.
 
-Nothing is ever replaced. Where an earlier file of the same name still waits to be
-taken by flood-watch, flood-put waits up to 5 seconds for its turn; then it refuses
-that file, with exit status 75.
+Nothing is ever replaced. Where an earlier file of the same name still waits to
+be taken by flood-watch, flood-put waits up to 5 seconds for its turn; then it
+refuses that file, with exit status 75.
 
 flood-watch need not be running, the files wait for it; but it must have been
-started once on this server directory. Without --database the one that it uses then is
-taken. Without write access to that, files are put without records, and --wait is
-refused. Unless a log level is set, only warnings are logged.
+started once on this server directory. Without --database the one that it uses
+then is taken. Without write access to that, files are put without records, and
+--wait is refused. Unless a log level is set, only warnings are logged.
 
-If several exit statuses apply: 130 comes before 2, 2 before 1, 1 before 75. What
-was delivered before an error stays delivered."""
+If several exit statuses apply: 130 comes before 2, 2 before 1, 1 before 75.
+What was delivered before an error stays delivered."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = config.build_parser(_NAME, _DESCRIPTION, epilog=_EPILOG)
     parser.usage = (
-        f"{_NAME} [-r] [--wait] [--dry-run] [--quiet] [settings] SOURCE... s3://PROFILE/BUCKET/PATH"
+        f"{_NAME} [-r] [--wait] [--dry-run] [--quiet] [settings]\n"
+        "                 SOURCE... s3://PROFILE/BUCKET/PATH"
     )
     parser.add_argument(
         "names",

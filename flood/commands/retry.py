@@ -25,9 +25,9 @@ from flood.text import printable
 
 _NAME: Final = "flood-retry"
 _DESCRIPTION: Final = """\
-Puts failed files back, so that they are uploaded once more, each as a new record with
-all its retries; the old record stays as history. With --now it lets those that wait
-for their retry be tried at once, instead.
+Puts failed files back, so that they are uploaded once more, each as a new
+record with all its retries; the old record stays as history. With --now it
+lets those that wait for their retry be tried at once, instead.
 
   flood-retry 17 18                              these records
   flood-retry s3://prod/photos/a.jpg             this file
@@ -37,22 +37,25 @@ for their retry be tried at once, instead.
   flood-retry --all
 """
 _EPILOG: Final = """\
-What fits each of the options is retried; of an option that is given several times,
-one has to fit. A pattern is a shell pattern for the whole key, in which * takes
-slashes, too. Ages count from the failure, with --now from when flood took the file.
+What fits each of the options is retried; of an option that is given several
+times, one has to fit. A pattern is a shell pattern for the whole key, in which
+* takes slashes, too. Ages count from the failure, with --now from when flood
+took the file.
 
-An old version does not go over a newer one: a file stays in failed while a later
-version of its key is under way or completed, unless --overwrite-newer is given. Of
-several failed versions of one key only the newest is put back.
+An old version does not go over a newer one: a file stays in failed while a
+later version of its key is under way or completed, unless --overwrite-newer is
+given. Of several failed versions of one key only the newest is put back.
 
-It may be run at any time, also from cron, beside whatever else of flood's runs, itself
-included. It needs no credentials. Where there is nothing to do it says so on a terminal
-only. Without --database the one is taken that flood-watch uses.
+It may be run at any time, also from cron, beside whatever else of flood's
+runs, itself included. It needs no credentials. Where there is nothing to do it
+says so on a terminal only. Without --database the one is taken that
+flood-watch uses.
 
-Exit status: 0 done, also if there was nothing to do; 1 a record or a file that was named
-could not be retried, or a file could not be moved; 2 wrong usage or configuration; 75
-another version is in the way, the database is locked, or a disk has less room than
---min-free: try again later; 130 interrupted. If several apply, 1 comes before 75."""
+Exit status: 0 done, also if there was nothing to do; 1 a record or a file that
+was named could not be retried, or a file could not be moved; 2 wrong usage or
+configuration; 75 another version is in the way, the database is locked, or a
+disk has less room than --min-free: try again later; 130 interrupted. If
+several apply, 1 comes before 75."""
 
 _AGE: Final = durations(0, 36_500 * 86_400)
 
@@ -92,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = config.build_parser(_NAME, _DESCRIPTION, epilog=_EPILOG)
     parser.usage = (
-        f"{_NAME} [--now] [--dry-run] [selection] [settings] [RECORD | s3://PROFILE/BUCKET/KEY]..."
+        f"{_NAME} [--now] [--dry-run] [selection] [settings]\n"
+        "                   [RECORD | s3://PROFILE/BUCKET/KEY]..."
     )
     parser.add_argument(
         "names",

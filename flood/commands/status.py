@@ -37,9 +37,9 @@ from flood.units import duration
 
 _NAME: Final = "flood-status"
 _DESCRIPTION: Final = """\
-Shows what waits, why, since when, and what to do: by profile and bucket, with what
-is being uploaded, the next retries, what has failed. It changes nothing, keeps
-nobody waiting, and works while everything is stopped, too.
+Shows what waits, why, since when, and what to do: by profile and bucket, with
+what is being uploaded, the next retries, what has failed. It changes nothing,
+keeps nobody waiting, and works while everything is stopped, too.
 
   flood-status                          everything at a glance
   flood-status --live                   the same, redrawn until q is pressed
@@ -47,18 +47,19 @@ nobody waiting, and works while everything is stopped, too.
   flood-status --check                  one line for a monitoring system
 """
 _EPILOG: Final = """\
-Stages: incoming_tmp, flood-put copies it; incoming, flood-watch has not taken it
-yet; due, it waits for a worker; uploading; retry, it waits to be tried again;
-failed, it waits for a person; completed, it is in the store.
+Stages: incoming_tmp, flood-put copies it; incoming, flood-watch has not taken
+it yet; due, it waits for a worker; uploading; retry, it waits to be tried
+again; failed, it waits for a person; completed, it is in the store.
 
 LIMIT is what is still right, as in --max-failed 0; WARN,LIMIT also has a value
 above which there is a warning. Ages take units: --max-age 30m,2h.
 
-Without --database the one is taken that flood-watch uses. No credentials are read.
+Without --database the one is taken that flood-watch uses. No credentials are
+read.
 
 Exit status: 0 done; 1 nothing is known of that file; 2 wrong usage or
-configuration, or the spool cannot be read; 130 interrupted. With --check those of
-monitoring systems: 0 all is well; 1 warning; 2 critical; 3 unknown."""
+configuration, or the spool cannot be read; 130 interrupted. With --check those
+of monitoring systems: 0 all is well; 1 warning; 2 critical; 3 unknown."""
 
 #: For how long files outside of the records are counted, in seconds: before a person, for programs.
 _GLANCE: Final = 0.4
@@ -106,8 +107,8 @@ def _cannot(error: Exception) -> str:
 def _parser() -> Parser:
     parser = config.build_parser(_NAME, _DESCRIPTION, epilog=_EPILOG)
     parser.usage = (
-        f"{_NAME} [--live | --json | --format FORMAT [--output FILE] | --check [limits]]\n"
-        "                    [settings] [s3://PROFILE/BUCKET/KEY]"
+        f"{_NAME} [--live | --json | --format FORMAT [--output FILE] |\n"
+        "                     --check [limits]] [settings] [s3://PROFILE/BUCKET/KEY]"
     )
     parser.add_argument(
         "uri", metavar="s3://PROFILE/BUCKET/KEY", nargs="?", help="tell the story of this file"

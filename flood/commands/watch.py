@@ -46,22 +46,25 @@ class _Stopped(Exception):
 
 _NAME: Final = "flood-watch"
 _DESCRIPTION: Final = """\
-Watches SERVER_DIRECTORY/incoming/PROFILE/BUCKET/ and takes every file that is put there: it is
-moved to processing, recorded in the database and enqueued for the consumers, which upload it to
-BUCKET under the rest of its path.
+Watches SERVER_DIRECTORY/incoming/PROFILE/BUCKET/ and takes every file that is
+put there: it is moved to processing, recorded in the database and enqueued for
+the consumers, which upload it to BUCKET under the rest of its path.
 """
 _EPILOG: Final = """\
-With --consumers N everything that flood needs runs under this one command; otherwise start
-consumers yourself: huey_consumer flood.tasks.huey. SIGTERM or SIGINT ends flood-watch in order.
-Where the credentials file has changed it is read again, as it is on SIGHUP.
+With --consumers N everything that flood needs runs under this one command;
+otherwise start consumers yourself: huey_consumer flood.tasks.huey. SIGTERM or
+SIGINT ends flood-watch in order. Where the credentials file has changed it is
+read again, as it is on SIGHUP.
 
-With --once it takes in what waits, then ends, as from cron: flood-drain uploads it. It starts no
-consumers, and logs warnings only, unless a log level is set. Where another flood-watch is at work
-it leaves everything to that one: without a word, if no terminal is there to read it, status 75.
+With --once it takes in what waits, then ends, as from cron: flood-drain
+uploads it. It starts no consumers, and logs warnings only, unless a log level
+is set. Where another flood-watch is at work it leaves everything to that one:
+without a word, if no terminal is there to read it, status 75.
 
-Exit status: 0 ended by a signal, with --once all was taken in that could be; 1 the disk or the
-database failed; 2 wrong usage, configuration or credentials; 75 another flood-watch has this server
-directory, or the disk is full; 130 --once was interrupted.
+Exit status: 0 ended by a signal, with --once all was taken in that could be; 1
+the disk or the database failed; 2 wrong usage, configuration or credentials;
+75 another flood-watch has this server directory, or the disk is full; 130
+--once was interrupted.
 """
 
 

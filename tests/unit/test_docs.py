@@ -73,17 +73,22 @@ def commands() -> dict[str, str]:
 
 
 @cache
-def flags_of(command: str) -> set[str]:
+def help_of(command: str, columns: int = 80) -> str:
     module, _, function = commands()[command].partition(":")
     script = f"import sys; from {module} import {function}; sys.exit({function}())"
-    shown = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", script, "--help"],
         cwd=ROOT,
+        env={**os.environ, "COLUMNS": str(columns)},
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    options = [line.strip() for line in shown.splitlines() if line.startswith("  -")]
+
+
+def flags_of(command: str) -> set[str]:
+    shown = help_of(command).splitlines()
+    options = [line.strip() for line in shown if line.startswith("  -")]
     return {
         flag
         for line in options
@@ -117,6 +122,16 @@ def test_each_flag_of_a_command_is_documented(command: str) -> None:
     own = first_cells(section(page("docs/commands.md"), command))
     shared = set(quoted(section(page("docs/configuration.md"), "Settings")))
     assert flags <= own | shared
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help_fits_into_a_terminal(command: str) -> None:
+    """One column stays free: a line that fills the last one is wrapped by some terminals."""
+    assert [line for line in help_of(command).splitlines() if len(line) > 79] == []
+
+
+def test_help_uses_a_wide_terminal_but_not_all_of_it() -> None:
+    assert 80 < max(map(len, help_of("flood-put", 1000).splitlines())) <= 100
 
 
 @pytest.mark.parametrize("command", commands())
