@@ -18,6 +18,7 @@ from flood.advice import Advice
 from flood.errors import FloodError
 from flood.states import EXIT_OK
 from flood.status import Status
+from flood.status_fit import Fitted
 from flood.text import printable
 
 #: Between two looks, in seconds; longer where a look takes long, so that the machine has its peace.
@@ -39,7 +40,7 @@ def run(look: Callable[[], Status], advice: Advice, *, clock: Callable[[], float
 
 def _drawn(look: Callable[[], Status], advice: Advice) -> RenderableType:
     try:
-        return Group(*status_text.render(look(), advice))
+        return Fitted(status_text.parts(look(), advice))
     except (FloodError, OSError, models.DatabaseError) as error:
         told = printable(f"cannot read this spool: {models.explain(error)}")
         return Group(Text(told, style="bold red"), Text("It is looked for every second; q ends."))

@@ -24,6 +24,7 @@ from flood.status import (
     Status,
     Upload,
 )
+from flood.status_fit import Part
 from flood.status_queries import Coming, Destination
 from flood.text import printable
 
@@ -44,27 +45,45 @@ _STYLES: Final = {FAILED: "red", SUPERSEDED: "dim", COMPLETED: "dim"}
 
 
 def render(status: Status, advice: Advice) -> "Iterator[RenderableType]":
-    """What is to be shown, the most important first; rich makes it fit the terminal."""
-    yield from _head(status, advice)
-    yield from _uploads(status)
-    yield from _amounts(status)
-    yield from _ages(status)
-    yield from _back(status)
-    yield from _retries(status)
-    yield from _failures(status, advice)
-    yield from _workers(status)
+    """What is to be shown; rich makes it fit the terminal's width."""
+    for part in parts(status, advice):
+        yield from part.shown
+
+
+def parts(status: Status, advice: Advice) -> list[Part]:
+    """The same for a terminal that may lack the height, too. What keeps everything from going on
+    comes before what has failed, that before what goes well."""
+    found = (
+        Part(4, list(_head(status)), stays=True),
+        Part(1, list(_warnings(status, advice)), stays=True),
+        Part(5, list(_uploads(status)), lead=2),
+        Part(6, list(_silent(status))),
+        Part(8, list(_amounts(status)), lead=2),
+        Part(10, list(_ages(status)), lead=2),
+        Part(9, list(_back(status)), lead=2),
+        Part(7, list(_retries(status)), lead=2),
+        Part(2, list(_failed(status)), lead=2, stays=True),
+        Part(3, list(_hints(status, advice)), stays=True),
+        Part(11, list(_superseded(status)), lead=1),
+        Part(12, list(_workers(status)), lead=2),
+    )
+    return [part for part in found if part.shown]
 
 
 # --- parts ---------------------------------------------------------------------------------------
 
 
-def _head(status: Status, advice: Advice) -> "Iterator[RenderableType]":
+def _head(status: Status) -> "Iterator[RenderableType]":
     yield _facts(
         ("spool", f"{status.server_directory}, database {status.database}"),
         ("at work", _at_work(status)),
         ("queue", _queue(status)),
         ("speed", _speed(status)),
     )
+
+
+def _warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
+    """Why nothing goes on, where that is so."""
     waiting = status.total((*WAITING, INCOMING_TMP)).files
     if waiting and not (status.watching or status.consuming):
         yield _text(f"Nobody is at work, so all of it waits; to start: {advice.start()}", "yellow")
@@ -135,6 +154,10 @@ def _uploads(status: Status) -> "Iterator[RenderableType]":
             _worker(upload),
         )
     yield from _section(table)
+
+
+def _silent(status: Status) -> "Iterator[RenderableType]":
+    """Which of the uploads may not be going on."""
     for upload in status.uploads:
         silence = _silence(status, upload)
         if silence is not None:
@@ -265,9 +288,7 @@ def _retries(status: Status) -> "Iterator[RenderableType]":
     yield from _section(table)
 
 
-def _failures(status: Status, advice: Advice) -> "Iterator[RenderableType]":
-    if status.failures:
-        yield from _failed(status, advice)
+def _superseded(status: Status) -> "Iterator[RenderableType]":
     count = status.total((SUPERSEDED,)).files
     if count:
         files, have = ("1 file", "has") if count == 1 else (f"{count} files", "have")
@@ -279,7 +300,9 @@ def _failures(status: Status, advice: Advice) -> "Iterator[RenderableType]":
         )
 
 
-def _failed(status: Status, advice: Advice) -> "Iterator[RenderableType]":
+def _failed(status: Status) -> "Iterator[RenderableType]":
+    if not status.failures:
+        return
     table = _table("FAILED", ">FILES", ">SIZE", ">LATEST", "WHERE", style="bold red")
     for failure in status.failures:
         table.add_row(
@@ -290,11 +313,19 @@ def _failed(status: Status, advice: Advice) -> "Iterator[RenderableType]":
             _name(_places([place for place, _ in failure.destinations.most_common()])),
         )
     yield from _section(table)
+
+
+def _hints(status: Status, advice: Advice) -> "Iterator[RenderableType]":
+    """What each of the failures says, with what puts its files back."""
+    from rich.console import Group
+
     for failure in status.failures:
-        yield from _hints(failure, advice)
+        told = list(_hint(failure, advice))
+        if told:
+            yield Group(*told)
 
 
-def _hints(failure: Failure, advice: Advice) -> "Iterator[RenderableType]":
+def _hint(failure: Failure, advice: Advice) -> "Iterator[RenderableType]":
     from rich.padding import Padding
 
     if failure.hint:

@@ -2,16 +2,19 @@
 
 import json
 import os
+import re
 import sqlite3
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
+from itertools import product
 from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
 from rich.console import Console
+from rich.screen import Screen
 
 from flood import (
     check_work,
@@ -41,6 +44,7 @@ from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PERMANENT, T
 from flood.status import AGES, DUE, RETRY, SUPERSEDED, UPLOADING, WINDOWS, Status
 from flood.status_check import CRITICAL, OK, UNKNOWN, WARNING, Limit, Limits, judge
 from flood.status_files import look as look_at_files
+from flood.status_fit import Fitted
 from flood.status_prometheus import registry
 from flood.story_text import as_json, lines
 from tests.fscking import fsck
@@ -186,6 +190,73 @@ def test_failures_are_grouped_with_a_hint_each(house: House) -> None:
     where = "--server-directory '/srv/my spool'"
     assert f"once that is mended: flood-retry --error AccessDenied {where}\n" in text
     assert f"no_record: to make records of them: flood-fsck --repair {where}\n" in text
+
+
+def eventful(house: House) -> Status:
+    """More than a small terminal can show: ten retries, six kinds of failures, nobody at work."""
+    away = [f"retried/{number}" for number in range(10)]
+    house.admit(*away)
+    house.settle(*(TryAgain(claim, claim.identity, AWAY, 60.0) for claim in house.claim()))
+    house.admit(*(f"refused/{number}" for number in range(6)))
+    house.settle(
+        *(
+            GiveUp(claim, Reason(PERMANENT, f"Refused{number}", f"reason {number}: mend it"))
+            for number, claim in enumerate(house.claim())
+        )
+    )
+    return seen(house)
+
+
+def fitted(found: Status, width: int, height: int) -> list[str]:
+    """The lines of the live screen."""
+    advice = House(Spool(found.server_directory), found.database).advice()
+    console = Console(
+        file=(buffer := StringIO()), width=width, height=height, highlight=False, color_system=None
+    )
+    console.print(Screen(Fitted(status_text.parts(found, advice))))
+    return [line.rstrip() for line in buffer.getvalue().splitlines()]
+
+
+def left_out(screen: list[str]) -> int:
+    words = re.fullmatch(r"(\d+) lines more: a .*", screen[-1])
+    assert words, screen[-1]
+    return int(words[1])
+
+
+def test_a_small_screen_shows_the_most_urgent(house: House) -> None:
+    found = eventful(house)
+    whole = fitted(found, 80, 100)
+    everything = "\n".join(whole).rstrip().splitlines()
+    assert everything == shown(found, width=80).splitlines(), "a tall one shows it all"
+    assert "lines more" not in "\n".join(whole)
+    for height in (40, 24, 15, 10):
+        screen = fitted(found, 80, height)
+        assert len(screen) == height
+        text = "\n".join(screen)
+        assert "Nobody is at work, so all of it waits" in text
+        assert re.search("^FAILED +FILES", text, re.MULTILINE)
+        assert "  Refused0: reason 0: mend it" in text
+        assert "once that is mended: flood-retry" in text
+        marks = re.findall(r"^\.\.\. \d+ lines more$", text, re.MULTILINE)
+        assert left_out(screen) + height - 1 - len(marks) == len(everything), text
+    text = "\n".join(fitted(found, 80, 24))
+    assert all(heading in text for heading in ("at work", "NEXT RETRIES OF 10", "DESTINATION"))
+
+
+def test_a_screen_of_any_size_is_filled_but_no_more(house: House) -> None:
+    found = eventful(house)
+    for width, height in product((20, 40, 60, 80, 200), (*range(2, 16), 20, 24, 31, 50, 70)):
+        screen = fitted(found, width, height)
+        assert len(screen) == height
+        assert all(len(line) <= width for line in screen)
+        if any("lines more: " in line for line in screen):
+            assert "lines more: " in screen[-1]
+            assert screen[-2], "no line is wasted on a heading's gap"
+
+
+def test_of_one_line_the_failures_get_it(house: House) -> None:
+    given_up(house, "broken")
+    assert "broken" in fitted(seen(house), 80, 2)[0]
 
 
 def test_what_flood_retry_would_refuse_is_not_asked_for(house: House) -> None:
