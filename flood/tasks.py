@@ -134,9 +134,12 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
     Never raises: huey would run a failed task again, and the rows know better when. A `ring` names
     no records; it goes on until nothing is due.
     """
-    from workers.decisions import Prove, PutOff
-    from workers.settle import settle
-    from workers.upload import attempt
+    from workers.late import late
+
+    with late():
+        from workers.decisions import Prove, PutOff
+        from workers.settle import settle
+        from workers.upload import attempt
 
     agent = _agent()
     if agent.stopping():

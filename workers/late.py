@@ -20,11 +20,16 @@ def late() -> Iterator[None]:
     descriptors or memory, as they may succeed another time.
 
     boto3 with botocore takes half a second of processor time and 20 MiB. A worker for which all
-    goes well does without.
+    goes well does without. An interrupt in the middle stays one: before Python 3.12 one that comes
+    as a class is made turns into a RuntimeError (github.com/python/cpython/issues/77757).
     """
     try:
         with _one_by_one:
             yield
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
     except ImportError as error:
         # The dynamic loader's words are all that there is.
         if any(os.strerror(number) in str(error) for number in SCARCE_ERRNOS):

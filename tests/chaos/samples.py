@@ -70,8 +70,10 @@ class Samples:
                 third = len(values) // 3
                 if len(values) < _ENOUGH:
                     continue
-                first, last = median(values[:third]), median(values[-third:])
-                if last - first > _MORE[kind]:
+                begun, ended = values[:third], values[-third:]
+                first, last = median(begun), median(ended)
+                # What comes and goes with batches of files comes to its least again.
+                if last - first > _MORE[kind] < 2 * (min(ended) - min(begun)):
                     course = " ".join(str(one) for one in values[:: max(1, len(values) // 12)])
                     yield Violation(
                         "nothing_grows",

@@ -300,6 +300,10 @@ def test_a_lack_of_descriptors_for_the_table_itself(number: int) -> None:
     with pytest.raises(OSError, match=re.escape(os.strerror(errno.EMFILE))) as caught, late():
         raise ImportError(f"_bz2.so: cannot open shared object file: {os.strerror(number)}")
     assert classify(caught.value).code == "local_resources"
+    with pytest.raises(KeyboardInterrupt), late():
+        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+    with pytest.raises(RuntimeError, match="other"), late():
+        raise RuntimeError("other")
     with pytest.raises(ImportError, match="no such module"), late():
         raise ImportError("no such module")
 

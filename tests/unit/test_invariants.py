@@ -506,6 +506,13 @@ def test_what_a_process_holds_may_not_grow(kind: str) -> None:
         assert all(kind in one.words for one in found)
 
 
+def test_files_that_come_and_go_are_no_growth() -> None:
+    """As a worker has as many open as its batch has."""
+    course = [24, 32, 32] * 15 + [146, 87, 145, 41, 125, 95, 34, 167] * 10
+    life = [STEADY._replace(descriptors=count) for count in course]
+    assert list(samples_of(*life).growth()) == []
+
+
 @pytest.mark.parametrize("kind", Sample._fields)
 def test_nothing_may_be_held_without_measure(kind: str) -> None:
     """Not even for a moment, by a process that does not live long."""
