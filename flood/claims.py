@@ -57,7 +57,7 @@ def claim(
         chosen = _topped_up(_due(ids, where) or _oldest(where, 1, None), where, large)
         if any(row[_SIZE] >= heavy for row in chosen) and not room():
             light = [row for row in chosen if row[_SIZE] < heavy]
-            chosen = _topped_up(light or _oldest(where, 1, heavy), where, heavy)
+            chosen = _topped_up(light or _oldest(where, 1, heavy, alone=True), where, heavy)
         taken = [row[0] for row in chosen]
         for part, marks in chunks(taken):
             models.execute(
@@ -85,9 +85,14 @@ def _due(ids: Sequence[int], where: tuple[Any, ...]) -> list[Any]:
     return rows
 
 
-def _oldest(where: tuple[Any, ...], limit: int, large: int | None) -> list[Any]:
-    """The records that have been due longest; with `large` only those that may have company."""
-    company = "" if large is None else f"AND alone = 0 AND size < {large:d} "
+def _oldest(
+    where: tuple[Any, ...], limit: int, large: int | None, *, alone: bool = False
+) -> list[Any]:
+    """The records that have been due longest; with `large` only smaller ones, which may have
+    company unless those that go `alone` are wanted, too."""
+    company = "" if large is None else f"AND size < {large:d} "
+    if large is not None and not alone:
+        company += "AND alone = 0 "
     rows: list[Any] = models.execute(
         f"SELECT id, size, alone FROM file_records WHERE {_DUE} {company}"
         "ORDER BY next_attempt_at, id LIMIT ?",

@@ -1,6 +1,6 @@
 """Questions about what is due, or will be."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
@@ -76,15 +76,16 @@ def _first(within: str, names: tuple[Any, ...]) -> tuple[Any, Any] | None:
     return row
 
 
-def with_large(large: int, now: datetime) -> tuple[str, str] | None:
-    """The destination of the file of `large` bytes or more, 5 MiB at least, that has been due
-    longest."""
+def with_large(large: int, now: datetime, profiles: Collection[str]) -> tuple[str, str] | None:
+    """The destination, in one of these profiles, of the file of `large` bytes or more, 5 MiB at
+    least, that has been due longest."""
+    marks = ", ".join("?" * len(profiles))
     row = models.execute(
         # The least size is that of an index of its own, so that no small files are gone through.
         f"SELECT profile, bucket FROM file_records WHERE {_UNCLAIMED} "
-        "AND size >= 5242880 AND next_attempt_at <= ? AND size >= ? "
+        f"AND size >= 5242880 AND next_attempt_at <= ? AND size >= ? AND +profile IN ({marks}) "
         "ORDER BY next_attempt_at, id LIMIT 1",
-        (utc_text(now), large),
+        (utc_text(now), large, *map(name_value, profiles)),
     ).fetchone()
     return (name_from(row[0]), name_from(row[1])) if row else None
 

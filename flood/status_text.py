@@ -266,7 +266,7 @@ def _back(status: Status) -> "Iterator[RenderableType]":
 
 def _behind(status: Status, behind: Coming | None) -> str:
     if behind is None:
-        return "which goes at this moment"
+        return "what has its place in processing"
     if behind.claimed:
         return f"record {behind.id}, being uploaded"
     if behind.due <= status.at:
@@ -303,7 +303,8 @@ def _superseded(status: Status) -> "Iterator[RenderableType]":
 def _failed(status: Status) -> "Iterator[RenderableType]":
     if not status.failures:
         return
-    table = _table("FAILED", ">FILES", ">SIZE", ">LATEST", "WHERE", style="bold red")
+    headers = ("FAILED", ">FILES", ">SIZE", ">LATEST", "WHERE")
+    table = _table(*headers, style="bold red", gives_way=4)
     for failure in status.failures:
         table.add_row(
             _text(failure.code),
@@ -404,9 +405,9 @@ def _facts(*facts: tuple[str, str]) -> "Table":
     return table
 
 
-def _table(*headers: str, style: str = "bold") -> "Table":
-    """A table without lines; a header that begins with > is for numbers. The first column of names
-    gives way."""
+def _table(*headers: str, style: str = "bold", gives_way: int = 0) -> "Table":
+    """A table without lines; a header that begins with > is for numbers. One column, of names,
+    gives way on a narrow terminal."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=style)
@@ -415,7 +416,7 @@ def _table(*headers: str, style: str = "bold") -> "Table":
         table.add_column(
             header[1:] if right else header,
             justify="right" if right else "left",
-            no_wrap=number > 0 or right,
+            no_wrap=number != gives_way or right,
         )
     return table
 

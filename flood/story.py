@@ -136,6 +136,9 @@ class _Teller:
                 f"waits for record {self._working.id}, an earlier file of this key; it is taken as "
                 "soon as that has ended"
             )
+        path = self._place.moved(PROCESSING).path
+        if self._spool.exists(path) and self._spool.identify(path) is None:
+            return "waits until the directory of its name in processing is gone, with its files"
         in_the_way = self._in_the_way()
         if in_the_way is not None:
             return f"waits for {in_the_way}, a file where it needs a directory, to be settled"
@@ -179,7 +182,7 @@ class _Teller:
         successor = self._successor(record)
         if successor is not None:
             return f"nothing: it goes on as record {successor}"
-        if not present:
+        if not present or self._spool.identify(record.path) is None:
             return "nothing: its file is not in failed any more"
         over = self._advice.retry(str(record.id), "--overwrite-newer")
         newer = [x for x in self._records if x.state != FAILED and x.origin > record.origin]

@@ -163,10 +163,8 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
                 enqueue(profile, bucket, ids)
         if not claims and agent.turns.refused():
             huey.rest(MOMENT)
-            if ring:
-                enqueue_ring(profile, bucket)
-            else:
-                enqueue(profile, bucket, ids)
+            # Behind all others, also where it was a ring: they are what this worker is kept for.
+            upload(profile, bucket, ids, ring=ring)
             return
         proven: list[int] = []
         delays: list[float] = []
@@ -194,7 +192,8 @@ def _ring_for_the_rest(
 ) -> None:
     """Ring for what an attempt on these claims left: what it let go, what it put off by so many
     seconds each, what others were refused while it went on."""
-    if 0.0 in delays or (claims and agent.stopping()):
+    again = 0.0 in delays or (claims and agent.stopping())
+    if again and destination not in _outstanding_rings():
         enqueue_ring(*destination)
     seconds = agent.ring_after(destination, max(delays)) if any(delays) else None
     if seconds is not None:

@@ -99,7 +99,7 @@ class Turns:
         if now - first.claimed_at >= LONG:
             found.append((first.profile, first.bucket))
         if any(one.identity.size >= self._heavy for one in ended):
-            heavy = due_queries.with_large(self._heavy, now)
+            heavy = due_queries.with_large(self._heavy, now, self._profiles())
             found += [heavy] if heavy and heavy not in found else []
         return found
 

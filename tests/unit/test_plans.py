@@ -59,7 +59,7 @@ def course(house: House) -> None:
         assert agent.turns.claim([], ("p", "b"))
     agent.locks.disown()
     list(due_queries.destinations_after(("a", "b"), START))
-    due_queries.with_large(1, START)
+    due_queries.with_large(1, START, ["p"])
     house.spool.move(f"{FAILED}/p/b/refused", f"{INCOMING}/p/b/refused")
     house.write(f"{PROCESSING}/p/b/found")
     house.recover()
@@ -138,7 +138,7 @@ def test_a_worker_finds_its_turn_as_soon_behind_any_backlog(house: House) -> Non
             assert len(claims) == 100
         assert list(due_queries.destinations_after(("p", "b"), START)) == [("p", "c")]
         assert due_queries.destinations(START) == [("p", "b"), ("p", "c")]
-        assert due_queries.with_large(LARGE, START) is None
+        assert due_queries.with_large(LARGE, START, ["p"]) is None
         assert not queries.delivered_since("p", "b", START)
         assert due_queries.anything(START)
 

@@ -212,6 +212,26 @@ def test_a_worker_that_is_stopped_is_not_waited_for(house: House) -> None:
         assert len(claim(third, ("p", "others"))[1]) == 1
 
 
+def test_a_suspect_goes_where_there_is_no_room_for_what_is_heavy(house: House) -> None:
+    """A file that goes alone since its worker died; nobody names it any more."""
+    arrive(house, BURST, 2, data=b"x" * LARGE)
+    with workers(house, 2) as [first, second]:
+        assert claim(first, BURST)[1]
+        arrive(house, BURST)
+        models.execute("UPDATE file_records SET alone = 1 WHERE size = 4")
+        [suspect] = claim(second, BURST)[1]
+        assert suspect.identity.size == 4
+
+
+def test_a_heavy_file_of_an_unknown_profile_is_rung_for_by_nobody(house: House) -> None:
+    arrive(house, ("r", "gone"), data=b"x" * LARGE)
+    arrive(house, BURST, 2, data=b"x" * LARGE)
+    with workers(house, 2) as [first, _]:
+        [one] = claim(first, BURST)[1]
+        finish(house, [one])
+        assert first.passed_over([one]) == [BURST]
+
+
 def test_what_may_take_long_leaves_a_worker_for_what_does_not(house: House) -> None:
     """Also below the size from which on files are sent in parts."""
     arrive(house, BURST, 6, data=b"x" * HEAVY)
