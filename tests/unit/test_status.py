@@ -31,9 +31,11 @@ from flood import (
     status_text,
     story,
 )
+from flood import claims as claiming
 from flood.advice import Advice
 from flood.columns import utc_text
 from flood.digest_records import Memory
+from flood.door import Candidate
 from flood.errors import ConfigError, SpoolError
 from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock
 from flood.record_values import Arrival, Reason
@@ -48,7 +50,7 @@ from flood.status_fit import Fitted
 from flood.status_prometheus import registry
 from flood.story_text import as_json, lines
 from tests.fscking import fsck
-from tests.spooling import LARGE, START, House
+from tests.spooling import LARGE, NOBODY, START, House
 from tests.unit.test_fsck import done, given_up, move
 from workers.decisions import GiveUp, TryAgain
 
@@ -516,6 +518,33 @@ def test_names_are_safe_whatever_they_are(house: House) -> None:
     exposed = generate_latest(registry(found)).decode()
     assert 'bucket="\\\\udcff"' in exposed
     assert "\x1b" not in exposed
+
+
+def test_a_narrow_terminal_keeps_why_files_have_failed(house: House) -> None:
+    """What gives way is where they are."""
+    for bucket in ("acme-website-customer-uploads", "acme-database-backups-nightly", "c" * 60):
+        path = f"incoming/p/{bucket}/key"
+        house.write(path)
+        house.intake().admit([(Candidate(path, closed=True), None)])
+        now = house.clock.now()
+        found = claiming.claim([], "p", bucket, owner=NOBODY, large=LARGE, now=now)
+        house.settle(*(GiveUp(claim, DENIED) for claim in found))
+    text = shown(seen(house), width=80)
+    assert re.search("^FAILED +FILES +SIZE +LATEST +WHERE", text, re.MULTILINE)
+    assert re.search(f"^{DENIED.code} +3 ", text, re.MULTILINE)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_what_waits_for_a_directory_of_its_name_says_so(house: House) -> None:
+    house.admit("key/below")
+    os.rmdir(house.spool.absolute("incoming/p/b/key"))
+    house.write("incoming/p/b/key")
+    clock = house.clock
+    place = destination.of_file("s3://p/b/key")
+    told = story.tell(house.spool, place, [], house.advice(), now=clock.now)
+    assert told.arriving == (
+        "waits until the directory of its name in processing is gone, with its files"
+    )
 
 
 def test_a_narrow_terminal_keeps_the_figures(house: House) -> None:
