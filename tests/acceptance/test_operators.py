@@ -26,7 +26,8 @@ def retry(flood: Flood, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def told(done: "subprocess.CompletedProcess[str]") -> tuple[int, str, list[str]]:
     """Exit status, stdout, what was said on stderr without the command's name."""
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("usage: ")]
+    # A usage may take several lines.
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(("usage: ", " "))]
     assert all(line.startswith("flood-") for line in lines), done.stderr
     return done.returncode, done.stdout, [line.partition(": ")[2] for line in lines]
 
