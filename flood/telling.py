@@ -10,36 +10,39 @@ from flood.states import COMPLETED, FAILED, PROCESSING
 def ended(logger: Logger, row: Row, reason: Reason | None = None) -> None:
     """Tell that the record, in `row` as it was before, has failed for a reason, or without one that
     its file was found in completed."""
-    log.event(
-        logger,
-        ERROR if reason else INFO,
-        FAILED if reason else COMPLETED,
-        record=row.id,
-        profile=row.profile,
-        bucket=row.bucket,
-        key=row.key,
-        from_=row.state,
-        to=FAILED if reason else COMPLETED,
-        size=row.identity.size,
-        error=reason.code if reason else None,
-        reason=reason.message if reason else None,
-    )
+    level = ERROR if reason else INFO
+    to = FAILED if reason else COMPLETED
+    _told(logger, level, to, row, to, reason.message if reason else None, reason and reason.code)
 
 
 def went_back(logger: Logger, row: Row) -> None:
     """Tell that the record, in `row` as it was before, is in processing again with its file."""
+    why = "its file has not left: a power failure undid the move, or the clock was set back"
+    _told(logger, WARNING, "went back", row, PROCESSING, why)
+
+
+def _told(
+    logger: Logger,
+    level: int,
+    event: str,
+    row: Row,
+    to: str,
+    reason: str | None,
+    error: str | None = None,
+) -> None:
     log.event(
         logger,
-        WARNING,
-        "went back",
+        level,
+        event,
         record=row.id,
         profile=row.profile,
         bucket=row.bucket,
         key=row.key,
         from_=row.state,
-        to=PROCESSING,
+        to=to,
         size=row.identity.size,
-        reason="its file has not left: a power failure undid the move, or the clock was set back",
+        error=error,
+        reason=reason,
     )
 
 

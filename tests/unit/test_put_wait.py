@@ -108,11 +108,17 @@ def test_what_no_worker_takes_is_told_of(house: House) -> None:
     assert "as where its credentials lack the profile, the consumers' log says why" in said
 
 
-def test_a_retry_is_told_of_with_its_time(house: House) -> None:
+def with_retry(house: House) -> int:
+    """A record whose first retry is due in an hour."""
     [record] = house.admit("key")
     [claim] = house.claim()
     reason = Reason(TRANSIENT, "refused", "nobody listens")
     house.settle(TryAgain(claim, claim.identity, reason, 3600.0))
+    return record
+
+
+def test_a_retry_is_told_of_with_its_time(house: House) -> None:
+    record = with_retry(house)
     with at_work(house, WATCH_LOCK, CONSUMERS_LOCK):
         waiting = Waiting(house, record, 60.0)
         said = waiting.interrupted()
@@ -122,10 +128,7 @@ def test_a_retry_is_told_of_with_its_time(house: House) -> None:
 
 
 def test_who_interrupts_at_once_is_told_of_the_retry_as_well(house: House) -> None:
-    [record] = house.admit("key")
-    [claim] = house.claim()
-    reason = Reason(TRANSIENT, "refused", "nobody listens")
-    house.settle(TryAgain(claim, claim.identity, reason, 3600.0))
+    record = with_retry(house)
     with at_work(house, WATCH_LOCK, CONSUMERS_LOCK):
         waiting = Waiting(house, record, 1.0)
         said = waiting.interrupted()
