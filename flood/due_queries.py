@@ -96,6 +96,23 @@ def anything(now: datetime) -> bool:
     return any(_is_due(*each, at) for each in _each(_BEFORE_ALL))
 
 
+def dated_ahead(moment: datetime, limit: int) -> list[tuple[int, str, str]]:
+    """Records that wait beyond the moment and were last written after it, at most `limit` of them:
+    their ids, when they were written, when they are due, both as the table has them."""
+    at = utc_text(moment)
+    found: list[tuple[int, str, str]] = []
+    # A record is due no sooner than it was written: what waits for its turn is not gone through.
+    for destination in _each(_BEFORE_ALL):
+        found += models.execute(
+            f"SELECT id, last_updated, next_attempt_at FROM file_records WHERE {_UNCLAIMED} AND "
+            "profile = ? AND bucket = ? AND next_attempt_at > ? AND last_updated > ? LIMIT ?",
+            (*destination, at, at, limit - len(found)),
+        )
+        if len(found) == limit:
+            break
+    return found
+
+
 def count(now: datetime) -> int:
     """How many records are due, and claimed by nobody."""
     row = models.execute(

@@ -1,6 +1,6 @@
 """Every change of a record's state, each a named conditional UPDATE."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -9,7 +9,6 @@ from flood.claims import MINE
 from flood.columns import name_from, name_value, utc_text
 from flood.identity import Identity
 from flood.record_values import (
-    AHEAD,
     Arrival,
     Claimed,
     Proof,
@@ -30,9 +29,6 @@ from flood.states import (
     SUCCESS,
 )
 from flood.stored import utc_moment
-
-#: How many rows `wait_from_now` writes in one transaction.
-_AT_ONCE: Final = 500
 
 VANISHED: Final = Reason(
     PERMANENT,
@@ -344,14 +340,9 @@ def vanish(
         )
 
 
-def wait_from_now(now: datetime) -> int:
-    """S3, S4: records that were last written in what is the future now, as somebody has set the
-    clock back since. Each is due after as long as it was to wait; how many that were."""
-    rows = models.execute(
-        "SELECT id, last_updated, next_attempt_at FROM file_records WHERE "
-        "current_state = 'processing' AND owner IS NULL AND last_updated > ? LIMIT ?",
-        (utc_text(now + AHEAD), _AT_ONCE),
-    ).fetchall()
+def wait_from_now(rows: Iterable[tuple[int, str, str]], now: datetime) -> int:
+    """S3, S4: these (`due_queries.dated_ahead`) wait from now on for as long as they were to wait
+    when they were written; how many do, as none does that has changed since."""
     with models.write():
         return sum(
             _update(

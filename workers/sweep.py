@@ -10,7 +10,7 @@ from flood import claims as claiming
 from flood import devices, due_queries, log, models, queries, records, telling
 from flood.errors import SpoolError
 from flood.layout import Place
-from flood.record_values import Claimed, Reason, Row
+from flood.record_values import AHEAD, Claimed, Reason, Row
 from flood.states import INCOMING, INCOMING_TMP, LOST, PROCESSING
 from workers import settle
 from workers.agent import Agent
@@ -138,8 +138,8 @@ def _never(*_retry: object) -> None:
 def _follow_the_clock(agent: Agent) -> None:
     """What was to wait for a moment must not wait until a clock that was wrong is right."""
     moved = 0
-    while count := records.wait_from_now(agent.now()):
-        moved += count
+    while ahead := due_queries.dated_ahead((now := agent.now()) + AHEAD, _BATCH):
+        moved += records.wait_from_now(ahead, now)
     if moved:
         log.event(
             logger,

@@ -17,7 +17,7 @@ from flood import (
     story,
 )
 from flood.columns import utc_text
-from flood.record_values import Arrival, Reason
+from flood.record_values import AHEAD, Arrival, Reason
 from flood.retention import Keeping, Retention
 from flood.states import FAILED, INCOMING, INCOMING_TMP, PERMANENT, PROCESSING, TRANSIENT
 from tests.spooling import LARGE, START, House
@@ -151,6 +151,18 @@ def test_a_worker_finds_its_turn_as_soon_behind_any_backlog(house: House) -> Non
         efforts.append(effort(take_turns))
     agent.locks.disown()
     assert efforts[1] < 1.2 * efforts[0], efforts
+
+
+def test_a_clock_that_was_set_back_is_looked_for_among_what_waits_for_later(house: House) -> None:
+    efforts = []
+    for first, last in ((1, 400), (401, 8000)):
+        values = {"first": first, "last": last, "bucket": "b"}
+        times = {"at": utc_text(START), "due": utc_text(START)}
+        models.connection().execute(BACKLOG, values | times)
+        efforts.append(effort(lambda: due_queries.dated_ahead(START + AHEAD, 100)))
+    assert max(efforts) < 20, efforts
+    earlier = START - timedelta(days=1)
+    assert [row[0] for row in due_queries.dated_ahead(earlier, 100)] == list(range(1, 101))
 
 
 def test_flood_status_counts_through_indices(house: House) -> None:
