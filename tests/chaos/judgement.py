@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
@@ -14,7 +15,7 @@ from botocore.exceptions import ClientError
 from tests import evidence, invariants
 from tests.chaos import story
 from tests.chaos.ledger import Ledger
-from tests.chaos.producers import BUCKET, NOWHERE
+from tests.chaos.producers import BUCKET, CALM, NOWHERE, profile_of
 from tests.chaos.samples import Samples
 from tests.evidence import Evidence, Input
 from tests.invariants import Backoff, Causes, Violation
@@ -38,6 +39,9 @@ _NO_DISK: Final = re.compile(
     r"|unable to open database|database is locked|no such table: (task|schedule)"
 )
 
+#: Answers that no store of a trial gives by itself.
+_SAID_BY_NETWORK: Final = frozenset(("SlowDown", "TooManyRequests", "http_503", "http_429"))
+
 _MOST_STORIES: Final = 10
 
 
@@ -60,27 +64,27 @@ def collect(disk: Path, logs: Path, server: S3Server, ledger: Ledger) -> Evidenc
         if one.word != "withdrawn"
     ]
     keys = sorted(
-        {row["filepath"] for row in found.rows if row["bucket"] == BUCKET},
+        {(row["bucket"], row["filepath"]) for row in found.rows if row["bucket"] in (BUCKET, CALM)},
     )
     with ThreadPoolExecutor(4) as pool:
         for key, digest in zip(keys, pool.map(partial(_digest, server), keys), strict=True):
             if digest is not None:
-                found.objects[BUCKET, key] = digest
-    found.unfinished = server.unfinished(BUCKET)
+                found.objects[key] = digest
+    found.unfinished = [*server.unfinished(BUCKET), *server.unfinished(CALM)]
     return found
 
 
-def _digest(server: S3Server, key: str) -> str | None:
+def _digest(server: S3Server, place: tuple[str, str]) -> str | None:
     for last in (False, False, True):
         try:
-            return sha256(server.read(BUCKET, key)).hexdigest()
+            return sha256(server.read(*place)).hexdigest()
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             if status == HTTPStatus.NOT_FOUND:
                 return None
             # The store was at work for an hour with everything that could go wrong.
             if last or status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise RuntimeError(f"the store does not show {key!r}: {error}") from error
+                raise RuntimeError(f"the store does not show {place}: {error}") from error
             time.sleep(_PAUSE)
     raise AssertionError
 
@@ -98,7 +102,19 @@ def judge(found: Evidence, backoff: Backoff, samples: Samples) -> list[Violation
     excused = _NO_DISK.search
     found.command_lines = sorted(samples.command_lines)
     held = invariants.every(found, backoff, _SECRETS, _CAUSES, lambda line: bool(excused(line)))
-    return [*held, *samples.growth()]
+    return [*held, *faults_stay_with_their_profile(found), *samples.growth()]
+
+
+def faults_stay_with_their_profile(found: Evidence) -> Iterator[Violation]:
+    """What only the network between flood and one profile's store said is told of no other's."""
+    for row in found.rows:
+        if row["profile"] != profile_of(CALM):
+            continue
+        for attempt in found.attempts.get(row["id"], []):
+            if attempt["error_code"] in _SAID_BY_NETWORK:
+                words = f"attempt {attempt['retry_number']} was told {attempt['error_code']}"
+                place = (row["bucket"], row["filepath"])
+                yield Violation("faults_stay_with_their_profile", words, *place)
 
 
 def stories(found: Evidence, ledger: Ledger, violations: list[Violation]) -> list[str]:

@@ -18,7 +18,7 @@ from tests.chaos import namespace
 from tests.chaos.ledger import Delivery, Ledger
 from tests.chaos.network import Network
 from tests.chaos.processes import Crew, Member, survivors
-from tests.chaos.producers import Producers
+from tests.chaos.producers import BUCKET, Producers, profile_of
 from tests.chaos.programs import Programs
 
 HOST: Final = "store.flood.test"
@@ -235,7 +235,7 @@ class Machine:
         return end
 
     def _has_next(self, bucket: str, key: str) -> bool:
-        return os.path.lexists(f"{self._disk}/spool/incoming/main/{bucket}/{key}")
+        return os.path.lexists(f"{self._disk}/spool/incoming/{profile_of(bucket)}/{bucket}/{key}")
 
     def _hold(self, bucket: str, key: str, path: str) -> bool:
         """Have nobody deliver this key again, of which this version is being uploaded."""
@@ -318,7 +318,7 @@ class Machine:
     def _victim(self, state: str) -> str | None:
         found: list[str] = []
         temporary = Temporary(IGNORE)
-        for folder, _, names in os.walk(self._disk / "spool" / state / "main" / "trial"):
+        for folder, _, names in os.walk(self._disk / "spool" / state / profile_of(BUCKET) / BUCKET):
             for name in names:
                 path = f"{folder}/{name}"
                 with suppress(OSError):

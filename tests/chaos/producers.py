@@ -18,9 +18,16 @@ from tests.chaos.programs import Programs
 
 BUCKET: Final = "trial"
 NOWHERE: Final = "nowhere"  # a bucket that the store does not have
+CALM: Final = "calm"  # of a profile whose way to the store has no faults
 
-#: The share of single new files that go there.
+#: The shares of single new files that go there.
 _ASTRAY: Final = 0.15
+_CALM: Final = 0.15
+
+
+def profile_of(bucket: str) -> str:
+    """The profile through which a trial's files go to this bucket."""
+    return CALM if bucket == CALM else "main"
 
 
 class Producers:
@@ -43,7 +50,7 @@ class Producers:
         self.ledger = ledger
         self.keep_on = False
         self.counts: Counter[str] = Counter()
-        self._incoming = disk / "spool" / "incoming" / "main"
+        self._incoming = disk / "spool" / "incoming"
         self._outside = disk / "outside"
         self._outside.mkdir()
         self._programs = programs
@@ -114,8 +121,10 @@ class Producers:
         with self._lock:
             self._made += 1
             number = self._made
-        if bucket == BUCKET and rng.random() < _ASTRAY:
-            bucket = NOWHERE
+        if bucket == BUCKET:
+            bucket = rng.choices((NOWHERE, CALM, BUCKET), (_ASTRAY, _CALM, 1.0 - _ASTRAY - _CALM))[
+                0
+            ]
         name = names.refused if bucket == NOWHERE else names.key
         large = rng.random() < 0.008
         return self.ledger.begin(bucket, name(rng, number), names.size(rng, large), way)
@@ -131,7 +140,7 @@ class Producers:
         return (self._again(rng, way) if rng.random() < 0.3 else None) or self._new(rng, way)
 
     def _place(self, one: Delivery) -> Path:
-        return self._incoming / one.bucket / one.key
+        return self._incoming / profile_of(one.bucket) / one.bucket / one.key
 
     def _prepared(self, one: Delivery) -> Path | None:
         """The file, made outside the spool; None if the disk would not take it."""
@@ -210,7 +219,7 @@ class Producers:
             tree = self._outside / f"tree-{self._made}"
             name = f"tree-{self._made}-{rng.randrange(10**6)}"
         made = self._filled(rng, tree, name, count, "mv of a tree")
-        target = self._incoming / BUCKET
+        target = self._incoming / profile_of(BUCKET) / BUCKET
         try:
             target.mkdir(parents=True, exist_ok=True)
             tree.rename(target / name)
@@ -260,7 +269,7 @@ class Producers:
             source = self._prepared(one)
             if source is None:
                 return
-            self._put_files([one], [str(source)], f"{one.bucket}/{one.key}", wait)
+            self._put_files([one], [str(source)], one.bucket, wait, one.key)
             source.unlink()
             return
         with self._lock:
@@ -294,11 +303,17 @@ class Producers:
         return made
 
     def _put_files(
-        self, made: list[Delivery], sources: list[str], destination: str, wait: bool
+        self,
+        made: list[Delivery],
+        sources: list[str],
+        bucket: str,
+        wait: bool,
+        key: str = "",
     ) -> None:
         options = ["--wait"] if wait else []
         *flags, last = sources
-        command = [*self._put, *options, *flags, "--", last, f"s3://main/{destination}"]
+        destination = f"s3://{profile_of(bucket)}/{bucket}" + (f"/{key}" if key else "")
+        command = [*self._put, *options, *flags, "--", last, destination]
         status = self._programs.run(command, "flood-put").status
         # With --wait a status of 1 may also say that an upload failed.
         for one in made:

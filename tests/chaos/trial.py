@@ -25,7 +25,7 @@ from tests.chaos.machine import CLOCK_SPAN, HOST, Clock, Machine
 from tests.chaos.network import CHANCES, Network
 from tests.chaos.operators import ONCE, Operators
 from tests.chaos.processes import Crew, Member, survivors
-from tests.chaos.producers import BUCKET, Producers
+from tests.chaos.producers import BUCKET, CALM, Producers, profile_of
 from tests.chaos.programs import Programs
 from tests.chaos.samples import Samples
 from tests.evidence import files
@@ -147,7 +147,7 @@ class Trial:
         logs = directory / "logs"
         home = directory / "home"
         store = directory / "store"
-        for path in (disk, logs, home, store / BUCKET):
+        for path in (disk, logs, home, store / BUCKET, store / CALM):
             path.mkdir(parents=True)
         kinds = set(options.faults)
         hosts = None
@@ -172,7 +172,11 @@ class Trial:
         host = HOST if hosts else "127.0.0.1"
         credentials = directory / "credentials"
         credentials.touch(mode=0o600)
-        credentials.write_text(credentials_section("main", f"http://{host}:{self.network.port}"))
+        stormy, calm = f"http://{host}:{self.network.port}", self.server.address
+        credentials.write_text(
+            credentials_section(profile_of(BUCKET), stormy)
+            + credentials_section(profile_of(CALM), f"http://{calm[0]}:{calm[1]}")
+        )
         environ = {
             "PATH": os.environ["PATH"],
             "HOME": str(home),

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import plan
+from tests.chaos.judgement import faults_stay_with_their_profile
 from tests.chaos.ledger import Ledger
 from tests.chaos.operators import COMMANDS, Operators
 from tests.chaos.processes import survivors
 from tests.chaos.programs import Ended, Programs
 from tests.chaos.trial import lacking
+from tests.evidence import Evidence
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -55,6 +57,20 @@ def test_what_has_happened_too_rarely_is_told() -> None:
     counts["lost queue"] = 2
     assert lacking(counts, kinds, 2, 2, 3) == ["files brought: 2 of 3"]
     assert lacking(counts, kinds, 2, 3, 3) == []
+
+
+def test_a_fault_at_the_profile_that_has_none_is_told() -> None:
+    found = Evidence(Path())
+    for number, profile in enumerate(("main", "calm")):
+        found.rows.append({"id": number, "profile": profile, "bucket": "b", "filepath": profile})
+    refused = {"retry_number": 0, "error_code": "SlowDown"}
+    own = {"retry_number": 1, "error_code": "timeout"}
+    found.attempts = {0: [refused, own], 1: [own]}
+    assert list(faults_stay_with_their_profile(found)) == []
+    found.attempts = {0: [own], 1: [own, refused]}
+    [violation] = faults_stay_with_their_profile(found)
+    assert (violation.bucket, violation.key) == ("b", "calm")
+    assert "SlowDown" in violation.words
 
 
 def test_what_was_withdrawn_was_not_brought() -> None:
