@@ -39,7 +39,7 @@ _ADVICE: Final = {
     "readonly": "give this user write access to the database, to the files beside it whose names "
     "begin like its own, and to its directory",
     "disk I/O error": "is its disk full, or broken?",
-    "locked": "another program holds it; flood goes on as soon as it lets go",
+    "locked": "another program holds it, and has to let go of it first",
     "unable to open database file: Permission denied": "give this user access to the directory of "
     "the database",
     "unable to open": "if the database was deleted, start flood-watch again: it makes a new one",

@@ -19,7 +19,7 @@ class Terminals:
 
 
 class Stop:
-    """Set by the first SIGTERM or SIGINT after `install`, never unset."""
+    """Set by the first SIGTERM, SIGINT or SIGHUP after `install`, never unset."""
 
     def __init__(self) -> None:
         self._terminals = Terminals()
@@ -28,11 +28,13 @@ class Stop:
         self._set = False
 
     def install(self, hung_up: Callable[[], None] | None = None) -> None:
-        """Take the two signals over; in the main thread only. With `hung_up` SIGHUP, too: it calls
-        that, unless it came because the terminal was closed."""
+        """Take the signals over; in the main thread only. With `hung_up` SIGHUP calls that, unless
+        it came because the terminal was closed; without, it stays ignored where nohup has it so."""
         self._hung_up = hung_up
-        for number in (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hung_up else [])):
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._received)
+        if hung_up or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._received)
 
     def set(self) -> None:
         """Ask for the stop."""

@@ -171,7 +171,7 @@ def _prune(spool: Spool, deadline: float, stop: Stop, terminal: Terminal) -> boo
     left = min(_PRUNING, deadline - time.monotonic())
     if left <= 0 or not retention.due():
         return False
-    stop.install(stop.set)
+    stop.install()
     models.be_brief_when(stop.is_set)
     try:
         # Of a spool that went away meanwhile the exit status tells.

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
-from logging import INFO, getLogger
-from typing import Final
+from logging import ERROR, INFO, getLogger
+from typing import Final, TypeVar
 
-from flood import binding, config, devices, log, models, schema, stall, startup, systemd
+from flood import binding, config, devices, log, models, opening, schema, stall, startup, systemd
 from flood.attendance import Attendance
 from flood.command_line import Parser
 from flood.config import Settings
 from flood.consumers import Consumers
 from flood.credentials import SEARCHED, Credentials
-from flood.errors import FloodError, SpoolError, SpoolLockedError
+from flood.errors import FloodError, SpoolError, SpoolLockedError, TryAgainError
 from flood.home import Home
 from flood.intake import Intake
 from flood.notify_child import EVERY, NotifyChild
@@ -28,9 +28,9 @@ from flood.purge import purge
 from flood.put_locks import consuming, start_consumers
 from flood.rereading import Rereading
 from flood.room import Room
-from flood.server import Server
+from flood.server import TROUBLE_PAUSE, Server
 from flood.spool import Spool
-from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TRY_AGAIN
+from flood.states import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRY_AGAIN
 from flood.stop import Stop
 from flood.systemd import Systemd
 from flood.tasks import enqueue
@@ -38,6 +38,8 @@ from flood.terminal import Terminal, prepare
 from huey_config import huey
 
 logger = getLogger("flood.watch")
+
+_T = TypeVar("_T")
 
 
 class _Stopped(Exception):
@@ -63,8 +65,9 @@ without a word, if no terminal is there to read it, status 75.
 
 Exit status: 0 ended by a signal, with --once all was taken in that could be; 1
 the disk or the database failed; 2 wrong usage, configuration or credentials;
-75 another flood-watch has this server directory, or the disk is full; 130
---once was interrupted.
+75 another flood-watch has this server directory, with --once also if the
+database is locked or the disk full, for which it waits otherwise; 130 --once
+was interrupted.
 """
 
 
@@ -78,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
     terminal = Terminal(_NAME, quiet=not (options.once and sys.stderr.isatty()))
     stop = Stop()
-    stop.install()
+    # What a SIGHUP asks for, to read the credentials, is about to be done.
+    stop.install(None if options.once else lambda: None)
     models.be_brief_when(stop.is_set)
     try:
         if options.once:
@@ -95,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_status
     except (OSError, models.DatabaseError) as error:
         log.fatal(_NAME, f"cannot go on: {models.explain(error)}")
-        return EXIT_TRY_AGAIN if models.no_room(error) else EXIT_FAILED
+        return opening.exit_status(error)
     return EXIT_OK
 
 
@@ -168,7 +172,9 @@ def _watch(settings: Settings, stop: Stop) -> None:
             def profiles() -> Collection[str]:
                 return rereading.profiles
 
-            intake, check = _prepare(settings, spool, home, profiles)
+            intake, check = _patiently(
+                partial(_prepare, settings, spool, home, profiles), home, stop
+            )
             server = Server(
                 spool,
                 intake,
@@ -225,6 +231,32 @@ def _starting(stop: Stop) -> Iterator[None]:
 def _credentials(settings: Settings) -> Credentials:
     startup.announce(settings, os.environ)
     return startup.read_credentials(settings, os.environ)
+
+
+def _patiently(prepare: Callable[[], _T], home: Home, stop: Stop) -> _T:
+    """What `prepare` returns; a full disk, a database that another program holds are waited for:
+    nobody may be there to start flood-watch once more."""
+    waits = False
+    while True:
+        try:
+            return prepare()
+        except SpoolLockedError:
+            raise
+        except (TryAgainError, OSError, models.DatabaseError) as error:
+            if stop.is_set() or opening.exit_status(error) != EXIT_TRY_AGAIN:
+                raise
+            if not waits:
+                log.event(
+                    logger,
+                    ERROR,
+                    "cannot start yet",
+                    reason=models.explain(error),
+                    next="it is tried again every two seconds",
+                )
+            waits = True
+        home.leave()
+        models.close()
+        stop.wait(TROUBLE_PAUSE)
 
 
 def _prepare(

@@ -150,6 +150,39 @@ def test_one_that_is_stopped_while_it_waits_has_not_failed(
     assert "goes on" not in watch.output()
 
 
+IMPATIENT = """
+from flood import writers
+from flood.commands import watch
+writers.PATIENCE = 0.2
+raise SystemExit(watch.main())
+"""
+
+
+def test_it_waits_for_a_database_that_is_held_for_long(flood: Flood) -> None:
+    """Who starts it may not be there to do so again."""
+    with closing(sqlite3.connect(flood.database, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("BEGIN IMMEDIATE")
+        watch = flood.start("watch", "-c", IMPATIENT)
+        flood.wait_for(lambda: watch.events("cannot start yet"), "word of the wait")
+        assert watch.alive()
+        other.execute("ROLLBACK")
+    flood.wait_for(lambda: watch.events("ready"), "flood-watch ready")
+    [told] = watch.events("cannot start yet")
+    assert "database is locked: another program holds it" in told["reason"]
+
+
+def test_once_does_not_wait_for_a_database_that_is_held_for_long(flood: Flood) -> None:
+    watch = flood.start_watch()
+    watch.signal(signal.SIGTERM)
+    assert watch.wait() == 0
+    with closing(sqlite3.connect(flood.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ended = flood.run("-c", IMPATIENT, "--once")
+    assert ended.returncode == 75
+    assert "database is locked: another program holds it" in ended.stderr
+
+
 def test_another_programs_database_stays_its_own(flood: Flood) -> None:
     other = flood.directory / "other.db"
     with closing(sqlite3.connect(other)) as connection:

@@ -781,7 +781,7 @@ def test_killed_while_it_copies(place: Place, endless: Path) -> None:
     assert [row[1:4] for row in place.rows()] == [("failed", "failure", "abandoned")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_while_it_copies(place: Place, endless: Path, number: signal.Signals) -> None:
     with stopped(place, endless) as process:
         process.send_signal(number)

@@ -62,7 +62,7 @@ def test_it_wakes_who_waits(stop: Stop) -> None:
     timer.join()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_sets_it(number: signal.Signals) -> None:
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", WAITS],
@@ -110,6 +110,24 @@ def test_a_hang_up_is_a_stop_once_the_terminal_is_closed() -> None:
     os.kill(process.pid, signal.SIGHUP)
     assert process.stdout.readline() == "set\n"
     process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_nohup_keeps_a_hang_up_away() -> None:
+    process = subprocess.Popen(
+        ["nohup", sys.executable, "-W", "error", "-c", WAITS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signal.SIGHUP)
+    assert not select.select([process.stdout], [], [], 0.2)[0]
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.stdout.readline() == "set\n"
+    process.communicate("\n", timeout=30)
     assert process.returncode == 0
 
 
