@@ -104,11 +104,18 @@ def compare(
 
 
 def _unmounted(server_directory: str, database: str, recorded: str) -> SpoolError:
-    text = json.dumps({"id": recorded, "database": database})
     return SpoolError(
         f"{server_directory} is not the spool of the database {database}: is its disk mounted? "
-        f"If it is, and only {CARD} was deleted, write it again: mkdir -p "
-        f"{quote(f'{server_directory}/{layout.PRIVATE}')} && "
+        f"If it is, and only {CARD} was deleted, write it again: "
+        f"{rewriting(server_directory, database, recorded)}"
+    )
+
+
+def rewriting(server_directory: str, database: str, recorded: str) -> str:
+    """The command that makes a directory the spool again whose id the database has recorded."""
+    text = json.dumps({"id": recorded, "database": database})
+    return (
+        f"mkdir -p {quote(f'{server_directory}/{layout.PRIVATE}')} && "
         f"echo {quote(text)} > {quote(f'{server_directory}/{CARD}')}"
     )
 

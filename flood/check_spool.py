@@ -1,13 +1,12 @@
-"""Looks at the directories of a spool, at what their filesystem can do."""
+"""Looks what the filesystem of a spool can do."""
 
 import os
-import re
 from collections.abc import Iterator
 from typing import Final
 
 from humanize import intcomma, naturalsize
 
-from flood import exposure, layout, syscalls, users
+from flood import check_directories, exposure, layout, syscalls, users
 from flood.check_findings import ERROR, OK, SPOOL, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import NoRoomError
@@ -17,19 +16,6 @@ from flood.room import check_room
 from flood.spool import Spool
 from flood.states import INCOMING, STATES
 
-#: What findings without which nothing else can be looked at are about.
-ROOT: Final = "server directory"
-
-#: Filesystems that other machines may change without this kernel's knowledge: no event tells of
-#: that (inotify(7), "Limitations and caveats"), nor do locks hold everywhere.
-_REMOTE: Final = (
-    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.glusterfs"),
-    *("fuse.sshfs", "fuse.rclone", "fuse.s3fs", "lustre", "afs", "gfs2", "ocfs2", "virtiofs"),
-)
-
-# Blanks, tabs, newlines, backslashes in the mount table.
-_OCTAL: Final = re.compile(r"\\([0-7]{3})")
-
 #: The part of a limit from which on it is told of.
 _NEAR: Final = 0.8
 
@@ -37,11 +23,11 @@ _NEAR: Final = 0.8
 def look(spool: Spool, settings: Settings, watches: Limit) -> Iterator[Finding]:
     """Everything about the server directory; where there is no spool, only that. `watches` is the
     limit for directories that are watched."""
-    missing = _missing(spool, settings)
+    missing = check_directories.missing(spool, settings)
     if missing is not None:
         yield missing
         return
-    yield from _directories(spool)
+    yield from check_directories.look(spool, settings)
     yield from _access(spool, settings)
     yield from room(spool.root, settings.min_free)
     yield _watches(spool, watches)
@@ -50,88 +36,14 @@ def look(spool: Spool, settings: Settings, watches: Limit) -> Iterator[Finding]:
     yield from _links()
 
 
-def _missing(spool: Spool, settings: Settings) -> Finding | None:
-    mount = f"mount the disk; if it is a new one: {command(settings, 'flood-watch')}"
-    if not os.path.isdir(spool.root):
-        return Finding(
-            SPOOL,
-            ROOT,
-            ERROR,
-            f"there is no directory {spool.root}",
-            "flood has not been set up there, or its disk is not mounted",
-            mount,
-        )
-    try:
-        os.stat(spool.absolute(CARD))
-    except PermissionError as error:
-        return Finding(
-            SPOOL,
-            ROOT,
-            ERROR,
-            f"{spool.absolute(CARD)}: {error.strerror}",
-            "this user cannot tell what is there",
-            "run flood-check as the user that flood-watch runs as",
-        )
-    except OSError:
-        return Finding(
-            SPOOL,
-            ROOT,
-            ERROR,
-            f"{spool.root} is no spool yet",
-            "flood-watch has never been started on it, or its disk is not mounted",
-            mount,
-        )
-    return None
-
-
-def _directories(spool: Spool) -> Iterator[Finding]:
-    wrong = [text for name in (*STATES, layout.PRIVATE) if (text := spool.wrong_with(name))]
-    for text in wrong:
-        yield Finding(
-            SPOOL,
-            "one filesystem",
-            ERROR,
-            text,
-            "files cannot be moved from state to state in one step",
-            "put all of them on one filesystem; flood-watch makes what is missing as it starts",
-        )
-    kind = _filesystem(spool.root)
-    if kind in _REMOTE:
-        yield Finding(
-            SPOOL,
-            "filesystem",
-            WARNING,
-            f"{spool.root} is on {kind}, which other machines can change",
-            "what they put there is only found by scanning, and locks may not hold",
-            "use a directory on a local disk: set --server-directory",
-        )
-    elif not wrong:
-        yield Finding(SPOOL, "one filesystem", OK, f"{spool.root}, all on {kind or 'one'}")
-
-
-def _filesystem(path: str) -> str | None:
-    """The type of the filesystem at a path, as the mount table has it (proc(5))."""
-    deepest, found = "", None
-    try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
-            for line in mounts:
-                _, point, kind, *_ = line.split(" ")
-                point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), point)
-                # Of several mounts at one point the last one is seen.
-                if os.path.commonpath((point, path)) == point and len(point) >= len(deepest):
-                    deepest, found = point, kind
-    except (OSError, ValueError):
-        return None
-    return found
-
-
 def _access(spool: Spool, settings: Settings) -> Iterator[Finding]:
     rights = os.R_OK | os.W_OK | os.X_OK
     user = users.owner(spool.absolute(CARD))
+    wrong = check_directories.wrong(spool)
     denied = [
         name
         for name in (*STATES, layout.PRIVATE)
-        if spool.exists(name) and not os.access(spool.absolute(name), rights, effective_ids=True)
+        if name not in wrong and not os.access(spool.absolute(name), rights, effective_ids=True)
     ]
     if not denied:
         yield Finding(SPOOL, "access", OK, f"this user may use it; it belongs to {user}")

@@ -8,6 +8,7 @@ from typing import Final
 
 from flood import (
     check_database,
+    check_directories,
     check_notify,
     check_spool,
     check_work,
@@ -140,13 +141,17 @@ class Check:
             watches = inotify_limits.limit(inotify_limits.WATCHES)
             for finding in check_spool.look(self._spool, self._settings, watches):
                 tell(finding)
-                ready = ready and (finding.about, finding.status) != (check_spool.ROOT, ERROR)
+                ready = ready and (finding.about, finding.status) != (check_directories.ROOT, ERROR)
             if ready:
                 self._look_at_records(tell)
         except OSError as error:
             remedy = f"look at {error.filename or self._spool.root} and its disk"
             told = error.strerror or str(error)
-            tell(Finding(SPOOL, check_spool.ROOT, ERROR, told, "the spool cannot be used", remedy))
+            tell(
+                Finding(
+                    SPOOL, check_directories.ROOT, ERROR, told, "the spool cannot be used", remedy
+                )
+            )
         finally:
             models.close()
         for finding in check_notify.look(self._spool, self._settings):

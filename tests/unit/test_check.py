@@ -3,6 +3,9 @@
 import fcntl
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -13,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flood import (
+    binding,
     check_credentials,
     check_database,
+    check_directories,
     check_notify,
     check_report,
     check_spool,
@@ -98,7 +103,8 @@ def test_all_is_well_and_nothing_is_written(house: House) -> None:
 def test_without_a_spool_only_that_is_told(house: House, tmp_path: Path) -> None:
     for root, words in ((tmp_path / "none", "no directory"), (tmp_path, "no spool yet")):
         settings = replace(
-            house.settings(server_directory=str(root)), origins={"server_directory": "flag"}
+            house.settings(server_directory=str(root), database=f"{tmp_path}/none.db"),
+            origins={"server_directory": "flag"},
         )
         [finding] = check_spool.look(Spool(str(root)), settings, PLENTY)
         assert finding.status == ERROR
@@ -107,9 +113,49 @@ def test_without_a_spool_only_that_is_told(house: House, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_state_whose_directory_is_missing(house: House) -> None:
-    os.rmdir(house.spool.absolute("failed"))
-    assert wrong(spool(house)) == [("one filesystem", ERROR)]
+@pytest.mark.parametrize("lost", ["all of it", "its card"])
+def test_a_database_whose_spool_is_gone_names_what_makes_it_one_again(
+    house: House, lost: str
+) -> None:
+    root = house.spool.root
+    if lost == "all of it":
+        shutil.rmtree(root)
+    else:
+        os.unlink(house.spool.absolute(CARD))
+    before = {each for each in os.listdir(os.path.dirname(root)) if "flood.db-" not in each}
+    [finding] = spool(house)
+    assert (finding.about, finding.status) == (check_directories.ROOT, ERROR)
+    assert f"the database {house.database} belongs to" in finding.found
+    assert before <= set(os.listdir(os.path.dirname(root)))
+    again = finding.remedy[finding.remedy.index("mkdir -p") :]
+    models.close()
+    subprocess.run(["/bin/sh", "-c", again], check=True)
+    models.bind(house.database)
+    binding.bind(house.spool, house.database, create=True, now=house.clock.now())
+    house.spool.prepare()
+    assert wrong(spool(house)) == []
+
+
+@pytest.mark.parametrize("in_the_way", [None, "link"])
+def test_a_directory_that_is_missing_is_made_by_what_is_told(
+    house: House, in_the_way: str | None
+) -> None:
+    path = house.spool.absolute("processing")
+    os.rmdir(path)
+    if in_the_way:
+        os.symlink("nowhere", path)
+    [finding] = [each for each in spool(house) if each.status != OK]
+    assert (finding.about, finding.status) == ("one filesystem", ERROR)
+    command = finding.remedy.rpartition(": ")[2]
+    assert command.startswith("mv ") == bool(in_the_way)
+    fsck = f"{sys.executable} -m flood.commands.fsck"
+    subprocess.run(
+        ["/bin/sh", "-c", command.replace("flood-fsck", fsck)],
+        env={**os.environ, "FLOOD_SERVER_DIRECTORY": house.spool.root},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    assert wrong(spool(house)) == []
 
 
 def test_a_full_disk(house: House) -> None:

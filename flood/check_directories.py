@@ -1,0 +1,160 @@
+"""Looks whether the directories of a spool are where they have to be."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from shlex import quote
+from typing import Final
+
+from flood import binding, layout, models, schema
+from flood.check_findings import ERROR, OK, SPOOL, WARNING, Finding
+from flood.config import Settings, command
+from flood.errors import SpoolError
+from flood.fsck_kinds import REPAIR_COMMAND
+from flood.layout import CARD
+from flood.spool import Spool
+from flood.states import STATES
+
+#: What findings without which nothing else can be looked at are about.
+ROOT: Final = "server directory"
+
+#: Filesystems that other machines may change without this kernel's knowledge: no event tells of
+#: that (inotify(7), "Limitations and caveats"), nor do locks hold everywhere.
+_REMOTE: Final = (
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.glusterfs"),
+    *("fuse.sshfs", "fuse.rclone", "fuse.s3fs", "lustre", "afs", "gfs2", "ocfs2", "virtiofs"),
+)
+
+# Blanks, tabs, newlines, backslashes in the mount table.
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
+
+
+def missing(spool: Spool, settings: Settings) -> Finding | None:
+    """Why there is no spool at all, None if there is one."""
+    mount = f"mount the disk; if it is a new one: {command(settings, 'flood-watch')}"
+    if not os.path.isdir(spool.root):
+        seen = f"there is no directory {spool.root}"
+        return _lost(spool, settings, seen) or Finding(
+            SPOOL,
+            ROOT,
+            ERROR,
+            seen,
+            "flood has not been set up there, or its disk is not mounted",
+            mount,
+        )
+    try:
+        os.stat(spool.absolute(CARD))
+    except PermissionError as error:
+        return Finding(
+            SPOOL,
+            ROOT,
+            ERROR,
+            f"{spool.absolute(CARD)}: {error.strerror}",
+            "this user cannot tell what is there",
+            "run flood-check as the user that flood-watch runs as",
+        )
+    except OSError:
+        return _lost(spool, settings, f"{spool.root} has no {CARD}") or Finding(
+            SPOOL,
+            ROOT,
+            ERROR,
+            f"{spool.root} is no spool yet",
+            "flood-watch has never been started on it, or its disk is not mounted",
+            mount,
+        )
+    return None
+
+
+def _lost(spool: Spool, settings: Settings, seen: str) -> Finding | None:
+    """What is `seen` where the database belongs to a spool, in whose place flood-watch begins no
+    other; None if it belongs to none."""
+    recorded = _recorded(settings.database)
+    if recorded is None:
+        return None
+    again = binding.rewriting(spool.root, settings.database, recorded)
+    return Finding(
+        SPOOL,
+        ROOT,
+        ERROR,
+        f"{seen}, but the database {settings.database} belongs to its spool",
+        "its disk is not mounted, or somebody moved or removed it; flood-watch refuses to begin a "
+        "new one there",
+        "mount the disk, or set --server-directory to where the spool is now. If it is gone for "
+        f"good, or only {CARD} is, write that again, and start flood-watch; files that are gone, "
+        f"too, fail as vanished then: {again}",
+    )
+
+
+def _recorded(database: str) -> str | None:
+    """The id of the spool that a database belongs to; None if it tells of none. The models are
+    bound to it afterwards, for reading."""
+    if not os.path.isfile(database):
+        return None
+    try:
+        # That it is of an older flood does not matter here.
+        with suppress(SpoolError):
+            schema.open_for_reading(database)
+        return binding.bound_to()
+    except models.DatabaseError:
+        return None
+
+
+def look(spool: Spool, settings: Settings) -> Iterator[Finding]:
+    """Whether each of its directories can be used, all of them on one local filesystem."""
+    misplaced = wrong(spool)
+    for name, text in misplaced.items():
+        yield _misplaced(spool, settings, name, text)
+    kind = _filesystem(spool.root)
+    if kind in _REMOTE:
+        yield Finding(
+            SPOOL,
+            "filesystem",
+            WARNING,
+            f"{spool.root} is on {kind}, which other machines can change",
+            "what they put there is only found by scanning, and locks may not hold",
+            "use a directory on a local disk: set --server-directory",
+        )
+    elif not misplaced:
+        yield Finding(SPOOL, "one filesystem", OK, f"{spool.root}, all on {kind or 'one'}")
+
+
+def wrong(spool: Spool) -> dict[str, str]:
+    """The directories that cannot be used, each with the reason."""
+    every = (*STATES, layout.PRIVATE)
+    return {name: text for name in every if (text := spool.wrong_with(name))}
+
+
+def _misplaced(spool: Spool, settings: Settings, name: str, text: str) -> Finding:
+    path = spool.absolute(name)
+    repair = command(settings, *REPAIR_COMMAND)
+    if not spool.exists(name):
+        # flood-watch makes it, too, but not before its next start.
+        meaning = "somebody moved or removed it, with whatever it held"
+        remedy = f"move it back if it is elsewhere; if it is gone, this makes it anew: {repair}"
+    elif os.path.isdir(path) and not os.path.islink(path):
+        meaning = "files cannot be moved from state to state in one step, so flood-watch refuses"
+        remedy = f"unmount what is mounted on {path}: all of {spool.root} is one filesystem"
+    else:
+        meaning = "a link or a file is in its place, so flood-watch refuses"
+        remedy = (
+            "put the right directory in its place; if there is none: "
+            f"mv {quote(path)} {quote(f'{path}.away')} && {repair}"
+        )
+    return Finding(SPOOL, "one filesystem", ERROR, text, meaning, remedy)
+
+
+def _filesystem(path: str) -> str | None:
+    """The type of the filesystem at a path, as the mount table has it (proc(5))."""
+    deepest, found = "", None
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                _, point, kind, *_ = line.split(" ")
+                point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), point)
+                # Of several mounts at one point the last one is seen.
+                if os.path.commonpath((point, path)) == point and len(point) >= len(deepest):
+                    deepest, found = point, kind
+    except (OSError, ValueError):
+        return None
+    return found
