@@ -21,16 +21,18 @@ def check(server_directory: str, database: str) -> None:
     if card is not None and _is_another(card["database"], database):
         raise SpoolError(
             f"the spool {server_directory} belongs to the database {card['database']}, "
-            f"not to {database}: correct --database, or remove {server_directory}/{CARD} "
-            "if the spool is to start with a new one"
+            f"not to {database}",
+            f"correct --database, or remove {server_directory}/{CARD} if the spool is to start "
+            "with a new one",
         )
     # Files of one would be looked for, and be missed, in the other.
     original = card and _original(card, server_directory)
     if original:
         raise SpoolError(
             f"the spool {server_directory} is a copy of {original}, which is still there, and both "
-            f"have the same records: set --server-directory to {original}; or, with that one "
-            f"stopped, rename it, and {server_directory} is the spool"
+            "have the same records",
+            f"set --server-directory to {original}; or, with that one stopped, rename it, and "
+            f"{server_directory} is the spool",
         )
 
 
@@ -92,8 +94,8 @@ def compare(
         raise SpoolError(
             f"the spool {server_directory} does not belong to the database {database}: one of "
             f"both was replaced, or restored from elsewhere. The spool's id is {card['id']} (it "
-            f"was set up with {card['database']}), the database's is {recorded}: put the right "
-            "one back, or correct --server-directory or --database"
+            f"was set up with {card['database']}), the database's is {recorded}",
+            "put the right one back, or correct --server-directory or --database",
         )
     if recorded is None and not create:
         raise SpoolError(

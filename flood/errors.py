@@ -29,9 +29,15 @@ class CredentialsError(ConfigError):
 
 
 class SpoolError(FloodError):
-    """The server directory, the database and the settings do not belong together."""
+    """The server directory, the database and the settings do not belong together. `seen` is what is
+    wrong; `settings`, where one of them mends that, is which, as the end of the message."""
 
     exit_status = EXIT_USAGE
+
+    def __init__(self, seen: str, settings: str = "") -> None:
+        super().__init__(f"{seen}: {settings}" if settings else seen)
+        self.seen = seen
+        self.settings = settings
 
 
 class TryAgainError(FloodError):

@@ -2,17 +2,18 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import PurePath
 from shlex import quote
 from typing import Final
 
-from flood import binding, directories, models, schema
+from flood import binding, config, directories, models, schema
 from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError
 from flood.home import Home
 from flood.layout import CARD, PRIVATE
+from flood.options import OPTIONS
 from flood.spool import Spool
 from flood.states import STATES
 from flood.text import printable
@@ -148,23 +149,44 @@ class Founding:
             yield from self._make()
         except OSError as error:
             raise self._refused(error, error.strerror or str(error)) from error
+        except SpoolError as error:
+            if not error.settings:
+                raise
+            raise SpoolError(
+                f"{error.seen}: move away what is in the way there, or name another directory"
+            ) from error
         except models.DatabaseError as error:
             raise self._refused(error, models.explain(error)) from error
         finally:
             models.close()
 
+    def elsewhere(self, environ: Mapping[str, str]) -> Iterator[tuple[str, str | None, str]]:
+        """Which settings of a flood.conf that was kept lead to other places than those made here:
+        each with that place, and the one here. `environ` tells of other files that count.
+
+        Raises ConfigError if settings there are wrong.
+        """
+        others = {name: value for name, value in environ.items() if not name.startswith("FLOOD_")}
+        variable = OPTIONS["config"].variable
+        settings = config.from_environment({**others, variable: self.path(CONFIG)})
+        parts = {"server_directory": SPOOL, "database": DATABASE, "credentials": CREDENTIALS}
+        for name, part in parts.items():
+            there = getattr(settings, name)
+            if there is None or os.path.realpath(there) != os.path.realpath(self.path(part)):
+                yield OPTIONS[name].key, there, self.path(part)
+
     def _make(self) -> Iterator[tuple[str, bool]]:
         directories.make(self._directory)
         files = Spool(self._directory)
-        config = _CONFIG.format(
+        text = _CONFIG.format(
             spool=_value(self.path(SPOOL)),
             database=_value(self.path(DATABASE)),
             credentials=_value(self.path(CREDENTIALS)),
             config=quote(self.path(CONFIG)),
             notify=_value(self.path(NOTIFY)),
         )
-        for name, text in ((CONFIG, config), (CREDENTIALS, _CREDENTIALS)):
-            yield self.path(name), files.lay(name, text, _MODES[name])
+        for name, content in ((CONFIG, text), (CREDENTIALS, _CREDENTIALS)):
+            yield self.path(name), files.lay(name, content, _MODES[name])
         spool_is_new = not self._spool.present()
         database_is_new = not os.path.exists(self.path(DATABASE))
         if spool_is_new or database_is_new:

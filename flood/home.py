@@ -41,13 +41,13 @@ class Home:
             directories.make(self._spool.root)
             self._take()
         except OSError as error:
-            raise SpoolError(f"{self._refused}: {error.strerror}; {_ADVICE}") from error
+            raise SpoolError(f"{self._refused}: {error.strerror}", _ADVICE) from error
         # Before the database, which is not to be made for nothing.
         own = self._spool.absolute(PRIVATE)
         if os.path.lexists(own) and (os.path.islink(own) or not os.path.isdir(own)):
             raise SpoolError(f"{self._refused}: {own} is no directory, as it has to be: remove it")
         if not os.access(self._spool.root, os.W_OK | os.X_OK, effective_ids=True):
-            raise SpoolError(f"{self._refused}: {os.strerror(errno.EACCES)}; {_ADVICE}")
+            raise SpoolError(f"{self._refused}: {os.strerror(errno.EACCES)}", _ADVICE)
 
     def check(self) -> None:
         """Return if the directory is there.

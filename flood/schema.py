@@ -12,6 +12,8 @@ from flood.errors import FloodError, NoRoomError, SpoolError, TryAgainError
 from flood.walk import kind_of
 from flood.writers import Locked, turn
 
+_CORRECT: Final = "correct --database (FLOOD_DATABASE)"
+
 _HEADER: Final = b"SQLite format 3\0"  # sqlite.org/fileformat.html
 
 # What SQLite says of a file that it cannot rely on.
@@ -90,7 +92,7 @@ def _check_kind(path: str) -> None:
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kind = "directory" if stat.S_ISDIR(mode) else kind_of(mode)
-        raise SpoolError(f"{path} is a {kind}, not a database: correct --database (FLOOD_DATABASE)")
+        raise SpoolError(f"{path} is a {kind}, not a database", _CORRECT)
 
 
 def _own_tables(path: str, create: bool) -> set[str]:
@@ -99,15 +101,14 @@ def _own_tables(path: str, create: bool) -> set[str]:
     with open(path, "rb") as file:
         header = file.read(len(_HEADER))
     if header and header != _HEADER:
-        raise SpoolError(f"{path} is no SQLite database: correct --database (FLOOD_DATABASE)")
+        raise SpoolError(f"{path} is no SQLite database", _CORRECT)
     found = models.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
     tables = {name for (name,) in found.fetchall() if not name.startswith("sqlite_")}
     made = tables - {_HISTORY}
     if made and not {_HISTORY, "spool"} <= tables:
         some = ", ".join(sorted(made)[:3])
         raise SpoolError(
-            f"{path} is another program's database, with tables such as {some}: "
-            "correct --database (FLOOD_DATABASE)"
+            f"{path} is another program's database, with tables such as {some}", _CORRECT
         )
     if not made and not create:
         raise SpoolError(

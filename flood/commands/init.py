@@ -27,10 +27,12 @@ commands to run next.
 """
 _EPILOG: Final = """\
 What is there already stays as it is: a run that was broken off can be
-repeated. It reads no settings.
+repeated. A flood.conf that was kept and leads elsewhere is told of. Other
+settings are not read.
 
-Exit status: 0 done; 2 the directory cannot be used, or wrong usage; 75
-flood-watch runs there, or the disk is full; 130 interrupted."""
+Exit status: 0 done; 2 the directory, or a flood.conf that was kept, cannot
+be used, or wrong usage; 75 flood-watch runs there, or the disk is full; 130
+interrupted."""
 
 #: What flood.conf says, and the environment would say first.
 _WRITTEN: Final = ("server_directory", "database", "credentials", "credentials_first", "consumers")
@@ -55,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _found(os.path.abspath(options.directory), terminal)
     except FloodError as error:
-        terminal.problem(str(error))
+        for line in str(error).splitlines():
+            terminal.problem(line)
         return error.exit_status
     _warn(os.environ, terminal)
     return EXIT_OK
@@ -81,11 +84,16 @@ def _found(directory: str, terminal: Terminal) -> None:
         queue=huey.storage.initialize_schema,
         now=partial(datetime.now, timezone.utc),
     )
+    kept = set()
     for path, new in founding.run():
         terminal.say(f"{'made' if new else 'kept'}  {path}")
+        kept |= set() if new else {path}
+    keys = founding.path(CREDENTIALS)
+    if founding.path(CONFIG) in kept:
+        keys = _compare(founding, terminal) or keys
     config = quote(founding.path(CONFIG))
     terminal.say("")
-    terminal.say(f"Write your keys into {founding.path(CREDENTIALS)}, then run")
+    terminal.say(f"Write your keys into {keys}, then run")
     terminal.say("")
     terminal.say(f"  flood-check --config {config} --probe s3://PROFILE/BUCKET")
     terminal.say(f"  flood-watch --config {config}")
@@ -93,6 +101,22 @@ def _found(directory: str, terminal: Terminal) -> None:
     terminal.say("and in another shell")
     terminal.say("")
     terminal.say(f"  flood-put --config {config} --wait FILE s3://PROFILE/BUCKET/")
+
+
+def _compare(founding: Founding, terminal: Terminal) -> str | None:
+    """Tell where a flood.conf that was kept leads; return its credentials if they are elsewhere."""
+    elsewhere = list(founding.elsewhere(os.environ))
+    if not elsewhere:
+        return None
+    config = founding.path(CONFIG)
+    terminal.problem(f"{config} was there before, was kept, and leads elsewhere:")
+    for key, there, here in elsewhere:
+        terminal.problem(f"  {key} {f'= {there}' if there else 'is not set'}, instead of {here}")
+    terminal.problem(
+        f"the commands below work there; if they are to work in {os.path.dirname(config)}, correct "
+        f"{config}, or move it away, then run flood-init again"
+    )
+    return next((there for key, there, _ in elsewhere if key == "credentials"), None)
 
 
 def _warn(environ: Mapping[str, str], terminal: Terminal) -> None:

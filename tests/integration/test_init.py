@@ -1,6 +1,7 @@
 """flood-init as a process; what it makes is what the other programs take."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -71,6 +72,53 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
         *("made", "kept", "kept", "kept"),
     ]
     assert (tmp_path / "d/credentials").read_text() == "mine"
+
+
+def test_settings_that_were_kept_and_lead_elsewhere_are_told_of(tmp_path: Path) -> None:
+    found(tmp_path / "d")
+    assert init(tmp_path, "d").stderr == ""
+    (tmp_path / "d").rename(tmp_path / "e")
+    (tmp_path / "d").symlink_to("e")  # by another name these are the same places
+    assert init(tmp_path, "e").stderr == ""
+    (tmp_path / "d").unlink()
+    done = init(tmp_path, "e")
+    assert done.returncode == 0
+    for name in ("spool", "flood.db", "credentials"):
+        assert f"= {tmp_path}/d/{name}, instead of {tmp_path}/e/{name}\n" in done.stderr
+    assert f"Write your keys into {tmp_path}/d/credentials" in done.stdout
+    (tmp_path / "e/flood.conf").write_text("server-directory = e/spool\ndatabase = e/flood.db\n")
+    done = init(tmp_path, "e")
+    assert "  credentials is not set, instead of" in done.stderr
+    assert "server-directory" not in done.stderr
+    (tmp_path / "e/flood.conf").write_text("nonsense = 1\n")
+    done = init(tmp_path, "e")
+    assert done.returncode == 2
+    assert f"flood-init: {tmp_path}/e/flood.conf, line 1: nonsense is no setting" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("spool", "spool: Not a directory"),
+        ("flood.db", "flood.db is no SQLite database"),
+        ("foreign", "belongs to the database"),
+    ],
+)
+def test_what_is_in_the_way_is_told_without_options_of_others(
+    tmp_path: Path, what: str, words: str
+) -> None:
+    (tmp_path / "d").mkdir()
+    if what == "foreign":
+        found(tmp_path / "other")
+        shutil.copytree(tmp_path / "other/spool", tmp_path / "d/spool")
+    else:
+        (tmp_path / "d" / what).write_text("mine")
+    with pytest.raises(SpoolError, match=words) as raised:
+        found(tmp_path / "d")
+    assert str(raised.value).endswith(
+        ": move away what is in the way there, or name another directory"
+    )
+    assert "--" not in str(raised.value)
 
 
 @pytest.mark.parametrize("left", ["flood.conf", "credentials", "spool/.flood/spool", "flood.db"])
