@@ -1,5 +1,6 @@
 """What one spool has to do, is doing, could not do."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
 
-from flood import models, put_locks, stall, status_files, status_workers
+from flood import layout, models, put_locks, stall, status_files, status_workers
 from flood import status_queries as asking
 from flood.layout import Place
 from flood.spool import Spool
@@ -91,9 +92,11 @@ class Upload:
 
 @dataclass(frozen=True)
 class Back:
-    """A file that waits in incoming for an earlier one of its key, whose record is `behind`."""
+    """A file that waits in incoming for what is in its way in processing, where that is an earlier
+    file with a record, `behind`; a path that is a directory ends in a slash."""
 
     lying: Lying
+    in_the_way: str
     behind: Coming | None
 
 
@@ -215,15 +218,20 @@ class _View:
                 if stage == INCOMING:
                     self._add_age(place, one.since)
         self._status.arrived = min(files.incoming, key=lambda one: one.since, default=None)
-        oldest = sorted(files.back, key=lambda one: one.since)[:SHOWN]
-        keys = [((one.place.profile, one.place.bucket), one.place.key) for one in oldest]
-        behind = asking.in_processing(keys)
-        self._status.back = [
-            Back(one, behind.get(key)) for one, key in zip(oldest, keys, strict=True)
-        ]
+        oldest = sorted(files.back, key=lambda one: one[0].since)[:SHOWN]
+        self._status.back = [self._held_back(one, path) for one, path in oldest]
         self._status.held_back = len(files.back)
         self._status.arriving = {_key(one.place) for one in files.incoming}
         self._count_failed(files.failed, self._status.arriving)
+
+    def _held_back(self, one: Lying, path: str) -> Back:
+        if os.path.isdir(self._spool.absolute(path)):
+            return Back(one, f"{path}/", None)
+        place = layout.parse(path)
+        if place is None:
+            return Back(one, path, None)
+        key = (place.profile, place.bucket), place.key
+        return Back(one, path, asking.in_processing([key]).get(key))
 
     def _count_failed(self, lying: Sequence[Lying], arriving: Collection[Key]) -> None:
         groups: dict[str, Failure] = {}

@@ -1,14 +1,13 @@
 """Counts the files that wait outside of the records, in incoming for example."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
-from flood import layout
+from flood import layout, obstacle
 from flood.layout import Place
 from flood.spool import Spool
-from flood.states import FAILED, INCOMING, INCOMING_TMP, PROCESSING
+from flood.states import FAILED, INCOMING, INCOMING_TMP
 from flood.temporary import Temporary
 from flood.walk import Found
 
@@ -25,12 +24,13 @@ class Lying:
 
 @dataclass
 class Files:
-    """What lies where; `back` are those of `incoming` that cannot go on, as an earlier file of the
-    same key is in processing; `whole` is False where the time did not suffice for all of them."""
+    """What lies where; `back` are those of `incoming` that cannot go on, each with the path of what
+    is in its way in processing, such as an earlier file of the same key; `whole` is False where the
+    time did not suffice for all of them."""
 
     copying: list[Lying] = field(default_factory=list)
     incoming: list[Lying] = field(default_factory=list)
-    back: list[Lying] = field(default_factory=list)
+    back: list[tuple[Lying, str]] = field(default_factory=list)
     failed: list[Lying] = field(default_factory=list)
     whole: bool = True
 
@@ -51,8 +51,9 @@ def look(spool: Spool, ignore: Sequence[str], clock: Callable[[], float], second
                 continue
             since = datetime.fromtimestamp(found.changed, timezone.utc)
             lying.append(Lying(place, found.identity.size, since))
-            if state == INCOMING and _is_held_back(spool, place, found):
-                files.back.append(lying[-1])
+            path = _in_the_way(spool, place, found) if state == INCOMING else None
+            if path is not None:
+                files.back.append((lying[-1], path))
             if clock() > deadline:
                 files.whole = False
                 break
@@ -63,8 +64,7 @@ def _walk(spool: Spool, state: str) -> Iterator[Found]:
     return (found for found in spool.walk(state) if isinstance(found, Found))
 
 
-def _is_held_back(spool: Spool, place: Place, found: Found) -> bool:
-    if not os.path.lexists(spool.absolute(place.moved(PROCESSING).path)):
-        return False
+def _in_the_way(spool: Spool, place: Place, found: Found) -> str | None:
+    path = obstacle.in_the_way(spool, place)
     # That may be this very file, which was taken in between.
-    return spool.identify(place.path) == found.identity
+    return path if path and spool.identify(place.path) == found.identity else None

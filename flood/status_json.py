@@ -118,6 +118,7 @@ def _back(back: Back) -> dict[str, Any]:
         "key": place.key,
         "bytes": back.lying.size,
         "since": utc_text(back.lying.since),
+        "in_the_way": back.in_the_way,
         "behind": None if back.behind is None else _coming(back.behind),
     }
 

@@ -20,12 +20,13 @@ from flood.status import (
     UNKNOWN,
     WAITING,
     WINDOWS,
+    Back,
     Failure,
     Status,
     Upload,
 )
 from flood.status_fit import Part
-from flood.status_queries import Coming, Destination
+from flood.status_queries import Destination
 from flood.text import printable
 
 if TYPE_CHECKING:
@@ -251,22 +252,23 @@ def _back(status: Status) -> "Iterator[RenderableType]":
     if not status.held_back:
         return
     count = status.held_back
-    table = _table(f"HELD BACK IN INCOMING: {count}", ">FOR", "BEHIND AN EARLIER VERSION")
+    table = _table(f"HELD BACK IN INCOMING: {count}", ">FOR", "BEHIND")
     for back in status.back:
         place = back.lying.place
         table.add_row(
             _name(f"{place.profile}/{place.bucket}/{place.key}"),
             naturaldelta(status.at - back.lying.since),
-            _behind(status, back.behind),
+            _text(_behind(status, back)),
         )
     if count > len(status.back):
         table.add_row(f"and {count - len(status.back)} more", "", "")
     yield from _section(table)
 
 
-def _behind(status: Status, behind: Coming | None) -> str:
+def _behind(status: Status, back: Back) -> str:
+    behind = back.behind
     if behind is None:
-        return "what has its place in processing"
+        return back.in_the_way
     if behind.claimed:
         return f"record {behind.id}, being uploaded"
     if behind.due <= status.at:

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import PurePosixPath
 from typing import Final
 
-from flood import models, put_locks, status_workers, story_queries
+from flood import models, obstacle, put_locks, status_workers, story_queries
 from flood.advice import Advice
 from flood.departures import RETRIED
 from flood.doing import Doing
@@ -19,8 +18,6 @@ from flood.temporary import Temporary
 
 #: A free worker has taken by then what is due.
 _SOON: Final = timedelta(minutes=1)
-
-_ABOVE_KEYS: Final = 3  # state, profile, bucket
 
 
 @dataclass(frozen=True)
@@ -136,11 +133,10 @@ class _Teller:
                 f"waits for record {self._working.id}, an earlier file of this key; it is taken as "
                 "soon as that has ended"
             )
-        path = self._place.moved(PROCESSING).path
-        if self._spool.exists(path) and self._spool.identify(path) is None:
+        in_the_way = obstacle.in_the_way(self._spool, self._place)
+        if in_the_way is not None and self._spool.identify(in_the_way) is None:
             return "waits until the directory of its name in processing is gone, with its files"
-        in_the_way = self._in_the_way()
-        if in_the_way is not None:
+        if in_the_way not in (None, self._place.moved(PROCESSING).path):
             return f"waits for {in_the_way}, a file where it needs a directory, to be settled"
         if not self._watching:
             return f"waits for flood-watch, which does not run; to start it: {self._start()}"
@@ -148,12 +144,6 @@ class _Teller:
             "flood-watch takes it once nobody has it open for writing; if it leaves it alone, as "
             "where its credentials lack the profile, its log says why"
         )
-
-    def _in_the_way(self) -> str | None:
-        """The file in processing that lies where one of this key's directories belongs."""
-        above = PurePosixPath(self._place.moved(PROCESSING).path).parents
-        places = (str(path) for path in above if len(path.parts) > _ABOVE_KEYS)
-        return next((path for path in places if self._spool.identify(path) is not None), None)
 
     def _next(self, record: Record, present: bool) -> str:
         if record.state == COMPLETED:

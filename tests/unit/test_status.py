@@ -170,10 +170,35 @@ def test_what_is_held_back_by_an_earlier_version(house: House) -> None:
     assert found.back[0].behind is not None
     assert found.back[0].behind.id == earlier
     assert f"record {earlier}, retry 1 in 2 hours" in shown(found)
+    [told] = json.loads(status_json.as_json(found))["held_back"]["oldest"]
+    assert (told["in_the_way"], told["behind"]["record"]) == ("processing/p/b/key", earlier)
     # Seen in both places as it is taken: not held back.
     os.unlink(house.spool.absolute("incoming/p/b/key"))
     house.write("incoming/p/b/other")
     assert seen(house).held_back == 0
+
+
+def test_what_is_held_back_by_something_else_names_it(house: House) -> None:
+    house.write("incoming/p/b/key")
+    house.write("processing/p/b/key/below")
+    [parent] = house.admit("parent")
+    os.makedirs(house.spool.absolute("incoming/p/b/parent"), exist_ok=True)
+    house.write("incoming/p/b/parent/child")
+    house.write("processing/p/b/new")  # which no record knows yet
+    house.write("incoming/p/b/new")
+    found = seen(house)
+    told = {
+        one["key"]: (one["in_the_way"], one["behind"] and one["behind"]["record"])
+        for one in json.loads(status_json.as_json(found))["held_back"]["oldest"]
+    }
+    assert told == {
+        "key": ("processing/p/b/key/", None),
+        "parent/child": ("processing/p/b/parent", parent),
+        "new": ("processing/p/b/new", None),
+    }
+    text = shown(found)
+    assert re.search("^p/b/key .* processing/p/b/key/$", text, re.MULTILINE)
+    assert re.search(f"^p/b/parent/child .* record {parent}, due$", text, re.MULTILINE)
 
 
 def test_failures_are_grouped_with_a_hint_each(house: House) -> None:
