@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.segment import Segment
+    from rich.style import Style
 
     Lines = list[list[Segment]]
 
@@ -46,13 +47,13 @@ class Fitted:
             kept = _share(self._parts, drawn, height - 1)
         left = 0
         for part, (lines, least), count in zip(self._parts, drawn, kept, strict=True):
-            chosen, more = _cut(part, lines, least, count)
+            chosen, more = _cut(part, lines, least, count, options.max_width)
             left += more
             for line in chosen:
                 yield from line
                 yield Segment.line()
         if left:
-            words = f"{left} lines more: a taller terminal shows them, or flood-status"
+            words = f"{_more(left)}: a taller terminal shows them, or flood-status"
             yield Text(words, "reverse", no_wrap=True, overflow="ellipsis")
 
 
@@ -80,15 +81,46 @@ def _share(parts: Sequence[Part], drawn: "Sequence[tuple[Lines, int]]", room: in
     return kept
 
 
-def _cut(part: Part, lines: "Lines", least: int, count: int) -> "tuple[Lines, int]":
+def _cut(part: Part, lines: "Lines", least: int, count: int, width: int) -> "tuple[Lines, int]":
     """So many of its lines, with how many are left out."""
     from rich.segment import Segment
-    from rich.style import Style
 
     left = len(lines) - count
-    if count <= least or not left:
-        # A line is worth more than its heading.
-        start = max(0, min(part.lead + 1, len(lines)) - count)
-        return lines[start : start + count], left
-    words = f"... {left + 1} lines more"
-    return [*lines[: count - 1], [Segment(words, Style(dim=True))]], left + 1
+    if not left or not count:
+        return lines[:count], left
+    if count > least:
+        return [*lines[: count - 1], [Segment(_mark(left + 1), _dim())]], left + 1
+    # A line is worth more than its heading.
+    start = max(0, min(part.lead + 1, len(lines)) - count)
+    return _marked(lines[start : start + count], f"  {_mark(left)}", width, bool(part.lead)), left
+
+
+def _marked(lines: "Lines", mark: str, width: int, headed: bool) -> "Lines":
+    """The same, with the mark at the end of the first line that has room for it, as no line can be
+    spared. Where none has, a heading is cut."""
+    from rich.cells import cell_len
+    from rich.segment import Segment
+
+    room = width - len(mark)
+    lengths = [cell_len("".join(each.text for each in line).rstrip()) for line in lines]
+    fitting = [number for number, length in enumerate(lengths) if 0 < length <= room]
+    if not fitting and headed and len(lines) > 1:
+        fitting = [len(lines) - 2]
+    for number in fitting[:1]:
+        cut = Segment.adjust_line_length(lines[number], min(room, lengths[number]), pad=False)
+        return [*lines[:number], [*cut, Segment(mark, _dim())], *lines[number + 1 :]]
+    return lines
+
+
+def _mark(left: int) -> str:
+    return f"... {_more(left)}"
+
+
+def _more(left: int) -> str:
+    return "1 line more" if left == 1 else f"{left} lines more"
+
+
+def _dim() -> "Style":
+    from rich.style import Style
+
+    return Style(dim=True)

@@ -26,6 +26,7 @@ from flood.status import (
     Upload,
 )
 from flood.status_fit import Part
+from flood.status_layout import Columns, Flow, name
 from flood.status_queries import Destination
 from flood.text import printable
 
@@ -76,7 +77,7 @@ def parts(status: Status, advice: Advice) -> list[Part]:
 
 def _head(status: Status) -> "Iterator[RenderableType]":
     yield _facts(
-        ("spool", f"{status.server_directory}, database {status.database}"),
+        ("spool", (f"{status.server_directory},", f"database {status.database}")),
         ("at work", _at_work(status)),
         ("queue", _queue(status)),
         ("speed", _speed(status)),
@@ -108,31 +109,33 @@ def _warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
         yield _text("Too many files to count them all in time: there are more", "yellow")
 
 
-def _at_work(status: Status) -> str:
+def _at_work(status: Status) -> Sequence[str]:
     busy = sum(upload.worker is not None for upload in status.uploads)
     watch = "flood-watch" if status.watching else "no flood-watch"
     if not status.consuming:
-        return f"{watch}, no consumer"
+        return f"{watch},", "no consumer"
     processes = len({worker.doing.pid for worker in status.workers if worker.doing})
     consumers = f"{processes} consumer{'s' * (processes != 1)}" if processes else "consumers"
     workers = f"{len(status.workers)} worker{'s' * (len(status.workers) != 1)}"
-    return f"{watch}, {consumers} with {workers}, {busy} busy"
+    return f"{watch},", f"{consumers} with {workers},", f"{busy} busy"
 
 
-def _queue(status: Status) -> str:
-    swept = "" if status.last_sweep is None else f", swept {_ago(status, status.last_sweep)}"
-    if status.queue is None:
-        return f"its tables are missing, the next consumer makes them anew{swept}"
-    tasks = "1 task" if status.queue[0] == 1 else f"{status.queue[0]} tasks"
-    return f"{tasks}, {status.queue[1]} scheduled{swept}"
+def _queue(status: Status) -> Sequence[str]:
+    facts = ["its tables are missing", "the next consumer makes them anew"]
+    if status.queue is not None:
+        tasks = "1 task" if status.queue[0] == 1 else f"{status.queue[0]} tasks"
+        facts = [tasks, f"{status.queue[1]} scheduled"]
+    if status.last_sweep is not None:
+        facts.append(f"swept {_ago(status, status.last_sweep)}")
+    return [*(f"{fact}," for fact in facts[:-1]), facts[-1]]
 
 
-def _speed(status: Status) -> str:
+def _speed(status: Status) -> Sequence[str]:
     speeds = [(seconds, *status.speeds.get(seconds, (0, 0))) for seconds in WINDOWS]
     files = ", ".join(f"{files / seconds:.1f}" for seconds, files, _ in speeds)
     sizes = ", ".join(f"{size / seconds / _MIB:.1f}" for seconds, _, size in speeds)
     spans = ", ".join(str(seconds // 60) for seconds in WINDOWS)
-    return f"{files} files/s; {sizes} MiB/s (last {spans} min)"
+    return f"{files} files/s;", f"{sizes} MiB/s", f"(last {spans} min)"
 
 
 def _uploads(status: Status) -> "Iterator[RenderableType]":
@@ -140,11 +143,14 @@ def _uploads(status: Status) -> "Iterator[RenderableType]":
         return
     from rich.progress_bar import ProgressBar
 
-    table = _table("UPLOADING", "", ">SENT", ">OF", ">RATE", ">LEFT", ">WORKER")
+    table = Columns(
+        *("UPLOADING", "", ">SENT", ">OF", ">RATE", ">LEFT", ">WORKER"),
+        expendable=(1, 4, 6, 2, 3, 5),
+    )
     for upload in status.uploads:
         known = upload.sent is not None
         table.add_row(
-            _name(_what(upload)),
+            name(_what(upload)),
             ProgressBar(total=max(upload.size, 1), completed=upload.sent or 0, width=10)
             if known
             else "",
@@ -200,7 +206,7 @@ def _silence(status: Status, upload: Upload) -> timedelta | None:
 
 
 def _amounts(status: Status) -> "Iterator[RenderableType]":
-    table = _table("DESTINATION", "STAGE", ">FILES", ">SIZE", ">OLDEST")
+    table = Columns(*("DESTINATION", "STAGE", ">FILES", ">SIZE", ">OLDEST"), expendable=(3, 4))
     for place, stages in status.amounts.items():
         first = True
         for stage in STAGES:
@@ -208,7 +214,7 @@ def _amounts(status: Status) -> "Iterator[RenderableType]":
             if amount is None or not amount.files:
                 continue
             table.add_row(
-                _name("/".join(place) if first else ""),
+                name("/".join(place) if first else ""),
                 _text(stage, _STYLES.get(stage, "")),
                 f"{amount.files}",
                 _size(amount.size),
@@ -238,10 +244,13 @@ def _ages(status: Status) -> "Iterator[RenderableType]":
     if not places:
         return
     bounds = [f"><{_short(seconds)}" for seconds in AGES]
-    table = _table("WAITING BY AGE", ">ALL", *bounds, f">>{_short(AGES[-1])}")
+    table = Columns(
+        *("WAITING BY AGE", ">ALL", *bounds, f">>{_short(AGES[-1])}"),
+        expendable=range(2, len(AGES) + 2),
+    )
     for place, counts in places.items():
         cells = [str(count) if count else "." for count in counts]
-        table.add_row(_name("/".join(place)), str(sum(counts)), *cells)
+        table.add_row(name("/".join(place)), str(sum(counts)), *cells)
     if len(places) > 1:
         sums = [sum(column) for column in zip(*places.values(), strict=True)]
         table.add_row("all", str(sum(sums)), *(str(each) if each else "." for each in sums))
@@ -252,13 +261,15 @@ def _back(status: Status) -> "Iterator[RenderableType]":
     if not status.held_back:
         return
     count = status.held_back
-    table = _table(f"HELD BACK IN INCOMING: {count}", ">FOR", "BEHIND")
+    table = Columns(
+        *(f"HELD BACK IN INCOMING: {count}", ">FOR", "BEHIND"), giving=(0, 2), expendable=(1,)
+    )
     for back in status.back:
         place = back.lying.place
         table.add_row(
-            _name(f"{place.profile}/{place.bucket}/{place.key}"),
+            name(f"{place.profile}/{place.bucket}/{place.key}"),
             naturaldelta(status.at - back.lying.since),
-            _text(_behind(status, back)),
+            name(_behind(status, back)),
         )
     if count > len(status.back):
         table.add_row(f"and {count - len(status.back)} more", "", "")
@@ -279,13 +290,17 @@ def _behind(status: Status, back: Back) -> str:
 def _retries(status: Status) -> "Iterator[RenderableType]":
     if not status.retries:
         return
-    table = _table(f"NEXT RETRIES OF {status.total((RETRY,)).files}", ">RETRY", ">DUE", "REASON")
+    table = Columns(
+        *(f"NEXT RETRIES OF {status.total((RETRY,)).files}", ">RETRY", ">DUE", "REASON"),
+        giving=(0, 3),
+        expendable=(1,),
+    )
     for coming in status.retries:
         table.add_row(
-            _name(f"{'/'.join(coming.destination)}/{coming.key}"),
+            name(f"{'/'.join(coming.destination)}/{coming.key}"),
             str(coming.retry_count),
             _in(status, coming.due),
-            printable(coming.code or ""),
+            name(coming.code or ""),
         )
     yield from _section(table)
 
@@ -306,14 +321,14 @@ def _failed(status: Status) -> "Iterator[RenderableType]":
     if not status.failures:
         return
     headers = ("FAILED", ">FILES", ">SIZE", ">LATEST", "WHERE")
-    table = _table(*headers, style="bold red", gives_way=4)
+    table = Columns(*headers, style="bold red", giving=(4,), expendable=(2, 3, 4))
     for failure in status.failures:
         table.add_row(
             _text(failure.code),
             str(failure.files),
             _size(failure.size),
             _ago(status, failure.newest) if failure.newest else "",
-            _name(_places([place for place, _ in failure.destinations.most_common()])),
+            name(_places([place for place, _ in failure.destinations.most_common()])),
         )
     yield from _section(table)
 
@@ -349,7 +364,7 @@ def _workers(status: Status) -> "Iterator[RenderableType]":
     if not status.workers:
         return
     busy = {upload.owner for upload in status.uploads}
-    table = _table(">CONSUMER", ">WORKERS", ">BUSY", ">LAST AT WORK")
+    table = Columns(">CONSUMER", ">WORKERS", ">BUSY", ">LAST AT WORK")
     for pid, group in groupby(status.workers, key=lambda one: one.doing.pid if one.doing else 0):
         workers = list(group)
         said = [worker.doing.at for worker in workers if worker.doing]
@@ -391,38 +406,15 @@ def _text(words: str, style: str = "") -> "Text":
     return Text(printable(words) if not words.startswith("\n") else words, style=style)
 
 
-def _name(words: str) -> "Text":
-    """A name, which gives way where the terminal is narrow."""
-    from rich.text import Text
-
-    return Text(printable(words), no_wrap=True, overflow="ellipsis")
-
-
-def _facts(*facts: tuple[str, str]) -> "Table":
+def _facts(*facts: tuple[str, Sequence[str]]) -> "Table":
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
-    for name, words in facts:
-        table.add_row(_text(name, "bold"), _text(words))
+    for title, pieces in facts:
+        table.add_row(_text(title, "bold"), Flow(*pieces))
     return table
 
 
-def _table(*headers: str, style: str = "bold", gives_way: int = 0) -> "Table":
-    """A table without lines; a header that begins with > is for numbers. One column, of names,
-    gives way on a narrow terminal."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=style)
-    for number, header in enumerate(headers):
-        right = header.startswith(">")
-        table.add_column(
-            header[1:] if right else header,
-            justify="right" if right else "left",
-            no_wrap=number != gives_way or right,
-        )
-    return table
-
-
-def _section(table: "Table") -> "Iterator[RenderableType]":
+def _section(table: Columns) -> "Iterator[RenderableType]":
     yield ""
     yield table

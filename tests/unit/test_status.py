@@ -245,7 +245,7 @@ def fitted(found: Status, width: int, height: int) -> list[str]:
 
 
 def left_out(screen: list[str]) -> int:
-    words = re.fullmatch(r"(\d+) lines more: a .*", screen[-1])
+    words = re.fullmatch(r"(\d+) lines? more: a .*", screen[-1])
     assert words, screen[-1]
     return int(words[1])
 
@@ -268,6 +268,40 @@ def test_a_small_screen_shows_the_most_urgent(house: House) -> None:
         assert left_out(screen) + height - 1 - len(marks) == len(everything), text
     text = "\n".join(fitted(found, 80, 24))
     assert all(heading in text for heading in ("at work", "NEXT RETRIES OF 10", "DESTINATION"))
+
+
+def test_what_is_cut_to_its_least_says_so(house: House) -> None:
+    found = eventful(house)
+    text = "\n".join(fitted(found, 80, 24))
+    assert re.search(
+        r"^NEXT RETRIES OF 10 .*  \.\.\. \d lines more\np/b/retried/0 ", text, re.MULTILINE
+    )
+    assert re.search(r"^  Refused0: reason 0: mend it  \.\.\. 10 lines more$", text, re.MULTILINE)
+    narrow = "\n".join(fitted(found, 40, 20))
+    assert re.search(r"^FAILED .*  \.\.\. 5 lines more\nRefused0 ", narrow, re.MULTILINE)
+    for width, height in product((40, 60, 80), range(10, 60)):
+        screen = fitted(found, width, height)
+        marks = [
+            int(each) for line in screen[:-1] for each in re.findall(r"\.\.\. (\d+) line", line)
+        ]
+        assert not marks or sum(marks) <= left_out(screen)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_a_narrow_terminal_keeps_what_each_row_is_about(house: House, width: int) -> None:
+    house.admit(*(f"up/loading-{number}" for number in range(3)))
+    house.claim()
+    house.write("incoming/p/b/up/loading-1", b"newer")
+    text = "\n".join(fitted(eventful(house), width, 100))
+    assert re.search("^p/b: 0 of 3", text, re.MULTILINE)
+    assert re.search("^p/b/retried", text, re.MULTILINE)
+    assert re.search("^p/b/up/load", text, re.MULTILINE)
+    assert re.search("^p/b +14 ", text, re.MULTILINE)
+    assert re.search("^p/b +incoming +1 ", text, re.MULTILINE)
+    for heading in ("UPLOADING", "DESTINATION", "WAITING BY", "HELD BACK", "NEXT RETR", "FAILED"):
+        assert re.search(f"^\n{heading}.*\n(p/b|Refused0)", text, re.MULTILINE), "in one line"
+    assert "0.0, 0.0, 0.0 MiB/s" in text
+    assert "(last 1, 5, 15 min)" in text
 
 
 def test_a_screen_of_any_size_is_filled_but_no_more(house: House) -> None:
