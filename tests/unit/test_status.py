@@ -279,7 +279,7 @@ def test_what_is_cut_to_its_least_says_so(house: House) -> None:
     assert re.search(r"^  Refused0: reason 0: mend it  \.\.\. 10 lines more$", text, re.MULTILINE)
     narrow = "\n".join(fitted(found, 40, 20))
     assert re.search(r"^FAILED .*  \.\.\. 5 lines more\nRefused0 ", narrow, re.MULTILINE)
-    for width, height in product((40, 60, 80), range(10, 60)):
+    for width, height in product((40, 80), (10, 15, 20, 30)):
         screen = fitted(found, width, height)
         marks = [
             int(each) for line in screen[:-1] for each in re.findall(r"\.\.\. (\d+) line", line)
