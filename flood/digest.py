@@ -214,6 +214,8 @@ def _why_waiting(status: Status, record: digest_records.Waiting) -> tuple[str, s
         return RETRY, f"{which_attempt(record.retry_count)} is due in {due}{failed}"
     if not status.consuming:
         return DUE, f"no consumer runs, so nothing is uploaded{failed}"
+    if status.idle:
+        return DUE, f"all consumers are stopped{failed}"
     if status.stalled:
         return DUE, f"{stall.WHY}{failed}"
     return DUE, f"it waits for a worker{failed}"

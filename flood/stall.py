@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from flood import due_queries, queries, status_workers
+from flood import due_queries, queries, status_workers, syscalls
 from flood.spool import Spool
 from flood.status_workers import Worker
 
@@ -33,11 +33,26 @@ def among(workers: Sequence[Worker], swept: datetime | None, at: datetime) -> li
     return sorted(set(silent)) if due_queries.anything(before) else []
 
 
+def stopped(workers: Sequence[Worker]) -> list[int]:
+    """The processes of these workers that the kernel knows to be stopped, as by SIGSTOP."""
+    said = {worker.doing.pid for worker in workers if worker.doing is not None}
+    return sorted(pid for pid in said if syscalls.is_stopped(pid))
+
+
+def none_left(workers: Sequence[Worker], halted: Sequence[int]) -> bool:
+    """Whether all of these workers, of which there are some, belong to the processes `halted`."""
+    return bool(workers) and all(one.doing and one.doing.pid in halted for one in workers)
+
+
 #: What that means, in words.
 WHY: Final = "the consumers take nothing: they are stopped, or hang"
 
 
 def remedy(processes: Sequence[int]) -> str:
     """What to do about these, in words."""
-    named = " ".join(map(str, processes))
-    return f"let stopped ones go on: kill -CONT {named}; if that does not help, start them again"
+    return f"let stopped ones go on: {go_on(processes)}; if that does not help, start them again"
+
+
+def go_on(processes: Sequence[int]) -> str:
+    """The command that lets stopped processes go on."""
+    return f"kill -CONT {' '.join(map(str, processes))}"

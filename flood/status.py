@@ -124,6 +124,8 @@ class Status:
     watching: bool = False
     consuming: bool = False
     workers: list[Worker] = field(default_factory=list)
+    #: The processes of consumers that somebody has stopped, as with SIGSTOP.
+    stopped: list[int] = field(default_factory=list)
     #: The processes of consumers that take nothing, though files are due; as `stall.look`.
     stalled: list[int] = field(default_factory=list)
     #: Files by destination, then by stage.
@@ -152,6 +154,11 @@ class Status:
     last_sweep: datetime | None = None
     #: Whether all files outside of the records were counted.
     whole: bool = True
+
+    @property
+    def idle(self) -> bool:
+        """Whether consumers run, of which all are stopped."""
+        return stall.none_left(self.workers, self.stopped)
 
     def total(self, stages: Iterable[str]) -> Amount:
         """What all destinations have in these stages."""
@@ -183,6 +190,7 @@ def look(
     status.watching = put_locks.watching(spool)
     status.consuming = put_locks.consuming(spool)
     status.workers = status_workers.living(spool)
+    status.stopped = stall.stopped(status.workers)
     view = _View(spool, status)
     with models.reading():
         view.count_files(files)

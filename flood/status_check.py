@@ -79,7 +79,9 @@ def _also(status: Status, waiting: int) -> list[str]:
         told.append("too many files to count them all in time")
     if waiting and not status.consuming:
         told.append("no consumer runs")
-    if status.stalled:
+    if status.idle:
+        told.append("all consumers are stopped")
+    elif status.stalled:
         told.append("consumers run, but take nothing")
     if waiting and not status.watching:
         told.append("flood-watch does not run")

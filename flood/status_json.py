@@ -19,6 +19,7 @@ def as_json(status: Status) -> str:
             "at": utc_text(status.at),
             "flood_watch_runs": status.watching,
             "consumers_run": status.consuming,
+            "stopped": status.stopped,
             "stalled": status.stalled,
             "workers": [_worker(one) for one in status.workers],
             "destinations": [

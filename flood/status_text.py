@@ -94,6 +94,12 @@ def _warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
             f"No consumer runs, so nothing is uploaded; to start one: {advice.consumers()}",
             "yellow",
         )
+    elif status.idle:
+        yield _text(
+            "All consumers are stopped, so nothing is uploaded; to let them go on: "
+            f"{stall.go_on(status.stopped)}",
+            "yellow",
+        )
     elif status.stalled:
         yield _text(
             f"Files are due, yet {stall.WHY}; {stall.remedy(status.stalled)}",
@@ -105,6 +111,12 @@ def _warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
             f"{advice.watch()}",
             "yellow",
         )
+    if status.stopped and not status.idle:
+        count = len(status.stopped)
+        told = f"{count} consumers are stopped, so what they have begun waits; to let them go on"
+        if count == 1:
+            told = "1 consumer is stopped, so what it has begun waits; to let it go on"
+        yield _text(f"{told}: {stall.go_on(status.stopped)}", "yellow")
     if not status.whole:
         yield _text("Too many files to count them all in time: there are more", "yellow")
 
@@ -372,7 +384,7 @@ def _workers(status: Status) -> "Iterator[RenderableType]":
             str(pid) if pid else "?",
             str(len(workers)),
             str(sum(worker.owner in busy for worker in workers)),
-            _ago(status, max(said)) if said else "",
+            "stopped" if pid in status.stopped else _ago(status, max(said)) if said else "",
         )
     yield from _section(table)
 

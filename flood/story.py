@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from flood import models, obstacle, put_locks, status_workers, story_queries
+from flood import models, obstacle, put_locks, stall, status_workers, story_queries, syscalls
 from flood.advice import Advice
 from flood.departures import RETRIED
 from flood.doing import Doing
@@ -156,9 +156,12 @@ class _Teller:
             return self.arriving(None)
         if record.owner is not None:
             if status_workers.lives(self._spool, record.owner):
+                doing = status_workers.said(self._spool, record.owner)
+                if doing is not None and syscalls.is_stopped(doing.pid):
+                    return f"its worker is stopped; to let it go on: {stall.go_on([doing.pid])}"
                 return "a worker is at it"
             return "its worker died: a sweep of any consumer gives it back within a minute"
-        idle = "" if self._consuming else f", once a consumer runs; to start one: {self._start()}"
+        idle = self._idle()
         if record.due is not None and record.due > self._at:
             return f"{which_attempt(record.retry_count)} at {_time(record.due)}{idle}"
         if not idle and record.due is not None and self._at - record.due > _SOON:
@@ -185,6 +188,16 @@ class _Teller:
         if self._newer:
             return f"nothing: a later version waits in incoming; to let this one go first: {over}"
         return f"a person mends the cause, then: {self._advice.retry(str(record.id))}"
+
+    def _idle(self) -> str:
+        """What has to come first, while no worker can take anything."""
+        if not self._consuming:
+            return f", once a consumer runs; to start one: {self._start()}"
+        workers = status_workers.living(self._spool)
+        stopped = stall.stopped(workers)
+        if not stall.none_left(workers, stopped):
+            return ""
+        return f", once consumers go on, as all are stopped: {stall.go_on(stopped)}"
 
     def _start(self) -> str:
         """What starts whoever is not at work."""

@@ -3,8 +3,12 @@
 import json
 import os
 import re
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
@@ -30,14 +34,16 @@ from flood import (
     status_json,
     status_text,
     story,
+    syscalls,
 )
 from flood import claims as claiming
 from flood.advice import Advice
 from flood.columns import utc_text
 from flood.digest_records import Memory
+from flood.doing import Doing, encode
 from flood.door import Candidate
 from flood.errors import ConfigError, SpoolError
-from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock
+from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock, WorkerLocks
 from flood.record_values import Arrival, Reason
 from flood.retry import Retried, Retry
 from flood.retry_choice import Choice
@@ -450,6 +456,49 @@ def test_what_vanished_was_never_in_failed(house: House) -> None:
     told = shown(seen(house))
     assert "1 more has failed as its file was gone before the upload: put again" in told
     assert "any more" not in told
+
+
+def test_consumers_that_are_stopped(house: House) -> None:
+    """It is told at once, as the kernel knows it, with what lets them go on."""
+    consumer = FileLock(house.spool.absolute(CONSUMERS_LOCK))
+    assert consumer.try_shared()
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process, ExitStack() as stack:
+        stack.callback(process.kill)
+        others, mine = WorkerLocks(house.spool), WorkerLocks(house.spool)
+        owner = others.own()
+        others.note(encode(Doing(process.pid, house.clock.now()), 1))
+        house.admit("claimed")
+        house.claim(owner=owner)
+        house.admit("due")
+        assert "stopped" not in shown(seen(house))
+        process.send_signal(signal.SIGSTOP)
+        while not syscalls.is_stopped(process.pid):
+            pass
+        found = seen(house)
+        assert (found.stopped, found.idle) == ([process.pid], True)
+        assert json.loads(status_json.as_json(found))["stopped"] == [process.pid]
+        remedy = f"kill -CONT {process.pid}"
+        assert (
+            f"All consumers are stopped, so nothing is uploaded; to let them go on: {remedy}"
+            in (shown(found))
+        )
+        assert re.search(f"^ *{process.pid} +1 +1 +stopped$", shown(found), re.MULTILINE)
+        assert "; all consumers are stopped; " in judge(found, Limits(None, None, None))[1]
+        words = f"the next free worker takes it, once consumers go on, as all are stopped: {remedy}"
+        assert words in told(house, "s3://p/b/due")[0]
+        words = f"its worker is stopped; to let it go on: {remedy}"
+        assert words in told(house, "s3://p/b/claimed")[0]
+        mine.own()
+        mine.note(encode(Doing(os.getpid(), house.clock.now()), 1))
+        found = seen(house)
+        assert (found.stopped, found.idle) == ([process.pid], False)
+        words = f"1 consumer is stopped, so what it has begun waits; to let it go on: {remedy}"
+        assert words in shown(found)
+        assert "takes it" in told(house, "s3://p/b/due")[0]
+    consumer.release()
+    others.disown()
+    mine.disown()
 
 
 def digest_reason(found: Status) -> str | None:
