@@ -81,9 +81,9 @@ def _is_store(finding: Finding) -> bool:
 
 def _told(finding: Finding) -> Iterator[Line]:
     text = f"{finding.about}: {finding.found}"
-    yield Line(text, _STYLES[finding.status], indent=1, mark=finding.status)
+    yield Line(text, _STYLES[finding.status], indent=1, lead=f"{finding.status:<9}")
     if finding.status != OK:
-        yield Line(f"means: {finding.meaning}", indent=3)
+        yield Line(finding.meaning, indent=3, lead="means: ")
         yield Line(f"mends: {finding.remedy}", indent=3, whole=True)
 
 

@@ -102,22 +102,22 @@ def lines(report: Report, *, everything: bool) -> Iterator[Line]:
         yield Line("")
         yield Line("Mended", "bold green")
         for kind, group in _by_kind(report.mended):
-            yield Line(f"{_count(group)}  {_name(kind)}", indent=1)
+            yield Line(_name(kind), indent=1, lead=_count(group))
             yield from _items(group, report, everything)
     for path in report.kept:
-        yield Line(f"kept aside: {path}", indent=1)
+        yield Line(path, indent=1, lead="kept aside: ")
     wrong = [each for each in report.found if each.kind.counts]
     notes = [each for each in report.found if not each.kind.counts]
     for kind, group in _by_kind(wrong):
         yield Line("")
-        yield Line(f"{_count(group)}  {_name(kind)}", "bold yellow")
+        yield Line(_name(kind), "bold yellow", lead=_count(group))
         yield from _told(kind, report)
         yield from _items(group, report, everything)
     if notes:
         yield Line("")
         yield Line("Harmless", "bold")
         for kind, group in _by_kind(notes):
-            yield Line(f"{_count(group)}  {_name(kind)}: {kind.meaning}", indent=1)
+            yield Line(f"{_name(kind)}: {kind.meaning}", indent=1, lead=_count(group))
             if everything:
                 yield from _items(group, report, everything)
     yield Line("")
@@ -125,13 +125,13 @@ def lines(report: Report, *, everything: bool) -> Iterator[Line]:
 
 
 def _head(report: Report) -> Iterator[Line]:
-    yield Line(f"spool     {report.server_directory}")
-    yield Line(f"database  {report.database}")
-    yield Line(f"at work   {', '.join(report.at_work) or 'nobody'}")
+    yield Line(report.server_directory, lead="spool     ")
+    yield Line(report.database, lead="database  ")
+    yield Line(", ".join(report.at_work) or "nobody", lead="at work   ")
     if report.compared:
         held = ", ".join(f"{report.files[state]} in {state}" for state in STATES)
-        yield Line(f"files     {held}")
-        yield Line(f"records   {report.records}, compared in {report.seconds:.1f} s")
+        yield Line(held, lead="files     ")
+        yield Line(f"{report.records}, compared in {report.seconds:.1f} s", lead="records   ")
 
 
 def _end(report: Report, wrong: int) -> Line:
@@ -145,8 +145,8 @@ def _end(report: Report, wrong: int) -> Line:
 
 
 def _told(kind: Kind, report: Report) -> Iterator[Line]:
-    yield Line(f"means: {kind.meaning}", indent=1)
-    yield Line(f"mends: {kind.mended_by(report.repair)}", indent=1)
+    yield Line(kind.meaning, indent=1, lead="means: ")
+    yield Line(kind.mended_by(report.repair), indent=1, lead="mends: ")
 
 
 def _items(group: Sequence[Finding], report: Report, everything: bool) -> Iterator[Line]:
@@ -156,9 +156,9 @@ def _items(group: Sequence[Finding], report: Report, everything: bool) -> Iterat
         if finding in report.reasons:
             text = f"{text} - not mended: {report.reasons[finding]}"
         if text:
-            yield Line(f"- {text}", indent=2)
+            yield Line(text, indent=2, lead="- ")
     if len(shown) < len(group):
-        yield Line(f"- {len(group) - len(shown)} more, which --all shows", indent=2)
+        yield Line(f"{len(group) - len(shown)} more, which --all shows", indent=2, lead="- ")
 
 
 def _item(finding: Finding) -> str:
@@ -184,7 +184,7 @@ def _name(kind: Kind) -> str:
 
 
 def _count(group: Sequence[Finding]) -> str:
-    return f"{len(group):>5}"
+    return f"{len(group):>5}  "
 
 
 def _things(count: int) -> str:

@@ -3,32 +3,27 @@
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from flood.terminal import Terminal
 from flood.text import printable
 
-#: How wide a mark is, with the blanks after it.
-_MARK: Final = 9
-
 
 @dataclass(frozen=True)
 class Line:
-    """One line for a person, `mark` before it; `style` as rich names it. On a terminal a long one
-    goes on below its beginning, but for one that is `whole`: it holds a command, which is to be
-    copied."""
+    """One line for a person, `lead` before its text; `style` as rich names it. On a terminal a long
+    one goes on below the beginning of its text, but for one that is `whole`: it holds a command,
+    which is to be copied."""
 
     text: str
     style: str = ""
     indent: int = 0
     whole: bool = False
-    mark: str = ""
+    lead: str = ""
 
 
 def plain(line: Line) -> str:
     """The line as text that is safe on any terminal."""
-    mark = f"{line.mark:<{_MARK}}" if line.mark else ""
-    return f"{'  ' * line.indent}{mark}{printable(line.text)}".rstrip()
+    return f"{'  ' * line.indent}{line.lead}{printable(line.text)}".rstrip()
 
 
 def show(lines: Iterable[Line], terminal: Terminal) -> None:
@@ -45,13 +40,13 @@ def show(lines: Iterable[Line], terminal: Terminal) -> None:
 
     console = Console(highlight=False)
     for line in lines:
-        if line.whole or not line.indent:
+        if line.whole or not (line.indent or line.lead):
             console.print(plain(line), style=line.style or None, markup=False, soft_wrap=line.whole)
             continue
         grid = Table.grid()
-        marks = [f"{line.mark:<{_MARK}}"] if line.mark else []
-        for _ in marks:
-            grid.add_column(width=_MARK)
+        lead = [line.lead] if line.lead else []
+        for each in lead:
+            grid.add_column(width=len(each))
         grid.add_column(overflow="fold")
-        grid.add_row(*marks, Text(printable(line.text)), style=line.style)
+        grid.add_row(*lead, Text(printable(line.text)), style=line.style)
         console.print(Padding(grid, (0, 0, 0, 2 * line.indent), expand=False))
