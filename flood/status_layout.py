@@ -1,27 +1,21 @@
 """Lays out what flood-status shows in the width that there is."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from flood.status_words import name, text
 from flood.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.measure import Measurement
-    from rich.text import Text
+    from rich.table import Table
 
 #: To how many columns of a terminal a name is cut at most, before something else is left out.
 _LEAST: Final = 12
 
 #: Between two columns of a table.
 _GAP: Final = 2
-
-
-def name(words: str) -> "Text":
-    """A name, which is cut where the terminal is narrow."""
-    from rich.text import Text
-
-    return Text(printable(words), no_wrap=True, overflow="ellipsis")
 
 
 class Columns:
@@ -107,3 +101,19 @@ class Flow:
                 longer = piece
             line = longer
         yield Text(line)
+
+
+def facts(*rows: tuple[str, Sequence[str]]) -> "Table":
+    """Names with what there is to say of each."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for title, pieces in rows:
+        table.add_row(text(title, "bold"), Flow(*pieces))
+    return table
+
+
+def section(table: Columns) -> "Iterator[RenderableType]":
+    """A table with a line before it."""
+    yield ""
+    yield table

@@ -1,0 +1,185 @@
+"""Shows a person who is at work on a spool."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from humanize import naturaldelta
+
+from flood import stall
+from flood.advice import Advice
+from flood.states import INCOMING_TMP
+from flood.status import WAITING, WINDOWS, Status, Upload
+from flood.status_layout import Columns, facts, section
+from flood.status_words import ago, clock, name, size, text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+#: A worker that is at work says so every second: one that has not for so long is told of.
+_SILENCE: Final = timedelta(seconds=10)
+
+_MIB: Final = 1024**2
+
+
+def head(status: Status) -> "Iterator[RenderableType]":
+    """Which spool it is, what happens there."""
+    yield facts(
+        ("spool", (f"{status.server_directory},", f"database {status.database}")),
+        ("at work", _at_work(status)),
+        ("queue", _queue(status)),
+        ("speed", _speed(status)),
+    )
+
+
+def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
+    """Why nothing goes on, where that is so."""
+    waiting = status.total((*WAITING, INCOMING_TMP)).files
+    if waiting and not (status.watching or status.consuming):
+        yield text(f"Nobody is at work, so all of it waits; to start: {advice.start()}", "yellow")
+    elif waiting and not status.consuming:
+        yield text(
+            f"No consumer runs, so nothing is uploaded; to start one: {advice.consumers()}",
+            "yellow",
+        )
+    elif status.idle:
+        yield text(
+            "All consumers are stopped, so nothing is uploaded; to let them go on: "
+            f"{stall.go_on(status.stopped)}",
+            "yellow",
+        )
+    elif status.stalled:
+        yield text(
+            f"Files are due, yet {stall.WHY}; {stall.remedy(status.stalled)}",
+            "yellow",
+        )
+    elif waiting and not status.watching:
+        yield text(
+            f"flood-watch does not run, so what is in incoming waits; to start it: "
+            f"{advice.watch()}",
+            "yellow",
+        )
+    if status.stopped and not status.idle:
+        count = len(status.stopped)
+        told = f"{count} consumers are stopped, so what they have begun waits; to let them go on"
+        if count == 1:
+            told = "1 consumer is stopped, so what it has begun waits; to let it go on"
+        yield text(f"{told}: {stall.go_on(status.stopped)}", "yellow")
+    if not status.whole:
+        yield text("Too many files to count them all in time: there are more", "yellow")
+
+
+def _at_work(status: Status) -> Sequence[str]:
+    busy = sum(upload.worker is not None for upload in status.uploads)
+    watch = "flood-watch" if status.watching else "no flood-watch"
+    if not status.consuming:
+        return f"{watch},", "no consumer"
+    processes = len({worker.doing.pid for worker in status.workers if worker.doing})
+    consumers = f"{processes} consumer{'s' * (processes != 1)}" if processes else "consumers"
+    workers = f"{len(status.workers)} worker{'s' * (len(status.workers) != 1)}"
+    return f"{watch},", f"{consumers} with {workers},", f"{busy} busy"
+
+
+def _queue(status: Status) -> Sequence[str]:
+    facts = ["its tables are missing", "the next consumer makes them anew"]
+    if status.queue is not None:
+        tasks = "1 task" if status.queue[0] == 1 else f"{status.queue[0]} tasks"
+        facts = [tasks, f"{status.queue[1]} scheduled"]
+    if status.last_sweep is not None:
+        facts.append(f"swept {ago(status, status.last_sweep)}")
+    return [*(f"{fact}," for fact in facts[:-1]), facts[-1]]
+
+
+def _speed(status: Status) -> Sequence[str]:
+    speeds = [(seconds, *status.speeds.get(seconds, (0, 0))) for seconds in WINDOWS]
+    files = ", ".join(f"{files / seconds:.1f}" for seconds, files, _ in speeds)
+    sizes = ", ".join(f"{size / seconds / _MIB:.1f}" for seconds, _, size in speeds)
+    spans = ", ".join(str(seconds // 60) for seconds in WINDOWS)
+    return f"{files} files/s;", f"{sizes} MiB/s", f"(last {spans} min)"
+
+
+def uploads(status: Status) -> "Iterator[RenderableType]":
+    """What workers are sending."""
+    if not status.uploads:
+        return
+    from rich.progress_bar import ProgressBar
+
+    table = Columns(
+        *("UPLOADING", "", ">SENT", ">OF", ">RATE", ">LEFT", ">WORKER"),
+        expendable=(1, 4, 6, 2, 3, 5),
+    )
+    for upload in status.uploads:
+        known = upload.sent is not None
+        table.add_row(
+            name(_what(upload)),
+            ProgressBar(total=max(upload.size, 1), completed=upload.sent or 0, width=10)
+            if known
+            else "",
+            size(upload.sent) if upload.sent is not None else "",
+            size(upload.size),
+            f"{size(round(upload.rate))}/s" if upload.rate else "",
+            clock(upload.left),
+            _worker(upload),
+        )
+    yield from section(table)
+
+
+def silent(status: Status) -> "Iterator[RenderableType]":
+    """Which of the uploads may not be going on."""
+    for upload in status.uploads:
+        silence = _silence(status, upload)
+        if silence is not None:
+            yield text(
+                f"Worker {_worker(upload)} has been silent for {naturaldelta(silence)}: its store "
+                "does not answer, or it is stopped",
+                "yellow",
+            )
+        if upload.worker is None:
+            yield text(
+                f"The worker of record {upload.record} died: a sweep of any consumer gives its "
+                "files back within a minute",
+                "yellow",
+            )
+
+
+def _what(upload: Upload) -> str:
+    place = "/".join(upload.destination)
+    if upload.key is not None:
+        retry = f" (retry {upload.retry_count})" if upload.retry_count else ""
+        return f"{place}/{upload.key}{retry}"
+    return f"{place}: {upload.files_done} of {upload.files} files"
+
+
+def _worker(upload: Upload) -> str:
+    if upload.worker is None:
+        return "dead"
+    doing = upload.worker.doing
+    return str(doing.pid) if doing else upload.owner[:8]
+
+
+def _silence(status: Status, upload: Upload) -> timedelta | None:
+    """For how long its worker, which lives, has not said how far it is, where that is long."""
+    if upload.worker is None:
+        return None
+    doing = upload.worker.doing
+    silence = status.at - (max(upload.since, doing.at) if doing else upload.since)
+    return silence if silence > _SILENCE else None
+
+
+def workers(status: Status) -> "Iterator[RenderableType]":
+    """The consumers with their workers."""
+    if not status.workers:
+        return
+    busy = {upload.owner for upload in status.uploads}
+    table = Columns(">CONSUMER", ">WORKERS", ">BUSY", ">LAST AT WORK")
+    for pid, group in groupby(status.workers, key=lambda one: one.doing.pid if one.doing else 0):
+        workers = list(group)
+        said = [worker.doing.at for worker in workers if worker.doing]
+        table.add_row(
+            str(pid) if pid else "?",
+            str(len(workers)),
+            str(sum(worker.owner in busy for worker in workers)),
+            "stopped" if pid in status.stopped else ago(status, max(said)) if said else "",
+        )
+    yield from section(table)
