@@ -274,11 +274,11 @@ POINTS: Final = (
     Point("retry-no-tasks", "retry", "flood/retry.py", "put_back", "for task in", "S2", "refused"),
     Point("retry-back", "retry", "flood/retry.py", "put_back", "self._spool.p", "S3", "refused"),
     # --- retention: flush, unlink, row, commit --------------------------------------------------
-    Point("prune-looked", "prune", "flood/retention.py", "_take", "flush_database(", "S8"),
+    Point("prune-looked", "prune", "flood/removal.py", "take", "flush_database(", "S8"),
     Point("prune-no-unlink", "prune", "flood/spool.py", "discard", "os.unlink(", "S8"),
-    Point("prune-unlinked", "prune", "flood/retention.py", "_discard", "removed.append(", "-"),
-    Point("prune-no-commit", "prune", "flood/retention.py", "_discard", "departures.leave(g", "-"),
-    Point("prune-noted", "prune", "flood/retention.py", "_removed", "self._spool.prune(", "-"),
+    Point("prune-unlinked", "prune", "flood/removal.py", "_discard", "removed.append(", "-"),
+    Point("prune-no-commit", "prune", "flood/removal.py", "_discard", "departures.leave(g", "-"),
+    Point("prune-noted", "prune", "flood/removal.py", "_removed", "self._spool.prune(", "-"),
     Point("prune-no-record", "prune", "flood/departures.py", "forget", '"DELETE FROM file_', "-"),
     # --- the queue's tables, which somebody has dropped -----------------------------------------
     Point(

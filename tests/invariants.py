@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Final, NamedTuple
 
 from flood.departures import GONE, REMOVED, RETRIED
-from flood.retention import BATCH
+from flood.removal import BATCH
 from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PROCESSING, SUCCESS
 from tests.evidence import Evidence, File, Input, Row
 

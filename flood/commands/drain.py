@@ -17,7 +17,8 @@ from flood.config import Settings
 from flood.consumers import WORKERS
 from flood.errors import FloodError, SpoolError, SpoolLockedError
 from flood.kinds import counts, durations
-from flood.retention import Keeping, Pruned, Retention
+from flood.removal import Pruned
+from flood.retention import Keeping, Retention
 from flood.spool import Spool
 from flood.states import (
     EXIT_FAILED,

@@ -18,7 +18,8 @@ from flood.command_line import Parser
 from flood.config import Settings
 from flood.errors import FloodError
 from flood.opening import exit_status, opened
-from flood.retention import CANNOT_REMOVE, Keeping, Pruned, Retention
+from flood.removal import Pruned
+from flood.retention import CANNOT_REMOVE, Keeping, Retention
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from flood.stop import Stop
 from flood.terminal import Terminal, prepare

@@ -18,7 +18,8 @@ from flood.columns import utc_text
 from flood.errors import SpoolError
 from flood.hollow import REST, hollow
 from flood.record_values import Reason
-from flood.retention import BATCH, Keeping, Pruned, Retention
+from flood.removal import BATCH, Pruned
+from flood.retention import Keeping, Retention
 from flood.states import FAILED, PERMANENT
 from tests.fscking import CLEAN, consistent, fsck, names
 from tests.spooling import House, deaths, full_database, meddlings, quick_house
@@ -272,7 +273,7 @@ def test_what_a_full_disk_cannot_note_is_told_and_noted_later(
 ) -> None:
     ids = complete(house, *(f"dir/{number}" for number in range(BATCH)))
     house.clock.advance(DAY)
-    caplog.set_level("INFO", "flood.retention")
+    caplog.set_level("INFO", "flood.removal")
     pruned = Pruned()
     with full_database(), pytest.raises(models.DatabaseError, match="disk is full"):
         retention(house, completed=0.0).run(math.inf, pruned=pruned)
