@@ -204,8 +204,9 @@ class Spool:
         return identity_of(status) if stat.S_ISREG(status.st_mode) else None
 
     def changed_ns(self, path: str) -> int | None:
-        """When the inode last changed, as by a rename, in nanoseconds since the epoch; None if the
-        file is gone."""
+        """When the inode last changed, as by a rename, in nanoseconds since the epoch; None if it
+        is gone. Unlike `flood.identity.changed_ns` it is for directories, too, and for files with
+        several names."""
         try:
             return os.lstat(self.absolute(path)).st_ctime_ns
         except OSError:
