@@ -20,6 +20,10 @@ from workers.s3_session import Session, sender
 if TYPE_CHECKING:
     from flood.profiles import Profile
 
+# botocore looks for its description of S3 in ~/.aws/models first. This one is read once a process:
+# reading it takes several times as long as all else that makes a client.
+_DESCRIPTIONS: Final = Loader([Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+
 # Every setting that botocore would take from the environment or from ~/.aws, with the value that
 # stands instead. Only the CA bundle is
 # the machine's own business, as HTTPS_PROXY is.
@@ -150,9 +154,7 @@ def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: 
         },
     }
     core = botocore.session.Session(session_vars=_ISOLATED)
-    # botocore looks for its description of S3 in ~/.aws/models first.
-    own = Loader([Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
-    core.register_component("data_loader", own)
+    core.register_component("data_loader", _DESCRIPTIONS)
     client = boto3.session.Session(botocore_session=core).client(
         "s3",
         region_name=profile.region,
