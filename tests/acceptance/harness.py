@@ -290,11 +290,14 @@ class Flood:
 
     def rows(self, **where: object) -> list[Row]:
         """Return the records, by id; `where` names columns with the values they have."""
+        return self._select("*", "ORDER BY id", where)
+
+    def _select(self, columns: str, order: str, where: Mapping[str, object]) -> list[Row]:
         if not self.database.exists():
             return []
         condition = " AND ".join(["1", *(f"{name} IS ?" for name in where)])
         return self.query(
-            f"SELECT * FROM file_records WHERE {condition} ORDER BY id", *where.values()
+            f"SELECT {columns} FROM file_records WHERE {condition} {order}", *where.values()
         )
 
     def row(self, **where: object) -> Row:
@@ -308,12 +311,16 @@ class Flood:
 
     def count(self, **where: object) -> int:
         """Return how many records there are."""
-        return len(self.rows(**where))
+        counts = self._select("count(*) AS records", "", where)
+        return sum(row["records"] for row in counts)
 
     def settled(self, count: int) -> bool:
         """Whether so many records are completed or failed, with none on the way."""
-        states = [row["current_state"] for row in self.rows()]
-        return len(states) == count and set(states) <= {"completed", "failed"}
+        columns = "current_state, count(*) AS records"
+        states = self._select(columns, "GROUP BY current_state", {})
+        if sum(row["records"] for row in states) != count:
+            return False
+        return {row["current_state"] for row in states} <= {"completed", "failed"}
 
     def wait_for(
         self, condition: Callable[[], object], what: str = "", seconds: float = PATIENCE
@@ -380,9 +387,12 @@ def check_promises(flood: Flood, server: S3Server, *, failed: Collection[str] = 
     # Each file is where its record says, and no other file is anywhere.
     places = [_name(row["spool_path"]) for row in rows if row["error_code"] not in NOWHERE]
     assert sorted(places) == files
+    attempts: dict[int, list[Row]] = {row["id"]: [] for row in rows}
+    for each in flood.query("SELECT * FROM retry_attempts ORDER BY id"):
+        attempts[each["record_id"]].append(each)
     for row in rows:
         _check_row(flood, row, failed)
-        _check_attempts(flood, row)
+        _check_attempts(row, attempts[row["id"]])
 
     # Nothing that was given is lost, overwritten or recorded twice.
     held = [
@@ -427,8 +437,7 @@ def _check_row(flood: Flood, row: Row, failed: Collection[str]) -> None:
         assert identity == tuple(row[x] for x in ("device", "inode", "size", "mtime_ns")), row
 
 
-def _check_attempts(flood: Flood, row: Row) -> None:
-    attempts = flood.attempts(row["id"])
+def _check_attempts(row: Row, attempts: list[Row]) -> None:
     numbers = [each["retry_number"] for each in attempts]
     assert numbers == sorted(numbers), attempts
     assert max(numbers, default=0) <= 10, attempts
