@@ -1,5 +1,6 @@
 """Servers that the tests of one process share."""
 
+import gc
 import itertools
 import logging
 import os
@@ -26,6 +27,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A slow moment of a busy machine is no failure.
 settings.register_profile("flood", deadline=None)
 settings.load_profile("flood")
+
+
+def pytest_collection_finish() -> None:
+    """Have Python look no more through thousands of tests for what could be deleted, in each
+    process that is forked, too: that took a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
