@@ -1,9 +1,11 @@
 """A few threads that carry transfers side by side."""
 
 import queue
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Generic, TypeVar
 
@@ -15,6 +17,9 @@ Result = TypeVar("Result")
 # How long close() waits in all for threads that are in the middle of something.
 _PATIENCE: Final = 1.0
 _TICK: Final = 0.1
+
+# Of these huey makes a KeyboardInterrupt in a worker process.
+_INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Lanes(Generic[Ticket, Result]):
@@ -47,7 +52,8 @@ class Lanes(Generic[Ticket, Result]):
                 daemon=True,
             )
             self._threads.append(thread)
-            thread.start()
+            with _undisturbed():
+                thread.start()
 
     def next(self, seconds: float) -> tuple[Ticket, Result | BaseException] | None:
         """Return a ticket with its result or exception, or None if none comes in time."""
@@ -98,6 +104,18 @@ def carried(call: Callable[[], Result], given_up: Callable[[], bool]) -> Result:
     if isinstance(result, BaseException):
         raise result
     return result
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put off what interrupts a worker process: raised while a thread starts, it breaks the locks
+    that threading has for that, and is lost, or ends the thread with a KeyError."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)  # raises what has come by now
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _carry(
