@@ -46,6 +46,15 @@ TRANSPORT: Final = (
     ),
     Rule(
         PERMANENT,
+        "ca_bundle",
+        "the file with trusted certificates has none",
+        "correct AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE, restart flood, then retry the file",
+        exceptions=(boto.SSLError,),
+        text="NO_CERTIFICATE_OR_CRL_FOUND",
+        reason="ca_bundle_empty",
+    ),
+    Rule(
+        PERMANENT,
         "tls_certificate",
         "the store's certificate cannot be trusted",
         "check AWS_ENDPOINT and the clock; name a private authority's certificate in AWS_CA_BUNDLE",

@@ -19,7 +19,7 @@ from workers.authorities import authorities
 from workers.classify_rule import KEYS
 from workers.curl_exchange import LONGEST_KEPT, Exchange
 from workers.curl_payload import Payload
-from workers.late import late
+from workers.proxies import proxy
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -197,7 +197,7 @@ class Store:
         if root is None:
             return None
         url = f"{root}?max-buckets=1000&prefix={quote(prefix, safe='~')}"
-        return Exchange("ListBuckets", url, region, self._token(), _proxy(root), method="GET")
+        return Exchange("ListBuckets", url, region, self._token(), proxy(root), method="GET")
 
     def _token(self) -> list[str]:
         token = self._profile.session_token
@@ -231,7 +231,7 @@ class Store:
             region = self._regions.get(bucket)
         if found is None:
             url = address(self._profile, bucket, region) or self._ask(bucket, region)
-            found = _Target(url, region or self._profile.region, _proxy(url))
+            found = _Target(url, region or self._profile.region, proxy(url))
             with self._lock:
                 self._targets[bucket] = found
         return found
@@ -245,20 +245,3 @@ def query_of(upload_id: str) -> str:
 def _bucket_address(address: str) -> str:
     """Return a bucket's own URL: where its name is in the path, no slash follows it."""
     return address if urlsplit(address).path == "/" else address.removesuffix("/")
-
-
-def _proxy(address: str) -> str:
-    """Return the proxy that the environment names for an address, or an empty text.
-
-    The same rules as boto3's: HTTPS_PROXY or HTTP_PROXY, except for what NO_PROXY names.
-    """
-    parts = urlsplit(address)
-    if not any(name.lower() == f"{parts.scheme}_proxy" for name in os.environ):
-        return ""
-    # It comes with an HTTP client, which is slow to import.
-    with late():
-        from urllib.request import getproxies, proxy_bypass
-    proxy = getproxies().get(parts.scheme, "")
-    if not proxy or proxy_bypass(parts.netloc):
-        return ""
-    return proxy if "://" in proxy else f"http://{proxy.removeprefix('//')}"

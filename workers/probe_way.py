@@ -9,12 +9,13 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from humanize import naturaldelta
 
 from flood.check_findings import ERROR, OK, STORE, WARNING, Finding
+from workers.failures import TransportFailed
 from workers.lanes import carried
+from workers.proxies import proxy
 from workers.transfer import Interrupted
 
 #: The limit for each step on the way, in seconds.
@@ -50,15 +51,20 @@ class Way:
         parts = urlsplit(self.address)
         host, secure = parts.hostname or "", parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
-        proxy = _proxy(parts.scheme, parts.netloc)
-        if proxy is not None:
+        try:
+            proxied = proxy(self.address)
+        except TransportFailed as error:
+            remedy = "correct that variable, then restart flood"
+            yield self._wrong("proxy", str(error), _WAITS, remedy)
+            return
+        if proxied:
+            host, port = _gate(proxied)
             # What lies beyond it only the store's own answers tell.
-            yield self._found("proxy", OK, f"connections go through {_name(*proxy)}")
-            host, port = proxy
+            yield self._found("proxy", OK, f"connections go through {_name(host, port)}")
         try:
             addresses, seconds = self._timed(partial(_resolve, host, port))
         except (OSError, UnicodeError, Interrupted) as error:
-            yield self._unresolved(host, error, proxied=proxy is not None)
+            yield self._unresolved(host, error, proxied=bool(proxied))
             return
         shown = list(dict.fromkeys(str(each[4][0]) for each in addresses))
         if shown != [host]:
@@ -66,12 +72,12 @@ class Way:
         try:
             connection, seconds = self._timed(partial(_connect, addresses))
         except (OSError, Interrupted) as error:
-            yield self._unreachable(_name(host, port), error, proxied=proxy is not None)
+            yield self._unreachable(_name(host, port), error, proxied=bool(proxied))
             return
         with connection:
             peer = connection.getpeername()
             yield self._found("TCP", OK, f"connected to {_name(*peer[:2])}", seconds)
-            if secure and proxy is None:
+            if secure and not proxied:
                 yield self._encrypted(connection, host)
 
     def _timed(self, call: Callable[[], Any]) -> tuple[Any, float]:
@@ -154,17 +160,10 @@ class Way:
         )
 
 
-def _proxy(scheme: str, netloc: str) -> tuple[str, int] | None:
-    """The proxy that the environment names for this host, if any; what it needs to let anybody
-    through is none of a report's business."""
-    named = getproxies().get(scheme) or getproxies().get("all")
-    if not named or proxy_bypass(netloc):
-        return None
-    parts = urlsplit(named if "://" in named else f"http://{named}")
-    try:
-        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 1080)
-    except ValueError:
-        return parts.hostname or "", 1080
+def _gate(proxied: str) -> tuple[str, int]:
+    """Where a proxy is; what it needs to let anybody through is none of a report's business."""
+    parts = urlsplit(proxied)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 1080)
 
 
 def _name(host: str, port: int) -> str:

@@ -4,17 +4,18 @@ import os
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.loaders import Loader
-from botocore.utils import get_environ_proxies
 
 from flood import __version__
 from workers.answer_limits import SHORT_CONNECT, SHORT_READ
 from workers.answer_xml import readable
 from workers.authorities import authorities
+from workers.proxies import proxy
 from workers.s3_session import Session, sender
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Clients:
                 client = _build(self._profile, self._pool, *self._timeouts[name])
                 session = Session(
                     verify=authorities(),
-                    proxies=get_environ_proxies(client.meta.endpoint_url),
+                    proxies=_proxies(client.meta.endpoint_url),
                     timeout=self._timeouts[name],
                     max_pool_connections=self._pool,
                 )
@@ -132,6 +133,12 @@ class Clients:
                 self._made[name] = client
                 self._sessions.append(session)
             return self._made[name]
+
+
+def _proxies(address: str) -> dict[str, str]:
+    """What botocore takes for the proxies of this address."""
+    found = proxy(address)
+    return {urlsplit(address).scheme: found} if found else {}
 
 
 def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: float) -> Any:

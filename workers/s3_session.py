@@ -1,6 +1,8 @@
 """Sends boto3's requests over connections whose answers have an end."""
 
+import base64
 import io
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from botocore.awsrequest import (
     AWSHTTPSConnection,
     AWSHTTPSConnectionPool,
 )
-from botocore.httpsession import URLLib3Session
+from botocore.httpsession import ProxyConfiguration, URLLib3Session
 
 from workers.answer_limits import COMPLETION, LONGEST, TIMEOUTS
 from workers.failures import TransportFailed, endless
@@ -132,8 +134,24 @@ class _SecurePool(AWSHTTPSConnectionPool):  # type: ignore[misc]  # as above
     ConnectionCls = _SecureConnection
 
 
+class _Proxies(ProxyConfiguration):  # type: ignore[misc]  # as above
+    def _construct_basic_auth(self, username: str, password: str) -> str:
+        # botocore's own knows ASCII only; libcurl sends what the percent signs stood for.
+        return f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"
+
+
 class Session(URLLib3Session):  # type: ignore[misc]  # as above
-    """botocore's own, of which `send` raises TransportFailed where an answer has no end."""
+    """botocore's own, of which `send` raises TransportFailed where an answer has no end; `verify`
+    may be a directory of certificates, too."""
+
+    def __init__(self, *, proxies: dict[str, str], **options: Any) -> None:
+        super().__init__(proxies=proxies, **options)
+        self._proxy_config = _Proxies(proxies=proxies)
+
+    def _setup_ssl_cert(self, conn: Any, url: str, verify: Any) -> None:
+        super()._setup_ssl_cert(conn, url, verify)
+        if conn.ca_certs and os.path.isdir(conn.ca_certs):
+            conn.ca_cert_dir, conn.ca_certs = conn.ca_certs, None
 
     def _get_connection_manager(self, url: str, proxy_url: str | None = None) -> Any:
         manager = super()._get_connection_manager(url, proxy_url)

@@ -160,6 +160,18 @@ def test_a_certificate_of_an_authority_that_nobody_knows(
     assert "AWS_CA_BUNDLE" in found[-1].remedy
 
 
+def test_a_proxy_variable_that_is_no_address(
+    rclone_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://us:SEC/RET@127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    [found] = [each for each in ask(profile(rclone_server.url)) if each.about == "proxy"]
+    assert found.status == ERROR
+    assert "HTTP_PROXY is no address of a proxy" in found.found
+    assert "SEC" not in str(found)
+
+
 def test_a_bundle_that_cannot_be_read(
     rclone_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,12 @@
 """What becomes of uploads when something is wrong: each error is a real one."""
 
+import base64
 import os
+import re
+import shutil
 import socket
 import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -253,6 +257,16 @@ def test_certificate_of_an_authority_named_in_the_environment(
     assert isinstance(put(secure.url), Receipt)
 
 
+@pytest.mark.skipif(not shutil.which("openssl"), reason="takes openssl to name certificates")
+def test_certificate_of_an_authority_in_a_directory(
+    put: Send, secure: FaultProxy, trusted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = os.path.dirname(os.environ["AWS_CA_BUNDLE"])
+    subprocess.run(["openssl", "rehash", directory], check=True, capture_output=True)
+    monkeypatch.setenv("AWS_CA_BUNDLE", directory)
+    assert isinstance(put(secure.url), Receipt)
+
+
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
 def test_an_empty_list_of_authorities_trusts_nobody_new(
     put: Send, secure: FaultProxy, monkeypatch: pytest.MonkeyPatch, variable: str
@@ -274,6 +288,13 @@ def test_no_file_with_authorities(
     put: Send, secure: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/ca.pem")
+    expect(put(secure.url), PERMANENT, "ca_bundle")
+
+
+def test_a_file_without_authorities(
+    put: Send, secure: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", __file__)
     expect(put(secure.url), PERMANENT, "ca_bundle")
 
 
@@ -321,6 +342,32 @@ def test_an_http_proxy_passes_on(
     assert isinstance(put("http://store.invalid:9000"), Receipt)
     assert {each.headers["host"] for each in proxy.requests} == {"store.invalid:9000"}
     assert {"proxy-authorization" in each.headers for each in proxy.requests} == {True}
+
+
+def test_who_an_http_proxy_lets_through_may_have_any_password(
+    put: Send, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//us%20er:p%40ss%3Aw%C3%B6rd@"))
+    assert isinstance(put("http://store.invalid:9000"), Receipt)
+    asked = {each.headers["proxy-authorization"] for each in proxy.requests}
+    assert asked == {f"Basic {base64.b64encode('us er:p@ss:wörd'.encode()).decode()}"}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("us:SEC/RETPW@127.0.0.1:9", "us:SEC#RET/PW@127.0.0.1:9", "us:SEC?RETPW@127.0.0.1:9"),
+        *("http://us/SECRETPW@127.0.0.1:9", "http://us:SECRETPW@127.0.0.1:99999", "http://:9"),
+        *("http://us:SECRETPW@[::1:9", "http://us:SECRETPW@127.0.0.1:0"),
+    ],
+)
+def test_what_is_no_address_of_a_proxy_is_not_told(
+    put: Send, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", address)
+    message = expect(put("http://store.invalid"), TRANSIENT, "proxy")
+    assert "HTTP_PROXY is no address of a proxy; where user" in message
+    assert not re.search("SEC|RET|PW@|us:", message)
 
 
 def test_an_http_proxy_is_passed_by(
