@@ -5,6 +5,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from shlex import quote
 from typing import Final
 
 from flood import exposure, ini
@@ -167,7 +168,8 @@ def _profiles(path: str, file: _File, warnings: list[str]) -> dict[str, Profile]
     problems = [f"{path}: {problem}" for problem in file.content.problems]
     if file.mode & (stat.S_IRWXG | stat.S_IRWXO):
         warnings.append(
-            f"{path}: is open to other users (mode {stat.S_IMODE(file.mode):04o}); run chmod 600"
+            f"{path}: is open to other users (mode {stat.S_IMODE(file.mode):04o}); "
+            f"run chmod 600 {quote(path)}"
         )
     profiles = {}
     for name, section in file.content.sections.items():

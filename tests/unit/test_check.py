@@ -416,7 +416,7 @@ def test_exposed_credentials(credentials: Callable[[str], list[Finding]], tmp_pa
     (tmp_path / "credentials").chmod(0o644)
     told = credentials(credentials_section("p", "https://s3.example.com"))
     assert wrong(told) == [("file", WARNING)]
-    assert "run chmod 600" in told[1].remedy
+    assert told[1].remedy == f"run chmod 600 {tmp_path}/credentials"
 
 
 def test_no_credentials(house: House, tmp_path: Path) -> None:

@@ -408,7 +408,7 @@ class TestSearch:
     def test_a_file_that_others_can_open(self, home: Path, mode: int) -> None:
         given = write(home / "given", AMAZON, mode)
         assert self.load(home, given).warnings == (
-            f"{given}: is open to other users (mode {mode:04o}); run chmod 600",
+            f"{given}: is open to other users (mode {mode:04o}); run chmod 600 {given}",
         )
 
 
