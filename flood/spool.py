@@ -148,7 +148,10 @@ class Spool:
             status = os.lstat(path)
         except OSError as error:
             return f"{path}: {error.strerror}"
-        if stat.S_ISDIR(status.st_mode) and status.st_dev == os.stat(self.root).st_dev:
+        if not stat.S_ISDIR(status.st_mode):
+            kind = "file" if stat.S_ISREG(status.st_mode) else kind_of(status.st_mode)
+            return f"{path} must be a directory, but a {kind} is in its place"
+        if status.st_dev == os.stat(self.root).st_dev:
             return None
         return (
             f"{path} must be a directory on the same filesystem as {self.root}: "

@@ -399,10 +399,28 @@ def test_any_name_goes_all_the_way(spool: Spool, name: bytes) -> None:
 # --- directories and notes ---------------------------------------------------------------------
 
 
-def test_prepare_wants_one_filesystem(tmp_path: Path) -> None:
+def test_one_filesystem_is_wanted() -> None:
+    wrong = Spool("/").wrong_with("proc")  # which is another one on every Linux
+    assert wrong is not None
+    assert "proc must be a directory on the same filesystem" in wrong
+
+
+def test_prepare_follows_no_link(tmp_path: Path) -> None:
     (tmp_path / "completed").symlink_to("/dev/shm", target_is_directory=True)
-    with pytest.raises(SpoolError, match=r"completed.*same filesystem"):
+    words = "completed must be a directory, but a symbolic link is in its place"
+    with pytest.raises(SpoolError, match=words):
         Spool(str(tmp_path)).prepare()
+
+
+def test_what_is_in_a_directorys_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "failed").write_text("a file")
+    os.mkfifo(tmp_path / "processing")
+    spool = Spool(str(tmp_path))
+    assert spool.wrong_with("failed") == (
+        f"{tmp_path}/failed must be a directory, but a file is in its place"
+    )
+    assert "but a FIFO is in its place" in str(spool.wrong_with("processing"))
+    assert spool.wrong_with("completed") == f"{tmp_path}/completed: No such file or directory"
 
 
 def test_prepare_says_what_is_in_the_way(tmp_path: Path) -> None:
