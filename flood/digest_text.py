@@ -10,6 +10,7 @@ from humanize import naturaldelta, naturalsize
 
 from flood.columns import utc_text
 from flood.digest import TEST, TROUBLE, Cause, Digest
+from flood.states import MISNAMED
 from flood.text import printable
 
 #: The form of `as_json`: another number once a key means something else, or is gone.
@@ -50,10 +51,19 @@ def _lines(digest: Digest) -> Iterator[str]:
     yield "What waits, what has failed, what to do about it:"
     yield f"  {_command(digest, 'flood-status')}"
     if digest.failed and digest.kind == TROUBLE:
-        codes = {cause.code for cause in digest.causes if not cause.gone}
-        which = f"--error {quote(codes.pop())}" if len(codes) == 1 and all(codes) else "--all"
-        yield "Once the cause is mended, this puts failed files back:"
-        yield f"  {_command(digest, f'flood-retry {which}')}"
+        yield from _put_back(digest)
+
+
+def _put_back(digest: Digest) -> Iterator[str]:
+    """What puts the failed files back, unless a person has to move all of them that are told of."""
+    codes = {cause.code for cause in digest.causes if not cause.gone}
+    mended = sorted(codes.difference(MISNAMED))
+    if codes and not mended:
+        return
+    named = all(mended) and (len(mended) == 1 or len(mended) < len(codes))
+    which = " ".join(f"--error {quote(code)}" for code in mended) if named else "--all"
+    yield "Once the cause is mended, this puts failed files back:"
+    yield f"  {_command(digest, f'flood-retry {which}')}"
 
 
 def _failures(digest: Digest) -> Iterator[str]:

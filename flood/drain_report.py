@@ -68,7 +68,7 @@ def _failure(cause: Cause, each: Failures) -> Iterator[str]:
 
 def _put_back(tally: Tally) -> str:
     """What flood-retry can do for those that have failed."""
-    there = tally.in_failed
+    there = tally.retriable
     if not there:
         return ""
     if there == tally.failed:

@@ -27,6 +27,14 @@ GONE_BEFORE: Final = (
     *("put_interrupted", "put_refused", "put_failed"),
 )
 
+#: file_records.error_code of failures that come of a file's own place, its name or its bucket's:
+#: flood-retry would bring it there again, a person moves it to incoming, below another.
+MISNAMED: Final = (
+    *("key_not_utf8", "key_too_long", "key_not_normalized", "invalid_request"),
+    *("KeyTooLongError", "InvalidObjectName", "InvalidURI", "XMinioInvalidObjectName"),
+    "InvalidBucketName",
+)
+
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2

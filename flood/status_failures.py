@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from flood.advice import Advice
+from flood.states import MISNAMED
 from flood.status import NO_RECORD, SUPERSEDED, UNKNOWN, Failure, Status
 from flood.status_layout import Columns, section
 from flood.status_queries import Destination
@@ -64,7 +65,7 @@ def _hint(failure: Failure, advice: Advice) -> "Iterator[RenderableType]":
     what, command = "once that is mended", advice.retry("--error", failure.code)
     if failure.code == NO_RECORD:
         what, command = f"{NO_RECORD}: to make records of them", advice.repair()
-    if failure.code != UNKNOWN:
+    if failure.code != UNKNOWN and failure.code not in MISNAMED:
         yield Padding(text(f"{what}: {command}"), (0, 0, 0, 4 if failure.hint else 2))
 
 

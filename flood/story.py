@@ -12,7 +12,15 @@ from flood.doing import Doing
 from flood.layout import Place
 from flood.record_values import which_attempt
 from flood.spool import Spool
-from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PROCESSING, STATES
+from flood.states import (
+    COMPLETED,
+    FAILED,
+    INCOMING,
+    INCOMING_TMP,
+    MISNAMED,
+    PROCESSING,
+    STATES,
+)
 from flood.story_queries import Record
 from flood.temporary import Temporary
 
@@ -187,6 +195,11 @@ class _Teller:
             )
         if self._newer:
             return f"nothing: a later version waits in incoming; to let this one go first: {over}"
+        if record.code in MISNAMED:
+            return (
+                f"a person moves {record.path} to incoming, under a name and a bucket that the "
+                "store takes; flood-retry would bring it back to where it was"
+            )
         return f"a person mends the cause, then: {self._advice.retry(str(record.id))}"
 
     def _idle(self) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final, NamedTuple
 
-from flood.states import GONE_BEFORE
+from flood.states import GONE_BEFORE, MISNAMED
 
 #: How many keys of one kind of failure are kept.
 EXAMPLES: Final = 10
@@ -56,11 +56,12 @@ class Tally:
             return sum(each.files for each in self.failures.values())
 
     @property
-    def in_failed(self) -> int:
-        """How many of those that have failed had a file that could be moved to failed."""
+    def retriable(self) -> int:
+        """How many of those that have failed flood-retry can put back, once the cause is mended."""
+        beyond = (*GONE_BEFORE, *MISNAMED)
         with self._lock:
             return sum(
-                each.files for cause, each in self.failures.items() if cause.code not in GONE_BEFORE
+                each.files for cause, each in self.failures.items() if cause.code not in beyond
             )
 
     @property

@@ -103,14 +103,15 @@ ANSWERS: Final = (
         PERMANENT,
         None,
         "the bucket does not exist",
-        "create it, or put the file under the right bucket's directory",
+        "create it, then retry the file, or move the file to the right bucket's directory in "
+        "incoming",
         codes=("NoSuchBucket",),
     ),
     Rule(
         PERMANENT,
         None,
         "the store accepts no bucket of this name",
-        "put the file under another bucket's directory",
+        "move the file to another bucket's directory in incoming",
         codes=("InvalidBucketName",),
     ),
     Rule(

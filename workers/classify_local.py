@@ -43,7 +43,7 @@ REST: Final = (
         PERMANENT,
         "invalid_request",
         "the request cannot be built",
-        "check the names of bucket and file",
+        "move the file to incoming under another name, or to another bucket's directory there",
         exceptions=(boto.ParamValidationError,),
     ),
     Rule(

@@ -101,7 +101,7 @@ AGAIN: Final = "it is tried again"
 FILE: Final = "look at the file and its disk, then retry it"
 KEYS: Final = "correct this profile in the credentials file, then retry the file"
 ENDPOINT: Final = "correct AWS_ENDPOINT or AWS_REGION of this profile, then retry the file"
-NAME: Final = "put the file into the spool again under another name"
+NAME: Final = "move the file to incoming under another name"
 
 #: No fault of the file's, which need not pay for it with its retries.
 SCARCE: Final = Rule(

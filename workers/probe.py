@@ -185,7 +185,7 @@ def _unusable(
     about: str, profile: Profile, code: str, error: BaseException, remedy: str
 ) -> Finding:
     """What is wrong with a bucket; what the error says of a file to be retried is left out."""
-    seen = str(error).partition(": create it")[0].partition("; put the file")[0]
+    seen = str(error).partition(": create it")[0].partition("; move the file")[0]
     remedy = f"{remedy} ({_LEGAL}), then run flood-check again"
     return Finding(
         STORE, about, ERROR, f"{seen} [{code}]", "files for it fail", remedy, profile.name

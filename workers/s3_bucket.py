@@ -71,8 +71,8 @@ class Buckets:
         if not _NAME.fullmatch(bucket):
             raise InvalidBucket(
                 f"no store accepts a bucket named {bucket!a}, since names have 3 to 63"
-                " lower-case letters, digits, dots or hyphens; put the file under another bucket's"
-                " directory"
+                " lower-case letters, digits, dots or hyphens; move the file to another bucket's"
+                " directory in incoming"
             )
         # Prefix keeps the answer of an account with thousands of buckets to one page, also for R2,
         # which pages in its own way.
@@ -128,8 +128,8 @@ class Buckets:
                 if code in _NO_BUCKET:
                     raise BucketMissing(
                         f"profile {self._profile.name!r} has no bucket {bucket!r} at"
-                        f" {self._endpoint()}: create it, or put the file under the right bucket's"
-                        " directory, then retry the file"
+                        f" {self._endpoint()}: create it, then retry the file, or move the file to"
+                        " the right bucket's directory in incoming"
                     ) from None
                 if code not in _NO_ANSWER:
                     raise

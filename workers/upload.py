@@ -41,6 +41,9 @@ TRIED: Final = "it was tried again and again"
 TRIED_ONCE: Final = "it was tried once"
 SPENT: Final = "no retry is left: when the cause is mended, flood-retry puts the file back"
 
+#: What a message says where the file has a name that no store takes.
+RENAMED: Final = "move it to incoming under its new name"
+
 _ASKED: Final = Reason(
     INTERRUPTED,
     "asked_to_wait",
@@ -134,7 +137,8 @@ def _open(
         return GiveUp(claim, claim.verdict)
     problem = layout.key_problem(claim.key, normalizes=profile.provider.normalizes_keys)
     if problem is not None:
-        return GiveUp(claim, Reason(PERMANENT, *problem))
+        code, told = problem
+        return GiveUp(claim, Reason(PERMANENT, code, f"{told}; {RENAMED}"))
     try:
         descriptor, identity = agent.spool.open(claim.path)
     except (Vanished, NotRegular):

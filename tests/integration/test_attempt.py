@@ -191,6 +191,8 @@ def test_names_that_no_key_can_have_are_given_up(house: House, bucket: str) -> N
     assert [type(one) for one in decisions] == [GiveUp, GiveUp]
     codes = {one.reason.code for one in decisions if isinstance(one, GiveUp)}
     assert codes == {"key_not_utf8", "key_too_long"}
+    messages = [one.reason.message for one in decisions if isinstance(one, GiveUp)]
+    assert all(text.endswith("; move it to incoming under its new name") for text in messages)
     house.settle(*decisions)
     assert {state for _, state, _ in house.states()} == {"failed"}
 

@@ -21,8 +21,9 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flood import layout
 from flood.errors import ConfigError
-from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
+from flood.states import INTERRUPTED, MISNAMED, PERMANENT, TRANSIENT
 from workers import failures
 from workers.classify import RETRY_AFTER_MAX, TABLE, Verdict, classify
 from workers.late import late
@@ -235,6 +236,17 @@ def test_messages_say_what_happened_and_what_to_do() -> None:
         "the store denies access (AccessDenied: You may not.?[31m); let this access key write to"
         " this bucket, then retry the file"
     )
+
+
+def test_whoever_has_to_move_a_file_is_told_so_and_not_to_retry_it() -> None:
+    moved = [rule for rule in TABLE if rule.advice.startswith("move ")]
+    codes = {code for rule in moved for code in (rule.codes or (rule.code,))}
+    assert not any("retry" in rule.advice for rule in moved)
+    for key in ("\udcff", "x" * 2000, "e\u0301"):
+        problem = layout.key_problem(key, normalizes=True)
+        assert problem is not None
+        codes.add(problem[0])
+    assert codes == set(MISNAMED)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,22 @@ def test_causes_are_told_apart_the_most_frequent_first(house: House, listener: L
     assert f"flood-retry --all --server-directory {house.spool.root}" in told["text"]
 
 
+def test_flood_retry_is_advised_for_what_it_can_help(house: House, listener: Listener) -> None:
+    misnamed = Reason(PERMANENT, "InvalidBucketName", "no such name; move the file")
+    house.admit("a")
+    house.settle(GiveUp(house.claim()[0], misnamed))
+    told = listener.hears(after=GATHER)
+    assert told is not None
+    assert "    no such name; move the file\n" in told["text"]
+    assert "flood-retry" not in told["text"]
+    house.admit("b", "c", "d")
+    refused = (misnamed, DENIED, Reason(PERMANENT, "NoSuchBucket", "there is none; create it"))
+    house.settle(*(GiveUp(*each) for each in zip(house.claim(), refused, strict=True)))
+    told = listener.hears(after=HOUR)
+    assert told is not None
+    assert "\n  flood-retry --error AccessDenied --error NoSuchBucket --server" in told["text"]
+
+
 def test_a_file_that_vanished_is_told_of(house: House, listener: Listener) -> None:
     [record] = house.admit("a")
     os.unlink(house.spool.absolute("processing/p/b/a"))

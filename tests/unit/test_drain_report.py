@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from flood import drain_report
-from flood.states import GONE_BEFORE
+from flood.states import GONE_BEFORE, MISNAMED
 from flood.tally import EXAMPLES, BrokenOff, Tally
 from tests.spooling import START
 
@@ -42,6 +42,10 @@ def test_flood_retry_is_named_where_it_can_put_something_back() -> None:
         tally.gave_up("p", "b", "key", number, code, "it is gone: put it again")
     *_, summary = drain_report.failures(tally)
     assert summary == "6 files failed, 0 files uploaded (0 Bytes)"
+    for number, code in enumerate(MISNAMED):
+        tally.gave_up("p", "b", "key", number, code, "move it")
+    *_, summary = drain_report.failures(tally)
+    assert summary == "15 files failed, 0 files uploaded (0 Bytes)"
     tally.gave_up("p", "b", "key", 9, "NoSuchBucket", "there is none")
     *_, summary = drain_report.failures(tally)
     assert summary.endswith("; once the causes are mended, flood-retry puts back 1 file of them")

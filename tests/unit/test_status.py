@@ -225,6 +225,27 @@ def test_failures_are_grouped_with_a_hint_each(house: House) -> None:
     assert f"no_record: to make records of them: flood-fsck --repair {where}\n" in text
 
 
+def test_flood_retry_is_not_named_where_a_file_has_to_move(house: House) -> None:
+    house.admit("e\u0301")
+    advice = "rename it; move it to incoming under its new name"
+    house.settle(GiveUp(house.claim()[0], Reason(PERMANENT, "key_not_normalized", advice)))
+    text = shown(seen(house))
+    assert f"  key_not_normalized: {advice}\n" in text
+    assert "flood-retry" not in text
+    text, _ = told(house, "s3://p/b/e\u0301")
+    assert "next      a person moves failed/p/b/e\u0301 to incoming, under a name" in text
+    # That is all that has to be done: it counts no longer, also before a sweep takes notice.
+    move(house, "failed/p/b/e\u0301", "incoming/p/b/\u00e9")
+    done(house, "\u00e9")
+    for _ in range(2):
+        assert judge(seen(house), Limits(None, Limit(0), None))[0] == OK
+        assert "1 more has failed, whose file is not in failed any more" in shown(seen(house))
+        text, _ = told(house, "s3://p/b/e\u0301")
+        assert text.endswith("next      nothing: its file is not in failed any more")
+        house.sweep()
+    assert ": not there any more" in text
+
+
 def eventful(house: House) -> Status:
     """More than a small terminal can show: ten retries, six kinds of failures, nobody at work."""
     away = [f"retried/{number}" for number in range(10)]
