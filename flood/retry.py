@@ -23,6 +23,11 @@ BATCH: Final = 200
 #: its place in processing is taken; nothing lies in failed any more; the file cannot be moved.
 Fate = Literal["retried", "superseded", "occupied", "gone", "error"]
 
+GONE: Final = (
+    "it is not there any more; if it was renamed or moved, move it to incoming, where flood-watch "
+    "takes it as a new file"
+)
+
 logger = getLogger(__name__)
 
 
@@ -159,7 +164,7 @@ class Retry:
             return Retried(one, "gone", "another record's file lies in its place")
         if self._spool.identify(row.path) is None:
             there = self._spool.oddity(row.path)
-            told = f"a {there} lies there" if there else "it is not there any more"
+            told = f"a {there} lies there" if there else GONE
             return Retried(one, "gone", f"{row.path}: {told}")
         place = _place(row.profile, row.bucket, row.key)
         if _key(one) in self._going:
@@ -183,7 +188,7 @@ class Retry:
         try:
             self._spool.move(one.row.path, target.path)
         except Vanished:
-            return Retried(one, "gone", f"{one.row.path}: it is not there any more")
+            return Retried(one, "gone", f"{one.row.path}: {GONE}")
         except Occupied:
             return Retried(one, "occupied", "something lies in its place in processing")
         except OSError as error:

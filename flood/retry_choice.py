@@ -4,12 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Any, Final
 
-from flood import models
+from flood import departures, models
 from flood.columns import utc_text
 from flood.destination import Destination
+from flood.layout import Place
 from flood.record_values import ROW_COLUMNS, Row, chunks, row_from
+from flood.spool import Spool
+from flood.states import FAILED
+from flood.walk import Found
 
 #: Rows in one answer; between two answers nothing of the database is held.
 _PAGE: Final = 5000
@@ -17,6 +22,9 @@ _PAGE: Final = 5000
 _COLUMNS: Final = (
     f"{ROW_COLUMNS}, error_code, COALESCE(completed_at, created_at), COALESCE(origin, id)"
 )
+
+#: How many files are looked at for one without a record.
+_LOOKED: Final = 1000
 
 #: A failed file that lies in failed, as far as is known; one that waits for its retry.
 _FAILED: Final = "current_state = 'failed' AND left_at IS NULL"
@@ -111,6 +119,17 @@ def _every(
         for one in _by_id(ids[start : start + _PAGE], where, parameters):
             if choice.fits(one, now):
                 yield one
+
+
+def stray(spool: Spool, destination: Destination) -> str | None:
+    """The path of a file that lies in failed where the destination says, and no record knows of, as
+    somebody renamed it there; None if there is none, or only among many."""
+    path = Place(FAILED, destination.profile, destination.bucket, destination.key).path
+    lying = [path] if spool.identify(path) is not None else []
+    if destination.into:
+        found = spool.walk(path.rstrip("/"))
+        lying = [each.path for each in islice(found, _LOOKED) if isinstance(each, Found)]
+    return next((each for each in lying if departures.latest_at(each) is None), None)
 
 
 def still_failed(ids: Sequence[int]) -> list[Chosen]:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -12,7 +12,7 @@ from humanize import naturalsize, naturaltime
 from flood import departures, queries
 from flood.departures import REMOVED, RETRIED, How
 from flood.destination import Destination
-from flood.retry import Fate, Retried
+from flood.retry import GONE, Fate, Retried
 from flood.states import EXIT_FAILED, EXIT_OK, EXIT_TRY_AGAIN, FAILED, PROCESSING
 from flood.stored import utc_moment
 
@@ -77,8 +77,15 @@ class Report:
                 yield f"{self.counts[fate] - SHOWN} more: {_WORDS[fate]}"
 
 
-def unmet(named: Collection[int | Destination], *, waiting: bool) -> Iterator[str]:
-    """Why records or files that were named are not retried."""
+def unmet(
+    named: Collection[int | Destination],
+    *,
+    waiting: bool,
+    stray: Callable[[Destination], str | None],
+    repair: str,
+) -> Iterator[str]:
+    """Why records or files that were named are not retried. `stray` finds a file in failed that has
+    no record, `repair` is the command that makes one."""
     wanted = "wait for a retry" if waiting else "lie in failed"
     ids = sorted(each for each in named if isinstance(each, int))
     found = queries.outcomes(ids)
@@ -98,7 +105,11 @@ def unmet(named: Collection[int | Destination], *, waiting: bool) -> Iterator[st
         yield f"record {record_id} is in {state}, and does not {wanted}{other}"
     for each in named:
         if isinstance(each, Destination):
-            yield f"{each.uri()}: no files that {wanted} fit this"
+            lost = None if waiting else stray(each)
+            why = f"no files that {wanted} fit this"
+            if lost is not None:
+                why = f"no record knows {lost}: move it to incoming, or make one of it: {repair}"
+            yield f"{each.uri()}: {why}"
 
 
 def _departed(how: How, successor: int | None) -> str:
@@ -107,7 +118,7 @@ def _departed(how: How, successor: int | None) -> str:
         return f"its file was put back already{later}"
     if how == REMOVED:
         return "its file was deleted, as --keep-completed or --keep-failed wants it"
-    return "its file is not there any more"
+    return f"its file was in failed, but {GONE}"
 
 
 def uri(one: Retried) -> str:

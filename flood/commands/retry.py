@@ -4,12 +4,15 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from typing import Final
 
 from flood import config, destination, log, models, retry_choice, retry_report
+from flood.advice import Advice
 from flood.command_line import Parser
+from flood.destination import Destination
 from flood.errors import ConfigError, FloodError
 from flood.kinds import durations
 from flood.opening import exit_status, opened
@@ -82,8 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 ring=enqueue_ring,
                 now=_now,
             )
+            unmet = partial(
+                retry_report.unmet,
+                waiting=options.now,
+                stray=partial(retry_choice.stray, spool),
+                repair=Advice(settings, models.path()).repair(),
+            )
             room = Room((spool.root, os.path.dirname(models.path())), settings.min_free)
-            return _run(retry, room, choice, options, stop, terminal)
+            return _run(retry, room, choice, options, unmet, stop, terminal)
     except (FloodError, OSError, models.DatabaseError) as error:
         for line in models.explain(error).splitlines():
             terminal.problem(line)
@@ -165,6 +174,7 @@ def _run(
     room: Room,
     choice: Choice,
     options: argparse.Namespace,
+    unmet: Callable[[Collection[int | Destination]], Iterator[str]],
     stop: Stop,
     terminal: Terminal,
 ) -> int:
@@ -188,7 +198,7 @@ def _run(
                     _tell_end(report, options, terminal)
                     raise
                 advance(len(part))
-    for text in retry_report.unmet(named, waiting=options.now):
+    for text in unmet(named):
         terminal.problem(text)
     status = EXIT_INTERRUPTED if stop.is_set() else report.status(named, choice.names)
     _tell(report, status, options, bool(choice.names), terminal)

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from flood import departures, models, records, retry_choice, retry_report, story_text
 from flood import story as stories
 from flood.columns import utc_text
-from flood.destination import parse
+from flood.destination import Destination, parse
 from flood.errors import SpoolError
 from flood.layout import Place
 from flood.record_values import Proof, Reason
@@ -515,12 +516,47 @@ def test_what_was_put_back_already_is_told_with_its_record(house: House) -> None
     put_back(house, first)
     later = house.in_processing("key")
     departures.leave([removed], departures.REMOVED, house.clock.now())
-    told = list(retry_report.unmet({first, stays, removed}, waiting=False))
+    told = unmet(house, first, stays, removed)
     assert told == [
         f"record {first}: its file was put back already, as record {later}",
         f"record {stays} does not fit the other options",
         f"record {removed}: its file was deleted, as --keep-completed or --keep-failed wants it",
     ]
+
+
+def unmet(house: House, *named: int | Destination) -> list[str]:
+    """What is told of records, of files, of directories that are not retried."""
+    return list(
+        retry_report.unmet(
+            named,
+            waiting=False,
+            stray=partial(retry_choice.stray, house.spool),
+            repair=house.advice(config="/c").repair(),
+        )
+    )
+
+
+def test_what_was_renamed_in_failed_is_told_with_what_to_do(house: House) -> None:
+    [old, other] = fail(house, "dir/key", "dir/other")
+    os.makedirs(house.spool.absolute("failed/p/right/dir"))
+    house.spool.move("failed/p/b/dir/key", "failed/p/right/dir/key")
+    lost = "no record knows failed/p/right/dir/key: move it to incoming, or make one of it: "
+    for uri in ("s3://p/right/dir/key", "s3://p/right/dir/", "s3://p/right/"):
+        assert unmet(house, parse(uri)) == [f"{uri}: {lost}flood-fsck --repair --config /c"]
+    # Whatever has a record just does not fit what else was asked for.
+    house.write("processing/p/b/dir/third")
+    for key, into in (("dir/other", False), ("dir", True), ("", True), ("dir/third", False)):
+        [text] = unmet(house, Destination("p", "b", key, into))
+        assert text.endswith(": no files that lie in failed fit this")
+    [done] = retry(house).foresee([old])
+    assert done.reason is not None
+    assert done.reason.startswith("failed/p/b/dir/key: it is not there any more; if it was renamed")
+    house.sweep()
+    [text] = unmet(house, old)
+    assert "move it to incoming, where flood-watch takes it as a new file" in text
+    fsck(house, repair=True)
+    [made] = retry_choice.failed(Choice(destinations=[parse("s3://p/right/dir/key")]), START)
+    assert put_back(house, made.row.id, other) == {made.row.id: "retried", other: "retried"}
 
 
 def told(house: House, key: str) -> tuple[str, list[dict[str, Any]]]:
