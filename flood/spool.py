@@ -227,6 +227,13 @@ class Spool:
         """Whether anything at all lies at `path`."""
         return os.path.lexists(self.absolute(path))
 
+    def is_directory(self, path: str) -> bool:
+        """Whether a directory lies at `path`, following no link."""
+        try:
+            return stat.S_ISDIR(os.lstat(self.absolute(path)).st_mode)
+        except OSError:
+            return False
+
     def too_long(self, path: str) -> bool:
         """Whether the system takes no such path, or none that the file would have in processing."""
         state, slash, rest = path.partition("/")

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from flood import models, obstacle, put_locks, stall, status_workers, story_queries, syscalls
+from flood import (
+    models,
+    obstacle,
+    put_locks,
+    stall,
+    status_workers,
+    story_queries,
+    story_strays,
+    syscalls,
+)
 from flood.advice import Advice
 from flood.departures import RETRIED
 from flood.doing import Doing
@@ -22,6 +31,7 @@ from flood.states import (
     STATES,
 )
 from flood.story_queries import Record
+from flood.story_strays import Stray
 from flood.temporary import Temporary
 
 #: A free worker has taken by then what is due.
@@ -43,7 +53,8 @@ class Chapter:
 @dataclass(frozen=True)
 class Story:
     """All that is known of one key at the moment `at` (aware); `arriving` is what happens next to
-    a file that lies in incoming without a record, None if there is none."""
+    a file that lies in incoming without a record, None if there is none. A directory is no file:
+    what lies in it has keys of its own."""
 
     place: Place
     at: datetime
@@ -51,6 +62,10 @@ class Story:
     arriving: str | None
     #: Where files of this key lie, from the server directory.
     lying: Sequence[str]
+    #: Where directories of this name do.
+    directories: Sequence[str]
+    #: Those of the files, but in incoming, that no record of this key has.
+    strays: Sequence[Stray]
 
     @property
     def known(self) -> bool:
@@ -75,7 +90,8 @@ def tell(
     at = now()
     paths = dict.fromkeys(place.moved(state).path for state in STATES)
     paths |= dict.fromkeys(record.path for record in records)
-    lying = [path for path in paths if spool.exists(path)]
+    directories = [path for path in paths if spool.is_directory(path)]
+    lying = [path for path in paths if path not in directories and spool.exists(path)]
     spool.check_present()  # or nothing would seem to lie there
     incoming = place.moved(INCOMING).path
     unrecorded = incoming in lying and not any(
@@ -84,7 +100,9 @@ def tell(
     teller = _Teller(spool, place, records, at, advice, newer=unrecorded)
     chapters = [teller.chapter(record, record.path in lying) for record in records]
     arriving = teller.arriving(Temporary(ignore).pattern(incoming)) if unrecorded else None
-    return Story(place, at, chapters, arriving, lying)
+    with models.reading():
+        strays = list(story_strays.look(spool, place, records, lying, advice))
+    return Story(place, at, chapters, arriving, lying, directories, strays)
 
 
 class _Teller:

@@ -22,9 +22,15 @@ def lines(story: Story) -> Iterator[str]:
         yield printable(f"  lies in {path}")
     if not story.lying:
         yield "  lies nowhere in the spool any more"
+    for path in story.directories:
+        yield printable(f"  {path} is a directory")
     for chapter in story.chapters:
         yield ""
         yield from _chapter(chapter)
+    for stray in story.strays:
+        yield ""
+        yield f"in {stray.state}, without a record of this key"
+        yield f"  next      {printable(stray.next)}"
     if story.arriving is not None:
         yield ""
         yield "no record yet"
@@ -41,6 +47,8 @@ def as_json(story: Story) -> str:
             "key": place.key,
             "at": utc_text(story.at),
             "lies_in": list(story.lying),
+            "directories": list(story.directories),
+            "strays": [{"path": stray.path, "next": stray.next} for stray in story.strays],
             "arriving": story.arriving,
             "records": [_object(chapter) for chapter in story.chapters],
         },

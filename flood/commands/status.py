@@ -32,6 +32,7 @@ from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from flood.status import Status
 from flood.status_check import UNKNOWN, Limit, Limits
+from flood.story import Story
 from flood.terminal import Terminal, prepare
 from flood.units import duration
 
@@ -257,13 +258,22 @@ def _story(
 
     story = stories.tell(spool, place, settings.ignore, advice, now=_now)
     if not story.known and not as_json:
-        terminal.problem(
-            f"nothing is known of s3://{place.profile}/{place.bucket}/{place.key}: no file of "
-            f"{spool.root}, no record"
-        )
+        terminal.problem(_unknown(spool, story))
         return EXIT_FAILED
     text = story_text.as_json(story) if as_json else "\n".join(story_text.lines(story))
     return _print(text, terminal) or (EXIT_OK if story.known else EXIT_FAILED)
+
+
+def _unknown(spool: Spool, story: Story) -> str:
+    place = story.place
+    uri = f"s3://{place.profile}/{place.bucket}/{place.key}"
+    if not story.directories:
+        return f"nothing is known of {uri}: no file of {spool.root}, no record"
+    lying = ", ".join(story.directories)
+    return (
+        f"nothing is known of a file {uri}, as directories have its name: {lying}; name a file in "
+        "one of them"
+    )
 
 
 def _prometheus(found: Status, output: str | None, terminal: Terminal) -> int:

@@ -109,6 +109,16 @@ def test_it_tells_one_files_story(spool: House, capsys: Capture) -> None:
     assert exit_status("s3://p/b/nothing") == 1
     assert "nothing is known of s3://p/b/nothing" in capsys.readouterr().err
     assert exit_status("s3://p/b") == 2
+    assert exit_status("s3://p/b/dir") == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    lying = ["incoming/p/b/dir", "processing/p/b/dir"]
+    words = f"s3://p/b/dir, as directories have its name: {', '.join(lying)}; name a file in one"
+    assert words in told.err
+    assert exit_status("--json", "s3://p/b/dir") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["directories"] == lying
+    assert (found["lies_in"], found["arriving"], found["strays"]) == ([], None, [])
 
 
 @pytest.mark.parametrize(

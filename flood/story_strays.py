@@ -1,0 +1,77 @@
+"""Says what happens to files of one key that lie where no record of it has them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from flood import queries
+from flood.advice import Advice
+from flood.layout import Place
+from flood.record_values import Row
+from flood.spool import Spool
+from flood.states import COMPLETED, FAILED, INCOMING_TMP, PROCESSING
+from flood.story_queries import Record
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A file by its path from the server directory, its state, and what happens next."""
+
+    path: str
+    state: str
+    next: str
+
+
+def look(
+    spool: Spool, place: Place, records: Sequence[Record], lying: Sequence[str], advice: Advice
+) -> Iterator[Stray]:
+    """Those of the paths that are `lying`, outside of incoming, where none of these `records` of
+    the key at `place` has its file."""
+    for state in (INCOMING_TMP, PROCESSING, COMPLETED, FAILED):
+        path = place.moved(state).path
+        if path in lying and not any(
+            one.path == path and one.state == state and one.left is None for one in records
+        ):
+            yield Stray(path, state, _next(spool, place, path, state, advice))
+
+
+def _next(spool: Spool, place: Place, path: str, state: str, advice: Advice) -> str:
+    kind = spool.oddity(path)
+    if kind is not None:
+        return f"left alone, as it is no regular file but a {kind}: remove it"
+    if state == INCOMING_TMP:
+        return (
+            "the next start of flood-watch deletes it, as a copy that flood-put has not finished; "
+            "to have it uploaded, move it to incoming"
+        )
+    row = _owner(spool, path, path, state)
+    if row is not None and row.key != place.key:
+        return f"it is the file of record {row.id}, whose place was taken: {_uri(row)}"
+    if state == PROCESSING:
+        if row is not None:
+            return f"it was taken at this moment, as record {row.id}"
+        return f"the next start of flood-watch takes it up, {advice.repair()} at once"
+    coming = _owner(spool, path, place.moved(PROCESSING).path, PROCESSING)
+    if coming is not None:
+        return f"record {coming.id} is about to say so, at the latest with a consumer's next sweep"
+    if row is not None:
+        return f"record {row.id} says that it has left; to let it take it back: {advice.repair()}"
+    if state == COMPLETED:
+        return (
+            "nothing, as nothing tells whether it was uploaded; to have it uploaded, move it to "
+            f"incoming; to have a record made of it: {advice.repair()}"
+        )
+    return (
+        "a person moves it to incoming, where flood-watch takes it as a new file, or has a record "
+        f"made of it, which flood-retry can put back: {advice.repair()}"
+    )
+
+
+def _owner(spool: Spool, path: str, said: str, state: str) -> Row | None:
+    """The record that says, in this state, of the very file at `path` that it lies at `said`."""
+    row = queries.at_paths([said], state).get(said)
+    found = spool.identify(path)
+    return row if row and found and found[:2] == row.identity[:2] else None
+
+
+def _uri(row: Row) -> str:
+    return f"s3://{row.profile}/{row.bucket}/{row.key}"

@@ -1,0 +1,128 @@
+"""What flood-status tells of a key where directories, or files of nobody, have its name."""
+
+import json
+import os
+
+import pytest
+
+from flood import departures
+from flood.record_values import Reason
+from flood.states import INCOMING_TMP, PERMANENT, STATES
+from flood.story_text import as_json
+from tests.fscking import fsck
+from tests.spooling import House
+from tests.unit.test_fsck import done, given_up, move
+from tests.unit.test_status import told
+from workers.decisions import GiveUp
+
+DENIED = Reason(PERMANENT, "AccessDenied", "the access key may not write there; let it")
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_directory_is_no_file(house: House, state: str) -> None:
+    house.write(f"{state}/p/b/key/below")
+    text, found = told(house)
+    assert not found.known
+    assert f"\n  {state}/p/b/key is a directory" in text
+    assert "lies in" not in text
+    assert "next" not in text
+    program = json.loads(as_json(found))
+    assert program["directories"] == [f"{state}/p/b/key"]
+    assert (program["lies_in"], program["arriving"], program["strays"]) == ([], None, [])
+
+
+def test_a_directory_that_has_a_files_name(house: House) -> None:
+    house.admit("key")
+    house.settle(GiveUp(house.claim()[0], DENIED))
+    os.unlink(house.spool.absolute("failed/p/b/key"))
+    house.write("failed/p/b/key/below")
+    house.write("incoming/p/b/key/below")
+    text, found = told(house)
+    assert found.known
+    assert "incoming/p/b/key is a directory\n  failed/p/b/key is a directory" in text
+    assert "next      nothing: its file is not in failed any more" in text
+    assert [chapter.present for chapter in found.chapters] == [False]
+    assert found.arriving is None
+
+
+def test_what_a_directory_of_its_name_keeps_in_incoming(house: House) -> None:
+    house.write("incoming/p/b/key")
+    house.write("processing/p/b/key/below")
+    text, found = told(house)
+    assert "lies in incoming/p/b/key\n  processing/p/b/key is a directory" in text
+    assert found.arriving is not None
+    assert "until the directory of its name in processing is gone" in found.arriving
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("incoming_tmp", "the next start of flood-watch deletes it"),
+        ("processing", "the next start of flood-watch takes it up, flood-fsck --repair --config"),
+        ("completed", "nothing tells whether it was uploaded; to have it uploaded, move it to inc"),
+        ("failed", "moves it to incoming, where flood-watch takes it as a new file, or has a rec"),
+    ],
+)
+def test_a_file_without_a_record_has_a_story_too(house: House, state: str, words: str) -> None:
+    house.write(f"{state}/p/b/key")
+    text, found = told(house, config="/c")
+    assert found.known
+    heading, last = text.split("\n")[-2:]
+    assert heading == f"in {state}, without a record of this key"
+    assert last.startswith("  next      ")
+    assert words in last
+    [stray] = json.loads(as_json(found))["strays"]
+    assert (stray["path"], f"  next      {stray['next']}") == (f"{state}/p/b/key", last)
+    if state == INCOMING_TMP:
+        return
+    assert last.endswith("flood-fsck --repair --config /c" + " at once" * (state == "processing"))
+    fsck(house, repair=True)
+    assert told(house)[1].strays == []
+
+
+def test_a_link_without_a_record(house: House) -> None:
+    os.makedirs(house.spool.absolute("failed/p/b"))
+    os.symlink("elsewhere", house.spool.absolute("failed/p/b/key"))
+    [stray] = told(house)[1].strays
+    assert stray.next == "left alone, as it is no regular file but a symbolic link: remove it"
+
+
+def test_a_file_that_has_a_record_is_no_stray(house: House) -> None:
+    given_up(house, "key")
+    done(house, "key")
+    house.admit("key")
+    assert told(house)[1].strays == []
+
+
+def test_a_file_whose_place_was_taken_is_told_by_its_own_name(house: House) -> None:
+    for _ in range(2):
+        house.admit("key")
+        house.settle(GiveUp(house.claim()[0], DENIED))
+    [stray] = told(house, "s3://p/b/key.~2~")[1].strays
+    assert stray.next == "it is the file of record 2, whose place was taken: s3://p/b/key"
+    assert told(house)[1].strays == []
+
+
+@pytest.mark.parametrize("state", ["completed", "failed"])
+def test_a_record_that_is_behind_its_file(house: House, state: str) -> None:
+    [record] = house.admit("key")
+    house.claim()
+    move(house, "processing/p/b/key", f"{state}/p/b/key")
+    [stray] = told(house)[1].strays
+    assert stray.next.startswith(f"record {record} is about to say so, at the latest with a cons")
+    house.sweep()
+    assert told(house)[1].strays == []
+    # Another file is none of that record's.
+    house.admit("other")
+    house.write(f"{state}/p/b/other")
+    assert "about to say so" not in told(house, "s3://p/b/other")[0]
+    assert len(told(house, "s3://p/b/other")[1].strays) == 1
+
+
+def test_a_file_that_came_back(house: House) -> None:
+    given_up(house, "key")
+    departures.leave([1], departures.GONE, house.clock.now())
+    [stray] = told(house)[1].strays
+    assert stray.next.startswith("record 1 says that it has left; to let it take it back: flood-f")
+    fsck(house, repair=True)
+    assert told(house)[1].strays == []
