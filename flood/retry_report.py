@@ -108,7 +108,9 @@ def unmet(
             lost = None if waiting else stray(each)
             why = f"no files that {wanted} fit this"
             if lost is not None:
-                why = f"no record knows {lost}: move it to incoming, or make one of it: {repair}"
+                why = (
+                    f"no record knows {lost}: move it to incoming, or have one made of it: {repair}"
+                )
             yield f"{each.uri()}: {why}"
 
 

@@ -540,7 +540,7 @@ def test_what_was_renamed_in_failed_is_told_with_what_to_do(house: House) -> Non
     [old, other] = fail(house, "dir/key", "dir/other")
     os.makedirs(house.spool.absolute("failed/p/right/dir"))
     house.spool.move("failed/p/b/dir/key", "failed/p/right/dir/key")
-    lost = "no record knows failed/p/right/dir/key: move it to incoming, or make one of it: "
+    lost = "no record knows failed/p/right/dir/key: move it to incoming, or have one made of it: "
     for uri in ("s3://p/right/dir/key", "s3://p/right/dir/", "s3://p/right/"):
         assert unmet(house, parse(uri)) == [f"{uri}: {lost}flood-fsck --repair --config /c"]
     # Whatever has a record just does not fit what else was asked for.
