@@ -1,28 +1,29 @@
 """Runs the benchmark from the command line; see docs/performance.md."""
 
-import argparse
 import json
 import os
 import shlex
-import shutil
 import sys
-import tempfile
+from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 
 from tests.bench import machine, report
 from tests.bench.arena import Arena, make_programs
+from tests.bench.command_line import parse
 from tests.bench.floods import Failed, options
 from tests.bench.measure import contestants, idle
-from tests.bench.peers import PEERS, USUAL
+from tests.bench.peers import PEERS
 from tests.bench.results import Result, Series
 from tests.bench.sink import NoSink
 from tests.bench.workloads import WORKLOADS, Workload
+from tests.bench.workplace import work_in
 
 _Found = TypeVar("_Found")
 
@@ -31,48 +32,34 @@ console = Console(highlight=False, soft_wrap=True, width=max(100, Console().widt
 
 
 def main() -> int:
-    """Return 0 if everything that was to be measured was, 1 if something failed, 2 for wrong
-    usage."""
-    parser = build_parser()
-    chosen = parser.parse_args()
-    usual = [name for name, workload in WORKLOADS.items() if workload.usual]
-    names = _chosen(parser, chosen.workloads, WORKLOADS, usual)
-    peers = _chosen(parser, chosen.peers, PEERS, list(USUAL))
-    if chosen.rounds < 1 or chosen.scale <= 0 or chosen.consumers < 1:
-        parser.error("--rounds and --consumers begin with 1, --scale is more than 0")
-    if not chosen.directory.is_dir():
-        parser.error(f"{chosen.directory} is no directory: name another one with --directory")
-    workloads = [WORKLOADS[name].scaled(chosen.scale) for name in names]
+    """Return 0 if everything that was to be measured was, 1 if something failed; wrong usage ends
+    the process with 2."""
+    chosen = parse()
+    workloads = [WORKLOADS[name].scaled(chosen.scale) for name in chosen.workloads]
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
-    directory = Path(tempfile.mkdtemp(prefix="flood-bench-", dir=chosen.directory))
-    try:
-        peers = _introduce(directory, peers)
-        programs = make_programs(directory, tls=any(each.tls for each in workloads))
-        if isinstance(programs.plain, NoSink):
-            console.print(f"[bold]No sink[/]: {escape(str(programs.plain))}")
-            console.print("rclone's server takes its place: the figures are that server's.")
-        arena = Arena(directory, programs, threads=chosen.sink_threads, consumers=chosen.consumers)
-        facts = machine.facts(peers)
-        results = [_run(arena, each, peers, chosen.rounds) for each in workloads]
-        commands = _commands(arena, workloads, peers, chosen.consumers)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    measured = work_in(chosen.directory, partial(_measure, chosen, workloads))
+    results = measured.results
     report.show(console, results)
-    _show_words("Commands", commands)
-    _show_words("Machine", facts)
+    _show_words("Commands", measured.commands)
+    _show_words("Machine", measured.facts)
     status = int(any(result.failed() for result in results))
     if chosen.report is not None:
         data = {
-            "machine": facts,
+            "machine": measured.facts,
             "rounds": chosen.rounds,
             "scale": chosen.scale,
-            "sink": not isinstance(programs.plain, NoSink),
+            "sink": measured.sink,
             "sink_threads": chosen.sink_threads,
-            "commands": commands,
+            "commands": measured.commands,
             "results": [result.data() for result in results],
         }
-        chosen.report.write_text(json.dumps(data, indent=2) + "\n")
+        try:
+            chosen.report.write_text(json.dumps(data, indent=2) + "\n")
+        except OSError as why:
+            console.print(f"[bold red]no report[/]: {escape(str(why))}")
+            status = 1
     if chosen.plot is not None:
+        facts = measured.facts
         try:
             report.plot(chosen.plot, results, f"{facts['processors']}, {facts['system']}")
         except report.NoPlot as why:
@@ -81,66 +68,28 @@ def main() -> int:
     return status
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return what knows the options."""
-    parser = argparse.ArgumentParser(
-        "scripts/bench",
-        description="Measures flood beside other programs, against a store on this machine that "
-        "costs next to nothing. Exit status: 0 all was measured, 1 something failed, 2 wrong "
-        "usage.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--workloads",
-        metavar="LIST",
-        help="with commas between: "
-        + "; ".join(
-            f"{each.name} ({each.words}{'' if each.usual else '; only if named'})"
-            for each in WORKLOADS.values()
-        ),
-    )
-    parser.add_argument(
-        "--peers",
-        metavar="LIST",
-        help=f"beside flood, with commas between: {', '.join(PEERS)}; none (default: "
-        f"{','.join(USUAL)})",
-    )
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: 3")
-    parser.add_argument(
-        "--scale",
-        type=float,
-        default=1.0,
-        metavar="FACTOR",
-        help="so much of each workload, as in 0.1 (default: 1)",
-    )
-    parser.add_argument(
-        "--consumers", type=int, default=2, metavar="N", help="of flood-watch (default: 2)"
-    )
-    parser.add_argument(
-        "--sink-threads", type=int, default=1, metavar="N", help="of the store (default: 1)"
-    )
-    parser.add_argument(
-        "--directory",
-        type=Path,
-        default=Path("/var/tmp"),
-        metavar="DIR",
-        help="on the disk where spool and database are to be (default: /var/tmp)",
-    )
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write all figures as JSON")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the speeds: .svg, .png")
-    return parser
+@dataclass(frozen=True)
+class _Measured:
+    """What came out, by which commands, on which machine; whether `sink` was the store."""
+
+    results: list[Result]
+    commands: dict[str, str]
+    facts: dict[str, str]
+    sink: bool
 
 
-def _chosen(
-    parser: argparse.ArgumentParser, text: str | None, known: dict[str, Any], usual: list[str]
-) -> list[str]:
-    if text is None:
-        return usual
-    names = [] if text == "none" else [name.strip() for name in text.split(",")]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        parser.error(f"{', '.join(unknown)}: unknown; there are {', '.join(known)}")
-    return names
+def _measure(chosen: Namespace, workloads: list[Workload], directory: Path) -> _Measured:
+    """Measure everything in an empty directory."""
+    peers = _introduce(directory, chosen.peers)
+    programs = make_programs(directory, tls=any(each.tls for each in workloads))
+    if isinstance(programs.plain, NoSink):
+        console.print(f"[bold]No sink[/]: {escape(str(programs.plain))}")
+        console.print("rclone's server takes its place: the figures are that server's.")
+    arena = Arena(directory, programs, threads=chosen.sink_threads, consumers=chosen.consumers)
+    facts = machine.facts(peers)
+    results = [_run(arena, each, peers, chosen.rounds) for each in workloads]
+    commands = _commands(arena, workloads, peers, chosen.consumers)
+    return _Measured(results, commands, facts, not isinstance(programs.plain, NoSink))
 
 
 def _introduce(directory: Path, peers: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Shows what came out: tables, a plot."""
 
+import io
 import statistics
 from collections import Counter
 from collections.abc import Iterable
@@ -90,15 +91,29 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def plot(path: Path, results: Iterable[Result], words: str) -> None:
-    """Draw the speeds as bars, a group for each workload; the ending says in what format.
-
-    Raises NoPlot.
-    """
+def check_plot(path: Path) -> None:
+    """Raise NoPlot if no plot can be made of the kind that the ending names."""
+    if not path.suffix:
+        raise NoPlot("its name has no ending that says what kind of picture: .svg, .png")
     try:
         from matplotlib.figure import Figure  # of the extra `bench`, for this only
     except ImportError as error:
         raise NoPlot(f"matplotlib cannot be imported ({error})") from error
+    figure = Figure(figsize=(1, 1))
+    figure.supxlabel("text")  # some kinds need other programs for that
+    try:
+        figure.savefig(io.BytesIO(), format=path.suffix[1:])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise NoPlot(str(error)) from error
+
+
+def plot(path: Path, results: Iterable[Result], words: str) -> None:
+    """Draw the speeds as bars, a group for each workload; the ending says in what format.
+
+    Raises NoPlot if it cannot be written; of its kind `check_plot` has to be asked before.
+    """
+    from matplotlib.figure import Figure
+
     drawn = [one for one in results if any(series.runs for series in one.series.values())]
     figure = Figure(figsize=(8, 0.6 + 1.4 * max(1, len(drawn))), layout="constrained")
     axes = figure.subplots(max(1, len(drawn)), squeeze=False)[:, 0]
@@ -120,5 +135,5 @@ def plot(path: Path, results: Iterable[Result], words: str) -> None:
     figure.supxlabel(words, fontsize=8)
     try:
         figure.savefig(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise NoPlot(str(error)) from error

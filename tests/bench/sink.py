@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from urllib.parse import unquote_to_bytes
 from tests.bench.stores import Stored
 
 SOURCE: Final = Path(__file__).with_name("sink.c")
+#: As many as sink.c takes.
+MOST_THREADS: Final = 64
 _COMPILERS: Final = ("cc", "gcc", "clang")
 _FLAGS: Final = ("-std=gnu11", "-O3", "-Wall", "-Wextra", "-pthread")
 
@@ -33,6 +36,8 @@ def build(directory: Path, *, tls: bool = False) -> Path:
     libraries = ["-lssl", "-lcrypto"] if tls else []
     done = subprocess.run(
         [compiler, *_FLAGS, *extra, "-o", str(program), str(SOURCE), *libraries],
+        # A compiler that is killed leaves its temporary files.
+        env=os.environ | {"TMPDIR": str(directory)},
         capture_output=True,
         text=True,
         check=False,
@@ -76,7 +81,9 @@ class Sink:
         )
         said = self._line()
         if not said:
-            raise NoSink(f"the sink ended with status {self._process.wait()}; it says why above")
+            self._process.communicate()  # closes the pipes, too
+            status = self._process.returncode
+            raise NoSink(f"the sink ended with status {status}; it says why above")
         self.port = json.loads(said)["port"]
         return self
 

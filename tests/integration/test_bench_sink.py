@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from tests.bench.floods import Failed
 from tests.bench.measure import check
-from tests.bench.sink import NoSink, Sink, build
+from tests.bench.sink import MOST_THREADS, NoSink, Sink, build
 from tests.bench.workloads import make_tree
 from tests.uploading import LARGE, MIB, MakeUploader, Open, Record, profile, transferred
 from workers.failures import BucketMissing
@@ -61,6 +61,13 @@ def client(sink: Sink, *, verify: str | None = None, **settings: Any) -> Any:
 
 def got(sink: Sink) -> dict[str, tuple[int, int]]:
     return {one.name.decode(): (one.size, one.sum) for one in sink.objects()}
+
+
+def test_it_takes_as_many_threads_as_can_be_asked_for(program: Path) -> None:
+    with Sink(program, ["bench"], threads=MOST_THREADS) as sink:
+        assert sink.counts()["objects"] == 0
+    with pytest.raises(NoSink), Sink(program, ["bench"], threads=MOST_THREADS + 1):
+        pass
 
 
 # --- boto3 -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from playhouse.migrations import Runner
 from flood import layout, states
 from flood.options import IGNORE, OPTIONS
 from flood.providers import PROVIDERS
-from tests.bench.__main__ import build_parser
+from tests.bench.command_line import build_parser
 from tests.bench.peers import PEERS
 from tests.bench.results import Result
 from tests.bench.workloads import WORKLOADS
