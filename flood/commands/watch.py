@@ -137,13 +137,6 @@ def _watch(settings: Settings, stop: Stop) -> None:
     spool = Spool(settings.server_directory)
     home = Home(spool, settings.database, now=_now)
     overseer = Systemd(clock=time.monotonic)
-    attendance = Attendance(
-        partial(consuming, spool),
-        start_consumers(settings),
-        stalled=partial(stall.look, spool),
-        now=_now,
-        clock=time.monotonic,
-    )
     try:
         with _starting(stop):
             credentials = _credentials(settings)
@@ -174,6 +167,14 @@ def _watch(settings: Settings, stop: Stop) -> None:
 
             intake, check = _patiently(
                 partial(_prepare, settings, spool, home, profiles), home, stop
+            )
+            # Until now nobody could be there.
+            attendance = Attendance(
+                partial(consuming, spool),
+                start_consumers(settings),
+                stalled=partial(stall.look, spool),
+                now=_now,
+                clock=time.monotonic,
             )
             server = Server(
                 spool,

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -151,15 +152,16 @@ def test_one_that_is_stopped_while_it_waits_has_not_failed(
 
 
 IMPATIENT = """
-from flood import writers
+from flood import attendance, writers
 from flood.commands import watch
-writers.PATIENCE = 0.2
+writers.PATIENCE, attendance.PATIENCE, attendance.LOOK = 0.2, 1.5, 0.1
 raise SystemExit(watch.main())
 """
 
 
 def test_it_waits_for_a_database_that_is_held_for_long(flood: Flood) -> None:
-    """Who starts it may not be there to do so again."""
+    """Who starts it may not be there to do so again. While it waits no consumer is missed."""
+    (flood.incoming("bucket") / "waits").write_bytes(b"w")
     with closing(sqlite3.connect(flood.database, isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("BEGIN IMMEDIATE")
@@ -170,6 +172,12 @@ def test_it_waits_for_a_database_that_is_held_for_long(flood: Flood) -> None:
     flood.wait_for(lambda: watch.events("ready"), "flood-watch ready")
     [told] = watch.events("cannot start yet")
     assert "database is locked: another program holds it" in told["reason"]
+    flood.wait_for(lambda: watch.events("no consumer takes tasks"), "word of consumers")
+    ready, missed = (
+        datetime.fromisoformat(watch.events(name)[0]["time"].replace("Z", "+00:00"))
+        for name in ("ready", "no consumer takes tasks")
+    )
+    assert missed - ready > timedelta(seconds=1)
 
 
 def test_once_does_not_wait_for_a_database_that_is_held_for_long(flood: Flood) -> None:
