@@ -2,8 +2,10 @@
 
 import json
 import os
+import stat
 import uuid
 from datetime import datetime
+from itertools import count
 from shlex import quote
 
 from flood import layout, models
@@ -11,6 +13,7 @@ from flood.columns import utc_text
 from flood.errors import SpoolError
 from flood.layout import CARD
 from flood.spool import Spool
+from flood.walk import kind_of
 
 
 def check(server_directory: str, database: str) -> None:
@@ -33,6 +36,38 @@ def check(server_directory: str, database: str) -> None:
             "have the same records",
             f"set --server-directory to {original}; or, with that one stopped, rename it, and "
             f"{server_directory} is the spool",
+        )
+
+
+def in_the_way(server_directory: str) -> tuple[str, str] | None:
+    """What lies where the card, or a directory on the way to it, has to be: its path, with what is
+    wrong in words; None if nothing does, or nobody can tell."""
+    own = f"{server_directory}/{layout.PRIVATE}"
+    path, wanted = f"{server_directory}/{CARD}", stat.S_IFREG
+    if os.path.isfile(path):
+        return None
+    while True:
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            path, wanted = os.path.dirname(path), stat.S_IFDIR
+            continue
+        except OSError:
+            return None
+        # Above flood's own directory a link is as good.
+        if stat.S_IFMT(mode) == wanted or (os.path.isdir(path) and not path.startswith(own)):
+            return None
+        return path, f"{path} must be a {kind_of(wanted)}, but a {kind_of(mode)} is in its place"
+
+
+def check_way(server_directory: str) -> None:
+    """Raise SpoolError if something else lies where the spool, or its card, has to be."""
+    found = in_the_way(server_directory)
+    if found is not None:
+        raise SpoolError(
+            found[1],
+            "move it away, put the right one back if there was one, or correct --server-directory "
+            "(FLOOD_SERVER_DIRECTORY); flood-check tells more",
         )
 
 
@@ -116,10 +151,18 @@ def _unmounted(server_directory: str, database: str, recorded: str) -> SpoolErro
 def rewriting(server_directory: str, database: str, recorded: str) -> str:
     """The command that makes a directory the spool again whose id the database has recorded."""
     text = json.dumps({"id": recorded, "database": database})
+    found = in_the_way(server_directory)
+    first = f"{moving_away(found[0])} && " if found else ""
     return (
-        f"mkdir -p {quote(f'{server_directory}/{layout.PRIVATE}')} && "
+        f"{first}mkdir -p {quote(f'{server_directory}/{layout.PRIVATE}')} && "
         f"echo {quote(text)} > {quote(f'{server_directory}/{CARD}')}"
     )
+
+
+def moving_away(path: str) -> str:
+    """The command that gives what lies there another name, over which nothing is lost."""
+    names = (f"{path}.away{number if number > 1 else ''}" for number in count(1))
+    return f"mv {quote(path)} {quote(next(name for name in names if not os.path.lexists(name)))}"
 
 
 def bound_to() -> str | None:
@@ -154,6 +197,15 @@ def database_of(server_directory: str) -> str | None:
     return card["database"] if card else None
 
 
+def is_its_own(server_directory: str) -> bool:
+    """Whether the card there says that it is of this very server directory."""
+    try:
+        card = _read(server_directory)
+    except SpoolError:
+        return False
+    return card is not None and card.get("directory") == server_directory
+
+
 def owner_of(server_directory: str) -> int | None:
     """The id of the user that flood-watch runs as; None if the spool was never set up."""
     try:
@@ -173,13 +225,15 @@ def _read(server_directory: str) -> dict[str, str] | None:
         if not all(isinstance(value, str) and value for value in known.values()):
             raise ValueError("its values are no text")
         return known
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        check_way(server_directory)
         return None
     except PermissionError as error:
         raise SpoolError(
             f"cannot read {path}: {error.strerror}: give this user access to it"
         ) from error
     except OSError as error:
+        check_way(server_directory)
         raise SpoolError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise SpoolError(

@@ -33,6 +33,18 @@ _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 def missing(spool: Spool, settings: Settings) -> Finding | None:
     """Why there is no spool at all, None if there is one."""
     mount = f"mount the disk; if it is a new one: {command(settings, 'flood-watch')}"
+    in_the_way = binding.in_the_way(spool.root)
+    if in_the_way is not None:
+        path, seen = in_the_way
+        return _lost(spool, settings, seen) or Finding(
+            SPOOL,
+            ROOT,
+            ERROR,
+            seen,
+            "flood has not been set up there, or somebody moved the spool",
+            "put the right one in its place; if there is none: "
+            f"{binding.moving_away(path)} && {command(settings, 'flood-watch')}",
+        )
     if not os.path.isdir(spool.root):
         seen = f"there is no directory {spool.root}"
         return _lost(spool, settings, seen) or Finding(
@@ -77,12 +89,12 @@ def _lost(spool: Spool, settings: Settings, seen: str) -> Finding | None:
         SPOOL,
         ROOT,
         ERROR,
-        f"{seen}, but the database {settings.database} belongs to its spool",
+        f"{seen}; the database {settings.database} belongs to its spool",
         "its disk is not mounted, or somebody moved or removed it; flood-watch refuses to begin a "
         "new one there",
-        "mount the disk, or set --server-directory to where the spool is now. If it is gone for "
-        f"good, or only {CARD} is, write that again, and start flood-watch; files that are gone, "
-        f"too, fail as vanished then: {again}",
+        "mount the disk, put the right one in its place, or set --server-directory to where the "
+        f"spool is now. If it is gone for good, or only {CARD} is, write that again, and start "
+        f"flood-watch; files that are gone, too, fail as vanished then: {again}",
     )
 
 
@@ -138,10 +150,27 @@ def _misplaced(spool: Spool, settings: Settings, name: str, text: str) -> Findin
     else:
         meaning = "a link or a file is in its place, so flood-watch refuses"
         remedy = (
-            "put the right directory in its place; if there is none: "
-            f"mv {quote(path)} {quote(f'{path}.away')} && {repair}"
+            _replacing(spool, path)
+            if name == layout.PRIVATE
+            else "put the right directory in its place; if there is none: "
+            f"{binding.moving_away(path)} && {repair}"
         )
     return Finding(SPOOL, "one filesystem", ERROR, text, meaning, remedy)
+
+
+def _replacing(spool: Spool, link: str) -> str:
+    """What to do about the link that leads to flood's own directory, which has the card."""
+    target = os.path.realpath(link)
+    near = os.stat(target).st_dev == os.stat(spool.root).st_dev
+    if near and binding.is_its_own(spool.root):
+        return (
+            f"put that directory in its place: rm {quote(link)} && mv {quote(target)} {quote(link)}"
+        )
+    # Of another spool, or on another disk, where it may be a mount point.
+    return (
+        f"stop flood, then put a directory in its place that has a copy of what is in {target}, if "
+        "that is this spool's own"
+    )
 
 
 def _filesystem(path: str) -> str | None:

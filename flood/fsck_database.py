@@ -24,6 +24,7 @@ def find(spool: Spool, named: str | None) -> str:
     """The path of the spool's database: `named`, or where that is None the one that the spool was
     set up with. Raises SpoolError if that is another one, or the spool was never set up."""
     if not os.path.isdir(spool.root):
+        binding.check_way(spool.root)
         raise SpoolError(
             f"there is no directory {spool.root}: is its disk mounted? "
             "If it is, set --server-directory (FLOOD_SERVER_DIRECTORY)"

@@ -37,6 +37,7 @@ class Home:
         Raises SpoolLockedError if another flood-watch has it, SpoolError if it cannot be used.
         """
         binding.check_mounted(self._spool.root, self._database)
+        binding.check_way(self._spool.root)
         try:
             directories.make(self._spool.root)
             self._take()
@@ -44,8 +45,11 @@ class Home:
             raise SpoolError(f"{self._refused}: {error.strerror}", _ADVICE) from error
         # Before the database, which is not to be made for nothing.
         own = self._spool.absolute(PRIVATE)
-        if os.path.lexists(own) and (os.path.islink(own) or not os.path.isdir(own)):
-            raise SpoolError(f"{self._refused}: {own} is no directory, as it has to be: remove it")
+        if os.path.islink(own):
+            raise SpoolError(
+                f"{self._refused}: {own} must be a directory, but a link is in its place: put "
+                "the directory there; flood-check tells how"
+            )
         if not os.access(self._spool.root, os.W_OK | os.X_OK, effective_ids=True):
             raise SpoolError(f"{self._refused}: {os.strerror(errno.EACCES)}", _ADVICE)
 

@@ -91,7 +91,7 @@ def _check_kind(path: str) -> None:
     """Raise SpoolError for what is no regular file: opening a FIFO would wait for ever."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
-        kind = "directory" if stat.S_ISDIR(mode) else kind_of(mode)
+        kind = kind_of(mode)
         raise SpoolError(f"{path} is a {kind}, not a database", _CORRECT)
 
 

@@ -149,8 +149,7 @@ class Spool:
         except OSError as error:
             return f"{path}: {error.strerror}"
         if not stat.S_ISDIR(status.st_mode):
-            kind = "file" if stat.S_ISREG(status.st_mode) else kind_of(status.st_mode)
-            return f"{path} must be a directory, but a {kind} is in its place"
+            return f"{path} must be a directory, but a {kind_of(status.st_mode)} is in its place"
         if status.st_dev == os.stat(self.root).st_dev:
             return None
         return (

@@ -56,8 +56,10 @@ def walk(root: str, directory: str) -> Iterator[Found | Oddity]:
 
 
 def kind_of(mode: int) -> str:
-    """What neither a regular file nor a directory is, in words; `mode` as stat tells it."""
+    """What lies somewhere, in words; `mode` as stat tells it."""
     kinds = (
+        (stat.S_ISREG, "file"),
+        (stat.S_ISDIR, "directory"),
         (stat.S_ISLNK, "symbolic link"),
         (stat.S_ISFIFO, "FIFO"),
         (stat.S_ISSOCK, "socket"),

@@ -99,7 +99,7 @@ def test_settings_that_were_kept_and_lead_elsewhere_are_told_of(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("spool", "spool: Not a directory"),
+        ("spool", "spool must be a directory, but a file is in its place"),
         ("flood.db", "flood.db is no SQLite database"),
         ("foreign", "belongs to the database"),
     ],

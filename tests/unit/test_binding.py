@@ -194,6 +194,52 @@ def test_a_disk_that_is_not_mounted_is_no_new_spool(tmp_path: Path) -> None:
     assert pair.bind() == made
 
 
+@pytest.mark.parametrize("place", ["above/spool", "above", "above/spool/.flood"])
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_what_lies_in_the_place_of_the_spool_is_named(
+    tmp_path: Path, place: str, what: str
+) -> None:
+    pair = Pair(tmp_path, "above/spool")
+    made = pair.bind(create=True)
+    path = tmp_path / place
+    path.rename(tmp_path / "was")
+    (tmp_path / f"{place}.away").write_text("somebody's")
+    if what == "file":
+        path.write_text("")
+    else:
+        path.symlink_to("nowhere")
+    kind = "file" if what == "file" else "symbolic link"
+    words = f"{path} must be a directory, but a {kind} is in its place: move it away, put the"
+    for way in (binding.database_of, partial(binding.check, database=pair.database)):
+        with pytest.raises(SpoolError, match=words):
+            way(pair.spool.root)
+    models.bind(pair.database)
+    command = binding.rewriting(pair.spool.root, pair.database, made)
+    subprocess.run(["sh", "-c", command], check=True)
+    assert pair.bind() == made
+    assert (tmp_path / f"{place}.away").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("kind", ["directory", "file"])
+def test_what_lies_in_the_place_of_the_card_is_named(tmp_path: Path, kind: str) -> None:
+    pair = Pair(tmp_path)
+    made = pair.bind(create=True)
+    os.rename(pair.card, tmp_path / "card")
+    if kind == "file":
+        os.symlink(tmp_path / "card", pair.card)  # which serves as well
+        assert binding.in_the_way(pair.spool.root) is None
+        assert pair.bind() == made
+        return
+    os.mkdir(pair.card)
+    with pytest.raises(SpoolError, match=f"{pair.card} must be a file, but a directory is in its"):
+        binding.check_way(pair.spool.root)
+    models.bind(pair.database)
+    subprocess.run(
+        ["sh", "-c", binding.rewriting(pair.spool.root, pair.database, made)], check=True
+    )
+    assert pair.bind() == made
+
+
 _WRONG = (
     b'{"id": "1", "database": null}',
     b'{"id": "1", "database": 7}',

@@ -136,6 +136,66 @@ def test_a_database_whose_spool_is_gone_names_what_makes_it_one_again(
     assert wrong(spool(house)) == []
 
 
+@pytest.mark.parametrize("place", ["", ".flood"])
+@pytest.mark.parametrize("what", ["file", "link to nowhere"])
+def test_what_lies_in_its_place_is_moved_away_by_what_is_told(
+    house: House, place: str, what: str
+) -> None:
+    path = house.spool.absolute(place).rstrip("/")
+    os.rename(path, f"{os.path.dirname(house.database)}/was")
+    if what == "file":
+        Path(path).write_text("")
+    elif place:
+        os.symlink("/nonexisting", path)
+    else:
+        os.mkfifo(path)
+    [finding] = spool(house)
+    assert (finding.about, finding.status) == (check_directories.ROOT, ERROR)
+    assert f"{path} must be a directory, but a " in finding.found
+    assert f"the database {house.database} belongs to" in finding.found
+    again = finding.remedy.rpartition(" then: ")[2]
+    assert again.startswith(f"mv {path} {path}.away && mkdir -p ")
+    models.close()
+    subprocess.run(["/bin/sh", "-c", again], check=True)
+    models.bind(house.database)
+    binding.bind(house.spool, house.database, create=True, now=house.clock.now())
+    house.spool.prepare()
+    assert wrong(spool(house)) == []
+
+
+def test_what_lies_where_a_new_spool_is_to_be(house: House, tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("")
+    settings = replace(house.settings(), database=f"{tmp_path}/none.db")
+    [finding] = check_spool.look(Spool(str(tmp_path / "new")), settings, PLENTY)
+    assert finding.found == f"{tmp_path}/new must be a directory, but a file is in its place"
+    assert f"mv {tmp_path}/new {tmp_path}/new.away && flood-watch" in finding.remedy
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_floods_own_directory_behind_a_link_is_put_back(house: House, own: bool) -> None:
+    house.spool.keep(
+        CARD,
+        json.dumps(
+            {
+                **json.loads(Path(house.spool.absolute(CARD)).read_text()),
+                "directory": house.spool.root if own else "/other",
+            }
+        ),
+    )
+    path, was = house.spool.absolute(".flood"), f"{os.path.dirname(house.database)}/was"
+    os.rename(path, was)
+    os.symlink(f"../{os.path.basename(was)}", path)
+    [finding] = [each for each in spool(house) if each.status != OK]
+    assert finding.found == f"{path} must be a directory, but a symbolic link is in its place"
+    if not own:
+        assert f"a copy of what is in {was}, if that is this spool's own" in finding.remedy
+        return
+    again = finding.remedy.rpartition(": ")[2]
+    assert again == f"rm {path} && mv {was} {path}"
+    subprocess.run(["/bin/sh", "-c", again], check=True)
+    assert wrong(spool(house)) == []
+
+
 @pytest.mark.parametrize("in_the_way", [None, "link"])
 def test_a_directory_that_is_missing_is_made_by_what_is_told(
     house: House, in_the_way: str | None

@@ -49,6 +49,22 @@ def test_entering_makes_nothing_but_the_directory(tmp_path: Path) -> None:
     home.leave()
 
 
+@pytest.mark.parametrize("place", ["spool", "spool/.flood"])
+def test_what_is_in_the_way_is_named(tmp_path: Path, home: Home, database: str, place: str) -> None:
+    home.leave()
+    os.rename(tmp_path / place, tmp_path / "away")
+    (tmp_path / place).write_text("")
+    again = Home(Spool(str(tmp_path / "spool")), database, now=lambda: START)
+    with pytest.raises(SpoolError, match=f"{place} must be a directory, but a file is in its pl"):
+        again.enter()
+    (tmp_path / place).unlink()
+    (tmp_path / place).symlink_to(tmp_path / "away")
+    if place == "spool":
+        return  # by that name it is the same spool
+    with pytest.raises(SpoolError, match="but a link is in its place: put the directory there"):
+        again.enter()
+
+
 def test_no_directory_is_made_in_the_place_of_a_disk(
     tmp_path: Path, home: Home, database: str
 ) -> None:
