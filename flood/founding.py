@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import PurePath
@@ -10,6 +10,7 @@ from shlex import quote
 from typing import Final
 
 from flood import binding, config, directories, models, schema
+from flood.config import Settings
 from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError
 from flood.home import Home
 from flood.layout import CARD, PRIVATE
@@ -166,14 +167,32 @@ class Founding:
 
         Raises ConfigError if settings there are wrong.
         """
-        others = {name: value for name, value in environ.items() if not name.startswith("FLOOD_")}
-        variable = OPTIONS["config"].variable
-        settings = config.from_environment({**others, variable: self.path(CONFIG)})
+        settings = self._kept(environ)
         parts = {"server_directory": SPOOL, "database": DATABASE, "credentials": CREDENTIALS}
         for name, part in parts.items():
             there = getattr(settings, name)
             if there is None or os.path.realpath(there) != os.path.realpath(self.path(part)):
                 yield OPTIONS[name].key, there, self.path(part)
+
+    def unread(self, environ: Mapping[str, str]) -> Sequence[str]:
+        """The lines that a flood.conf that was kept lacks to have the keys read from here; none if
+        it names a file for them. `environ`, and what it raises, as for `elsewhere`."""
+        settings = self._kept(environ)
+        if settings.credentials is not None:
+            return ()
+        lines = [self._line("credentials", CREDENTIALS)]
+        first = OPTIONS["credentials_first"]
+        if settings.origins[first.name] == "default":
+            lines.append(f"{first.key} = true")
+        return lines
+
+    def _kept(self, environ: Mapping[str, str]) -> Settings:
+        others = {name: value for name, value in environ.items() if not name.startswith("FLOOD_")}
+        variable = OPTIONS["config"].variable
+        return config.from_environment({**others, variable: self.path(CONFIG)})
+
+    def _line(self, name: str, part: str) -> str:
+        return f"{OPTIONS[name].key} = {_value(self.path(part))}"
 
     def _make(self) -> Iterator[tuple[str, bool]]:
         directories.make(self._directory)

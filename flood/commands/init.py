@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 
 from flood import log
 from flood.command_line import Help
+from flood.credentials import SEARCHED
 from flood.errors import FloodError
 from flood.founding import CONFIG, CREDENTIALS, Founding
 from flood.options import OPTIONS
@@ -89,11 +90,22 @@ def _found(directory: str, terminal: Terminal) -> None:
         terminal.say(f"{'made' if new else 'kept'}  {path}")
         kept |= set() if new else {path}
     keys = founding.path(CREDENTIALS)
+    lines: Sequence[str] = ()
     if founding.path(CONFIG) in kept:
         keys = _compare(founding, terminal) or keys
+        lines = founding.unread(os.environ)
     config = quote(founding.path(CONFIG))
     terminal.say("")
-    terminal.say(f"Write your keys into {keys}, then run")
+    if lines:
+        terminal.say(f"Add to {founding.path(CONFIG)}, which names no file for keys,")
+        terminal.say("")
+        for line in lines:
+            terminal.say(f"  {line}")
+        terminal.say("")
+        terminal.say(f"and write your keys into {keys}; or write them into")
+        terminal.say(f"{os.environ.get(SEARCHED) or '~/.aws/credentials'} instead. Then run")
+    else:
+        terminal.say(f"Write your keys into {keys}, then run")
     terminal.say("")
     terminal.say(f"  flood-check --config {config} --probe s3://PROFILE/BUCKET")
     terminal.say(f"  flood-watch --config {config}")

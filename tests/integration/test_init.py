@@ -89,6 +89,21 @@ def test_settings_that_were_kept_and_lead_elsewhere_are_told_of(tmp_path: Path) 
     (tmp_path / "e/flood.conf").write_text("server-directory = e/spool\ndatabase = e/flood.db\n")
     done = init(tmp_path, "e")
     assert "  credentials is not set, instead of" in done.stderr
+    keys = tmp_path / "e/credentials"
+    lines = f"  credentials = {keys}\n  credentials-first = true\n"
+    assert (
+        f"\nAdd to {tmp_path}/e/flood.conf, which names no file for keys,\n\n{lines}" in done.stdout
+    )
+    assert f"\nand write your keys into {keys}; or write them into\n~/.aws/cred" in done.stdout
+    assert "Write your keys" not in done.stdout
+    with open(tmp_path / "e/flood.conf", "a", encoding="utf-8") as kept:
+        kept.write(lines.replace("true", "false"))
+    assert f"Write your keys into {keys}, then run" in init(tmp_path, "e").stdout
+    kept_first = "server-directory = e/spool\ndatabase = e/flood.db\ncredentials-first = true\n"
+    (tmp_path / "e/flood.conf").write_text(kept_first)
+    done = init(tmp_path, "e", AWS_SHARED_CREDENTIALS_FILE="/k")
+    assert f"\n\n  credentials = {keys}\n\nand" in done.stdout
+    assert "or write them into\n/k instead. Then run" in done.stdout
     assert "server-directory" not in done.stderr
     (tmp_path / "e/flood.conf").write_text("nonsense = 1\n")
     done = init(tmp_path, "e")
