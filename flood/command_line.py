@@ -120,9 +120,12 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
 class EmbeddedParser(Parser):
     """A parser for a process whose command line is not flood's: it raises ConfigError."""
 
+    #: How a setting that is missing can be set, if not as in most such processes.
+    remedy = ""
+
     def how_to_set(self, name: str) -> str:
         option = OPTIONS[name]
-        return f"set {option.variable}, or {option.key} in ./flood.conf"
+        return self.remedy or f"set {option.variable}, or {option.key} in ./flood.conf"
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)

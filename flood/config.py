@@ -93,13 +93,17 @@ def load(
         parser.refuse(str(error))
 
 
-def from_environment(environ: Mapping[str, str], *, files: bool = True) -> Settings:
+def from_environment(
+    environ: Mapping[str, str], *, files: bool = True, remedy: str = ""
+) -> Settings:
     """Return the settings of a process that has no command line of flood's; without `files` those
-    of `environment` in another process, whatever has become of its files since.
+    of `environment` in another process, whatever has become of its files since. `remedy` is how the
+    server directory can be set, if not as in most such processes.
 
     Raises ConfigError, its message one line for each wrong setting.
     """
     parser = EmbeddedParser("flood", "Reads settings without a command line.")
+    parser.remedy = remedy
     if not files:
         parser.read_no_files()
     return _load(parser, [], environ)[1]

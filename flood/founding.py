@@ -189,7 +189,11 @@ class Founding:
     def _kept(self, environ: Mapping[str, str]) -> Settings:
         others = {name: value for name, value in environ.items() if not name.startswith("FLOOD_")}
         variable = OPTIONS["config"].variable
-        return config.from_environment({**others, variable: self.path(CONFIG)})
+        remedy = (
+            f"write '{self._line('server_directory', SPOOL)}' into {self.path(CONFIG)}, or move "
+            "that away, then run flood-init again"
+        )
+        return config.from_environment({**others, variable: self.path(CONFIG)}, remedy=remedy)
 
     def _line(self, name: str, part: str) -> str:
         return f"{OPTIONS[name].key} = {_value(self.path(part))}"

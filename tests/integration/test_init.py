@@ -105,6 +105,16 @@ def test_settings_that_were_kept_and_lead_elsewhere_are_told_of(tmp_path: Path) 
     assert f"\n\n  credentials = {keys}\n\nand" in done.stdout
     assert "or write them into\n/k instead. Then run" in done.stdout
     assert "server-directory" not in done.stderr
+    (tmp_path / "e/flood.conf").write_text("")
+    done = init(tmp_path, "e")
+    assert done.returncode == 2
+    line = f"server-directory = {tmp_path}/e/spool"
+    assert done.stderr == (
+        f"flood-init: server-directory is not set: write '{line}' into {tmp_path}/e/flood.conf, or "
+        "move that away, then run flood-init again\n"
+    )
+    (tmp_path / "e/flood.conf").write_text(f"{line}\n")
+    assert init(tmp_path, "e").returncode == 0
     (tmp_path / "e/flood.conf").write_text("nonsense = 1\n")
     done = init(tmp_path, "e")
     assert done.returncode == 2
