@@ -162,7 +162,8 @@ DIRECTORY_FOREIGN: Final = Kind(
     None,
     "a directory of the spool is none, or on another filesystem",
     "files cannot be moved between the directories by rename, so flood-watch refuses to start",
-    "make it a directory on the filesystem of the others",
+    "put the right directory in its place, on the filesystem of the others; if there is none, move "
+    "away what is there: flood-fsck --repair makes it anew",
     PERSON,
 )
 LEFT_OVER: Final = Kind(

@@ -127,7 +127,8 @@ class Survey:
 
     def _list(self, listing: Listing, suspects: Suspects) -> None:
         names: dict[tuple[int, int], str] = {}
-        for state in STATES:
+        # What is in the place of one is told as that.
+        for state in filter(self._spool.is_directory, STATES):
             for found in self._spool.walk(state):
                 if isinstance(found, Oddity):
                     suspects.oddities.add(found)

@@ -470,14 +470,18 @@ def test_what_is_harmless_is_told_but_does_not_count(house: House) -> None:
     assert os.listdir(house.spool.absolute(".flood/workers")) == []
 
 
+@pytest.mark.parametrize("what", ["link", "file"])
 def test_directories_that_are_none_are_for_a_person(
-    house: House, tmp_path: os.PathLike[str]
+    house: House, tmp_path: os.PathLike[str], what: str
 ) -> None:
     os.rmdir(house.spool.absolute("failed"))
-    os.symlink(tmp_path, house.spool.absolute("failed"))
+    if what == "link":
+        os.symlink(tmp_path, house.spool.absolute("failed"))
+    else:
+        house.write("failed")
     report = fsck(house, repair=True)
-    assert names(report) == [("directory_foreign", None), ("unreadable", None)]
-    assert not report.complete
+    assert names(report) == [("directory_foreign", None)]
+    assert not report.clean
 
 
 # --- one inode, two names ------------------------------------------------------------------------
