@@ -125,7 +125,8 @@ def stray(spool: Spool, destination: Destination) -> str | None:
     """The path of a file that lies in failed where the destination says, and no record knows of, as
     somebody renamed it there; None if there is none, or only among many."""
     path = Place(FAILED, destination.profile, destination.bucket, destination.key).path
-    lying = [path] if spool.identify(path) is not None else []
+    here = spool.identify(path) is not None and not spool.behind_link(path)
+    lying = [path] if here else []
     if destination.into:
         found = spool.walk(path.rstrip("/"))
         lying = [each.path for each in islice(found, _LOOKED) if isinstance(each, Found)]

@@ -233,6 +233,15 @@ class Spool:
         except OSError:
             return False
 
+    def behind_link(self, path: str) -> bool:
+        """Whether a symbolic link is among the directories above `path`: what lies there is none of
+        the spool's, as no link is followed."""
+        try:
+            with directories.opened(os.path.dirname(self.absolute(path))):
+                return False
+        except OSError as error:
+            return error.errno in (errno.ELOOP, errno.ENOTDIR)
+
     def too_long(self, path: str) -> bool:
         """Whether the system takes no such path, or none that the file would have in processing."""
         state, slash, rest = path.partition("/")

@@ -90,8 +90,9 @@ def tell(
     at = now()
     paths = dict.fromkeys(place.moved(state).path for state in STATES)
     paths |= dict.fromkeys(record.path for record in records)
-    directories = [path for path in paths if spool.is_directory(path)]
-    lying = [path for path in paths if path not in directories and spool.exists(path)]
+    found = [path for path in paths if spool.exists(path) and not spool.behind_link(path)]
+    directories = [path for path in found if spool.is_directory(path)]
+    lying = [path for path in found if path not in directories]
     spool.check_present()  # or nothing would seem to lie there
     incoming = place.moved(INCOMING).path
     unrecorded = incoming in lying and not any(

@@ -543,6 +543,10 @@ def test_what_was_renamed_in_failed_is_told_with_what_to_do(house: House) -> Non
     lost = "no record knows failed/p/right/dir/key: move it to incoming, or have one made of it: "
     for uri in ("s3://p/right/dir/key", "s3://p/right/dir/", "s3://p/right/"):
         assert unmet(house, parse(uri)) == [f"{uri}: {lost}flood-fsck --repair --config /c"]
+    # What only a link leads to, flood-fsck would not find either.
+    os.symlink("dir", house.spool.absolute("failed/p/right/link"))
+    for uri in ("s3://p/right/link/key", "s3://p/right/link/"):
+        assert unmet(house, parse(uri)) == [f"{uri}: no files that lie in failed fit this"]
     # Whatever has a record just does not fit what else was asked for.
     house.write("processing/p/b/dir/third")
     for key, into in (("dir/other", False), ("dir", True), ("", True), ("dir/third", False)):

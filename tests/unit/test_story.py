@@ -87,6 +87,20 @@ def test_a_link_without_a_record(house: House) -> None:
     assert stray.next == "left alone, as it is no regular file but a symbolic link: remove it"
 
 
+@pytest.mark.parametrize("state", STATES)
+def test_no_link_is_followed_to_a_file(house: House, state: str) -> None:
+    house.write(f"{state}/p/b/dir/key")
+    os.symlink("dir", house.spool.absolute(f"{state}/p/b/link"))
+    assert told(house, "s3://p/b/dir/key")[1].known
+    found = told(house, "s3://p/b/link/key")[1]
+    assert not found.known
+    assert (found.lying, found.strays, found.arriving) == ([], [], None)
+    os.makedirs(house.spool.absolute(f"{state}/p/b/dir/below"))
+    assert told(house, "s3://p/b/link/below")[1].directories == []
+    # The link itself lies there.
+    assert told(house, "s3://p/b/link")[1].lying == [f"{state}/p/b/link"]
+
+
 def test_a_file_that_has_a_record_is_no_stray(house: House) -> None:
     given_up(house, "key")
     done(house, "key")
