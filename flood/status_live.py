@@ -5,9 +5,9 @@ import select
 import sys
 import termios
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,29 +18,47 @@ from flood.advice import Advice
 from flood.errors import FloodError
 from flood.states import EXIT_OK
 from flood.status import Status
-from flood.status_fit import Fitted
+from flood.status_fit import Fitted, Part
 from flood.text import printable
 
 #: Between two looks, in seconds; longer where a look takes long, so that the machine has its peace.
 _PAUSE: Final = 1.0
 _SHARE: Final = 10.0
 
+#: What looks at a spool that is open, with what a person is advised there.
+Began: TypeAlias = tuple[Callable[[], Status], Advice]
 
-def run(look: Callable[[], Status], advice: Advice, *, clock: Callable[[], float]) -> int:
+
+def run(begin: Callable[[], Began], *, clock: Callable[[], float]) -> int:
     """Look and draw until q is pressed, then return the exit status; while the spool or its
-    database is away, say so instead. Raises KeyboardInterrupt. `clock` is monotonic seconds."""
+    database is away, say so instead. `begin` opens both, and is called until they are there.
+    Raises KeyboardInterrupt. `clock` is monotonic seconds."""
+    parts = _parts(begin)
     console = Console(highlight=False)
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             begun = clock()
-            live.update(_drawn(look, advice), refresh=True)
+            live.update(_drawn(parts), refresh=True)
             if pressed(max(_PAUSE, _SHARE * (clock() - begun))) in ("q", "Q"):
                 return EXIT_OK
 
 
-def _drawn(look: Callable[[], Status], advice: Advice) -> RenderableType:
+def _parts(begin: Callable[[], Began]) -> Callable[[], Sequence[Part]]:
+    began: Began | None = None
+
+    def parts() -> Sequence[Part]:
+        nonlocal began
+        if began is None:
+            began = begin()
+        look, advice = began
+        return status_text.parts(look(), advice)
+
+    return parts
+
+
+def _drawn(parts: Callable[[], Sequence[Part]]) -> RenderableType:
     try:
-        return Fitted(status_text.parts(look(), advice))
+        return Fitted(parts())
     except (FloodError, OSError, models.DatabaseError) as error:
         told = printable(f"cannot read this spool: {models.explain(error)}")
         return Group(Text(told, style="bold red"), Text("It is looked for every second; q ends."))

@@ -192,25 +192,29 @@ def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal)
     spool = Spool(settings.server_directory)
     named = None if settings.origins["database"] == "default" else settings.database
     place = None if options.uri is None else destination.of_file(options.uri)
-    database = _open(spool, named)
     as_json = options.json or options.format == "json"
-    advice = Advice(settings, database)
-    if place is not None:
-        return _story(spool, place, settings, advice, as_json, terminal)
     for_person = not (as_json or options.check or options.format == "prometheus")
-    look = partial(
-        status.look,
-        spool,
-        database,
-        settings.ignore,
-        now=_now,
-        clock=time.monotonic,
-        seconds=_GLANCE if for_person else _THOROUGH,
-    )
+
+    def begin() -> tuple[Callable[[], Status], Advice]:
+        database = _open(spool, named)
+        look = partial(
+            status.look,
+            spool,
+            database,
+            settings.ignore,
+            now=_now,
+            clock=time.monotonic,
+            seconds=_GLANCE if for_person else _THOROUGH,
+        )
+        return look, Advice(settings, database)
+
     if options.live:
         from flood import status_live
 
-        return status_live.run(look, advice, clock=time.monotonic)
+        return status_live.run(begin, clock=time.monotonic)
+    look, advice = begin()
+    if place is not None:
+        return _story(spool, place, settings, advice, as_json, terminal)
     found = look()
     if options.check:
         result, line = status_check.judge(found, _limits(options))

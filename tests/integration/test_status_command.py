@@ -318,6 +318,22 @@ def test_it_redraws_until_its_disk_is_back(spool: House) -> None:
     assert screen.end() == 0
 
 
+@pytest.mark.parametrize("missing", ["spool", "database"])
+def test_it_may_be_started_while_that_is_away(spool: House, missing: str) -> None:
+    spool.admit("new")
+    models.close()
+    path = spool.spool.root if missing == "spool" else spool.database
+    os.rename(path, f"{path}.away")
+    screen = Screen("--live")
+    screen.until("q ends")
+    assert ("mounted?" if missing == "spool" else "gone") in screen.text
+    assert not os.path.exists(path)
+    os.rename(f"{path}.away", path)
+    screen.until("due")
+    os.write(screen.ours, b"q")
+    assert screen.end() == 0
+
+
 def test_it_redraws_until_it_is_interrupted(spool: House) -> None:
     spool.admit("new")
     screen = Screen("--live")
