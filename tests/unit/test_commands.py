@@ -78,6 +78,21 @@ def test_flood_fsck_can_be_interrupted_unless_it_was_ignored(shell: str, found: 
     assert ended.stderr.strip() == found
 
 
+def test_once_takes_no_consumers_for_an_answer(tmp_path: Path) -> None:
+    arguments = ["--server-directory", tmp_path / "spool", "--once", "--consumers", "0"]
+    arguments += ["--credentials", tmp_path / "none", "--credentials-first"]
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format("watch"), *arguments],
+        env=environ(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "starts no consumers" not in ended.stderr
+    assert f"{tmp_path}/none" in ended.stderr  # which it asks for next
+
+
 @pytest.mark.parametrize(("command", "arguments", "told"), WRONG)
 def test_wrong_usage_is_told_before_anything_is_made(
     command: str, arguments: list[str], told: str, tmp_path: Path
