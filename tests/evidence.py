@@ -61,6 +61,12 @@ class Input:
             return False
         return self.content().startswith(path.read_bytes())
 
+    def beginning(self, size: int) -> str | None:
+        """The digest of so many of its first bytes, if that may be all that arrived."""
+        if self.content is None or not self.partial:
+            return None
+        return _digest(self.content()[:size])
+
     def proven_by(self, row: Row) -> str | None:
         """The digest of what this row's receipt is of, by size and ETag, if that is this input, or
         may be the beginning of it that arrived; else None."""

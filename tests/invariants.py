@@ -366,8 +366,12 @@ def failures_have_a_cause(found: Evidence, backoff: Backoff, causes: Causes) -> 
 
 
 def the_bucket_has_the_last_version(found: Evidence) -> Iterator[Violation]:
-    """Of each key that got to completed; a later version that failed may be there instead."""
+    """Of each key that got to completed; a later version that failed, or what had arrived of it,
+    may be there instead."""
     invariant = "the_bucket_has_the_last_version"
+    sizes: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for row in found.rows:
+        sizes[row["bucket"], row["filepath"]].add(row["size"])
     for place, (versions, others) in _versions(found).items():
         known = [(each, each.input) for each in versions if each.input is not None]
         done = {one.number: each.digest for each, one in known if each.state == COMPLETED}
@@ -375,7 +379,9 @@ def the_bucket_has_the_last_version(found: Evidence) -> Iterator[Violation]:
             continue  # inputs_are_accounted_for says so
         last = max(done)
         rest = [one for each, one in known if each.state != COMPLETED] + others
-        allowed = {done[last]} | {one.digest for one in rest if one.number > last}
+        later = [one for one in rest if one.number > last]
+        allowed = {done[last]} | {one.digest for one in later}
+        allowed |= {one.beginning(size) for one in later for size in sizes[place]} - {None}
         actual = found.objects.get(place)
         if actual is None:
             yield Violation(invariant, "completed, but the bucket has no such object", *place)

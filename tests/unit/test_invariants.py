@@ -449,6 +449,23 @@ def test_a_later_version_that_failed_may_be_in_the_bucket() -> None:
     assert list(invariants.the_bucket_has_the_last_version(found)) == []
 
 
+def test_what_had_arrived_of_a_later_version_may_be_in_the_bucket() -> None:
+    """Its writer was cut off, it was stored without an answer, somebody took it away."""
+    found = good()
+    found.inputs.append(
+        Input(
+            *(1, "b", "key", digest(b"newer version"), False, True),
+            content=lambda: b"newer version",
+            partial=True,
+        )
+    )
+    found.rows.append(row(2, **VANISHED | {"size": 5}))
+    found.objects["b", "key"] = digest(b"newer")
+    assert list(invariants.the_bucket_has_the_last_version(found)) == []
+    found.objects["b", "key"] = digest(b"new")  # no record is of so many bytes
+    assert len(list(invariants.the_bucket_has_the_last_version(found))) == 1
+
+
 def test_a_vanished_row_of_what_somebody_took_away() -> None:
     found = good()
     found.rows = [row(**VANISHED)]
