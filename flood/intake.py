@@ -159,10 +159,20 @@ class Intake:
             return None
         identity = self._spool.identify(path)
         if identity is None:
-            # It changed into something else between the look and the rename.
-            self.door.leave(path, "it is no regular file")
+            # It changed into something else between the look and the rename: back, beside what has
+            # come since, as it must not keep the next file of its key out of processing.
+            self._put_back(target, place)
             return None
         return arrival_of(target, identity, birth)
+
+    def _put_back(self, source: Place, place: Place) -> None:
+        try:
+            left = self._spool.move_beside(source.path, place, 0).path
+        except Vanished:
+            return
+        except OSError:
+            left = source.path
+        self.door.leave(left, "it is no regular file")
 
     def _changed(self, places: Sequence[Place]) -> dict[str, datetime | None]:
         """The change times of those of these files whose row may have run ahead, by the path that

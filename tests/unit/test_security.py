@@ -123,6 +123,8 @@ def test_a_link_that_is_swapped_in_while_a_file_is_taken_leads_nowhere(level: st
     for house in meddlings(admit, arrange, functions, lambda house: swap(house, "incoming", level)):
         moments += 1
         assert tree(house) == OUTSIDE, "nothing was moved from there, nor to there"
+        taken = Path(house.spool.absolute("processing")).rglob("*")
+        assert not any(path.is_symlink() for path in taken), "it would keep later files out"
         assert set(upload(house, house.claim())) <= {b"data"}
         assert tree(house) == OUTSIDE
     assert moments > 30
