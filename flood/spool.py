@@ -23,6 +23,9 @@ TOO_LONG: Final = (
     " shorten the names of its directories"
 )
 
+# A name that nothing has.
+_NOTHING: Final = ".flood-nothing"
+
 # What opening a file says of this machine, not of the file.
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -150,12 +153,21 @@ class Spool:
             return f"{path}: {error.strerror}"
         if not stat.S_ISDIR(status.st_mode):
             return f"{path} must be a directory, but a {kind_of(status.st_mode)} is in its place"
-        if status.st_dev == os.stat(self.root).st_dev:
+        if status.st_dev == os.stat(self.root).st_dev and self._can_rename_into(path):
             return None
         return (
             f"{path} must be a directory on the same filesystem as {self.root}: "
             "files are moved between them by rename"
         )
+
+    def _can_rename_into(self, path: str) -> bool:
+        """False for another mount of the same filesystem: the kernel refuses a rename into it, for
+        that before it looks whether there is anything to rename (rename(2), EXDEV)."""
+        try:
+            os.rename(f"{self.root}/{_NOTHING}", f"{path}/{_NOTHING}")
+        except OSError as error:
+            return error.errno != errno.EXDEV
+        return True
 
     def prepare_destination(self, profile: str, bucket: str | None = None) -> list[tuple[str, str]]:
         """Create a profile's, or a bucket's, directory in each of the five; return those that

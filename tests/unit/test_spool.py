@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -403,6 +404,28 @@ def test_one_filesystem_is_wanted() -> None:
     wrong = Spool("/").wrong_with("proc")  # which is another one on every Linux
     assert wrong is not None
     assert "proc must be a directory on the same filesystem" in wrong
+
+
+MOUNTED = """
+import sys
+from flood.spool import Spool
+print(Spool(sys.argv[1]).wrong_with("completed"))
+"""
+
+
+def test_another_mount_of_the_same_filesystem_is_another_one(tmp_path: Path) -> None:
+    """The kernel renames nothing from one into the other."""
+    for name in ("completed", "elsewhere"):
+        (tmp_path / name).mkdir()
+    script = 'mount --bind elsewhere completed && exec "$@"'
+    command = ["unshare", "-rm", "sh", "-c", script, "sh", sys.executable, "-c", MOUNTED]
+    done = subprocess.run(
+        [*command, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"takes the right to mount: {done.stderr}")
+    assert "completed must be a directory on the same filesystem" in done.stdout
+    assert Spool(str(tmp_path)).wrong_with("completed") is None
 
 
 def test_prepare_follows_no_link(tmp_path: Path) -> None:
