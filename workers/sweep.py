@@ -152,12 +152,12 @@ def _follow_the_clock(agent: Agent) -> None:
 
 def _find_vanished(agent: Agent) -> None:
     """S11 before processing; in processing the next claim notices."""
-    after = 0
+    after = queries.FIRST
     while True:
         rows = queries.arriving(after, _BATCH)
         if not rows:
             return
-        after = rows[-1].id
+        after = (rows[-1].identity.inode, rows[-1].id)
         # Files only go forward, and are looked for in that order: one that is in no place has gone,
         # or its row has a later state by now, and the update below leaves it alone.
         missing = [row for row in rows if not _anywhere(agent, row)]

@@ -165,6 +165,16 @@ def test_a_clock_that_was_set_back_is_looked_for_among_what_waits_for_later(hous
     assert [row[0] for row in due_queries.dated_ahead(earlier, 100)] == list(range(1, 101))
 
 
+def test_a_page_of_what_is_on_its_way_in_is_read_as_soon_behind_any_other(house: House) -> None:
+    efforts = []
+    for first, last in ((1, 400), (401, 8000)):
+        values = {"first": first, "last": last, "bucket": "b"}
+        times = {"at": utc_text(START), "due": utc_text(START)}
+        models.connection().execute(BACKLOG.replace("processing", "incoming"), values | times)
+        efforts.append(effort(lambda: queries.arriving((200, 200), 100)))
+    assert efforts[1] <= 1.2 * efforts[0], efforts
+
+
 def test_flood_status_counts_through_indices(house: House) -> None:
     """What has ended is counted from an index that has nothing but what is counted."""
 
