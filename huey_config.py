@@ -8,7 +8,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
 from functools import partial
@@ -40,6 +40,7 @@ from flood.config import Settings
 from flood.credentials import Credentials
 from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError, SpoolLockedError
 from flood.locks import CONSUMERS_LOCK, FileLock
+from flood.record_values import TASK_FILES
 from flood.rereading import Rereading
 from flood.signals import Signals
 from flood.spool import Spool
@@ -86,6 +87,26 @@ _SOON: Final = 0.1
 logger = getLogger("flood.queue")
 
 _T = TypeVar("_T")
+
+
+def _together(tasks: Iterable[Any]) -> list[Any]:
+    """The same tasks, those for one bucket as few as can be: after an outage thousands of files are
+    due in one second, and each task takes a turn at the database to come, to go and to claim."""
+    kept: list[Any] = []
+    last: dict[tuple[str, str, bool], Any] = {}
+    for task in tasks:
+        if len(task.args) != len(_ARGUMENTS["flood.tasks.upload"]):
+            kept.append(task)
+            continue
+        profile, bucket, ids = task.args
+        kind = (profile, bucket, bool(task.kwargs.get("ring")))
+        known = last.get(kind)
+        if known is not None and len(known.args[2]) + len(ids) <= TASK_FILES:
+            known.args = [profile, bucket, [*known.args[2], *ids]]
+            continue
+        last[kind] = task
+        kept.append(task)
+    return kept
 
 
 class JsonSerializer(Serializer):
@@ -492,13 +513,14 @@ class FloodHuey(Huey):
             return None
 
     def read_schedule(self, timestamp: Any = None) -> Any:
-        """The tasks whose time has come; none while the database refuses."""
+        """The tasks whose time has come, those of one bucket together; none while the database
+        refuses."""
         try:
             found = self.storage.read_schedule(timestamp or self._get_timestamp())
         except models.DatabaseError as error:
             self._trouble(error)
             return []
-        return [task for data in found if (task := self._task(data)) is not None]
+        return _together([task for data in found if (task := self._task(data)) is not None])
 
     def _trouble(self, error: Exception) -> None:
         """Say once that the database refuses, then wait."""

@@ -118,6 +118,23 @@ def test_a_retry_is_scheduled_with_what_is_left(house: House, left: int) -> None
     assert huey.storage.schedule_size() == 0
 
 
+def test_what_is_due_together_shares_tasks(house: House) -> None:
+    """After an outage thousands of files are due in one second."""
+    for number in range(1, 251):
+        tasks.enqueue_retry(number, "p", "b" if number % 5 else "c", START, 9)
+    for _ in range(3):
+        tasks.enqueue_late_ring("p", "b", START)
+    found = huey.read_schedule(naive(START))
+    assert sorted((one.args[1], len(one.args[2]), bool(one.kwargs)) for one in found) == [
+        *(("b", 0, True), ("b", 100, False), ("b", 100, False), ("c", 50, False))
+    ]
+    named = [number for one in found for number in one.args[2]]
+    assert sorted(named) == list(range(1, 251))
+    for one in found:
+        huey.enqueue(one)
+    assert sorted(len(huey.dequeue().args[2]) for _ in found) == [0, 50, 100, 100]
+
+
 def test_nobody_waits_for_a_turn_that_finds_nothing(house: House) -> None:
     asked: list[str] = []
     models.connection().set_trace_callback(asked.append)
