@@ -250,7 +250,7 @@ class Connections:
         handle.asked = handle.asked or now
         whole = max(TIMEOUTS * self._read_timeout, exchange.patience)
         if now - handle.since >= self._read_timeout:
-            words = f"no byte was received for {self._read_timeout:g} s"
+            words = f"no line, or byte after the headers, came for {self._read_timeout:g} s"
         elif now - handle.asked >= whole:
             words = f"the answer was not whole after {whole:g} s"
         else:
