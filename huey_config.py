@@ -91,7 +91,10 @@ _T = TypeVar("_T")
 
 def _together(tasks: Iterable[Any]) -> list[Any]:
     """The same tasks, those for one bucket as few as can be: after an outage thousands of files are
-    due in one second, and each task takes a turn at the database to come, to go and to claim."""
+    due in one second, and each task takes a turn at the database to come, to go and to claim.
+
+    What was put together rings as well: some of these files may have to go alone.
+    """
     kept: list[Any] = []
     last: dict[tuple[str, str, bool], Any] = {}
     for task in tasks:
@@ -103,6 +106,7 @@ def _together(tasks: Iterable[Any]) -> list[Any]:
         known = last.get(kind)
         if known is not None and len(known.args[2]) + len(ids) <= TASK_FILES:
             known.args = [profile, bucket, [*known.args[2], *ids]]
+            known.kwargs = {**known.kwargs, "ring": True}
             continue
         last[kind] = task
         kept.append(task)

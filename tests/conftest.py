@@ -21,8 +21,10 @@ from tests.uploading import UPLOADERS, MakeUploader
 # A proxy of the machine's own must not stand between the tests and their servers.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
-# A shell's background jobs ignore this, and so would every process that the tests start.
+# A shell's background jobs ignore the one, what nohup starts the other, and so would every process
+# that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A slow moment of a busy machine is no failure.
 settings.register_profile("flood", deadline=None)

@@ -124,15 +124,16 @@ def test_what_is_due_together_shares_tasks(house: House) -> None:
         tasks.enqueue_retry(number, "p", "b" if number % 5 else "c", START, 9)
     for _ in range(3):
         tasks.enqueue_late_ring("p", "b", START)
+    tasks.enqueue_retry(251, "p", "d", START, 9)
     found = huey.read_schedule(naive(START))
-    assert sorted((one.args[1], len(one.args[2]), bool(one.kwargs)) for one in found) == [
-        *(("b", 0, True), ("b", 100, False), ("b", 100, False), ("c", 50, False))
-    ]
+    assert sorted(
+        (one.args[1], len(one.args[2]), bool(one.kwargs.get("ring"))) for one in found
+    ) == [*(("b", 0, True), ("b", 100, True), ("b", 100, True), ("c", 50, True), ("d", 1, False))]
     named = [number for one in found for number in one.args[2]]
-    assert sorted(named) == list(range(1, 251))
+    assert sorted(named) == list(range(1, 252))
     for one in found:
         huey.enqueue(one)
-    assert sorted(len(huey.dequeue().args[2]) for _ in found) == [0, 50, 100, 100]
+    assert sorted(len(huey.dequeue().args[2]) for _ in found) == [0, 1, 50, 100, 100]
 
 
 def test_nobody_waits_for_a_turn_that_finds_nothing(house: House) -> None:
