@@ -131,8 +131,8 @@ def tally() -> Tally:
 def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> None:
     """Claim what is due of these records, with more of the same bucket; upload; settle.
 
-    Never raises: huey would run a failed task again, and the rows know better when. A `ring` names
-    no records; it goes on until nothing is due.
+    Never raises: huey would run a failed task again, and the rows know better when. A `ring`
+    goes on until nothing is due; those that name records are retries that came due together.
     """
     from workers.late import late
 
