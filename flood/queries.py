@@ -10,6 +10,11 @@ from flood.identity import Identity
 from flood.record_values import AHEAD, ROW_COLUMNS, Row, chunks, row_from
 from flood.stored import utc_moment
 
+#: Before every inode with an id, each as SQLite has them.
+FIRST: Final = (-(2**63), 0)
+
+_ARRIVING: Final = "current_state IN ('incoming_tmp', 'incoming')"
+
 
 def at_paths(paths: Sequence[str], state: str) -> dict[str, Row]:
     """The rows in this state of files at these paths."""
@@ -56,12 +61,6 @@ def with_history(keys: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, st
             profile, bucket, key = (name_from(value) for value in row)
             found.add((profile, bucket, key))
     return found
-
-
-_ARRIVING: Final = "current_state IN ('incoming_tmp', 'incoming')"
-
-#: Before every inode, as SQLite has them.
-FIRST: Final = (-(2**63), 0)
 
 
 def arriving(after: tuple[int, int], limit: int) -> list[Row]:
