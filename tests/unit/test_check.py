@@ -113,6 +113,16 @@ def test_without_a_spool_only_that_is_told(house: House, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def check_mended_by(house: House, command: str) -> None:
+    """That nothing is wrong with the spool any more once this was run, and flood-watch started."""
+    models.close()
+    subprocess.run(["/bin/sh", "-c", command], check=True)
+    models.bind(house.database)
+    binding.bind(house.spool, house.database, create=True, now=house.clock.now())
+    house.spool.prepare()
+    assert wrong(spool(house)) == []
+
+
 @pytest.mark.parametrize("lost", ["all of it", "its card"])
 def test_a_database_whose_spool_is_gone_names_what_makes_it_one_again(
     house: House, lost: str
@@ -128,12 +138,7 @@ def test_a_database_whose_spool_is_gone_names_what_makes_it_one_again(
     assert f"the database {house.database} belongs to" in finding.found
     assert before <= set(os.listdir(os.path.dirname(root)))
     again = finding.remedy[finding.remedy.index("mkdir -p") :]
-    models.close()
-    subprocess.run(["/bin/sh", "-c", again], check=True)
-    models.bind(house.database)
-    binding.bind(house.spool, house.database, create=True, now=house.clock.now())
-    house.spool.prepare()
-    assert wrong(spool(house)) == []
+    check_mended_by(house, again)
 
 
 @pytest.mark.parametrize("place", ["", ".flood"])
@@ -155,12 +160,7 @@ def test_what_lies_in_its_place_is_moved_away_by_what_is_told(
     assert f"the database {house.database} belongs to" in finding.found
     again = finding.remedy.rpartition(" then: ")[2]
     assert again.startswith(f"mv {path} {path}.away && mkdir -p ")
-    models.close()
-    subprocess.run(["/bin/sh", "-c", again], check=True)
-    models.bind(house.database)
-    binding.bind(house.spool, house.database, create=True, now=house.clock.now())
-    house.spool.prepare()
-    assert wrong(spool(house)) == []
+    check_mended_by(house, again)
 
 
 def test_what_lies_where_a_new_spool_is_to_be(house: House, tmp_path: Path) -> None:
