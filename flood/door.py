@@ -11,9 +11,10 @@ from flood import layout, log, models, syscalls
 from flood.database_files import is_own
 from flood.identity import Identity, identity_of
 from flood.layout import Place
-from flood.spool import TOO_LONG, NotRegular, Spool, Vanished
+from flood.spool import Spool
 from flood.states import PROCESSING
 from flood.temporary import Temporary
+from flood.tree import TOO_LONG, NotRegular, Vanished
 
 #: How long a file that cannot be probed must stand still before it counts as closed, in seconds.
 STANDSTILL: Final = 2.0

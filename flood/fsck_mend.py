@@ -34,8 +34,9 @@ from flood.layout import Place
 from flood.locks import WorkerLocks
 from flood.purge import purge
 from flood.record_values import Claimed, Reason
-from flood.spool import Occupied, Spool, Vanished
+from flood.spool import Occupied, Spool
 from flood.states import COMPLETED, FAILED, INCOMING, LOST, PROCESSING
+from flood.tree import Vanished
 from flood.walk import Found
 
 #: Findings that one transaction takes; other writers wait meanwhile.

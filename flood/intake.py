@@ -11,8 +11,9 @@ from flood.door import Candidate, Door, Why
 from flood.identity import Identity
 from flood.layout import Place
 from flood.record_values import TASK_BYTES, TASK_FILES, Arrival, Row
-from flood.spool import Occupied, Spool, Vanished
+from flood.spool import Occupied, Spool
 from flood.states import COMPLETED, FAILED, INCOMING, PROCESSING
+from flood.tree import Vanished
 from flood.walk import Found
 from flood.whereabouts import lies_in
 

@@ -17,8 +17,9 @@ from flood.put_outcome import BROKEN, NO_ROOM, OCCUPIED, STOPPED, Delivered
 from flood.put_plan import Source, Stopped, batches
 from flood.put_rows import Rows
 from flood.record_values import Reason
-from flood.spool import Occupied, Spool, Vanished
+from flood.spool import Occupied, Spool
 from flood.states import INCOMING, INCOMING_TMP
+from flood.tree import Vanished
 from flood.walk import Oddity
 
 #: How long a name that still waits in incoming is waited for, in seconds.

@@ -13,8 +13,9 @@ from flood.columns import utc_text
 from flood.departures import GONE, REMOVED, Lying
 from flood.identity import Identity
 from flood.record_values import Row
-from flood.spool import NotRegular, Spool, Vanished, flush_database
+from flood.spool import Spool, flush_database
 from flood.states import COMPLETED, FAILED
+from flood.tree import NotRegular, Vanished
 
 #: How many files one transaction takes, each with a descriptor; other writers wait meanwhile.
 BATCH: Final = 100

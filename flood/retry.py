@@ -13,8 +13,9 @@ from flood.intake import Enqueue, arrival_of, tasks_of, tell_admitted
 from flood.layout import Place
 from flood.record_values import Arrival
 from flood.retry_choice import Chosen, still_failed, still_waiting
-from flood.spool import Occupied, Spool, Vanished
+from flood.spool import Occupied, Spool
 from flood.states import FAILED, INCOMING, PROCESSING
+from flood.tree import Vanished
 
 #: How many files one transaction puts back; other writers wait meanwhile.
 BATCH: Final = 200

@@ -3,8 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator
-from datetime import datetime, timezone
+from collections.abc import Collection
 from itertools import chain
 from typing import Final
 
@@ -12,37 +11,16 @@ from flood import directories, layout, syscalls
 from flood.errors import SpoolError
 from flood.identity import Identity, identity_of
 from flood.layout import Place
-from flood.states import COMPLETED, FAILED, INCOMING, PROCESSING, STATES
-from flood.walk import Found, Oddity, kind_of, walk
-
-_PATH_MAX: Final = 4096  # with the NUL at the end, linux/limits.h
-
-#: What is wrong with a path of which `Spool.too_long` is true, and what to do.
-TOO_LONG: Final = (
-    f"with the spool's own its path has more than {_PATH_MAX - 1} bytes, which Linux does not take:"
-    " shorten the names of its directories"
-)
+from flood.states import COMPLETED, FAILED, STATES
+from flood.tree import NOT_THERE, PATH_MAX, Tree, Vanished
+from flood.walk import kind_of
 
 # A name that nothing has.
 _NOTHING: Final = ".flood-nothing"
 
-# What opening a file says of this machine, not of the file.
-_SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-
-# What the way to a file says that is not, or not any more, in the spool.
-_NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-
 
 class Occupied(Exception):
     """A file stands where the moved one, or one of its directories, should be."""
-
-
-class Vanished(Exception):
-    """The file is not there any more, or another one is there under its name."""
-
-
-class NotRegular(Exception):
-    """What lies there is no regular file."""
 
 
 def set_aside(path: str, ending: str) -> list[str]:
@@ -88,48 +66,12 @@ def flush_database(path: str) -> None:
         os.close(descriptor)
 
 
-class Spool:
-    """The tree of files below one server directory. Paths are relative to it.
-
-    Whoever drops files may also make symbolic links, at any time: no file is opened, and none is
-    moved, through one.
-    """
+class Spool(Tree):
+    """The tree with all that flood does to its files. None is moved through a symbolic link."""
 
     def __init__(self, root: str) -> None:
-        self.root = os.path.realpath(root)
-        self._id: str | None = None
+        super().__init__(root)
         self._linking: bool | None = None
-
-    def absolute(self, path: str) -> str:
-        """The path that the operating system takes."""
-        return f"{self.root}/{path}"
-
-    def expect(self, spool_id: str) -> None:
-        """Take no other spool for this one from now on."""
-        self._id = spool_id
-
-    def present(self) -> bool:
-        """Whether the server directory is there, and this very spool: an unmounted disk leaves an
-        empty directory behind, in which every file would seem to have vanished."""
-        try:
-            with open(self.absolute(layout.CARD), encoding="utf-8") as card:
-                return self._id is None or self._id in card.read()
-        except OSError as error:
-            # A look takes no descriptor; whether it is this spool's card, the next one compares.
-            return error.errno in _SHORT and os.path.exists(self.absolute(layout.CARD))
-        except ValueError:
-            return False
-
-    def check_present(self) -> None:
-        """Raise SpoolError unless the spool is there."""
-        if self.present():
-            return
-        other = os.path.exists(self.absolute(layout.CARD))
-        raise SpoolError(
-            f"{self.root} is another spool now: is the right disk mounted there?"
-            if other
-            else f"{self.root} is no spool any more, it has no {layout.CARD}: is its disk mounted?"
-        )
 
     def prepare(self) -> None:
         """Create the five directories with flood's own one; raise SpoolError unless renames
@@ -209,65 +151,6 @@ class Spool:
         """Create a directory with all that is missing above it; raises OSError."""
         directories.make(self.absolute(path), alike=True)
 
-    def identify(self, path: str) -> Identity | None:
-        """The identity of the regular file at `path`, following no link; None if none is there."""
-        try:
-            status = os.lstat(self.absolute(path))
-        except OSError:
-            return None
-        return identity_of(status) if stat.S_ISREG(status.st_mode) else None
-
-    def changed_ns(self, path: str) -> int | None:
-        """When the inode last changed, as by a rename, in nanoseconds since the epoch; None if it
-        is gone. Unlike `flood.identity.changed_ns` it is for directories, too, and for files with
-        several names."""
-        try:
-            return os.lstat(self.absolute(path)).st_ctime_ns
-        except OSError:
-            return None
-
-    def changed_at(self, path: str) -> datetime | None:
-        """The same as an aware time; None if the file is gone, or the time is beyond calendars."""
-        changed = self.changed_ns(path)
-        try:
-            return None if changed is None else datetime.fromtimestamp(changed / 1e9, timezone.utc)
-        except (OSError, OverflowError, ValueError):
-            return None
-
-    def exists(self, path: str) -> bool:
-        """Whether anything at all lies at `path`."""
-        return os.path.lexists(self.absolute(path))
-
-    def is_directory(self, path: str) -> bool:
-        """Whether a directory lies at `path`, following no link."""
-        try:
-            return stat.S_ISDIR(os.lstat(self.absolute(path)).st_mode)
-        except OSError:
-            return False
-
-    def behind_link(self, path: str) -> bool:
-        """Whether a symbolic link is among the directories above `path`: what lies there is none of
-        the spool's, as no link is followed."""
-        try:
-            with directories.opened(os.path.dirname(self.absolute(path))):
-                return False
-        except OSError as error:
-            return error.errno in (errno.ELOOP, errno.ENOTDIR)
-
-    def too_long(self, path: str) -> bool:
-        """Whether the system takes no such path, or none that the file would have in processing."""
-        state, slash, rest = path.partition("/")
-        longest = PROCESSING if state == INCOMING else state
-        return len(os.fsencode(self.absolute(f"{longest}{slash}{rest}"))) >= _PATH_MAX
-
-    def oddity(self, path: str) -> str | None:
-        """What lies at `path` in words, if it is neither a regular file nor a directory."""
-        try:
-            mode = os.lstat(self.absolute(path)).st_mode
-        except OSError:
-            return None
-        return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else kind_of(mode)
-
     def vacant(self, path: str) -> bool:
         """Whether nothing lies at `path`, after removing directories there that hold no file: a
         file that was taken away, or a crash, may have left them."""
@@ -281,59 +164,20 @@ class Spool:
         self.prune(f"{path}/anything")
         return not self.exists(path)
 
-    def open(self, path: str) -> tuple[int, Identity]:
-        """Open a regular file for reading, following no link: its descriptor, its identity.
-
-        Raises Vanished, NotRegular, or the OSError of open(2).
-        """
-        try:
-            # Without O_NONBLOCK a FIFO that took the file's place would block for ever.
-            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-            descriptor = syscalls.open_without_links(self.absolute(path), flags)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                raise Vanished(path) from error
-            if error.errno in (errno.ELOOP, errno.ENXIO):
-                raise NotRegular(path) from error
-            raise
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            raise NotRegular(path)
-        return descriptor, identity_of(status)
-
-    def hold(self, path: str) -> tuple[int, Identity]:
-        """Get hold of a regular file without opening it, which needs no right to read it: a
-        descriptor, its identity. What the file occupies is not given back before that is closed.
-
-        Raises Vanished, NotRegular, or the OSError of open(2).
-        """
-        try:
-            descriptor = syscalls.open_without_links(self.absolute(path), os.O_PATH)
-        except OSError as error:
-            if error.errno in _NOT_THERE:
-                raise Vanished(path) from error
-            raise
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            raise NotRegular(path)
-        return descriptor, identity_of(status)
-
     def move(self, source: str, target: str) -> None:
         """Rename without ever overwriting, creating the target's directories.
 
         Raises Occupied, Vanished, or the OSError of the rename.
         """
         source, target = self.absolute(source), self.absolute(target)
-        if len(os.fsencode(target)) >= _PATH_MAX:
+        if len(os.fsencode(target)) >= PATH_MAX:
             # The rename itself might work, but nobody could open the file by its path then.
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), target)
         folder, _, name = source.rpartition("/")
         try:
             directory = syscalls.open_without_links(folder, os.O_PATH | os.O_DIRECTORY)
         except OSError as error:
-            if error.errno in _NOT_THERE:
+            if error.errno in NOT_THERE:
                 raise Vanished(source) from error
             raise
         try:
@@ -370,24 +214,12 @@ class Spool:
                 return candidate
             except Occupied:
                 continue
-        obstacle = self._obstacle(place.path)
+        obstacle = self.obstacle(place.path)
         raise OSError(
             errno.EEXIST,
             f"{obstacle} is no directory" if obstacle else "every name for it is taken",
             place.path,
         )
-
-    def _obstacle(self, path: str) -> str | None:
-        """What stands where a directory above `path` should be."""
-        parts = path.split("/")
-        for length in range(1, len(parts)):
-            above = "/".join(parts[:length])
-            try:
-                if not stat.S_ISDIR(os.lstat(self.absolute(above)).st_mode):
-                    return above
-            except OSError:
-                return None
-        return None
 
     def prune(self, path: str) -> None:
         """Remove the directories above `path`, up to its bucket's, that are empty."""
@@ -444,7 +276,7 @@ class Spool:
                     raise Vanished(path)
                 os.unlink(name, dir_fd=directory)
         except OSError as error:
-            if error.errno in _NOT_THERE:
+            if error.errno in NOT_THERE:
                 raise Vanished(path) from error
             raise
 
@@ -456,7 +288,7 @@ class Spool:
         try:
             self._remove_directory(path)
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, *_NOT_THERE):
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, *NOT_THERE):
                 return False
             raise
         return True
@@ -507,18 +339,6 @@ class Spool:
                 os.unlink(f"{name}.new", dir_fd=directory)
                 return False
         return True
-
-    def walk(self, directory: str) -> Iterator[Found | Oddity]:
-        """Every regular file below a directory, with what is none, as `flood.walk.walk` does."""
-        return walk(self.root, directory)
-
-    def subdirectories(self, directory: str) -> list[str]:
-        """The names of the directories directly below `directory`, without links."""
-        try:
-            with directories.listed(self.absolute(directory)) as entries:
-                return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
-        except OSError:
-            return []
 
     def _rename(self, directory: int, name: str, target: str) -> None:
         folder, _, target_name = target.rpartition("/")

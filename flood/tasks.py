@@ -17,11 +17,12 @@ from flood import claims as claiming
 from flood import due_queries, log, models, queries, records, telling
 from flood.errors import SpoolError
 from flood.locks import WorkerLocks
+from flood.queue_consumer import FloodConsumer
 from flood.record_values import Claimed, Reason
 from flood.spool import Spool
 from flood.states import INTERRUPTED
 from flood.tally import Tally
-from huey_config import FloodConsumer, huey
+from huey_config import huey
 
 if TYPE_CHECKING:
     from workers.agent import Agent
@@ -73,7 +74,9 @@ def drain(workers: int, over: Callable[[], bool]) -> bool:
     # What nobody announces is due, too, whenever the last sweep was.
     queries.ask_for_sweep()
     sweep()
-    consumer = huey.consumer = FloodConsumer(huey, workers=workers, over=over)
+    consumer = huey.consumer = FloodConsumer(
+        huey, rereading=huey.rereading, workers=workers, over=over
+    )
     consumer.run()
     return not consumer.interrupted
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 from inotify_simple import INotify, flags
 
 from flood import directories, inotify_limits, log
-from flood.spool import TOO_LONG, Spool
+from flood.spool import Spool
+from flood.tree import TOO_LONG
 
 logger = getLogger(__name__)
 

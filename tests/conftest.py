@@ -12,8 +12,7 @@ import pytest
 import trustme
 from hypothesis import settings
 
-import huey_config
-from flood import log
+from flood import log, queue_storage
 from tests import servers
 from tests.servers import S3Server
 from tests.uploading import UPLOADERS, MakeUploader
@@ -59,7 +58,7 @@ def untouched_loggers() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def briefly_listening(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the queue of this process tell at once that it is empty."""
-    monkeypatch.setattr(huey_config, "LISTEN", 0.01)
+    monkeypatch.setattr(queue_storage, "LISTEN", 0.01)
 
 
 @pytest.fixture(scope="session")

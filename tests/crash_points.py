@@ -284,7 +284,7 @@ POINTS: Final = (
     Point(
         "queue-mend-begins",
         "consumer",
-        "huey_config.py",
+        "flood/queue_storage.py",
         "make_anew",
         "with self.db(commit=True)",
         "S3",
@@ -293,7 +293,7 @@ POINTS: Final = (
     Point(
         "queue-mend-dropped",
         "consumer",
-        "huey_config.py",
+        "flood/queue_storage.py",
         "make_anew",
         "super().initialize_schema()",
         "S3",

@@ -12,9 +12,10 @@ from flood.columns import utc_text
 from flood.identity import identity_of, touched
 from flood.layout import Place
 from flood.record_values import Claimed, Proof, Reason
-from flood.spool import Spool, Vanished
+from flood.spool import Spool
 from flood.states import COMPLETED, FAILED, INTERRUPTED, PROCESSING
 from flood.tally import BrokenOff
+from flood.tree import Vanished
 from flood.whereabouts import lies_in
 from workers.agent import Agent
 from workers.classify_rule import SCARCE_ERRNOS

@@ -13,8 +13,8 @@ from flood.identity import Identity, changed_ns, identity_of, touched
 from flood.layout import Place
 from flood.profiles import Profile
 from flood.record_values import Claimed, Reason
-from flood.spool import NotRegular, Vanished
 from flood.states import INTERRUPTED, PERMANENT, STATES, TRANSIENT
+from flood.tree import NotRegular, Vanished
 from workers.agent import Agent
 from workers.backoff import decide
 from workers.classify_rule import AGAIN, Verdict

@@ -14,14 +14,14 @@ ROOT = Path(__file__).parent.parent.parent
 
 #: Who may import which library; a pattern that ends in * stands for every name that so begins.
 LIBRARIES = {
-    "huey": ("huey_config", "flood.tasks"),
+    "huey": ("huey_config", "flood.tasks", "flood.queue_*"),
     "boto3": ("workers.s3*", "workers.classify*"),
     "botocore": ("workers.s3*", "workers.classify*"),
     "pycurl": ("workers.curl*",),
     "inotify_simple": ("flood.watcher", "flood.bell"),
     "peewee": ("flood.models",),
     "playhouse": ("flood.schema",),
-    "sqlite3": ("flood.models", "flood.sqlite", "huey_config"),
+    "sqlite3": ("flood.models", "flood.sqlite", "flood.queue_storage"),
     "ctypes": ("flood.syscalls",),
     "apprise": ("flood.services",),
 }

@@ -19,10 +19,11 @@ from huey.registry import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-import huey_config
-from flood import binding, fsck_queries, models, tasks
+from flood import binding, fsck_queries, models, queue_storage, tasks
 from flood.bell import Bell
-from huey_config import FloodHuey, FloodStorage, JsonSerializer, huey
+from flood.queue_messages import JsonSerializer
+from flood.queue_storage import FloodStorage
+from huey_config import FloodHuey, huey
 from tests.servers import credentials_section
 from tests.spooling import START, House, fork
 
@@ -439,7 +440,7 @@ def test_an_idle_worker_hears_of_new_work_at_once(house: House, queue: FloodHuey
 def test_without_work_it_listens_then_comes_back(
     queue: FloodHuey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(huey_config, "LISTEN", 0.4)
+    monkeypatch.setattr(queue_storage, "LISTEN", 0.4)
     began = time.monotonic()
     assert queue.dequeue() is None
     assert 0.4 <= time.monotonic() - began < 5.0
@@ -553,7 +554,7 @@ def test_preparing_leaves_no_connection_open(house: House, tmp_path: Path) -> No
 LOST_INTERRUPT = """if True:
     import signal, sys, time
     from types import SimpleNamespace
-    from huey_config import TiedProcesses
+    from flood.queue_consumer import TiedProcesses
 
     class Callback:
         def __del__(self):
@@ -586,7 +587,7 @@ def test_an_interrupt_that_is_lost_comes_again() -> None:
 ORPHAN = """if True:
     import multiprocessing, os, signal, time
     from types import SimpleNamespace
-    from huey_config import TiedProcesses
+    from flood.queue_consumer import TiedProcesses
 
     environment = TiedProcesses(signal.SIGINT, signal.SIGTERM)
     consumer = os.getpid()

@@ -16,8 +16,9 @@ from flood import syscalls
 from flood.errors import SpoolError
 from flood.identity import identity_of
 from flood.layout import Place
-from flood.spool import NotRegular, Occupied, Spool, Vanished
+from flood.spool import Occupied, Spool
 from flood.states import STATES
+from flood.tree import NotRegular, Vanished
 from flood.walk import Found, Oddity
 from tests.spooling import without_descriptors
 
