@@ -135,10 +135,15 @@ def _stamp(status: os.stat_result) -> Stamp:
     )
 
 
-def _searched(environ: Mapping[str, str]) -> _Candidate:
+def aws_path(environ: Mapping[str, str]) -> str:
+    """Where the AWS CLI looks for its credentials."""
     # Set but empty, the variable leads to no file: so does the AWS CLI.
     name = environ.get(SEARCHED, _USUAL)
-    path = expand_user(expand_variables(name, environ), environ)
+    return expand_user(expand_variables(name, environ), environ)
+
+
+def _searched(environ: Mapping[str, str]) -> _Candidate:
+    path = aws_path(environ)
     why = f"{SEARCHED} names it" if SEARCHED in environ else "the AWS CLI's search finds it"
     return _Candidate(path, why, False)
 

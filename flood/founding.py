@@ -9,7 +9,7 @@ from pathlib import PurePath
 from shlex import quote
 from typing import Final
 
-from flood import binding, config, directories, models, schema
+from flood import binding, config, credentials, directories, models, schema
 from flood.config import Settings
 from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError
 from flood.home import Home
@@ -176,15 +176,14 @@ class Founding:
 
     def unread(self, environ: Mapping[str, str]) -> Sequence[str]:
         """The lines that a flood.conf that was kept lacks to have the keys read from here; none if
-        it names a file for them. `environ`, and what it raises, as for `elsewhere`."""
+        they are, or another file for them is named on purpose. `environ`, and what it raises, as
+        for `elsewhere`."""
         settings = self._kept(environ)
-        if settings.credentials is not None:
-            return ()
-        lines = [self._line("credentials", CREDENTIALS)]
         first = OPTIONS["credentials_first"]
-        if settings.origins[first.name] == "default":
-            lines.append(f"{first.key} = true")
-        return lines
+        before = [f"{first.key} = true"] * (settings.origins[first.name] == "default")
+        if settings.credentials is None:
+            return [self._line("credentials", CREDENTIALS), *before]
+        return before if os.path.exists(credentials.aws_path(environ)) else ()
 
     def _kept(self, environ: Mapping[str, str]) -> Settings:
         others = {name: value for name, value in environ.items() if not name.startswith("FLOOD_")}

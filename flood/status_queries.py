@@ -191,9 +191,14 @@ def failed_at(paths: Sequence[str]) -> dict[str, Failed]:
     return found
 
 
+# An attempt that cost nothing, as where only the move is left, leaves its reason in the history.
+_LAST: Final = (
+    "(SELECT {0} FROM retry_attempts WHERE record_id = file_records.id ORDER BY id DESC LIMIT 1)"
+)
 _COMING: Final = (
-    "profile, bucket, filepath, id, retry_count, next_attempt_at, owner IS NOT NULL, error_code, "
-    "error_message"
+    "profile, bucket, filepath, id, retry_count, next_attempt_at, owner IS NOT NULL, "
+    f"coalesce(error_code, {_LAST.format('error_code')}), "
+    f"coalesce(error_message, {_LAST.format('error_message')})"
 )
 
 

@@ -1,7 +1,7 @@
 """Puts times, sizes, names into words for a person."""
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from humanize import naturaldelta, naturalsize
 
@@ -11,10 +11,15 @@ from flood.text import printable
 if TYPE_CHECKING:
     from rich.text import Text
 
+# What was written after the look at the clock is not yet of another clock.
+_CLOCKS_DIFFER: Final = timedelta(seconds=5)
+
 
 def ago(status: Status, moment: datetime) -> str:
-    """How long ago a moment was."""
-    return f"{naturaldelta(status.at - moment)} ago"
+    """How long ago a moment was; one that is to come is of a clock that was set back since."""
+    if moment - status.at > _CLOCKS_DIFFER:
+        return f"{naturaldelta(moment - status.at)} from now, as the clock was set back"
+    return f"{naturaldelta(max(status.at - moment, timedelta()))} ago"
 
 
 def until(status: Status, moment: datetime) -> str:

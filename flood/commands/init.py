@@ -97,7 +97,7 @@ def _found(directory: str, terminal: Terminal) -> None:
     config = quote(founding.path(CONFIG))
     terminal.say("")
     if lines:
-        terminal.say(f"Add to {founding.path(CONFIG)}, which names no file for keys,")
+        terminal.say(f"Add to {founding.path(CONFIG)}, as it has keys read from elsewhere,")
         terminal.say("")
         for line in lines:
             terminal.say(f"  {line}")

@@ -92,13 +92,25 @@ def test_settings_that_were_kept_and_lead_elsewhere_are_told_of(tmp_path: Path) 
     keys = tmp_path / "e/credentials"
     lines = f"  credentials = {keys}\n  credentials-first = true\n"
     assert (
-        f"\nAdd to {tmp_path}/e/flood.conf, which names no file for keys,\n\n{lines}" in done.stdout
+        f"\nAdd to {tmp_path}/e/flood.conf, as it has keys read from elsewhere,\n\n{lines}"
+        in done.stdout
     )
     assert f"\nand write your keys into {keys}; or write them into\n~/.aws/cred" in done.stdout
     assert "Write your keys" not in done.stdout
     with open(tmp_path / "e/flood.conf", "a", encoding="utf-8") as kept:
         kept.write(lines.replace("true", "false"))
     assert f"Write your keys into {keys}, then run" in init(tmp_path, "e").stdout
+    kept_keys = f"server-directory = e/spool\ndatabase = e/flood.db\ncredentials = {keys}\n"
+    (tmp_path / "other").touch()
+    for first, file, told in (
+        ("", "other", True),
+        ("", "missing", False),
+        ("credentials-first = true\n", "other", False),
+    ):
+        (tmp_path / "e/flood.conf").write_text(kept_keys + first)
+        done = init(tmp_path, "e", AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / file))
+        assert ("\n\n  credentials-first = true\n\nand write" in done.stdout) == told
+        assert ("Write your keys into" in done.stdout) != told
     kept_first = "server-directory = e/spool\ndatabase = e/flood.db\ncredentials-first = true\n"
     (tmp_path / "e/flood.conf").write_text(kept_first)
     done = init(tmp_path, "e", AWS_SHARED_CREDENTIALS_FILE="/k")

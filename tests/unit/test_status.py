@@ -48,7 +48,15 @@ from flood.record_values import Arrival, Reason
 from flood.retry import Retried, Retry
 from flood.retry_choice import Choice
 from flood.spool import Spool
-from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PERMANENT, TRANSIENT
+from flood.states import (
+    COMPLETED,
+    FAILED,
+    INCOMING,
+    INCOMING_TMP,
+    INTERRUPTED,
+    PERMANENT,
+    TRANSIENT,
+)
 from flood.status import AGES, DUE, RETRY, SUPERSEDED, UPLOADING, WINDOWS, Status
 from flood.status_check import CRITICAL, OK, UNKNOWN, WARNING, Limit, Limits, judge
 from flood.status_files import look as look_at_files
@@ -244,6 +252,27 @@ def test_flood_retry_is_not_named_where_a_file_has_to_move(house: House) -> None
         assert text.endswith("next      nothing: its file is not in failed any more")
         house.sweep()
     assert ": not there any more" in text
+
+
+def test_what_can_only_not_be_moved_says_so(house: House) -> None:
+    house.admit("stays")
+    [claim] = house.claim()
+    reason = Reason(INTERRUPTED, "cannot_move", "the file cannot leave processing")
+    assert records.release(
+        claim, reason, house.clock.now(), 3600.0, records.Proof("etag", None, None, 4)
+    )
+    [coming] = seen(house).retries
+    assert (coming.code, coming.message) == (reason.code, reason.message)
+    assert re.search(r"^p/b/stays .* cannot_move$", shown(seen(house)), re.MULTILINE)
+
+
+def test_a_sweep_to_come_is_of_a_clock_that_was_set_back(house: House) -> None:
+    for seconds, words in ((-60, "a minute ago"), (3, "a moment ago")):
+        swept = house.clock.now() + timedelta(seconds=seconds)
+        models.execute("UPDATE spool SET last_swept_at = ?", (utc_text(swept),))
+        assert f"swept {words}\n" in shown(seen(house))
+    house.clock.advance(-3600.0)
+    assert "swept an hour from now, as the clock was set back\n" in shown(seen(house))
 
 
 def eventful(house: House) -> Status:
