@@ -6,7 +6,7 @@ import sys
 import termios
 import tty
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 
 from rich.console import Console, Group, RenderableType
@@ -66,16 +66,20 @@ def _drawn(parts: Callable[[], Sequence[Part]]) -> RenderableType:
 
 @contextmanager
 def _keys() -> Iterator[Callable[[float], str]]:
-    """Gives the function that waits for a key for so many seconds; the empty text is none."""
+    """Gives the function that waits for a key for so many seconds; the empty text is none. A
+    terminal that is gone answers as if q was pressed."""
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
 
     def pressed(seconds: float) -> str:
         ready, _, _ = select.select([descriptor], [], [], seconds)
-        return os.read(descriptor, 1).decode("ascii", "replace") if ready else ""
+        if not ready:
+            return ""
+        return os.read(descriptor, 1).decode("ascii", "replace") or "q"
 
     tty.setcbreak(descriptor)
     try:
         yield pressed
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

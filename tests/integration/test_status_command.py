@@ -343,6 +343,16 @@ def test_it_redraws_until_it_is_interrupted(spool: House) -> None:
     assert "Traceback" not in screen.text
 
 
+def test_it_ends_with_its_terminal(spool: House) -> None:
+    """Also where nobody sends SIGHUP, as after nohup."""
+    spool.admit("new")
+    screen = Screen("--live")
+    screen.until("due")
+    os.close(screen.ours)
+    os.close(screen.theirs)
+    assert screen.process.wait(60) == 2
+
+
 def test_colours_can_be_declined(spool: House) -> None:
     given_up(spool, "bad")
     models.close()
