@@ -6,26 +6,36 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import partial
 from logging import ERROR, INFO, getLogger
-from typing import Any, Final
+from typing import Any
 
 from huey import Huey
 from huey.constants import WORKER_PROCESS, WORKER_THREAD
 from huey.exceptions import HueyException
 
-from flood import binding, config, devices, log, models, parent, queries, schema, startup, syscalls
+from flood import (
+    binding,
+    config,
+    devices,
+    log,
+    models,
+    opening,
+    parent,
+    queries,
+    schema,
+    startup,
+    syscalls,
+)
 from flood.config import Settings
 from flood.credentials import Credentials
-from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError, SpoolLockedError
+from flood.errors import ConfigError, FloodError, SpoolLockedError
 from flood.locks import CONSUMERS_LOCK, FileLock
+from flood.patience import TROUBLE_PAUSE, patiently
 from flood.queue_consumer import FloodConsumer
 from flood.queue_messages import JsonSerializer, together
 from flood.queue_storage import FloodStorage
 from flood.rereading import Rereading
 from flood.spool import Spool
 from flood.states import EXIT_INTERRUPTED
-
-#: How long a consumer waits whose database refuses it, in seconds.
-TROUBLE_PAUSE: Final = 2.0
 
 logger = getLogger("flood.queue")
 
@@ -64,11 +74,18 @@ class FloodHuey(Huey):
         return self.consumer
 
     def prepare(self, environ: Mapping[str, str]) -> None:
-        """Read settings, set logging up, then all that `set_up` does; raises FloodError."""
+        """Read settings, set logging up, then all that `set_up` does, once disk and database let
+        it; raises FloodError."""
         parent.end_with(environ)
         settings = config.from_environment(environ, files=parent.VARIABLE not in environ)
         log.configure(settings.log_level, settings.log_format)
-        self.set_up(settings, environ)
+        self._read(settings, environ)
+        patiently(
+            partial(self._open, sweeps=True),
+            rest=self._leave,
+            stopping=self.stopping,
+            logger=logger,
+        )
         if parent.VARIABLE not in environ:  # flood-watch says it for its children
             startup.warn(settings)
 
@@ -80,12 +97,18 @@ class FloodHuey(Huey):
 
         Raises FloodError. Afterwards this thread has no connection open, so that huey may fork.
         """
+        self._read(settings, environ)
+        self._open(sweeps=sweeps)
+
+    def _read(self, settings: Settings, environ: Mapping[str, str]) -> None:
         syscalls.raise_descriptor_limit()
         self.settings = settings
         startup.announce(settings, environ)
         found = startup.read_credentials(self.settings, environ)
         self.rereading = Rereading(found, clock=time.monotonic, now=time.time)
         models.be_brief_when(self.stopping)
+
+    def _open(self, *, sweeps: bool) -> None:
         spool, database = Spool(self.settings.server_directory), self.settings.database
         compare = partial(binding.compare, spool.root, database, create=False)
         schema.migrate(database, create=False, check=compare)
@@ -98,10 +121,8 @@ class FloodHuey(Huey):
             if sweeps:
                 queries.ask_for_sweep()
         except (models.DatabaseError, OSError) as error:
-            kind = NoRoomError if models.no_room(error) else SpoolError
-            raise kind(
-                f"cannot write to the database {database}: {models.explain(error)}"
-            ) from error
+            told = f"cannot write to the database {database}: {models.explain(error)}"
+            raise opening.kind(error)(told) from error
         finally:
             models.close()
 
@@ -112,15 +133,21 @@ class FloodHuey(Huey):
         try:
             free = alive.patiently(alive.try_shared)
         except OSError as error:
-            kind = NoRoomError if models.no_room(error) else SpoolError
             advice = "; give this user write access to it"
             told = f"{error.strerror}{advice if isinstance(error, PermissionError) else ''}"
-            raise kind(f"cannot lock {alive.path}: {told}") from error
+            raise opening.kind(error)(f"cannot lock {alive.path}: {told}") from error
         if not free:
             raise SpoolLockedError(
                 f"flood-fsck repairs {self.settings.server_directory}: start this again afterwards"
             )
         self._alive = alive
+
+    def _leave(self) -> None:
+        """Let a repair have the database, then wait for the next try to open it."""
+        if self._alive is not None:
+            self._alive.release()
+        models.close()
+        time.sleep(TROUBLE_PAUSE)
 
     def busy(self) -> bool:
         """Whether this process is at a task."""

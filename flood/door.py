@@ -33,7 +33,10 @@ class Why(Enum):
 
     WRITING = "somebody has it open for writing"
     STANDSTILL = "it must stand still, as nobody can tell whether it is open for writing"
-    OCCUPIED = "an earlier file of this key, or of a part of its path, is still being worked on"
+    OCCUPIED = (
+        "its place in processing is taken, as a rule by an earlier file of its key that is still "
+        "being worked on: flood-status says by what"
+    )
     LINKED = (
         "it has a second name (hard link), which this kernel lets every user give to any file: "
         "remove the other names, or run sysctl fs.protected_hardlinks=1"

@@ -14,7 +14,7 @@ from flood.record_values import TASK_BYTES, TASK_FILES, Arrival, Row
 from flood.spool import Occupied, Spool
 from flood.states import COMPLETED, FAILED, INCOMING, PROCESSING
 from flood.tree import Vanished
-from flood.walk import Found
+from flood.walk import Found, Oddity
 from flood.whereabouts import lies_in
 
 #: How many files one transaction admits; other writers wait meanwhile.
@@ -165,6 +165,15 @@ class Intake:
             self._put_back(target, place)
             return None
         return arrival_of(target, identity, birth)
+
+    def turn_away(self, found: Oddity) -> None:
+        """Put what is no regular file back from processing, where whoever took it was killed before
+        he could: it keeps the next file of its name waiting."""
+        place = layout.parse(found.path)
+        if place is None or found.kind.startswith("unreadable"):
+            self.door.leave(found.path, f"it is no regular file but a {found.kind}")
+        else:
+            self._put_back(place, place.moved(INCOMING))
 
     def _put_back(self, source: Place, place: Place) -> None:
         try:

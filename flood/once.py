@@ -69,6 +69,8 @@ class Once:
         for found in self._spool.walk(directory):
             if isinstance(found, Found):
                 yield found
+            elif directory == PROCESSING:
+                self._intake.turn_away(found)
             elif found.kind.startswith("unreadable"):
                 self._intake.door.leave(found.path, f"it is {found.kind}")
             elif not self._intake.door.ignores(found.path):

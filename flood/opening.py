@@ -7,7 +7,7 @@ from functools import partial
 
 from flood import binding, devices, fsck_database, models, schema
 from flood.config import Settings
-from flood.errors import FloodError, NoRoomError, SpoolError, SpoolLockedError
+from flood.errors import FloodError, NoRoomError, SpoolError, SpoolLockedError, TryAgainError
 from flood.locks import COMMANDS_LOCK, FileLock
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_TRY_AGAIN
@@ -29,8 +29,7 @@ def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
     try:
         free = lock.patiently(lock.try_shared)
     except OSError as error:
-        kind = NoRoomError if models.no_room(error) else SpoolError
-        raise kind(
+        raise kind(error)(
             f"cannot lock {lock.path}: {error.strerror}; run this as the user of flood-watch, and "
             "remove that file if it is another's"
         ) from error
@@ -46,9 +45,15 @@ def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
         lock.release()
 
 
+def kind(error: Exception) -> type[FloodError]:
+    """What an error of the disk's or the database's is to whoever meets it as he starts."""
+    if models.no_room(error):
+        return NoRoomError
+    return TryAgainError if "locked" in str(error) else SpoolError
+
+
 def exit_status(error: Exception) -> int:
     """The exit status of a command that this error ends."""
     if isinstance(error, FloodError):
         return error.exit_status
-    passing = models.no_room(error) or "locked" in str(error)
-    return EXIT_TRY_AGAIN if passing else EXIT_FAILED
+    return EXIT_TRY_AGAIN if issubclass(kind(error), TryAgainError) else EXIT_FAILED

@@ -130,7 +130,7 @@ class Server:
             if isinstance(found, Found):
                 yield found
             else:
-                self._intake.door.leave(found.path, f"it is no regular file but a {found.kind}")
+                self._intake.turn_away(found)
 
     def _take_up_some(self) -> None:
         self._intake.take_up_stranded()

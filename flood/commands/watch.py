@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
-from logging import ERROR, INFO, getLogger
-from typing import Final, TypeVar
+from logging import INFO, getLogger
+from typing import Final
 
 from flood import binding, config, devices, log, models, opening, schema, stall, startup, systemd
 from flood.attendance import Attendance
@@ -18,19 +18,20 @@ from flood.command_line import Parser
 from flood.config import Settings
 from flood.consumers import Consumers
 from flood.credentials import SEARCHED, Credentials
-from flood.errors import FloodError, SpoolError, SpoolLockedError, TryAgainError
+from flood.errors import FloodError, SpoolError, SpoolLockedError
 from flood.home import Home
 from flood.intake import Intake
 from flood.notify_child import EVERY, NotifyChild
 from flood.notify_lock import NotifyLock
 from flood.once import Once
+from flood.patience import TROUBLE_PAUSE, patiently
 from flood.purge import purge
 from flood.put_locks import consuming, start_consumers
 from flood.rereading import Rereading
 from flood.room import Room
-from flood.server import TROUBLE_PAUSE, Server
+from flood.server import Server
 from flood.spool import Spool
-from flood.states import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRY_AGAIN
+from flood.states import EXIT_INTERRUPTED, EXIT_OK
 from flood.stop import Stop
 from flood.systemd import Systemd
 from flood.tasks import enqueue
@@ -38,8 +39,6 @@ from flood.terminal import Terminal, prepare
 from huey_config import huey
 
 logger = getLogger("flood.watch")
-
-_T = TypeVar("_T")
 
 
 class _Stopped(Exception):
@@ -165,8 +164,16 @@ def _watch(settings: Settings, stop: Stop) -> None:
             def profiles() -> Collection[str]:
                 return rereading.profiles
 
-            intake, check = _patiently(
-                partial(_prepare, settings, spool, home, profiles), home, stop
+            def rest() -> None:
+                home.leave()
+                models.close()
+                stop.wait(TROUBLE_PAUSE)
+
+            intake, check = patiently(
+                partial(_prepare, settings, spool, home, profiles),
+                rest=rest,
+                stopping=stop.is_set,
+                logger=logger,
             )
             # Until now nobody could be there.
             attendance = Attendance(
@@ -232,32 +239,6 @@ def _starting(stop: Stop) -> Iterator[None]:
 def _credentials(settings: Settings) -> Credentials:
     startup.announce(settings, os.environ)
     return startup.read_credentials(settings, os.environ)
-
-
-def _patiently(prepare: Callable[[], _T], home: Home, stop: Stop) -> _T:
-    """What `prepare` returns; a full disk, a database that another program holds are waited for:
-    nobody may be there to start flood-watch once more."""
-    waits = False
-    while True:
-        try:
-            return prepare()
-        except SpoolLockedError:
-            raise
-        except (TryAgainError, OSError, models.DatabaseError) as error:
-            if stop.is_set() or opening.exit_status(error) != EXIT_TRY_AGAIN:
-                raise
-            if not waits:
-                log.event(
-                    logger,
-                    ERROR,
-                    "cannot start yet",
-                    reason=models.explain(error),
-                    next="it is tried again every two seconds",
-                )
-            waits = True
-        home.leave()
-        models.close()
-        stop.wait(TROUBLE_PAUSE)
 
 
 def _prepare(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from flood.locks import CONSUMERS_LOCK, FileLock
 from tests.acceptance.harness import (
     Flood,
     MakeFlood,
@@ -178,6 +179,36 @@ def test_it_waits_for_a_database_that_is_held_for_long(flood: Flood) -> None:
         for name in ("ready", "no consumer takes tasks")
     )
     assert missed - ready > timedelta(seconds=1)
+
+
+HASTY = """
+from flood import writers
+import flood.tasks
+from huey.bin.huey_consumer import consumer_main
+writers.PATIENCE = 0.2
+consumer_main()
+"""
+
+
+def test_a_consumer_waits_for_a_database_that_is_held_for_long(
+    flood: Flood, server: S3Server, bucket: str
+) -> None:
+    """Nor does a repair have to wait for it meanwhile."""
+    flood.start_watch()
+    consumers = FileLock(str(flood.spool / CONSUMERS_LOCK))
+    with closing(sqlite3.connect(flood.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        consumer = flood.start("consumer", "-c", HASTY, "flood.tasks.huey")
+        flood.wait_for(lambda: consumer.events("cannot start yet"), "word of the wait")
+        assert consumer.alive()
+        flood.wait_for(consumers.try_exclusive, "the consumers' lock")
+        consumers.release()
+        other.execute("ROLLBACK")
+    flood.drop(bucket, "key", b"data")
+    flood.wait_delivered()
+    [told] = consumer.events("cannot start yet")
+    assert "database is locked: another program holds it" in told["reason"]
+    check_promises(flood, server)
 
 
 def test_once_does_not_wait_for_a_database_that_is_held_for_long(flood: Flood) -> None:

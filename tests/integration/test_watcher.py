@@ -410,6 +410,17 @@ def test_processing_goes_before_incoming_and_both_before_what_arrives(house: Hou
     assert order == ["old"] * 30 + ["waiting"] * 30 + ["new"] * 30
 
 
+def test_a_link_in_processing_keeps_no_file_waiting(house: House) -> None:
+    os.makedirs(house.spool.absolute("processing/p/b"))
+    os.symlink("/etc/passwd", house.spool.absolute("processing/p/b/key"))
+    with serving(house):
+        wait_until(lambda: os.path.lexists(incoming(house, "key")))
+        os.rename(incoming(house, "key"), incoming(house, "link"))
+        house.write("incoming/p/b/key", b"new")
+        until_taken(house, "key")
+    assert taken(house) == {"key": b"new"}
+
+
 def test_arriving_while_it_starts_nothing_is_missed(house: House) -> None:
     for n in range(600):
         house.write(f"incoming/p/b/{n % 20}/waiting-{n}", b"")

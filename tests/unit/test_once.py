@@ -36,6 +36,22 @@ def test_processing_comes_first(house: House) -> None:
     assert all(path.startswith("processing/p/b/") for path in house.files())
 
 
+def test_what_is_no_file_goes_back_from_processing(house: House) -> None:
+    """Whoever took it was killed before he could put it back himself."""
+    house.write("processing/p/b/of_a_person")
+    for key in ("dir/link", "taken"):
+        os.makedirs(os.path.dirname(house.spool.absolute(f"processing/p/b/{key}")), exist_ok=True)
+        os.symlink("/etc/passwd", house.spool.absolute(f"processing/p/b/{key}"))
+    os.mkfifo(house.spool.absolute("processing/p/fifo"))
+    house.write("incoming/p/b/taken")
+    once(house).run()
+    assert sorted(key for key, *_ in house.states()) == ["of_a_person", "taken"]
+    assert house.files()["processing/p/b/taken"] == b"data"
+    for path in ("incoming/p/b/dir/link", "incoming/p/b/taken.~0~"):
+        assert os.readlink(house.spool.absolute(path)) == "/etc/passwd"
+    assert house.spool.oddity("processing/p/fifo") == "FIFO"  # below no bucket
+
+
 def test_a_second_run_finds_nothing(house: House) -> None:
     house.write("incoming/p/b/key")
     once(house).run()
