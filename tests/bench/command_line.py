@@ -24,6 +24,8 @@ def parse() -> argparse.Namespace:
     chosen.workloads = _chosen(parser, chosen.workloads, WORKLOADS, usual)
     chosen.peers = _chosen(parser, chosen.peers, PEERS, list(USUAL))
     _check(parser, chosen)
+    # What is measured has a directory of its own to run in.
+    chosen.directory = chosen.directory.absolute()
     return chosen
 
 

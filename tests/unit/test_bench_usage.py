@@ -98,3 +98,10 @@ def test_what_can_be_written_is_left_as_it_is(
     assert parse().report == report
     assert sorted(os.listdir(here)) == before
     assert way != "there" or report.read_text() == "of yesterday"
+
+
+def test_a_directory_may_be_named_from_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured runs in another."""
+    (here / "there").mkdir()
+    monkeypatch.setattr(sys, "argv", ["bench", "--directory", "there"])
+    assert parse().directory == here / "there"
