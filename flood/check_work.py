@@ -18,7 +18,17 @@ _SWEPT: Final = timedelta(minutes=5)
 def look(spool: Spool, settings: Settings, now: datetime, *, readable: bool) -> Iterator[Finding]:
     """Whether flood-watch and consumers run; `readable` says that records can be asked for, of the
     database that `settings` name."""
-    if put_locks.watching(spool):
+    halted = put_locks.watch_stopped(spool)
+    if halted is not None:
+        yield Finding(
+            WORK,
+            "flood-watch",
+            WARNING,
+            "it is stopped",
+            "what is put into incoming stays there until it goes on",
+            stall.go_on([halted]),
+        )
+    elif put_locks.watching(spool):
         yield Finding(WORK, "flood-watch", OK, "it is running")
     else:
         yield Finding(

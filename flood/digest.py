@@ -200,6 +200,11 @@ def _oldest(status: Status) -> Oldest | None:
 def _why_arrived(status: Status) -> str:
     if not status.watching:
         return "flood-watch does not run: what is in incoming waits until it does"
+    if status.watch_stopped is not None:
+        return (
+            "flood-watch is stopped: what is in incoming waits; to let it go on: "
+            f"{stall.go_on([status.watch_stopped])}"
+        )
     if any(back.lying == status.arrived for back in status.back):
         return "an earlier version of the same key is still being worked on"
     return "flood-watch has not taken it: its log says why"

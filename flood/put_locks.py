@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from flood import stall, syscalls
 from flood.config import Settings, command
 from flood.directories import FILE_MODE
 from flood.errors import SpoolError
@@ -50,6 +51,13 @@ def watching(spool: Spool) -> bool:
     return False
 
 
+def watch_stopped(spool: Spool) -> int | None:
+    """The process of the flood-watch on this spool, if somebody has stopped it, as with SIGSTOP;
+    None if none is, or nobody can tell."""
+    holder = _holder(spool.absolute(WATCH_LOCK))
+    return holder if holder is not None and syscalls.is_stopped(holder) else None
+
+
 def consuming(spool: Spool) -> bool:
     """Whether any consumer runs on this spool, so that somebody takes tasks; where this user may
     not look, it is taken for granted. A repair that replaces the database counts as one."""
@@ -73,10 +81,31 @@ def idle(spool: Spool, settings: Settings) -> str | None:
             settings, "flood-watch", *(() if consuming(spool) else ("--consumers", "2"))
         )
         return f"flood-watch is not running: the files wait until it is started ({start})"
+    stopped = watch_stopped(spool)
+    if stopped is not None:
+        again = stall.go_on([stopped])
+        return f"flood-watch is stopped: what it has not taken waits; to let it go on: {again}"
     if not consuming(spool):
         start = start_consumers(settings)
         return f"no consumer is running: the files wait until one is started ({start})"
     return None
+
+
+def _holder(path: str) -> int | None:
+    """The process that holds a lock alone (proc_locks(5)); None where none does that can be seen
+    from here. On btrfs or overlayfs the kernel may number the device in another way than stat(2)
+    does, which looks the same."""
+    try:
+        found = os.stat(path)
+        with open("/proc/locks", encoding="ascii") as file:
+            locks = [line.split() for line in file]
+    except OSError:
+        return None
+    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+    wanted = ["FLOCK", "ADVISORY", "WRITE", f"{device}:{found.st_ino}"]
+    # Who waits for a lock has an arrow in the second place.
+    holders = (int(fields[4]) for fields in locks if [*fields[1:4], *fields[5:6]] == wanted)
+    return next(holders, None)
 
 
 def _shared(path: str, flags: int) -> int | None:

@@ -123,6 +123,8 @@ class Status:
     at: datetime
     watching: bool = False
     consuming: bool = False
+    #: The process of flood-watch, if somebody has stopped it, as with SIGSTOP.
+    watch_stopped: int | None = None
     workers: list[Worker] = field(default_factory=list)
     #: The processes of consumers that somebody has stopped, as with SIGSTOP.
     stopped: list[int] = field(default_factory=list)
@@ -188,6 +190,7 @@ def look(
     spool.check_present()  # or nothing would seem to lie there
     status = Status(spool.root, database, now(), whole=files.whole)
     status.watching = put_locks.watching(spool)
+    status.watch_stopped = put_locks.watch_stopped(spool)
     status.consuming = put_locks.consuming(spool)
     status.workers = status_workers.living(spool)
     status.stopped = stall.stopped(status.workers)

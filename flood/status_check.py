@@ -83,7 +83,9 @@ def _also(status: Status, waiting: int) -> list[str]:
         told.append("all consumers are stopped")
     elif status.stalled:
         told.append("consumers run, but take nothing")
-    if waiting and not status.watching:
+    if status.watch_stopped is not None:
+        told.append("flood-watch is stopped")
+    elif waiting and not status.watching:
         told.append("flood-watch does not run")
     return told
 

@@ -18,6 +18,7 @@ def as_json(status: Status) -> str:
             "database": status.database,
             "at": utc_text(status.at),
             "flood_watch_runs": status.watching,
+            "flood_watch_stopped": status.watch_stopped,
             "consumers_run": status.consuming,
             "stopped": status.stopped,
             "stalled": status.stalled,

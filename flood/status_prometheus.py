@@ -48,7 +48,9 @@ def registry(status: Status) -> "CollectorRegistry":
     gauge("failed_records", "Records of files that have failed, retried or not.").set(
         status.failed_records
     )
-    gauge("watch_running", "Whether flood-watch runs.").set(status.watching)
+    gauge("watch_running", "Whether flood-watch runs, and is not stopped.").set(
+        status.watching and status.watch_stopped is None
+    )
     gauge("consumers_running", "Whether any consumer runs.").set(status.consuming)
     gauge("consumers_stalled", "Whether consumers run that take nothing of what is due.").set(
         bool(status.stalled)

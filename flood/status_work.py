@@ -60,6 +60,12 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
             f"{advice.watch()}",
             "yellow",
         )
+    if status.watch_stopped is not None:
+        yield text(
+            "flood-watch is stopped, so what is put into incoming stays there; to let it go on: "
+            f"{stall.go_on([status.watch_stopped])}",
+            "yellow",
+        )
     if status.stopped and not status.idle:
         count = len(status.stopped)
         told = f"{count} consumers are stopped, so what they have begun waits; to let them go on"
@@ -73,6 +79,8 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
 def _at_work(status: Status) -> Sequence[str]:
     busy = sum(upload.worker is not None for upload in status.uploads)
     watch = "flood-watch" if status.watching else "no flood-watch"
+    if status.watch_stopped is not None:
+        watch = "flood-watch (stopped)"
     if not status.consuming:
         return f"{watch},", "no consumer"
     processes = len({worker.doing.pid for worker in status.workers if worker.doing})

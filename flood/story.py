@@ -167,6 +167,10 @@ class _Teller:
             return f"waits for {in_the_way}, a file where it needs a directory, to be settled"
         if not self._watching:
             return f"waits for flood-watch, which does not run; to start it: {self._start()}"
+        stopped = put_locks.watch_stopped(self._spool)
+        if stopped is not None:
+            again = stall.go_on([stopped])
+            return f"waits for flood-watch, which is stopped; to let it go on: {again}"
         return (
             "flood-watch takes it once nobody has it open for writing; if it leaves it alone, as "
             "where its credentials lack the profile, its log says why"

@@ -40,7 +40,7 @@ def first_day(stage: Stage) -> None:
         stage.shot("status-failed", "flood-status")
         stage.shot("check-failed", "flood-status --check --max-age 30m,2h --max-failed 0; echo $?")
         stage.shot("prometheus", "flood-status --format prometheus | grep ^flood_failed")
-        stage.shot("json", "flood-status --json | head -n 9")
+        stage.shot("json", "flood-status --json | head -n 10")
         stage.bucket("nowhere")
         stage.run("flood-put --wait report.pdf s3://demo/nowhere/")
         stage.shot("retry-dry-run", "flood-retry --all --dry-run")

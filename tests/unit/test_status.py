@@ -8,7 +8,8 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
@@ -25,6 +26,7 @@ from flood import (
     destination,
     digest,
     models,
+    put_locks,
     queries,
     records,
     retry_choice,
@@ -64,7 +66,7 @@ from flood.status_fit import Fitted
 from flood.status_prometheus import registry
 from flood.story_text import as_json, lines
 from tests.fscking import fsck
-from tests.spooling import LARGE, NOBODY, START, House
+from tests.spooling import LARGE, NOBODY, START, House, quick_house
 from tests.unit.test_fsck import done, given_up, move
 from workers.decisions import GiveUp, TryAgain
 
@@ -549,6 +551,88 @@ def test_consumers_that_are_stopped(house: House) -> None:
     consumer.release()
     others.disown()
     mine.disown()
+
+
+#: Takes flood-watch's lock, says so, keeps it.
+HOLDER = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print(flush=True)
+input()
+"""
+
+
+@contextmanager
+def a_watch(house: House) -> Iterator[Callable[[bool], int]]:
+    """A process that has flood-watch's lock; the function stops it, or lets it go on, and returns
+    its id once that has come to pass."""
+    command = [sys.executable, "-c", HOLDER, house.spool.root]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+        ExitStack() as stack,
+    ):
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        process.stdout.readline()
+
+        def stop(stopped: bool) -> int:
+            process.send_signal(signal.SIGSTOP if stopped else signal.SIGCONT)
+            while syscalls.is_stopped(process.pid) != stopped:
+                pass
+            return process.pid
+
+        yield stop
+
+
+def check_told_of_a_stopped_watch(house: House, pid: int | None) -> None:
+    found = seen(house)
+    assert found.watching
+    assert found.watch_stopped == pid
+    stopped, remedy = pid is not None, f"to let it go on: kill -CONT {pid}"
+    words = f"flood-watch is stopped, so what is put into incoming stays there; {remedy}\n"
+    assert (words in shown(found)) == stopped
+    assert ("at work  flood-watch (stopped), " in shown(found)) == stopped
+    assert ("; flood-watch is stopped" in judge(found, Limits(None, None, None))[1]) == stopped
+    as_object = json.loads(status_json.as_json(found))
+    assert (as_object["flood_watch_runs"], as_object["flood_watch_stopped"]) == (True, pid)
+    exposed = generate_latest(registry(found)).decode()
+    assert f"flood_watch_running {0.0 if stopped else 1.0}\n" in exposed
+    words = f"waits for flood-watch, which is stopped; {remedy}"
+    assert (told(house, "s3://p/b/new")[1].arriving == words) == stopped
+    reason = digest_reason(found) or ""
+    assert reason.startswith("flood-watch is stopped: ") == reason.endswith(remedy) == stopped
+    work = list(check_work.look(house.spool, house.settings(), house.clock.now(), readable=True))
+    assert ((work[0].status, work[0].remedy) == ("warning", f"kill -CONT {pid}")) == stopped
+    why = put_locks.idle(house.spool, house.settings()) or ""
+    assert why.startswith("flood-watch is stopped: ") == why.endswith(remedy) == stopped
+
+
+def test_a_flood_watch_that_is_stopped() -> None:
+    """Whoever looks is told at once, as the kernel knows it, with what lets it go on."""
+    # On a filesystem whose device has one number for the table of locks, for stat(2).
+    with quick_house() as house, a_watch(house) as stop:
+        house.write("incoming/p/b/new")
+        check_told_of_a_stopped_watch(house, None)
+        check_told_of_a_stopped_watch(house, stop(True))
+        stop(False)
+        check_told_of_a_stopped_watch(house, None)
+
+
+def test_a_stopped_process_that_waits_for_a_lock_is_no_flood_watch() -> None:
+    with quick_house() as house:
+        mine = FileLock(house.spool.absolute(WATCH_LOCK))
+        assert mine.try_shared()
+        command = [sys.executable, "-c", HOLDER, house.spool.root]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as process, ExitStack() as stack:
+            stack.callback(process.kill)
+            waiter = f"-> FLOCK  ADVISORY  WRITE {process.pid} "
+            while waiter not in Path("/proc/locks").read_text("ascii"):
+                pass
+            process.send_signal(signal.SIGSTOP)
+            while not syscalls.is_stopped(process.pid):
+                pass
+            assert put_locks.watch_stopped(house.spool) is None
+        mine.release()
 
 
 def digest_reason(found: Status) -> str | None:
