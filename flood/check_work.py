@@ -1,6 +1,6 @@
 """Looks who is at work on a spool."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -10,6 +10,7 @@ from flood import due_queries, put_locks, queries, stall, status_workers
 from flood.check_findings import ERROR, OK, WARNING, WORK, Finding
 from flood.config import Settings, command
 from flood.spool import Spool
+from flood.status_workers import Worker
 
 #: Sweeps come every minute; one that has to wait for long uploads comes later.
 _SWEPT: Final = timedelta(minutes=5)
@@ -39,6 +40,14 @@ def look(spool: Spool, settings: Settings, now: datetime, *, readable: bool) -> 
             "what is put into incoming stays there until it is started",
             command(settings, "flood-watch"),
         )
+    workers = status_workers.living(spool)
+    stopped = stall.stopped(workers)
+    if stall.none_left(workers, stopped):
+        meaning = "nothing is uploaded until they go on"
+        yield Finding(WORK, "consumers", ERROR, "all are stopped", meaning, stall.go_on(stopped))
+        return
+    if stopped:
+        yield _some_stopped(stopped)
     due = due_queries.anything(now) if readable else False
     stalled = stall.look(spool, now) if readable else []
     if stalled:
@@ -52,7 +61,7 @@ def look(spool: Spool, settings: Settings, now: datetime, *, readable: bool) -> 
         )
     elif put_locks.consuming(spool):
         running = Finding(WORK, "consumers", OK, "at least one is running")
-        yield _swept(spool, now) if readable else running
+        yield _swept(workers, now) if readable else running
     elif due:
         yield Finding(
             WORK,
@@ -73,8 +82,20 @@ def look(spool: Spool, settings: Settings, now: datetime, *, readable: bool) -> 
         )
 
 
-def _swept(spool: Spool, now: datetime) -> Finding:
-    if not status_workers.living(spool):
+def _some_stopped(processes: Sequence[int]) -> Finding:
+    one = len(processes) == 1
+    return Finding(
+        WORK,
+        "consumers",
+        WARNING,
+        "1 of them is stopped" if one else f"{len(processes)} of them are stopped",
+        f"what {'it has' if one else 'they have'} begun waits; the others go on",
+        stall.go_on(processes),
+    )
+
+
+def _swept(workers: Sequence[Worker], now: datetime) -> Finding:
+    if not workers:
         # As flood-drain does where nothing is due, which does not sweep then.
         return Finding(WORK, "consumers", OK, "one is starting, or about to end")
     last = queries.last_sweep()

@@ -510,6 +510,12 @@ def test_what_vanished_was_never_in_failed(house: House) -> None:
     assert "any more" not in told
 
 
+def checked(house: House, *, readable: bool = True) -> list[tuple[str, str, str]]:
+    """What flood-check has to say of the consumers."""
+    found = check_work.look(house.spool, house.settings(), house.clock.now(), readable=readable)
+    return [(each.status, each.found, each.remedy) for each in found if each.about == "consumers"]
+
+
 def test_consumers_that_are_stopped(house: House) -> None:
     """It is told at once, as the kernel knows it, with what lets them go on."""
     consumer = FileLock(house.spool.absolute(CONSUMERS_LOCK))
@@ -537,6 +543,8 @@ def test_consumers_that_are_stopped(house: House) -> None:
         )
         assert re.search(f"^ *{process.pid} +1 +1 +stopped$", shown(found), re.MULTILINE)
         assert "; all consumers are stopped; " in judge(found, Limits(None, None, None))[1]
+        assert checked(house) == [("error", "all are stopped", remedy)]
+        assert checked(house, readable=False) == [("error", "all are stopped", remedy)]
         words = f"the next free worker takes it, once consumers go on, as all are stopped: {remedy}"
         assert words in told(house, "s3://p/b/due")[0]
         words = f"its worker is stopped; to let it go on: {remedy}"
@@ -547,6 +555,8 @@ def test_consumers_that_are_stopped(house: House) -> None:
         assert (found.stopped, found.idle) == ([process.pid], False)
         words = f"1 consumer is stopped, so what it has begun waits; to let it go on: {remedy}"
         assert words in shown(found)
+        assert checked(house)[0] == ("warning", "1 of them is stopped", remedy)
+        assert checked(house)[1][0] == "ok"
         assert "takes it" in told(house, "s3://p/b/due")[0]
     consumer.release()
     others.disown()
