@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from humanize import naturaldelta
 
 from flood.check_findings import ERROR, OK, STORE, WARNING, Finding
+from flood.states import PERMANENT
+from workers.classify import classify
 from workers.failures import TransportFailed
 from workers.lanes import carried
 from workers.proxies import proxy
@@ -134,7 +136,7 @@ class Way:
             return self._wrong(
                 "TLS",
                 f"{host} does not speak TLS there ({_words(error)})",
-                _WAITS,
+                _FAILS if classify(error).kind == PERMANENT else _WAITS,
                 f"check scheme and port of {self.hint}; is there a proxy or firewall in between?",
             )
         seconds = self.clock() - begun

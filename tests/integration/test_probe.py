@@ -5,7 +5,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -18,12 +18,14 @@ import trustme
 from flood import models
 from flood.check_findings import ERROR, OK, STORE, WARNING, Finding
 from flood.profiles import REGION, Profile
+from flood.states import PERMANENT
 from tests.faults import Alter, Answer, Cut, Stall, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import SECRET_ACCESS_KEY, S3Server
 from tests.spooling import House, quick_house
-from tests.uploading import profile, wait_until
+from tests.uploading import UPLOADERS, profile, wait_until
 from workers.check import Check
+from workers.classify import classify
 from workers.probe import Probe
 from workers.probe_upload import ProbeUpload
 from workers.probe_way import Way
@@ -185,6 +187,58 @@ def test_a_port_without_tls(rclone_server: S3Server) -> None:
     found = ask(profile(rclone_server.url.replace("http:", "https:")))
     assert statuses(found) == {"TCP": OK, "TLS": ERROR}
     assert "scheme and port" in found[-1].remedy
+    assert found[-1].meaning == "every file for this profile fails"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"220 mail.example.com ESMTP\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x28",  # an alert: handshake_failure
+        b"\x15\x03\x01\x00\x02\x02\x46",  # an alert: protocol_version
+    ],
+)
+@pytest.mark.parametrize("kind", UPLOADERS)
+def test_what_a_failed_handshake_means_for_files(kind: str, answer: bytes) -> None:
+    """Whether files wait or fail is what an upload there would end with."""
+    with answering(answer) as url:
+        [failed] = [each for each in ask(profile(url)) if each.status == ERROR]
+        with closing(UPLOADERS[kind](profile(url))) as uploader:
+            try:
+                uploader.ensure_bucket("bucket")
+            except Exception as error:  # noqa: BLE001  each uploader has its own; classify knows all
+                permanent = classify(error).kind == PERMANENT
+    assert failed.about == "TLS"
+    assert ("fails" in failed.meaning) == permanent
+    assert ("tried again" in failed.meaning) != permanent
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A server that answers each greeting in this way, then ends the connection; its address, as
+    that of a store that speaks TLS."""
+
+    def serve() -> None:
+        while True:
+            try:
+                connection = listening.accept()[0]
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                connection.recv(4096)
+                connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
+                connection.recv(4096)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def test_a_proxy_that_is_down_is_what_is_told_of(
