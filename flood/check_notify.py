@@ -28,7 +28,7 @@ def look(spool: Spool, settings: Settings) -> Iterator[Finding]:
 
 def _runs(spool: Spool, settings: Settings) -> Finding:
     about, nobody = "flood-notify", "nobody is told of anything, unless cron runs flood-notify"
-    watch, notify = command(settings, "flood-watch"), command(settings, "flood-notify")
+    watch = command(settings, "flood-watch")
     who = notify_lock.look(spool, settings)
     if who == notify_lock.THESE:
         trial = command(settings, "flood-notify", "--test")
@@ -59,8 +59,8 @@ def _runs(spool: Spool, settings: Settings) -> Finding:
             "the flood-watch that is running does not run it: it was started without these "
             "settings",
             nobody,
-            f"stop flood-watch, then start it with these settings: {watch}; or have cron run "
-            f"{notify}",
+            "stop flood-watch, then start it with these settings, or have cron run flood-notify "
+            f"with them: {watch}",
         )
     return Finding(
         NOTIFICATIONS,
@@ -68,7 +68,7 @@ def _runs(spool: Spool, settings: Settings) -> Finding:
         WARNING,
         "flood-watch, which runs it, is not running",
         nobody,
-        f"{watch}, or have cron run {notify}",
+        f"have cron run flood-notify with these settings, or: {watch}",
     )
 
 

@@ -52,11 +52,12 @@ class Finding:
     version: tuple[Any, ...] = field(default=(), repr=False)
 
 
-_AT_ITS_START: Final = "flood-watch mends it as it starts, flood-fsck --repair at once"
-_SWEEP: Final = "the next sweep of any consumer mends it, flood-fsck --repair at once"
+# Each that names the command ends with it, so that it can be copied.
+_AT_ITS_START: Final = "flood-watch mends it as it starts; at once: flood-fsck --repair"
+_SWEEP: Final = "the next sweep of any consumer mends it; at once: flood-fsck --repair"
 _REBUILD: Final = (
-    "stop flood-watch with all consumers, then flood-fsck --repair: it keeps what is left of the "
-    "old file under a name with a time stamp, makes a new database, with a record for each file"
+    "stop flood-watch with all consumers, then have a new database made, with a record for each "
+    "file; what is left of the old one is kept under a name with a time stamp: flood-fsck --repair"
 )
 
 # --- the database --------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ SCHEMA_OLD: Final = Kind(
     None,
     "the database was made by an older flood",
     "its tables lack what this flood needs to know",
-    "flood-watch upgrades it as it starts, flood-fsck --repair at once",
+    "flood-watch upgrades it as it starts; at once: flood-fsck --repair",
 )
 DAMAGED: Final = Kind(
     "damaged",
@@ -88,8 +89,8 @@ DAMAGED: Final = Kind(
     "rows of the database hold what flood never writes",
     "memory or a disk has failed, or somebody changed them; whoever reads them cannot go on, and "
     "intake or uploads may stand still",
-    "flood-fsck --repair removes them, and makes records anew from where the files lie; only the "
-    "past is lost that these rows told of",
+    "they are to be removed, and records made anew from where the files lie; only the past is lost "
+    "that these rows told of: flood-fsck --repair",
 )
 UNBOUND: Final = Kind(
     "unbound",
@@ -110,7 +111,7 @@ DEVICE_CHANGED: Final = Kind(
     None,
     "the spool's filesystem has another device number than in the records",
     "it was mounted as another device, and every file would seem to be another one",
-    "any process of flood that writes mends it as it starts, flood-fsck --repair at once",
+    "any process of flood that writes mends it as it starts; at once: flood-fsck --repair",
 )
 #: The index that lets one file of each key be uploaded at a time.
 ONE: Final = "file_records_one_in_processing"
@@ -121,14 +122,14 @@ INDEX_MISSING: Final = Kind(
     "indices of the database are missing",
     "somebody dropped them: flood gets slow, and without " + ONE + " nothing "
     "keeps two files of one key from being uploaded at the same time",
-    "flood-fsck --repair makes them again",
+    "to have them made again: flood-fsck --repair",
 )
 QUEUE_TABLES: Final = Kind(
     "queue_tables",
     None,
     "tables of the queue are missing or broken",
     "tasks cannot be enqueued; nothing else is lost with them",
-    "flood makes them anew as it needs them, flood-fsck --repair at once",
+    "flood makes them anew as it needs them; at once: flood-fsck --repair",
 )
 FOREIGN_TASKS: Final = Kind(
     "foreign_tasks",
@@ -163,7 +164,7 @@ DIRECTORY_FOREIGN: Final = Kind(
     "a directory of the spool is none, or on another filesystem",
     "files cannot be moved between the directories by rename, so flood-watch refuses to start",
     "put the right directory in its place, on the filesystem of the others; if there is none, move "
-    "away what is there: flood-fsck --repair makes it anew",
+    "away what is there, then have it made anew: flood-fsck --repair",
     PERSON,
 )
 LEFT_OVER: Final = Kind(
@@ -171,7 +172,7 @@ LEFT_OVER: Final = Kind(
     "S0",
     "copies whose flood-put is dead",
     "never reported as delivered; nobody will finish them",
-    _AT_ITS_START + ": they are deleted",
+    "flood-watch deletes them as it starts; at once: flood-fsck --repair",
 )
 TAKEN: Final = Kind(
     "taken",
@@ -185,14 +186,14 @@ UNRECORDED: Final = Kind(
     None,
     "settled files without a record",
     "the record is lost, or somebody put the file there by hand",
-    "flood-fsck --repair makes a record that says so; it claims no proof, and no reason",
+    "to have a record made that says so, and claims no proof, no reason: flood-fsck --repair",
 )
 RETURNED: Final = Kind(
     "returned",
     None,
     "settled files whose record says that they have left",
     "a power failure undid that retention deleted them, or somebody brought them back",
-    "flood-fsck --repair: the record takes them back, and retention looks after them again",
+    "to have the record take them back, and retention look after them again: flood-fsck --repair",
 )
 TWO_NAMES: Final = Kind(
     "two_names",
@@ -200,8 +201,8 @@ TWO_NAMES: Final = Kind(
     "one file in two directories",
     "a crash between link and unlink, where the filesystem cannot rename without overwriting; "
     "or somebody linked it",
-    "flood-fsck --repair finishes the move on such a filesystem; elsewhere remove the name that "
-    "is not wanted",
+    "elsewhere remove the name that is not wanted; on such a filesystem, to finish the move: "
+    "flood-fsck --repair",
 )
 ALTERED: Final = Kind(
     "altered",
@@ -252,21 +253,23 @@ UNRUNG: Final = Kind(
     "S3",
     "due records for which no task rings",
     "the task got lost with its process, or the queue with its tables",
-    _SWEEP + "; if consumers run and it stays, their credentials may lack the profile",
+    "the next sweep of any consumer mends it; if consumers run and it stays, their credentials may "
+    "lack the profile; at once: flood-fsck --repair",
 )
 NEVER_DUE: Final = Kind(
     "never_due",
     "S4",
     "records that would not come due in time",
     "no retry takes that long: the clock was wrong, or somebody changed the row",
-    "flood-fsck --repair makes them due now",
+    "to make them due now: flood-fsck --repair",
 )
 DEAD_CLAIM: Final = Kind(
     "dead_claim",
     "S6",
     "records whose worker is dead",
     "it died in the middle of an attempt",
-    _SWEEP + ": the attempt is recorded as lost, the file tried again, alone",
+    "the next sweep of any consumer records the attempt as lost, and the file is tried again, "
+    "alone; at once: flood-fsck --repair",
 )
 PROVEN: Final = Kind(
     "proven",
@@ -287,29 +290,29 @@ VANISHED: Final = Kind(
     "S11",
     "records whose file is gone",
     "somebody removed or replaced the file before it was uploaded",
-    "the next sweep of any consumer mends it, or its next attempt if it was in processing, "
-    "flood-fsck --repair at once: the record fails as vanished",
+    "the record fails as vanished with the next sweep of any consumer, or its next attempt if it "
+    "was in processing; at once: flood-fsck --repair",
 )
 RAN_AHEAD: Final = Kind(
     "ran_ahead",
     "S12",
     "records that ran ahead of their file",
     "a power failure undid the move, not the record: the file is where it was before",
-    _AT_ITS_START + ": the record goes back",
+    "flood-watch lets the record go back as it starts; at once: flood-fsck --repair",
 )
 SECOND_RECORD: Final = Kind(
     "second_record",
     None,
     "records of a file that has another",
     "the other one leads the file on; this one waits for nothing",
-    "flood-fsck --repair ends it",
+    "to end it: flood-fsck --repair",
 )
 CONTRADICTION: Final = Kind(
     "contradiction",
     None,
     "records that contradict themselves",
     "no program of flood's writes that: somebody changed the row, or it is a defect of flood's",
-    "look at the row; correct it, or delete it and run flood-fsck --repair",
+    "look at the row; correct it, or delete it, then: flood-fsck --repair",
     PERSON,
 )
 ATTEMPTS: Final = Kind(
@@ -341,7 +344,7 @@ LOCK_LEFT: Final = Kind(
     None,
     "lock files of workers that have ended",
     "each worker leaves one, also when it ends in order",
-    "the next sweep removes them, flood-fsck --repair at once",
+    "the next sweep removes them; at once: flood-fsck --repair",
     NOTE,
 )
 

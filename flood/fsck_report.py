@@ -146,7 +146,11 @@ def _end(report: Report, wrong: int) -> Line:
 
 def _told(kind: Kind, report: Report) -> Iterator[Line]:
     yield Line(kind.meaning, indent=1, lead="means: ")
-    yield Line(kind.mended_by(report.repair), indent=1, lead="mends: ")
+    remedy = kind.mended_by(report.repair)
+    words = remedy.removesuffix(report.repair)
+    yield Line(words, indent=1, lead="mends: ")
+    if words != remedy:
+        yield Line(report.repair, indent=4, lead=" ", whole=True)
 
 
 def _items(group: Sequence[Finding], report: Report, everything: bool) -> Iterator[Line]:

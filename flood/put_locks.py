@@ -68,9 +68,9 @@ def consuming(spool: Spool) -> bool:
 
 
 def start_consumers(settings: Settings) -> str:
-    """What starts consumers, where flood-watch runs without."""
+    """What starts consumers, where flood-watch runs without: its end is a command."""
     started = command(settings, "huey_consumer", "flood.tasks.huey")
-    return f"{started}, or flood-watch again with --consumers 2"
+    return f"flood-watch again with --consumers 2, or: {started}"
 
 
 def idle(spool: Spool, settings: Settings) -> str | None:
@@ -80,14 +80,14 @@ def idle(spool: Spool, settings: Settings) -> str | None:
         start = command(
             settings, "flood-watch", *(() if consuming(spool) else ("--consumers", "2"))
         )
-        return f"flood-watch is not running: the files wait until it is started ({start})"
+        return f"flood-watch is not running: the files wait until it is started: {start}"
     stopped = watch_stopped(spool)
     if stopped is not None:
         again = stall.go_on([stopped])
         return f"flood-watch is stopped: what it has not taken waits; to let it go on: {again}"
     if not consuming(spool):
         start = start_consumers(settings)
-        return f"no consumer is running: the files wait until one is started ({start})"
+        return f"no consumer is running: the files wait until one is started: {start}"
     return None
 
 

@@ -49,8 +49,8 @@ WHY: Final = "the consumers take nothing: they are stopped, or hang"
 
 
 def remedy(processes: Sequence[int]) -> str:
-    """What to do about these, in words."""
-    return f"let stopped ones go on: {go_on(processes)}; if that does not help, start them again"
+    """What to do about these, in words whose end is a command."""
+    return f"start again what hangs, let go on what is stopped: {go_on(processes)}"
 
 
 def go_on(processes: Sequence[int]) -> str:

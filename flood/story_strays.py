@@ -49,7 +49,7 @@ def _next(spool: Spool, place: Place, path: str, state: str, advice: Advice) -> 
     if state == PROCESSING:
         if row is not None:
             return f"it was taken at this moment, as record {row.id}"
-        return f"the next start of flood-watch takes it up, {advice.repair()} at once"
+        return f"the next start of flood-watch takes it up; at once: {advice.repair()}"
     coming = _owner(spool, path, place.moved(PROCESSING).path, PROCESSING)
     if coming is not None:
         return f"record {coming.id} is about to say so, at the latest with a consumer's next sweep"

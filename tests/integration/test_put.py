@@ -34,8 +34,8 @@ NOT_RUNNING = (
 )
 
 NO_CONSUMER = (
-    "flood-put: no consumer is running: the files wait until one is started "
-    "({variable} huey_consumer flood.tasks.huey, or flood-watch again with --consumers 2)\n"
+    "flood-put: no consumer is running: the files wait until one is started: "
+    "flood-watch again with --consumers 2, or: {variable} huey_consumer flood.tasks.huey\n"
 )
 
 

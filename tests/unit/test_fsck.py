@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flood import fsck_kinds as kinds
-from flood import models, records
+from flood import fsck_report, models, records
 from flood.door import Candidate
 from flood.errors import SpoolError
 from flood.locks import CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, FileLock, WorkerLocks
@@ -922,3 +922,21 @@ def test_another_spools_database_is_refused(house: House) -> None:
     os.unlink(house.spool.absolute(".flood/spool"))
     with pytest.raises(SpoolError, match="is its disk mounted"):
         fsck(house, repair=True)
+
+
+@pytest.mark.parametrize("kind", kinds.KINDS, ids=lambda kind: kind.name)
+def test_what_is_to_be_copied_stands_at_the_end(kind: kinds.Kind) -> None:
+    """A command in the middle of a sentence takes more of it along."""
+    command = "flood-fsck --repair"
+    assert kind.remedy.count(command) == kind.remedy.endswith(f": {command}")
+
+
+def test_what_is_to_be_copied_has_a_line_of_its_own(house: House) -> None:
+    """No terminal breaks it."""
+    os.unlink(house.database)
+    report = fsck(house)
+    report.repair = "flood-fsck --repair --config '/a b/flood.conf'"
+    told = list(fsck_report.lines(report, everything=False))
+    [line] = [each for each in told if report.repair in each.text]
+    assert (line.text, line.whole) == (report.repair, True)
+    assert told[told.index(line) - 1].text.endswith("with a time stamp: ")

@@ -140,12 +140,12 @@ def test_where_nobody_is_at_work_nothing_goes_on(house: House, arrived: int) -> 
     for locks, why in (
         (
             (CONSUMERS_LOCK,),
-            "flood-watch is not running: the files wait until it is started (flood-watch)",
+            "flood-watch is not running: the files wait until it is started: flood-watch",
         ),
         (
             (),
-            "flood-watch is not running: the files wait until it is started "
-            "(flood-watch --consumers 2)",
+            "flood-watch is not running: the files wait until it is started: "
+            "flood-watch --consumers 2",
         ),
         ((WATCH_LOCK,), "no consumer is running: the files wait until one is started"),
     ):
