@@ -79,7 +79,8 @@ def _wrong(spool: Spool, path: str, settings: Settings, now: datetime) -> Iterat
     repair = command(settings, *REPAIR_COMMAND)
     for each in fsck_database.look(spool, path, now):
         kind = each.kind
-        seen = f"{kind.title}: {each.detail or each.path}"
+        where = ", ".join(filter(None, (each.path, each.detail)))
+        seen = f"{kind.title}: {where}"
         yield Finding(DATABASE, "integrity", ERROR, seen, kind.meaning, kind.mended_by(repair))
 
 

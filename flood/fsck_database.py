@@ -13,6 +13,7 @@ from flood.spool import Spool
 
 _HIDING: Final = (
     kinds.DATABASE_GONE,
+    kinds.DATABASE_FOREIGN,
     kinds.DATABASE_BROKEN,
     kinds.SCHEMA_OLD,
     kinds.DAMAGED,
@@ -51,6 +52,10 @@ def look(spool: Spool, path: str, now: datetime) -> list[Finding]:
         _check_way(path)
         return [Finding(kinds.DATABASE_GONE, path)]
     problems = schema.open_for_looking(path)
+    others = ", ".join(schema.strangers())
+    if others:
+        _check_own(spool, path, f"it has tables such as {others}")
+        return [Finding(kinds.DATABASE_FOREIGN, path, detail=f"it has tables such as {others}")]
     if problems:
         _check_own(spool, path, problems[0])
         some = "; ".join(problems[:3])

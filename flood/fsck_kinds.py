@@ -69,6 +69,16 @@ DATABASE_GONE: Final = Kind(
     "no file has a record; the files themselves are safe where they lie",
     _REBUILD,
 )
+DATABASE_FOREIGN: Final = Kind(
+    "database_foreign",
+    None,
+    "another program's database is in the place of the spool's",
+    "flood leaves it alone, so nothing is taken in or uploaded; the files are safe where they lie",
+    "correct --database (FLOOD_DATABASE); if flood's own was overwritten, restore a copy if there "
+    "is one, or stop flood-watch with all consumers, then have a new database made, with a record "
+    "for each file; the other one is kept aside under a name with a time stamp: flood-fsck "
+    "--repair",
+)
 DATABASE_BROKEN: Final = Kind(
     "database_broken",
     None,

@@ -13,6 +13,10 @@ from flood.walk import kind_of
 from flood.writers import Locked, turn
 
 _CORRECT: Final = "correct --database (FLOOD_DATABASE)"
+_OVERWRITTEN: Final = (
+    f"{_CORRECT}; if flood's own was overwritten, flood-fsck --repair makes a new one, and keeps "
+    "the other file aside"
+)
 
 _HEADER: Final = b"SQLite format 3\0"  # sqlite.org/fileformat.html
 
@@ -30,6 +34,9 @@ _MIGRATIONS: Final = os.path.join(os.path.dirname(__file__), "migrations")
 #: The steps that were applied, as playhouse.migrations keeps them. It is made before all others,
 #: which come into being together.
 _HISTORY: Final = "schema_migration"
+#: Each of both may be in another program's database; none has this one.
+_OWN: Final = frozenset({_HISTORY, "spool"})
+_RECORDS: Final = "file_records"
 
 
 def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: None) -> list[str]:
@@ -101,20 +108,43 @@ def _own_tables(path: str, create: bool) -> set[str]:
     with open(path, "rb") as file:
         header = file.read(len(_HEADER))
     if header and header != _HEADER:
-        raise SpoolError(f"{path} is no SQLite database", _CORRECT)
-    found = models.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
-    tables = {name for (name,) in found.fetchall() if not name.startswith("sqlite_")}
-    made = tables - {_HISTORY}
-    if made and not {_HISTORY, "spool"} <= tables:
-        some = ", ".join(sorted(made)[:3])
+        raise SpoolError(f"{path} is no SQLite database", _OVERWRITTEN)
+    tables = _tables()
+    if others := _strangers(tables):
         raise SpoolError(
-            f"{path} is another program's database, with tables such as {some}", _CORRECT
+            f"{path} is another program's database, with tables such as {', '.join(others)}",
+            _OVERWRITTEN,
+        )
+    made = tables - {_HISTORY}
+    if made and not tables >= _OWN:
+        raise SpoolError(
+            f"the database {path} lacks tables of flood's: flood-fsck says what can be done"
         )
     if not made and not create:
         raise SpoolError(
             f"the database {path} is empty, it belongs to no spool yet: start flood-watch first"
         )
     return tables
+
+
+def _tables() -> set[str]:
+    found = models.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+    return {name for (name,) in found.fetchall() if not name.startswith("sqlite_")}
+
+
+def _strangers(tables: set[str]) -> list[str]:
+    if tables >= _OWN or _RECORDS in tables:
+        return []
+    return sorted(tables - {_HISTORY})[:3]
+
+
+def strangers() -> list[str]:
+    """Some of the tables of the database that the models are bound to, if it is another program's;
+    empty if it is flood's, has no tables, or cannot be read."""
+    try:
+        return _strangers(_tables())
+    except models.DatabaseError:
+        return []
 
 
 def denied_part(path: str) -> str | None:

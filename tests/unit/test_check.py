@@ -4,9 +4,11 @@ import fcntl
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,10 +29,12 @@ from flood import (
     inotify_limits,
     models,
     queries,
+    schema,
     users,
 )
 from flood.check_findings import ERROR, OK, SPOOL, STORE, WARNING, Finding
 from flood.check_report import Report
+from flood.errors import SpoolError
 from flood.inotify_limits import Limit
 from flood.layout import CARD
 from flood.lines import plain
@@ -266,6 +270,36 @@ def test_a_broken_database(house: House) -> None:
     path, told = database(house)
     assert (path, wrong(told)) == (None, [("integrity", ERROR)])
     assert "flood-fsck --repair" in told[0].remedy
+
+
+def test_another_programs_database(house: House) -> None:
+    """Whether a setting is wrong, or flood's own was overwritten, nobody but a person knows."""
+    models.close()
+    Path(house.database).unlink()
+    with closing(sqlite3.connect(house.database)) as other:
+        other.execute("CREATE TABLE mails (id INTEGER)")
+    path, told = database(house)
+    assert (path, wrong(told)) == (None, [("integrity", ERROR)])
+    assert told[0].found == (
+        "another program's database is in the place of the spool's: "
+        f"{house.database}, it has tables such as mails"
+    )
+    with pytest.raises(SpoolError) as refused:
+        schema.migrate(house.database, create=True)
+    for advice in (told[0].remedy, str(refused.value)):
+        assert "correct --database (FLOOD_DATABASE); if flood's own was overwritten, " in advice
+        assert "flood-fsck --repair" in advice
+        assert "aside" in advice
+
+
+def test_a_database_that_lacks_tables_is_not_another_programs(house: House) -> None:
+    models.execute("DROP TABLE spool")
+    path, told = database(house)
+    assert (path, wrong(told)) == (None, [("integrity", ERROR)])
+    assert "the database is broken: " in told[0].found
+    models.close()
+    with pytest.raises(SpoolError, match="lacks tables of flood's: flood-fsck says what can be do"):
+        schema.migrate(house.database, create=True)
 
 
 def test_another_database(house: House, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import os
 import random
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -893,6 +895,37 @@ def test_a_database_is_not_replaced_while_a_worker_lives(house: House) -> None:
     assert names(fsck(house, repair=True)) == [("database_broken", None)]
     locks.disown()
     assert names(fsck(house, repair=True)) == CLEAN
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["CREATE TABLE mails (id INTEGER)"],
+        # Another program's with the same library, and a step of the same name.
+        [
+            "CREATE TABLE mails (id INTEGER)",
+            "CREATE TABLE schema_migration (id INTEGER PRIMARY KEY, name, applied)",
+            "INSERT INTO schema_migration VALUES (1, '0001_initial', '2020-01-01')",
+        ],
+    ],
+)
+def test_another_programs_database_is_kept_aside(house: House, statements: list[str]) -> None:
+    house.admit("key")
+    models.close()
+    os.unlink(house.database)
+    with closing(sqlite3.connect(house.database)) as other:
+        for statement in statements:
+            other.execute(statement)
+        other.commit()
+    before = Path(house.database).read_bytes()
+    report = fsck(house)
+    assert names(report) == [("database_foreign", None)]
+    assert report.found[0].detail == "it has tables such as mails"
+    assert Path(house.database).read_bytes() == before
+    report = fsck(house, repair=True)
+    assert names(report) == CLEAN
+    assert [Path(each).read_bytes() for each in report.kept] == [before]
+    assert [row["current_state"] for row in house.rows()] == ["processing"]
 
 
 def test_a_newer_floods_database_is_refused(house: House) -> None:
