@@ -14,6 +14,7 @@ let the first `skip` matching requests pass.
 """
 
 import http.client
+import itertools
 import re
 import select
 import socket
@@ -53,7 +54,9 @@ class FaultProxy:
 
     `address` is the store behind it. `tls` makes it speak https. `greeting` is what happens to
     each new connection: "cut" and "reset" end it at once, "cut-hello" and "reset-hello" after they
-    read the client's first bytes, "stall" says nothing.
+    read the client's first bytes, "stall" says nothing. `farewell` is how a connection ends that no
+    answer has announced the end of: "close" after each answer, "reset" 10 ms after that, "third"
+    after each third answer, "idle" as soon as it has been idle for 50 ms.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class FaultProxy:
     ) -> None:
         self.address = address
         self.greeting: Literal["", "cut", "reset", "cut-hello", "reset-hello", "stall"] = ""
+        self.farewell: Literal["", "close", "reset", "third", "idle"] = ""
         self.closing = threading.Event()
         self.requests: list[Request] = []
         self.connections = 0
@@ -199,7 +203,9 @@ class FaultProxy:
 
     def _converse(self, conn: socket.socket, upstream: list[socket.socket]) -> None:
         rest = b""
-        while not self.closing.is_set():
+        for number in itertools.count(1):
+            if self.closing.is_set():
+                return
             while b"\r\n\r\n" not in rest:
                 data = conn.recv(BLOCK)
                 if not data:
@@ -211,6 +217,16 @@ class FaultProxy:
             exchange = Exchange(self.address, self.closing, conn, request, full, rest, upstream)
             self._choose(request).play(exchange)
             rest = exchange.rest
+            if self._takes_leave(conn, number):
+                return
+
+    def _takes_leave(self, conn: socket.socket, answers: int) -> bool:
+        if self.farewell == "reset":
+            self.closing.wait(0.01)
+            cut(conn, reset=True)
+        if self.farewell == "idle":
+            return not select.select([conn], [], [], 0.05)[0]
+        return self.farewell == "close" or (self.farewell == "third" and not answers % 3)
 
     def _choose(self, request: Request) -> Fault:
         with self._lock:

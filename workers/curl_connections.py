@@ -11,7 +11,7 @@ from workers.answer_limits import TIMEOUTS
 from workers.curl_errors import failure
 from workers.curl_exchange import Exchange
 from workers.curl_handle import KINDS, Addresses, Handle
-from workers.failures import TransportFailed
+from workers.failures import TransportFailed, Unanswered
 from workers.transfer import Interrupted
 
 # So many transfers at first; twice as many each time that the network keeps all of them waiting
@@ -40,7 +40,9 @@ class Connections:
     exchanges run at once, each on a connection of its own; those of earlier exchanges are used
     again. A connection that is not there after `connect_timeout` seconds ends its exchange; so does
     a body of which no byte is taken for as long, an answer of which none comes for `read_timeout`,
-    or that is not whole after TIMEOUTS times that, or after its own patience.
+    or that is not whole after TIMEOUTS times that, or after its own patience. A request that went
+    out on a connection that was used before, which then ended without a byte of an answer, is sent
+    once more, on a new one (RFC 9112, section 9.3.1).
     Making it raises OSError or MemoryError where this machine has no descriptor or memory left.
     """
 
@@ -199,6 +201,12 @@ class Connections:
                     self._begin_again(handle)
                     continue
                 scarce, exchange = handle.scarce, handle.exchange
+                if handle.is_unanswered(code):
+                    if not exchange.twice:
+                        exchange.twice = True
+                        self._begin_again(handle)
+                        continue
+                    exchange.failure = Unanswered(exchange.host)
                 if exchange.failure is None:
                     exchange.failure = scarce or failure(
                         easy, code, words, exchange.host, exchange.proxy

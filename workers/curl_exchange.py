@@ -20,7 +20,7 @@ class Exchange:
     body in bytes is held in memory, any other is read while it is sent. `longest` bytes of the
     answer's body are kept. Once `Connections` gives it back, `failure` tells why there is no
     answer, or `status` is the answer's; `head` is what came before the beginning of the answer's
-    body, which is `content`.
+    body, which is `content`. `twice` tells whether the request was sent twice.
     """
 
     operation: str
@@ -34,6 +34,7 @@ class Exchange:
     longest: int = LONGEST_KEPT
     #: The answer has so many seconds at least to become whole, whatever the read time-out.
     patience: float = 0.0
+    twice: bool = False
     status: int = 0
     failure: BaseException | None = None
     head: bytes = b""

@@ -11,13 +11,16 @@ from workers.answer_limits import LONGEST
 from workers.classify_rule import SCARCE_ERRNOS
 from workers.curl_exchange import Exchange
 from workers.curl_payload import Stream
-from workers.failures import TransportFailed, endless
+from workers.failures import endless
 
 #: What a handle is made for; each kind is used again for its own.
 KINDS: Final = ("memory", "stream", "head", "get", "post", "delete")
 
 #: The IP addresses of both ends of a connection, the other one's first, then their ports.
 Addresses = tuple[object, ...]
+
+# What libcurl says where a connection ends without a byte of an answer.
+_ENDED: Final = frozenset({pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING})
 
 # What ends the headers.
 _END: Final = (b"\r\n", b"\n")
@@ -53,6 +56,7 @@ class Handle:
         self._cut = cut
         self._users = users
         self._requests = 0
+        self._repeated = False
         self._taken = 0
         self._head: list[bytes] = []
         self._content = bytearray()
@@ -103,12 +107,22 @@ class Handle:
             easy.setopt(pycurl.SEEKFUNCTION, reader.seek)
 
     def begin_again(self) -> None:
-        """Tell libcurl of the same exchange as if it had not begun."""
+        """Tell libcurl of the same exchange as if it had not begun. What was sent goes over a new
+        connection now: as the store closed one, it may have closed them all."""
         body = self.exchange.body
+        self.easy.setopt(pycurl.FRESH_CONNECT, int(self.exchange.twice))
         if body is not None and not isinstance(body, bytes):
             body.seek(0)
         self._clear()
         self.begin(self.exchange)
+
+    def is_unanswered(self, code: int) -> bool:
+        """Whether libcurl's error is that a connection which was used before ended without a byte
+        of an answer; less than a line of one libcurl does not tell."""
+        if self.exchange.failure is not None or self._head or not self._requests:
+            return False
+        used = not self.easy.getinfo(pycurl.NUM_CONNECTS)
+        return self._repeated or (used and code in _ENDED)
 
     def is_answered(self) -> bool:
         """Whether the headers of an answer came to their end. Where the connection ends within them
@@ -128,6 +142,8 @@ class Handle:
         if self._content:
             exchange.content = bytes(self._content)
         self._clear()
+        if exchange.twice:
+            self.easy.setopt(pycurl.FRESH_CONNECT, 0)
         # An idle handle keeps no body alive.
         exchange.body = None
         if self.kind in ("memory", "post"):
@@ -143,10 +159,12 @@ class Handle:
         self._content.clear()
         self._requests = self._taken = 0
         self.scarce = None
-        self.on_cut = False
+        self.on_cut = self._repeated = False
 
     def _open_socket(self, _purpose: int, address: Any) -> Any:
         """Open a socket; libcurl itself does not tell why it could not."""
+        if self._is_repeat():
+            return pycurl.SOCKET_BAD
         family, kind, protocol, _ = address
         try:
             opened = socket.socket(family, kind, protocol)
@@ -158,18 +176,11 @@ class Handle:
         return _Lent(opened)
 
     def _begin_request(self, *addresses: object) -> int:
-        """Keep libcurl from sending a body twice: it does so unasked where a connection that was
-        used before ends without an answer, though the store may have all of it. That is one failed
-        attempt, and when the next one comes is flood's to say. What a store closed while it was
-        idle, for a second at least, is no such case: libcurl finds that out before it uses it.
-        Keep it, too, from sending anything over a connection that is known to be over."""
-        self._requests += 1
-        answered = bool(self._head)  # as with 417 to an Expect: 100-continue
-        if self._requests > 1 and not answered and self.exchange.body is not None:
-            self.exchange.failure = TransportFailed(
-                "connection_reset", self.exchange.host, "the connection ended without an answer"
-            )
+        """Keep libcurl from sending the request again by itself, or anything over a connection
+        that is known to be over."""
+        if self._is_repeat():
             return int(pycurl.PREREQFUNC_ABORT)
+        self._requests += 1
         # libcurl may hand a connection on before anybody was told how its last exchange ended.
         last = self._users.get(addresses, self)
         self._leave()
@@ -179,6 +190,14 @@ class Handle:
             return int(pycurl.PREREQFUNC_ABORT)
         self._users[addresses] = self
         return int(pycurl.PREREQFUNC_OK)
+
+    def _is_repeat(self) -> bool:
+        """Whether libcurl is about to send the request again, as it does unasked where a connection
+        that was used before ends without an answer: up to five times, each on whatever connection
+        there is, and nobody could tell."""
+        answered = bool(self._head)  # as with 417 to an Expect: 100-continue
+        self._repeated = bool(self._requests) and not answered
+        return self._repeated
 
     def _leave(self) -> None:
         if self._users.get(self.addresses) is self:

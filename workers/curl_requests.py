@@ -15,7 +15,7 @@ from workers.curl_store import Question, Store, query_of
 from workers.failures import Unlisted, nonsense
 from workers.media_type import content_type
 from workers.opening import Abort
-from workers.s3_multipart import MARK, Large, Part, Whole
+from workers.s3_multipart import MARK, Begun, Large, Part, Whole
 from workers.verify import NO_ANSWER, NOT_FOUND, Shown
 
 # A code of S3's has some tens of letters.
@@ -54,7 +54,7 @@ class CurlRequests:
                 found.append(upload_id)
         return found
 
-    def create(self, mark: str) -> str:
+    def create(self, mark: str) -> Begun:
         headers = [f"Content-Type: {content_type(self._key)}", f"x-amz-meta-{MARK}: {mark}"]
         if self._store.has_sums:
             headers.append("x-amz-checksum-algorithm: CRC32")
@@ -64,7 +64,7 @@ class CurlRequests:
         upload_id = text(_document(exchange), "UploadId")
         if not upload_id:
             raise nonsense(exchange.host, "CreateMultipartUpload: the answer has no UploadId")
-        return upload_id
+        return Begun(upload_id, exchange.twice)
 
     def send_parts(self, upload_id: str) -> list[Part]:
         return Parts(self._store, self._connections, self._large, upload_id).send()

@@ -11,7 +11,8 @@ FloodError
   LocalReadError        the file cannot be read; the cause is the OSError
   FileChanged           the file became shorter while it was sent
   ContradictedByHead    HEAD shows another object than the one that was sent
-  TransportFailed       libcurl could not send the request or read the answer
+  TransportFailed       the request could not be sent, or its answer not be read
+    Unanswered          a connection that was used before ended without a byte of an answer
   Unlisted              the store does not tell which multipart uploads are unfinished
 """
 
@@ -69,6 +70,14 @@ class TransportFailed(FloodError):
         super().__init__(words)
         self.reason = reason
         self.host = host
+
+
+class Unanswered(TransportFailed):
+    """A connection that was used before ended without a byte of an answer, as it does where the
+    store closes it in the very moment of the next request (RFC 9112, section 9.3.1)."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__("connection_reset", host, "the connection ended without an answer")
 
 
 class Unlisted(FloodError):

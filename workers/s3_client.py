@@ -16,7 +16,7 @@ from workers.answer_limits import SHORT_CONNECT, SHORT_READ
 from workers.answer_xml import readable
 from workers.authorities import authorities
 from workers.proxies import proxy
-from workers.s3_session import Session, sender
+from workers.s3_session import Session, send_again, sender
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -130,6 +130,7 @@ class Clients:
                     max_pool_connections=self._pool,
                 )
                 client.meta.events.register("before-send.s3", sender(session))
+                client.meta.events.register_first("needs-retry.s3", send_again)
                 self._made[name] = client
                 self._sessions.append(session)
             return self._made[name]

@@ -56,6 +56,14 @@ class Whole(NamedTuple):
     version_id: str | None
 
 
+class Begun(NamedTuple):
+    """An upload that was begun. `twice`: the request was sent twice, and may have begun another
+    one, of which nobody knows the id."""
+
+    upload_id: str
+    twice: bool = False
+
+
 @dataclass(frozen=True)
 class Large:
     """A large file on its way."""
@@ -85,8 +93,8 @@ class Requests(Protocol):
         """Return the ids of unfinished uploads of exactly this key; raises Unlisted where the store
         does not tell."""
 
-    def create(self, mark: str) -> str:
-        """Begin an upload whose object will have this mark; return its id."""
+    def create(self, mark: str) -> Begun:
+        """Begin an upload whose object will have this mark."""
 
     def send_parts(self, upload_id: str) -> list[Part]:
         """Send the file; return its parts in their order. Once it has ended nothing reads from the
@@ -152,10 +160,12 @@ class Multipart:
         """
         self._clear_leftovers()
         mark = os.urandom(16).hex()
-        upload_id = self.requests.create(mark)
+        upload_id, twice = self.requests.create(mark)
         whole = False
         try:
             hooks.multipart_started(self.large.upload, upload_id)
+            if twice:
+                self._clear_leftovers(upload_id)
             parts = self.requests.send_parts(upload_id)
             sent = self._complete(upload_id, parts, mark)
             receipt = confirm(self.provider, self.large.upload, sent, self.requests.head)
@@ -168,16 +178,17 @@ class Multipart:
                 _tell_ended(hooks, self.large.upload)
         return receipt
 
-    def _clear_leftovers(self) -> None:
-        """Abort unfinished uploads of exactly this key.
+    def _clear_leftovers(self, own: str | None = None) -> None:
+        """Abort unfinished uploads of exactly this key, but for the one that has just begun.
 
-        A process that died before it could record an id leaves one. A store that does not list them
-        is no reason to fail.
+        A process that died before it could record an id leaves one, so does an answer that was
+        lost. A store that does not list them is no reason to fail.
         """
         upload = self.large.upload
         try:
             for upload_id in self.requests.unfinished():
-                carried(partial(self.requests.abort, upload_id), self.large.watch.expired)
+                if upload_id != own:
+                    carried(partial(self.requests.abort, upload_id), self.large.watch.expired)
         except Exception as error:  # noqa: BLE001  see above
             event(
                 _log,

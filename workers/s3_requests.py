@@ -16,7 +16,7 @@ from workers.lanes import carried
 from workers.media_type import content_type
 from workers.s3_client import Clients
 from workers.s3_head import head
-from workers.s3_multipart import MARK, Large, Part, Whole
+from workers.s3_multipart import MARK, Begun, Large, Part, Whole
 from workers.s3_parts import Parts
 from workers.verify import Shown
 
@@ -54,7 +54,7 @@ class S3Requests:
         # The prefix has held it to keys that begin like this one.
         return [each for key, each in shown if key in (upload.key, readable_key(upload.key))]
 
-    def create(self, mark: str) -> str:
+    def create(self, mark: str) -> Begun:
         extra = {"ChecksumAlgorithm": "CRC32"} if self._sums else {}
         ask = partial(
             self._clients.main.create_multipart_upload,
@@ -63,10 +63,11 @@ class S3Requests:
             Metadata={MARK: mark},
             **extra,
         )
-        upload_id = self._ask(ask).get("UploadId")
+        answer = self._ask(ask)
+        upload_id = answer.get("UploadId")
         if not upload_id:
             raise ResponseParserError("CreateMultipartUpload: the answer has no UploadId")
-        return str(upload_id)
+        return Begun(str(upload_id), twice=answer["ResponseMetadata"]["RetryAttempts"] > 0)
 
     def send_parts(self, upload_id: str) -> list[Part]:
         parts = Parts(self._clients, self._provider, self._large, upload_id)

@@ -3,11 +3,13 @@
 import base64
 import io
 import os
+import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import RemoteDisconnected
-from typing import Any
+from typing import Any, Final
 
 from botocore.awsrequest import (
     AWSHTTPConnection,
@@ -15,10 +17,14 @@ from botocore.awsrequest import (
     AWSHTTPSConnection,
     AWSHTTPSConnectionPool,
 )
+from botocore.exceptions import HTTPClientError
 from botocore.httpsession import ProxyConfiguration, URLLib3Session
 
 from workers.answer_limits import COMPLETION, LONGEST, TIMEOUTS
-from workers.failures import TransportFailed, endless
+from workers.failures import TransportFailed, Unanswered, endless
+
+# What a connection that is over raises on the way to its first byte.
+_ENDED: Final = (RemoteDisconnected, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 class _Answer(io.RawIOBase):
@@ -32,6 +38,11 @@ class _Answer(io.RawIOBase):
         self.in_headers = True
         self._until = time.monotonic() + patience
         self._left = LONGEST
+
+    @property
+    def heard(self) -> bool:
+        """Whether a byte has come."""
+        return self._left < LONGEST
 
     def readable(self) -> bool:
         return True
@@ -75,7 +86,8 @@ class _Socket:
 
 class _Bounded:
     """Mixed into a connection: no answer has more than LONGEST bytes, takes longer than TIMEOUTS
-    times the time-out that is in force, or lacks the end of its headers.
+    times the time-out that is in force, or lacks the end of its headers. One that was used before,
+    and ends without a byte of an answer, raises Unanswered.
 
     http.client bounds neither its body nor how slowly its headers come, as each byte is in time;
     where the connection ends within them it takes what has come for all. botocore, which looks for
@@ -87,21 +99,41 @@ class _Bounded:
     host: str
     port: int
     _completes = False
+    _used = False
+    _heard = False
+
+    def connect(self) -> None:
+        self._used = False
+        super().connect()  # type: ignore[misc]  # the connection's
 
     def request(self, method: str, url: str, *rest: Any, **options: Any) -> Any:
         self._completes = method == "POST" and "uploadId=" in url
-        return super().request(method, url, *rest, **options)  # type: ignore[misc]  # the connection's
+        self._heard = False
+        # urllib3 looks for an early answer where a connection is reset while it is written to.
+        with self._awaited(_ENDED):
+            return super().request(method, url, *rest, **options)  # type: ignore[misc]  # as above
 
     def getresponse(self) -> Any:
-        with self._limited() as limited:
+        with self._awaited((ConnectionError, *_ENDED)), self._limited() as limited:
             response = super().getresponse()  # type: ignore[misc]  # the connection's
             for answer in limited.answers:
                 answer.in_headers = False  # the end of the connection may be that of a body
+            self._used = True
             return response
 
     def _handle_expect_response(self, body: Any) -> None:
         with self._limited():
             super()._handle_expect_response(body)  # type: ignore[misc]  # the connection's
+
+    @contextmanager
+    def _awaited(self, ended: tuple[type[BaseException], ...]) -> Iterator[None]:
+        used = self._used
+        try:
+            yield
+        except ended as error:
+            if not used or self._heard:
+                raise
+            raise Unanswered(f"{self.host}:{self.port}") from error
 
     @contextmanager
     def _limited(self) -> Iterator[_Socket]:
@@ -114,6 +146,7 @@ class _Bounded:
         try:
             yield limited
         finally:
+            self._heard = self._heard or any(answer.heard for answer in limited.answers)
             if self.sock is limited:  # else it was closed
                 self.sock = plain
 
@@ -126,11 +159,34 @@ class _SecureConnection(_Bounded, AWSHTTPSConnection):  # type: ignore[misc]  # 
     pass
 
 
-class _Pool(AWSHTTPConnectionPool):  # type: ignore[misc]  # as above
+class _Wary:
+    """Mixed into a pool: after Unanswered the same thread's next request, which is that one again,
+    goes over a new connection. As the store closed one, it may have closed them all."""
+
+    def __init__(self, *rest: Any, **options: Any) -> None:
+        super().__init__(*rest, **options)
+        self._wary = threading.local()
+
+    def urlopen(self, *rest: Any, **options: Any) -> Any:
+        try:
+            return super().urlopen(*rest, **options)  # type: ignore[misc]  # the pool's
+        except Unanswered:
+            self._wary.once = True
+            raise
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)  # type: ignore[misc]  # the pool's
+        if getattr(self._wary, "once", False):
+            self._wary.once = False
+            connection.close()  # it opens anew
+        return connection
+
+
+class _Pool(_Wary, AWSHTTPConnectionPool):  # type: ignore[misc]  # as above
     ConnectionCls = _Connection
 
 
-class _SecurePool(AWSHTTPSConnectionPool):  # type: ignore[misc]  # as above
+class _SecurePool(_Wary, AWSHTTPSConnectionPool):  # type: ignore[misc]  # as above
     ConnectionCls = _SecureConnection
 
 
@@ -166,3 +222,12 @@ def sender(session: Session) -> Callable[..., Any]:
         return session.send(request)
 
     return send
+
+
+def send_again(attempts: int, caught_exception: object, **_: object) -> float | None:
+    """Tell botocore to send a request once more, at once, that Unanswered has failed; None is for
+    others to say."""
+    lost = isinstance(caught_exception, HTTPClientError) and isinstance(
+        caught_exception.kwargs.get("error"), Unanswered
+    )
+    return 0.0 if lost and attempts == 1 else None

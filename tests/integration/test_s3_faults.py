@@ -19,9 +19,18 @@ from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
 from tests.faults import Alive, Alter, Answer, Cut, Fault, Raw, Stall, Unending, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import SECRET_ACCESS_KEY, S3Server
-from tests.uploading import LARGE, MIB, MakeUploader, Open, profile, send
+from tests.uploading import (
+    LARGE,
+    MIB,
+    MakeUploader,
+    Open,
+    Record,
+    profile,
+    send,
+    transferred,
+)
 from workers.classify import classify
-from workers.transfer import Receipt, Upload
+from workers.transfer import Receipt, Upload, Uploader
 
 Send = Callable[..., object]
 
@@ -435,6 +444,13 @@ def test_the_store_says_no(
     assert proxy.count("PUT") == 1, "one attempt is one request"
 
 
+def warm(uploader: Uploader, bucket: str, opened: Open) -> None:
+    """Have a connection that was used before."""
+    for number in range(4):
+        upload = Upload(number, bucket, f"warm-{number}", opened(b"x"), 1)
+        assert isinstance(send(uploader, upload), Receipt)
+
+
 @pytest.mark.parametrize("size", [4, 2 * MIB, LARGE])
 @pytest.mark.parametrize("reset", [True, False])
 def test_a_connection_that_ends_after_it_was_used_before(
@@ -445,18 +461,58 @@ def test_a_connection_that_ends_after_it_was_used_before(
     size: int,
     reset: bool,
 ) -> None:
-    """Whoever sends the body once more by himself sends an attempt that nobody counts."""
+    """It is sent once more, on a new connection; what happens there is what happened."""
     data = bytes(size)
     with closing(make_uploader(profile(proxy.url))) as uploader:
-        for number in range(4):
-            upload = Upload(number, bucket, f"warm-{number}", opened(b"x"), 1)
-            assert isinstance(send(uploader, upload), Receipt)
+        warm(uploader, bucket, opened)
         before = proxy.count("PUT")
         proxy.inject(Cut("stored", reset=reset), "PUT", times=None)
         result = send(uploader, Upload(9, bucket, "key", opened(data), size))
         expect(result, TRANSIENT, "connection_reset")
         # A part is tried three times at once; LARGE makes three of them.
-        assert proxy.count("PUT") - before <= (9 if size == LARGE else 1)
+        assert proxy.count("PUT") - before <= (9 if size == LARGE else 2)
+
+
+@pytest.mark.parametrize("size", [4, 2 * MIB])
+def test_a_connection_that_ends_within_an_answer_after_it_was_used_before(
+    make_uploader: MakeUploader, proxy: FaultProxy, bucket: str, opened: Open, size: int
+) -> None:
+    """The store has the request, and has begun to say what it makes of it."""
+    with closing(make_uploader(profile(proxy.url))) as uploader:
+        warm(uploader, bucket, opened)
+        before = proxy.count("PUT")
+        proxy.inject(BROKEN_OFF, "PUT", times=None)
+        result = send(uploader, Upload(9, bucket, "key", opened(bytes(size)), size))
+        expect(result, TRANSIENT, "connection_reset")
+        assert proxy.count("PUT") - before == 1
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("farewell", ["close", "reset", "third", "idle"])
+def test_connections_that_end_unannounced_fail_nothing(
+    request: pytest.FixtureRequest,
+    make_uploader: MakeUploader,
+    rclone_server: S3Server,
+    trusted: None,
+    bucket: str,
+    opened: Open,
+    scheme: str,
+    farewell: Any,
+) -> None:
+    """A store may close what it has answered on at any time, also as the next request comes."""
+    proxy = request.getfixturevalue("proxy" if scheme == "http" else "secure")
+    proxy.farewell = farewell
+    sizes = [*range(16), 2 * MIB, LARGE, *range(4)]
+    data = [os.urandom(size) for size in sizes]
+    uploads = [
+        Upload(number, bucket, f"key-{number}", opened(each), len(each))
+        for number, each in enumerate(data)
+    ]
+    with closing(make_uploader(profile(proxy.url))) as uploader:
+        outcomes = list(transferred(uploader, uploads, Record().hooks()))
+        assert [result for _, result in outcomes if not isinstance(result, Receipt)] == []
+    assert [rclone_server.read(bucket, each.key) for each in uploads] == data
+    assert rclone_server.unfinished(bucket) == []
 
 
 @pytest.mark.parametrize("size", [4, LARGE])

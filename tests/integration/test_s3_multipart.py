@@ -74,6 +74,26 @@ def test_a_part_that_fails_once_is_sent_again(
     assert server.read(upload.bucket, "key") == os.pread(upload.descriptor, LARGE, 0)
 
 
+@pytest.mark.parametrize("request_", [CREATE, COMPLETE], ids=["create", "complete"])
+@pytest.mark.parametrize("reset", [True, False])
+def test_an_answer_that_is_lost_with_a_connection_that_was_used_before(
+    server: S3Server,
+    uploader: Uploader,
+    proxy: FaultProxy,
+    upload: Upload,
+    request_: str,
+    reset: bool,
+) -> None:
+    """Of what was begun twice one is aborted; what was done already is found to be done."""
+    record = Record()
+    proxy.inject(Cut("stored", reset=reset), "POST", request_)
+    assert isinstance(send(uploader, upload, record), Receipt)
+    assert proxy.count("POST", request_) == 2
+    assert [name for name, _ in record.events] == ["started", "ended"]
+    assert server.read(upload.bucket, "key") == os.pread(upload.descriptor, LARGE, 0)
+    assert server.unfinished(upload.bucket) == []
+
+
 @pytest.mark.parametrize(
     ("fault", "kind", "tries"),
     [
