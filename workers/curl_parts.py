@@ -12,6 +12,7 @@ from workers.curl_delivery import refused, stored
 from workers.curl_exchange import Exchange
 from workers.curl_payload import Loader, Payload
 from workers.curl_store import Store
+from workers.failures import nonsense
 from workers.lanes import Lanes
 from workers.s3_multipart import Large, Part, Patience
 from workers.transfer import Interrupted, PartEnded
@@ -130,13 +131,13 @@ class Parts:
         """Return the part, or None if it is to be sent again; raises what it failed of."""
         under_way = len(self._running)
         part, tell = self._running.pop(exchange)
-        if stored(exchange):
+        etag = exchange.answer_header("etag") if stored(exchange) else None
+        if etag:
             tell(None, under_way)
             shown = exchange.answer_header("x-amz-checksum-crc32")
             crc32 = shown if self._store.has_sums else None
             if part.buffer is not None:
                 self._buffers.append(part.buffer)
-            etag = exchange.answer_header("etag") or ""
             return Part(part.number, etag, crc32, part.payload.digest())
         bucket = self._large.upload.bucket
         if exchange.failure is None and not part.moved and self._store.moved(bucket, exchange):
@@ -144,7 +145,7 @@ class Parts:
             part.payload.rewind()
             self._start(part)
             return None
-        error = self._large.source.failure or exchange.failure or refused(exchange)
+        error = self._large.source.failure or exchange.failure or _refused(exchange)
         tell(error, under_way)
         pause = part.patience.rest(error)
         if self._large.source.failure or pause is None:
@@ -153,6 +154,12 @@ class Parts:
         part.payload.rewind()
         self._resting.append(part)
         return None
+
+
+def _refused(exchange: Exchange) -> Exception:
+    if stored(exchange):
+        return nonsense(exchange.host, "UploadPart: the answer has no ETag")
+    return refused(exchange)
 
 
 def _buffers(part_size: int, size: int) -> list[mmap]:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
+from botocore.parsers import ResponseParserError
+
 from flood.providers import Provider
 from workers.lanes import Lanes
 from workers.s3_client import Clients
@@ -70,6 +72,8 @@ class Parts:
             tell = large.part_begins(under_way())
             try:
                 answer = self._clients.main.upload_part(**self._names, PartNumber=number, Body=body)
+                if not answer.get("ETag"):
+                    raise ResponseParserError("UploadPart: the answer has no ETag")
             except Exception as error:
                 tell(error, under_way())
                 pause = patience.rest(error)

@@ -74,6 +74,28 @@ def test_a_part_that_fails_once_is_sent_again(
     assert server.read(upload.bucket, "key") == os.pread(upload.descriptor, LARGE, 0)
 
 
+@pytest.mark.parametrize("times", [1, None])
+def test_a_part_that_the_store_gives_no_name_is_sent_again(
+    server: S3Server,
+    uploader: Uploader,
+    proxy: FaultProxy,
+    upload: Upload,
+    times: int | None,
+) -> None:
+    """The last request has to name the ETag of each part."""
+    proxy.inject(Answer(200), "PUT", "partNumber=2", times=times)
+    result = send(uploader, upload)
+    assert proxy.count("PUT", "partNumber=2") == (2 if times else 3)
+    if times:
+        assert isinstance(result, Receipt)
+        return
+    assert isinstance(result, Exception)
+    verdict = classify(result)
+    assert (verdict.kind, verdict.code) == (TRANSIENT, "bad_response")
+    assert "UploadPart: the answer has no ETag" in verdict.message
+    assert server.unfinished(upload.bucket) == []
+
+
 @pytest.mark.parametrize("request_", [CREATE, COMPLETE], ids=["create", "complete"])
 @pytest.mark.parametrize("reset", [True, False])
 def test_an_answer_that_is_lost_with_a_connection_that_was_used_before(
