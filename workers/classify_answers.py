@@ -52,7 +52,17 @@ ANSWERS: Final = (
         None,
         "another operation on the same object is under way",
         AGAIN,
-        codes=("OperationAborted", "ConditionalRequestConflict", "TemporaryRedirect"),
+        codes=("OperationAborted", "ConditionalRequestConflict"),
+    ),
+    # AWS, "Request routing": what a redirect names is good for that one request, so that nothing is
+    # followed. A new bucket takes up to a day to be known in every region.
+    Rule(
+        TRANSIENT,
+        None,
+        "the store sends this bucket's requests to another address: AWS_REGION or AWS_ENDPOINT is"
+        " another one than the bucket's, or the bucket is so new that it is not known everywhere",
+        f"{AGAIN}; correct AWS_REGION or AWS_ENDPOINT if this goes on",
+        codes=("TemporaryRedirect", "Redirect"),
     ),
     Rule(
         PERMANENT,

@@ -203,6 +203,10 @@ def test_the_connection_breaks_before_the_request(
     expect(put(proxy.url), TRANSIENT, "connection_reset")
 
 
+#: Where nobody is.
+ELSEWHERE: Final = "http://127.0.0.1:1/"
+
+
 @contextmanager
 def full_port() -> Iterator[int]:
     """Listen on a port whose queue is full, so that further connections get no answer at all."""
@@ -407,6 +411,11 @@ def test_an_http_proxy_that_is_down(put: Send, monkeypatch: pytest.MonkeyPatch) 
         (s3_error(400, "BadDigest", "The MD5 did not match."), TRANSIENT, None),
         (s3_error(429, "TooManyRequests", "Slow"), TRANSIENT, None),
         (s3_error(409, "OperationAborted", "A conflict"), TRANSIENT, None),
+        (
+            s3_error(307, "TemporaryRedirect", "Please re-send.", Location=ELSEWHERE),
+            TRANSIENT,
+            None,
+        ),
         (Answer(429), TRANSIENT, "http_429"),
         (Answer(408), TRANSIENT, "http_408"),
         (
@@ -527,6 +536,15 @@ def test_an_error_after_a_status_of_success(put: Send, proxy: FaultProxy, size: 
 def test_a_name_in_the_message_is_no_cap(put: Send, proxy: FaultProxy) -> None:
     proxy.inject(s3_error(403, "AccessDenied", "not authorized for arn:aws:s3:::b/cap/x"), "PUT")
     expect(put(proxy.url), PERMANENT, "AccessDenied")
+
+
+def test_a_store_that_redirects_is_said_to(put: Send, proxy: FaultProxy) -> None:
+    redirect = s3_error(307, "TemporaryRedirect", "Please re-send.", Location=ELSEWHERE)
+    proxy.inject(redirect, "PUT", times=None)
+    message = expect(put(proxy.url, bytes(LARGE)), TRANSIENT, "TemporaryRedirect")
+    assert "sends this bucket's requests to another address" in message
+    assert "AWS_REGION" in message
+    assert "AWS_ENDPOINT" in message
 
 
 def test_retry_after_is_heard(put: Send, proxy: FaultProxy) -> None:
