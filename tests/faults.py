@@ -272,6 +272,18 @@ class Crowded(Fault):
 
 
 @dataclass(frozen=True)
+class Preceded(Fault):
+    """Nothing happens, but that interim answers come before the store's."""
+
+    interim: bytes
+
+    def play(self, exchange: Exchange) -> None:
+        answer = exchange.forward()
+        exchange.conn.sendall(self.interim)
+        exchange.reply(*answer)
+
+
+@dataclass(frozen=True)
 class Alter(Fault):
     """The store's answer with other headers, and only `keep` bytes of its body if that is set."""
 

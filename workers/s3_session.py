@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import RemoteDisconnected
+from http.client import HTTPResponse, RemoteDisconnected, parse_headers
 from typing import Any, Final
 
 from botocore.awsrequest import (
@@ -22,6 +22,9 @@ from botocore.httpsession import ProxyConfiguration, URLLib3Session
 
 from workers.answer_limits import COMPLETION, LONGEST, TIMEOUTS
 from workers.failures import TransportFailed, Unanswered, endless
+
+# 101 would end the talk in HTTP, which nobody has asked for.
+_INTERIM: Final = range(102, 200)
 
 # What a connection that is over raises on the way to its first byte.
 _ENDED: Final = (RemoteDisconnected, ssl.SSLEOFError, ssl.SSLZeroReturnError)
@@ -84,6 +87,18 @@ class _Socket:
         return getattr(self._plain, name)
 
 
+class _Final(HTTPResponse):
+    """An answer that comes after any interim ones (RFC 9110, section 15.2): http.client itself
+    takes all but 100 Continue for the last."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        found = super()._read_status()  # type: ignore[misc]  # typeshed leaves it out
+        while found[1] in _INTERIM:
+            parse_headers(self.fp)
+            found = super()._read_status()  # type: ignore[misc]  # as above
+        return found  # type: ignore[no-any-return]  # as above
+
+
 class _Bounded:
     """Mixed into a connection: no answer has more than LONGEST bytes, takes longer than TIMEOUTS
     times the time-out that is in force, or lacks the end of its headers. One that was used before,
@@ -94,6 +109,7 @@ class _Bounded:
     100 Continue, would wait for their end for ever then.
     """
 
+    response_class = _Final
     sock: Any
     timeout: Any
     host: str

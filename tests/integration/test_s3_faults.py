@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
-from tests.faults import Alive, Alter, Answer, Cut, Fault, Raw, Stall, Unending, s3_error
+from tests.faults import Alive, Alter, Answer, Cut, Fault, Preceded, Raw, Stall, Unending, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import SECRET_ACCESS_KEY, S3Server
 from tests.uploading import (
@@ -193,6 +193,18 @@ def test_a_completion_that_is_kept_alive_is_waited_for(put: Send, proxy: FaultPr
     result = put(proxy.url, bytes(LARGE), read_timeout=0.4)
     assert isinstance(result, Receipt), result
     assert result.etag == "kept-alive-1"
+
+
+@pytest.mark.parametrize("size", [9, 2 * MIB, LARGE])
+def test_interim_answers_are_passed_over(put: Send, proxy: FaultProxy, size: int) -> None:
+    """RFC 9110, section 15.2: any number of them, asked for or not."""
+    early = b'HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\nETag: "another"\r\n\r\n'
+    interim = b"HTTP/1.1 102 Processing\r\n\r\n" + early + b"HTTP/1.1 100 Continue\r\n\r\n" + early
+    proxy.inject(Preceded(interim), times=None)
+    result = put(proxy.url, bytes(size))
+    assert isinstance(result, Receipt), result
+    assert result.etag not in (None, "another")
+    assert not result.unverified
 
 
 @pytest.mark.parametrize("greeting", ["reset", "cut", "reset-hello"])
