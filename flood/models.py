@@ -321,7 +321,10 @@ def reading() -> Iterator[None]:
 
 def _begin(stack: ExitStack, patience: Waiting) -> None:
     while True:
-        connection()
+        opened = connection()
+        if opened.in_transaction:
+            # An interrupt came once SQLite had begun, before peewee took note of it.
+            opened.rollback()
         try:
             stack.enter_context(database.atomic("IMMEDIATE"))
             return

@@ -321,6 +321,18 @@ def test_a_write_is_kept_or_undone_as_a_whole(house: House) -> None:
     assert [row["filepath"] for row in house.rows()] == ["kept", "kept within"]
 
 
+def test_a_transaction_that_an_interrupt_has_left_open_is_undone(house: House) -> None:
+    """As KeyboardInterrupt does that comes once SQLite has begun, before peewee knows."""
+    opened = models.connection()
+    opened.execute("BEGIN IMMEDIATE")
+    opened.execute("UPDATE spool SET told_age = 1")
+    with models.write():
+        assert models.execute("SELECT told_age FROM spool").fetchone() == (None,)
+        models.execute("UPDATE spool SET told_age = 2")
+    models.close()
+    assert models.execute("SELECT told_age FROM spool").fetchone() == (2.0,)
+
+
 def test_writers_take_turns(house: House) -> None:
     """Adding up by reading then writing loses nothing among threads and processes."""
     models.execute("CREATE TABLE total (value INTEGER)")
