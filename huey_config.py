@@ -1,6 +1,7 @@
 """Builds `huey`, the queue on flood's own database."""
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -36,6 +37,7 @@ from flood.queue_storage import FloodStorage
 from flood.rereading import Rereading
 from flood.spool import Spool
 from flood.states import EXIT_INTERRUPTED
+from flood.stop import Terminals
 
 logger = getLogger("flood.queue")
 
@@ -80,6 +82,9 @@ class FloodHuey(Huey):
         settings = config.from_environment(environ, files=parent.VARIABLE not in environ)
         log.configure(settings.log_level, settings.log_format)
         self._read(settings, environ)
+        # The consumer heeds SIGHUP once it starts, for which disk or database may keep it waiting.
+        terminals = Terminals()
+        signal.signal(signal.SIGHUP, lambda *_: self._hung_up(terminals))
         patiently(
             partial(self._open, sweeps=True),
             rest=self._leave,
@@ -88,6 +93,12 @@ class FloodHuey(Huey):
         )
         if parent.VARIABLE not in environ:  # flood-watch says it for its children
             startup.warn(settings)
+
+    def _hung_up(self, terminals: Terminals) -> None:
+        if terminals.gone():
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGHUP)
+        self.rereading.ask()
 
     def set_up(
         self, settings: Settings, environ: Mapping[str, str], *, sweeps: bool = True

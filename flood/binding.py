@@ -237,6 +237,7 @@ def _read(server_directory: str) -> dict[str, str] | None:
         raise SpoolError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise SpoolError(
-            f"cannot read {path}, it is damaged ({error}): remove it, then start flood-watch with "
-            "the spool's own database; it writes a new one, or says how to write it again"
+            f"cannot read {path}, it is damaged ({error})",
+            "remove it, then start flood-watch with the spool's own database; it writes a new one, "
+            "or says how to write it again",
         ) from error

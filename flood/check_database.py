@@ -10,15 +10,17 @@ from flood import check_spool, database_files, fsck_database, models, schema, us
 from flood.bell import bell_path
 from flood.check_findings import DATABASE, ERROR, OK, WARNING, Finding
 from flood.config import Settings, command
-from flood.errors import FloodError
-from flood.fsck_kinds import REPAIR_COMMAND
+from flood.errors import FloodError, SpoolError
+from flood.fsck_kinds import REPAIR_COMMAND, in_place
 from flood.layout import CARD
 from flood.spool import Spool
 
 #: Whose a file is that is not there, or in a directory that this user may not search.
 _NOBODY_KNOWN: Final = "nobody known"
 
-_REFUSED: Final = "neither flood-watch nor consumers start, flood-put only puts without records"
+_REFUSED: Final = (
+    "neither flood-watch nor consumers start; flood-put refuses, or puts without records"
+)
 
 
 def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, list[Finding]]:
@@ -32,8 +34,10 @@ def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, l
             return None, [_denied(spool, path, denied)]
         wrong = list(_wrong(spool, path, settings, now))
     except FloodError as error:
-        seen, _, advice = str(error).partition(": ")
-        return None, [Finding(DATABASE, "tie", ERROR, seen, _REFUSED, advice or fsck)]
+        seen, advice = str(error), fsck
+        if isinstance(error, SpoolError) and error.settings:
+            seen, advice = error.seen, in_place(error.settings, command(settings, *REPAIR_COMMAND))
+        return None, [Finding(DATABASE, "tie", ERROR, seen, _REFUSED, advice)]
     except (models.DatabaseError, OSError) as error:
         return None, [Finding(DATABASE, "file", ERROR, models.explain(error), _REFUSED, fsck)]
     found = [*wrong, *_elsewhere(path, settings)]

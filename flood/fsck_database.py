@@ -27,8 +27,8 @@ def find(spool: Spool, named: str | None) -> str:
     if not os.path.isdir(spool.root):
         binding.check_way(spool.root)
         raise SpoolError(
-            f"there is no directory {spool.root}: is its disk mounted? "
-            "If it is, set --server-directory (FLOOD_SERVER_DIRECTORY)"
+            f"there is no directory {spool.root}",
+            "is its disk mounted? If it is, set --server-directory (FLOOD_SERVER_DIRECTORY)",
         )
     if named is not None and os.path.exists(named):
         binding.check(spool.root, named)
@@ -36,8 +36,8 @@ def find(spool: Spool, named: str | None) -> str:
     recorded = put_rows.check_set_up(spool)
     if named is not None and os.path.exists(recorded):
         raise SpoolError(
-            f"the database {named} does not exist, and {spool.root} belongs to {recorded}: "
-            "correct --database (FLOOD_DATABASE) or leave it out"
+            f"the database {named} does not exist, and {spool.root} belongs to {recorded}",
+            "correct --database (FLOOD_DATABASE) or leave it out",
         )
     return named or recorded
 
@@ -82,17 +82,13 @@ def look(spool: Spool, path: str, now: datetime) -> list[Finding]:
 
 def _check_way(path: str) -> None:
     """Raise SpoolError where the database may well lie on a disk that is not mounted."""
-    if os.path.islink(path):
-        raise SpoolError(
-            f"{path} is a symbolic link that leads nowhere, to {os.readlink(path)}: is its disk "
-            "mounted? If the database is gone for good, remove the link, or make a new one to an "
-            "existing directory, then run flood-fsck --repair"
-        )
+    schema.check_link(path)
     directory = os.path.dirname(path)
     if not os.path.isdir(directory):
         raise SpoolError(
-            f"there is no directory {directory} for the database {path}: is its disk mounted? "
-            "If the database is gone for good, make the directory, then run flood-fsck --repair"
+            f"there is no directory {directory} for the database {path}",
+            "is its disk mounted? If the database is gone for good, make the directory, then: "
+            "flood-fsck --repair",
         )
 
 
@@ -104,7 +100,7 @@ def hides(findings: Iterable[Finding]) -> bool:
 def _check_own(spool: Spool, path: str, problem: str) -> None:
     """Raise SpoolError for a broken database that may be another one's: it must not be touched."""
     if not _is_its(spool, path):
-        raise SpoolError(f"{path} is no database of flood's ({problem}): correct --database")
+        raise SpoolError(f"{path} is no database of flood's ({problem})", "correct --database")
 
 
 def _is_its(spool: Spool, path: str) -> bool:

@@ -15,6 +15,11 @@ NOTE: Final = "note"
 REPAIR_COMMAND: Final = ("flood-fsck", "--repair")
 
 
+def in_place(advice: str, repair: str) -> str:
+    """The advice, with the command that repairs as it has to be given here."""
+    return advice.replace(" ".join(REPAIR_COMMAND), repair)
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of discrepancy: a short stable name, its situation in the table of states where it
@@ -34,7 +39,7 @@ class Kind:
 
     def mended_by(self, repair: str) -> str:
         """The remedy, with the command that repairs as it has to be given here."""
-        return self.remedy.replace(" ".join(REPAIR_COMMAND), repair)
+        return in_place(self.remedy, repair)
 
 
 @dataclass(frozen=True)

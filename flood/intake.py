@@ -176,13 +176,14 @@ class Intake:
             self._put_back(place, place.moved(INCOMING))
 
     def _put_back(self, source: Place, place: Place) -> None:
+        kind = self._spool.oddity(source.path)
         try:
             left = self._spool.move_beside(source.path, place, 0).path
         except Vanished:
             return
         except OSError:
             left = source.path
-        self.door.leave(left, "it is no regular file")
+        self.door.leave(left, f"it is no regular file but a {kind or 'directory'}")
 
     def _changed(self, places: Sequence[Place]) -> dict[str, datetime | None]:
         """The change times of those of these files whose row may have run ahead, by the path that

@@ -395,13 +395,17 @@ def version() -> int:
 
 def explain(error: BaseException) -> str:
     """A database's refusal in words, with what to do about it where that is known, once."""
+    text, advice = explained(error)
+    return f"{text}: {advice}" if advice else text
+
+
+def explained(error: BaseException) -> tuple[str, str]:
+    """A database's refusal, then what to do about it, empty where that is not known, or said in the
+    former."""
     text = str(error)
     if text.endswith(tuple(_ADVICE.values())):
-        return text
-    for sign, advice in _ADVICE.items():
-        if sign in text:
-            return f"{text}: {advice}"
-    return text
+        return text, ""
+    return text, next((advice for sign, advice in _ADVICE.items() if sign in text), "")
 
 
 def execute(sql: str, parameters: tuple[Any, ...] = ()) -> Any:

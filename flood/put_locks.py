@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from flood import stall, syscalls
+from flood import stall, status_workers, syscalls
 from flood.config import Settings, command
 from flood.directories import FILE_MODE
 from flood.errors import SpoolError
@@ -88,6 +88,11 @@ def idle(spool: Spool, settings: Settings) -> str | None:
     if not consuming(spool):
         start = start_consumers(settings)
         return f"no consumer is running: the files wait until one is started: {start}"
+    workers = status_workers.living(spool)
+    halted = stall.stopped(workers)
+    if stall.none_left(workers, halted):
+        again = stall.go_on(halted)
+        return f"all consumers are stopped: the files wait; to let them go on: {again}"
     return None
 
 

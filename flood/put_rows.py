@@ -21,9 +21,9 @@ def check_set_up(spool: Spool) -> str:
     recorded = binding.database_of(spool.root)
     if recorded is None:
         raise SpoolError(
-            f"{spool.root} is no spool yet, or its disk is not mounted: start flood-watch on it "
-            "first, or set --server-directory (FLOOD_SERVER_DIRECTORY) to the one that flood-watch "
-            "uses"
+            f"{spool.root} is no spool yet, or its disk is not mounted",
+            "start flood-watch on it first, or set --server-directory (FLOOD_SERVER_DIRECTORY) to "
+            "the one that flood-watch uses",
         )
     return recorded
 

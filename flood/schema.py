@@ -14,8 +14,8 @@ from flood.writers import Locked, turn
 
 _CORRECT: Final = "correct --database (FLOOD_DATABASE)"
 _OVERWRITTEN: Final = (
-    f"{_CORRECT}; if flood's own was overwritten, flood-fsck --repair makes a new one, and keeps "
-    "the other file aside"
+    f"{_CORRECT}; if flood's own was overwritten, flood-fsck --repair with the same settings makes "
+    "a new one, and keeps the other file aside"
 )
 
 _HEADER: Final = b"SQLite format 3\0"  # sqlite.org/fileformat.html
@@ -82,14 +82,27 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
         ) from error
 
 
+def check_link(path: str) -> None:
+    """Raise SpoolError for a symbolic link that leads to where no database can be."""
+    directory = os.path.dirname(os.path.realpath(path))
+    if os.path.islink(path) and not os.path.isdir(directory):
+        raise SpoolError(
+            f"{path} is a symbolic link that leads nowhere, to {os.readlink(path)}",
+            "is its disk mounted? If the database is gone for good, remove the link, or make a new "
+            "one to an existing directory, then: flood-fsck --repair",
+        )
+
+
 def _find(path: str, create: bool) -> None:
     try:
         _check_kind(path)
     except FileNotFoundError:
+        check_link(path)
         if not create:
             raise SpoolError(
-                f"the database {path} does not exist: start flood-watch first, it creates it; "
-                "or set --database (FLOOD_DATABASE) to the one that flood-watch uses"
+                f"the database {path} does not exist",
+                "start flood-watch first, it creates it; or set --database (FLOOD_DATABASE) to the "
+                "one that flood-watch uses",
             ) from None
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
@@ -118,11 +131,11 @@ def _own_tables(path: str, create: bool) -> set[str]:
     made = tables - {_HISTORY}
     if made and not tables >= _OWN:
         raise SpoolError(
-            f"the database {path} lacks tables of flood's: flood-fsck says what can be done"
+            f"the database {path} lacks tables of flood's", "flood-fsck says what can be done"
         )
     if not made and not create:
         raise SpoolError(
-            f"the database {path} is empty, it belongs to no spool yet: start flood-watch first"
+            f"the database {path} is empty, it belongs to no spool yet", "start flood-watch first"
         )
     return tables
 
@@ -195,8 +208,10 @@ def open_for_looking(path: str) -> list[str]:
         if any(sign in text for sign in _BROKEN):
             return [text]
         denied = denied_part(path) if "unable to open" in text and os.path.exists(path) else None
-        told = models.explain(error) if denied is None else _give_access(denied)
-        raise SpoolError(f"cannot read the database {path}: {told}") from error
+        if denied is not None:
+            raise SpoolError(f"cannot read the database {path}: {_give_access(denied)}") from error
+        text, advice = models.explained(error)
+        raise SpoolError(f"cannot read the database {path}: {text}", advice) from error
 
 
 def open_for_reading(path: str) -> None:
@@ -285,8 +300,8 @@ def _applied(path: str) -> tuple[set[str], set[str]]:
         applied = {name for (name,) in models.execute(f"SELECT name FROM {_HISTORY}").fetchall()}
     if applied - known:
         raise SpoolError(
-            f"the database {path} was written by a newer flood "
-            f"(schema {max(applied - known)}): upgrade this one"
+            f"the database {path} was written by a newer flood (schema {max(applied - known)})",
+            "upgrade this one",
         )
     return known, applied
 

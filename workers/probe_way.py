@@ -135,7 +135,7 @@ class Way:
         except OSError as error:
             return self._wrong(
                 "TLS",
-                f"{host} does not speak TLS there ({_words(error)})",
+                f"TLS with {host} fails ({_words(error)})",
                 _FAILS if classify(error).kind == PERMANENT else _WAITS,
                 f"check scheme and port of {self.hint}; is there a proxy or firewall in between?",
             )

@@ -14,7 +14,7 @@ from flood.command_line import Parser
 from flood.config import Settings
 from flood.errors import FloodError
 from flood.fsck import Fsck
-from flood.fsck_kinds import REPAIR_COMMAND
+from flood.fsck_kinds import REPAIR_COMMAND, in_place
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from flood.tasks import enqueue, enqueue_ring
@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         terminal.problem("interrupted; what was mended stays mended")
         return EXIT_INTERRUPTED
     except FloodError as error:
-        for line in str(error).splitlines():
+        told = in_place(str(error), config.command(settings, *REPAIR_COMMAND))
+        for line in told.splitlines():
             terminal.problem(line)
         return EXIT_USAGE
     except (OSError, models.DatabaseError) as error:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
-from logging import INFO, getLogger
+from logging import INFO, WARNING, getLogger
 from typing import Final
 
 from flood import binding, config, devices, log, models, opening, schema, stall, startup, systemd
@@ -19,6 +19,7 @@ from flood.config import Settings
 from flood.consumers import Consumers
 from flood.credentials import SEARCHED, Credentials
 from flood.errors import FloodError, SpoolError, SpoolLockedError
+from flood.fsck_kinds import REPAIR_COMMAND
 from flood.home import Home
 from flood.intake import Intake
 from flood.notify_child import EVERY, NotifyChild
@@ -247,10 +248,21 @@ def _prepare(
     """Lock the spool, bring it up to date; what takes files in, what tells whether it may."""
     home.enter()
     binding.check(spool.root, settings.database)
+    lost = spool.present() and not os.path.exists(settings.database)
     compare = partial(binding.compare, spool.root, settings.database, create=True)
     schema.migrate(settings.database, create=True, check=compare)
     binding.bind(spool, settings.database, create=True, now=_now())
     devices.follow(spool)
+    if lost:
+        log.event(
+            logger,
+            WARNING,
+            "made a new database",
+            path=settings.database,
+            reason="this spool had one, which is gone",
+            next=f"to have records of the files in completed and failed: "
+            f"{config.command(settings, *REPAIR_COMMAND)}",
+        )
     huey.storage.initialize_schema()
     spool.prepare()
     startup.warn(settings)

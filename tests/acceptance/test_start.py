@@ -181,6 +181,19 @@ def test_it_waits_for_a_database_that_is_held_for_long(flood: Flood) -> None:
     assert missed - ready > timedelta(seconds=1)
 
 
+def test_a_new_database_in_the_place_of_one_that_is_gone_is_told_of(flood: Flood) -> None:
+    """From cron nobody would see it otherwise."""
+    ended = flood.run("-m", "flood.commands.watch", "--once")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    flood.database.unlink()
+    ended = flood.run("-m", "flood.commands.watch", "--once")
+    assert ended.returncode == 0
+    assert '"made a new database"' in ended.stderr
+    assert "flood-fsck --repair" in ended.stderr
+    ended = flood.run("-m", "flood.commands.watch", "--once")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 HASTY = """
 from flood import writers
 import flood.tasks
@@ -200,7 +213,7 @@ def test_a_consumer_waits_for_a_database_that_is_held_for_long(
         other.execute("BEGIN IMMEDIATE")
         consumer = flood.start("consumer", "-c", HASTY, "flood.tasks.huey")
         flood.wait_for(lambda: consumer.events("cannot start yet"), "word of the wait")
-        assert consumer.alive()
+        consumer.signal(signal.SIGHUP)
         flood.wait_for(consumers.try_exclusive, "the consumers' lock")
         consumers.release()
         other.execute("ROLLBACK")

@@ -292,6 +292,29 @@ def test_another_programs_database(house: House) -> None:
         assert "aside" in advice
 
 
+def test_a_damaged_card(house: House) -> None:
+    """What is wrong may have a colon in it."""
+    Path(house.spool.absolute(CARD)).write_text("garbage")
+    path, told = database(house)
+    assert (path, wrong(told)) == (None, [("tie", ERROR)])
+    card = house.spool.absolute(CARD)
+    assert told[0].found.startswith(f"cannot read {card}, it is damaged (Expecting value: line 1 ")
+    assert told[0].remedy.startswith("remove it, then start flood-watch with the spool's own")
+
+
+def test_a_link_to_no_directory(house: House) -> None:
+    os.rename(house.database, f"{house.database}.kept")
+    os.symlink("/nowhere/flood.db", house.database)
+    path, told = database(house)
+    assert (path, wrong(told)) == (None, [("tie", ERROR)])
+    words = f"{house.database} is a symbolic link that leads nowhere, to /nowhere/flood.db"
+    assert told[0].found == words
+    assert told[0].remedy.endswith(f": flood-fsck --repair --database {house.database}")
+    for create in (True, False):
+        with pytest.raises(SpoolError, match=words):
+            schema.migrate(house.database, create=create)
+
+
 def test_a_database_that_lacks_tables_is_not_another_programs(house: House) -> None:
     models.execute("DROP TABLE spool")
     path, told = database(house)

@@ -547,6 +547,10 @@ def test_consumers_that_are_stopped(house: House) -> None:
         assert checked(house, readable=False) == [("error", "all are stopped", remedy)]
         words = f"the next free worker takes it, once consumers go on, as all are stopped: {remedy}"
         assert words in told(house, "s3://p/b/due")[0]
+        watch = FileLock(house.spool.absolute(WATCH_LOCK))
+        assert watch.try_exclusive()
+        words = f"all consumers are stopped: the files wait; to let them go on: {remedy}"
+        assert put_locks.idle(house.spool, house.settings()) == words
         words = f"its worker is stopped; to let it go on: {remedy}"
         assert words in told(house, "s3://p/b/claimed")[0]
         mine.own()
@@ -558,6 +562,8 @@ def test_consumers_that_are_stopped(house: House) -> None:
         assert checked(house)[0] == ("warning", "1 of them is stopped", remedy)
         assert checked(house)[1][0] == "ok"
         assert "takes it" in told(house, "s3://p/b/due")[0]
+        assert put_locks.idle(house.spool, house.settings()) is None
+        watch.release()
     consumer.release()
     others.disown()
     mine.disown()
