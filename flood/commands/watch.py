@@ -248,7 +248,7 @@ def _prepare(
     """Lock the spool, bring it up to date; what takes files in, what tells whether it may."""
     home.enter()
     binding.check(spool.root, settings.database)
-    lost = spool.present() and not os.path.exists(settings.database)
+    lost = spool.present() and _is_empty(settings.database)
     compare = partial(binding.compare, spool.root, settings.database, create=True)
     schema.migrate(settings.database, create=True, check=compare)
     binding.bind(spool, settings.database, create=True, now=_now())
@@ -284,6 +284,14 @@ def _prepare(
     for path, reason in spool.prepare_destinations(profiles()):
         intake.door.leave(path, reason)
     return intake, check
+
+
+def _is_empty(database: str) -> bool:
+    """Whether nothing is there, or no more than a try that a full disk or a kill has ended."""
+    try:
+        return not os.stat(database).st_size
+    except FileNotFoundError:
+        return True
 
 
 def _now() -> datetime:
