@@ -127,6 +127,7 @@ class FloodHuey(Huey):
             now = datetime.now(timezone.utc)
             self.spool_id = binding.bind(spool, database, create=False, now=now)
             devices.follow(spool)
+            spool.check_workers()
             self._announce_itself()
             self.storage.initialize_schema()
             if sweeps:

@@ -133,7 +133,9 @@ def look(spool: Spool, settings: Settings) -> Iterator[Finding]:
 
 def wrong(spool: Spool) -> dict[str, str]:
     """The directories that cannot be used, each with the reason."""
-    every = (*STATES, layout.PRIVATE)
+    # The first worker makes it.
+    workers = [layout.WORKERS] * spool.exists(layout.WORKERS)
+    every = (*STATES, layout.PRIVATE, *workers)
     return {name: text for name in every if (text := spool.wrong_with(name))}
 
 
@@ -150,7 +152,9 @@ def _misplaced(spool: Spool, settings: Settings, name: str, text: str) -> Findin
     else:
         meaning = "a link or a file is in its place, so flood-watch refuses"
         remedy = (
-            _replacing(spool, path)
+            f"with flood stopped: {binding.moving_away(path)}"
+            if name == layout.WORKERS
+            else _replacing(spool, path)
             if name == layout.PRIVATE
             else "put the right directory in its place; if there is none: "
             f"{binding.moving_away(path)} && {repair}"

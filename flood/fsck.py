@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 from typing import Final
 
-from flood import fsck_database, fsck_tables, locks, models, put_locks, schema
+from flood import fsck_database, fsck_tables, layout, locks, models, put_locks, schema
 from flood import fsck_kinds as kinds
 from flood.config import Settings
 from flood.errors import SpoolLockedError
@@ -116,7 +116,8 @@ class Fsck:
 
     def _directories(self) -> list[Finding]:
         found = []
-        for state in STATES:
+        workers = [layout.WORKERS] * self._spool.exists(layout.WORKERS)
+        for state in (*STATES, *workers):
             wrong = self._spool.wrong_with(state)
             if wrong is not None:
                 missing = not self._spool.exists(state)

@@ -9,6 +9,9 @@ from flood.states import STATES
 #: Everything flood keeps for itself below the server directory.
 PRIVATE: Final = ".flood"
 
+#: A file for each living worker.
+WORKERS: Final = f"{PRIVATE}/workers"
+
 #: The spool's id with its database: whatever has none is no spool, or one whose disk is away.
 CARD: Final = f"{PRIVATE}/spool"
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from flood.directories import FILE_MODE, MODE
 from flood.layout import PRIVATE
+from flood.layout import WORKERS as WORKERS
 from flood.spool import Spool
 
 #: The server directory itself, as a file of its own could be deleted while it is held.
@@ -25,7 +26,6 @@ CONSUMERS_LOCK: Final = f"{PRIVATE}/consumers.lock"
 COMMANDS_LOCK: Final = f"{PRIVATE}/commands.lock"
 #: Held by a flood-watch that runs flood-notify.
 NOTIFY_LOCK: Final = f"{PRIVATE}/notify.lock"
-WORKERS: Final = f"{PRIVATE}/workers"
 
 _READING: Final = 0o444
 
@@ -219,14 +219,14 @@ class WorkerLocks:
         """The names of dead workers whose lock files are still there."""
         try:
             return sorted(name for name in os.listdir(self._directory) if self.dead(name))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def all_dead(self) -> bool:
         """Whether no worker lives."""
         try:
             return all(self.dead(name) for name in os.listdir(self._directory))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return True
 
     def _lock(self) -> tuple[str, FileIO]:

@@ -84,6 +84,14 @@ class Spool(Tree):
             wrong = self.wrong_with(name)
             if wrong is not None:
                 raise SpoolError(wrong)
+        self.check_workers()
+
+    def check_workers(self) -> None:
+        """Raise SpoolError if something is in the place of the directory of living workers, which
+        the first one makes: no worker could begin."""
+        wrong = self.wrong_with(layout.WORKERS) if self.exists(layout.WORKERS) else None
+        if wrong is not None:
+            raise SpoolError(wrong, f"move away what is in {self.absolute(layout.WORKERS)}")
 
     def wrong_with(self, name: str) -> str | None:
         """Why one of the directories directly below the server directory cannot be used, None if it

@@ -216,7 +216,13 @@ POINTS: Final = (
     ),
     # --- consumer: a large file in parts ----------------------------------------------------------
     Point(
-        "parts-none", "consumer", "workers/s3_multipart.py", "send", "upload_id = ", "S6", "large"
+        "parts-none",
+        "consumer",
+        "workers/s3_multipart.py",
+        "send",
+        "upload_id, twice",
+        "S6",
+        "large",
     ),
     Point(
         "parts-no-id",

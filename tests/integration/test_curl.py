@@ -223,6 +223,7 @@ def test_every_request_of_a_large_file_is_signed(key: str) -> None:
     try:
         with FaultProxy() as sink, closing(curl_uploader(profile(sink.url, **used))) as uploader:
             sink.inject(Answer(200, b"<R><UploadId>o+d/d</UploadId></R>"), "POST", r"\?uploads")
+            sink.inject(Answer(200, headers={"ETag": '"e"'}), "PUT", times=None)
             sink.inject(Answer(404), "HEAD", times=None)
             send(uploader, Upload(1, "bucket", key, descriptor, LARGE))
             uploader.abort_multipart("bucket", key, "o+d/d")

@@ -29,8 +29,8 @@ from flood.spool import Spool
 from tests.servers import S3Server, credentials_section
 
 NOT_RUNNING = (
-    "flood-put: flood-watch is not running: the files wait until it is started "
-    "(flood-watch --consumers 2 --database {database})\n"
+    "flood-put: flood-watch is not running: the files wait until it is started: "
+    "flood-watch --consumers 2 --database {database}\n"
 )
 
 NO_CONSUMER = (

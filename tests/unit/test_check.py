@@ -35,12 +35,14 @@ from flood import (
 from flood.check_findings import ERROR, OK, SPOOL, STORE, WARNING, Finding
 from flood.check_report import Report
 from flood.errors import SpoolError
+from flood.fsck_kinds import DIRECTORY_FOREIGN
 from flood.inotify_limits import Limit
-from flood.layout import CARD
+from flood.layout import CARD, WORKERS
 from flood.lines import plain
 from flood.locks import CONSUMERS_LOCK, NOTIFY_LOCK, WATCH_LOCK, FileLock, WorkerLocks
 from flood.notify_lock import NotifyLock
 from flood.spool import Spool
+from tests.fscking import fsck
 from tests.servers import SECRET_ACCESS_KEY, credentials_section
 from tests.spooling import House, garble, in_child
 
@@ -290,6 +292,25 @@ def test_another_programs_database(house: House) -> None:
         assert "correct --database (FLOOD_DATABASE); if flood's own was overwritten, " in advice
         assert "flood-fsck --repair" in advice
         assert "aside" in advice
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_in_the_place_of_the_workers_directory(house: House, kind: str) -> None:
+    """No worker could begin, so nothing starts; flood-check and flood-fsck say why."""
+    path = Path(house.spool.absolute(WORKERS))
+    path.write_text("") if kind == "file" else path.symlink_to("/nowhere")
+    assert list(check_directories.wrong(house.spool)) == [WORKERS]
+    words = f"{path} must be a directory"
+    for start in (house.spool.prepare, house.spool.check_workers):
+        with pytest.raises(SpoolError, match=words):
+            start()
+    [finding] = check_directories.look(house.spool, house.settings())
+    assert finding.found.startswith(words)
+    assert finding.remedy == f"with flood stopped: mv {path} {path}.away"
+    [found] = fsck(house).found
+    assert (found.kind, found.path) == (DIRECTORY_FOREIGN, WORKERS)
+    subprocess.run(finding.remedy.partition(": ")[2], shell=True, check=True)  # noqa: S602  as printed
+    house.spool.prepare()
 
 
 def test_a_damaged_card(house: House) -> None:
