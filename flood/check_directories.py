@@ -133,9 +133,7 @@ def look(spool: Spool, settings: Settings) -> Iterator[Finding]:
 
 def wrong(spool: Spool) -> dict[str, str]:
     """The directories that cannot be used, each with the reason."""
-    # The first worker makes it.
-    workers = [layout.WORKERS] * spool.exists(layout.WORKERS)
-    every = (*STATES, layout.PRIVATE, *workers)
+    every = (*STATES, layout.PRIVATE, layout.WORKERS)
     return {name: text for name in every if (text := spool.wrong_with(name))}
 
 

@@ -116,13 +116,12 @@ class Fsck:
 
     def _directories(self) -> list[Finding]:
         found = []
-        workers = [layout.WORKERS] * self._spool.exists(layout.WORKERS)
-        for state in (*STATES, *workers):
-            wrong = self._spool.wrong_with(state)
+        for name in (*STATES, layout.WORKERS):
+            wrong = self._spool.wrong_with(name)
             if wrong is not None:
-                missing = not self._spool.exists(state)
+                missing = not self._spool.exists(name)
                 kind = kinds.DIRECTORY_MISSING if missing else kinds.DIRECTORY_FOREIGN
-                found.append(Finding(kind, state, detail=wrong))
+                found.append(Finding(kind, name, detail=wrong))
         return found
 
     def _judge(self, directories: Directories) -> Judge:

@@ -162,8 +162,7 @@ class Survey:
                 # Nobody can look at it by its path once more.
                 yield Finding(kinds.TOO_LONG, oddity.path)
             elif self._spool.exists(oddity.path):
-                unreadable = oddity.kind.startswith("unreadable")
-                kind = kinds.UNREADABLE if unreadable else kinds.STRANGE
+                kind = kinds.UNREADABLE if oddity.unreadable else kinds.STRANGE
                 yield Finding(kind, oddity.path, detail=oddity.kind)
         for earlier, later in suspects.names:
             one, other = self._spool.identify(earlier), self._spool.identify(later)

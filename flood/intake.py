@@ -170,8 +170,8 @@ class Intake:
         """Put what is no regular file back from processing, where whoever took it was killed before
         he could: it keeps the next file of its name waiting."""
         place = layout.parse(found.path)
-        if place is None or found.kind.startswith("unreadable"):
-            self.door.leave(found.path, f"it is no regular file but a {found.kind}")
+        if place is None or found.unreadable:
+            self.door.leave(found.path, found.reason)
         else:
             self._put_back(place, place.moved(INCOMING))
 

@@ -71,10 +71,8 @@ class Once:
                 yield found
             elif directory == PROCESSING:
                 self._intake.turn_away(found)
-            elif found.kind.startswith("unreadable"):
-                self._intake.door.leave(found.path, f"it is {found.kind}")
-            elif not self._intake.door.ignores(found.path):
-                self._intake.door.leave(found.path, f"it is no regular file but a {found.kind}")
+            elif found.unreadable or not self._intake.door.ignores(found.path):
+                self._intake.door.leave(found.path, found.reason)
 
     def _admit(self, batch: list[tuple[Candidate, Identity | None]], *, again: bool) -> None:
         self._check()

@@ -72,7 +72,7 @@ def _remove(spool: Spool, path: str) -> bool:
 
 def _files(spool: Spool, alone: bool, now: datetime) -> Iterator[str]:
     for found in spool.walk(INCOMING_TMP):
-        if isinstance(found, Oddity) and found.kind.startswith("unreadable"):
+        if isinstance(found, Oddity) and found.unreadable:
             log.event(logger, WARNING, "not emptied", path=found.path, reason=found.kind)
         elif alone or isinstance(found, Oddity) or not in_use(spool, found.path, now):
             yield found.path

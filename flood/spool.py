@@ -89,7 +89,7 @@ class Spool(Tree):
     def check_workers(self) -> None:
         """Raise SpoolError if something is in the place of the directory of living workers, which
         the first one makes: no worker could begin."""
-        wrong = self.wrong_with(layout.WORKERS) if self.exists(layout.WORKERS) else None
+        wrong = self.wrong_with(layout.WORKERS)
         if wrong is not None:
             raise SpoolError(wrong, f"move away what is in {self.absolute(layout.WORKERS)}")
 
@@ -99,6 +99,9 @@ class Spool(Tree):
         path = self.absolute(name)
         try:
             status = os.lstat(path)
+        except FileNotFoundError as error:
+            # The directory of workers is made by the first of them.
+            return None if name == layout.WORKERS else f"{path}: {error.strerror}"
         except OSError as error:
             return f"{path}: {error.strerror}"
         if not stat.S_ISDIR(status.st_mode):

@@ -151,11 +151,7 @@ class Tree:
             if error.errno in (errno.ELOOP, errno.ENXIO):
                 raise NotRegular(path) from error
             raise
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            raise NotRegular(path)
-        return descriptor, identity_of(status)
+        return _regular(descriptor, path)
 
     def hold(self, path: str) -> tuple[int, Identity]:
         """Get hold of a regular file without opening it, which needs no right to read it: a
@@ -169,11 +165,7 @@ class Tree:
             if error.errno in NOT_THERE:
                 raise Vanished(path) from error
             raise
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            raise NotRegular(path)
-        return descriptor, identity_of(status)
+        return _regular(descriptor, path)
 
     def walk(self, directory: str) -> Iterator[Found | Oddity]:
         """Every regular file below a directory, with what is none, as `flood.walk.walk` does."""
@@ -198,3 +190,11 @@ class Tree:
             except OSError:
                 return None
         return None
+
+
+def _regular(descriptor: int, path: str) -> tuple[int, Identity]:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise NotRegular(path)
+    return descriptor, identity_of(status)

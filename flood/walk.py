@@ -27,6 +27,16 @@ class Oddity:
     path: str
     kind: str
 
+    @property
+    def unreadable(self) -> bool:
+        """Whether it is a directory that this user cannot look into."""
+        return self.kind.startswith("unreadable")
+
+    @property
+    def reason(self) -> str:
+        """Why it is left alone."""
+        return f"it is {self.kind if self.unreadable else f'no regular file but a {self.kind}'}"
+
 
 def walk(root: str, directory: str) -> Iterator[Found | Oddity]:
     """Every regular file below a directory, whose path is relative to `root`, following no link;
