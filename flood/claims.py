@@ -50,26 +50,41 @@ def claim(
     (of `large`, if that is None) others go instead.
     """
     heavy = large if heavy is None else heavy
-    at = utc_text(now)
-    where = (name_value(profile), name_value(bucket), at)
-    rows: list[Any] = []
+    where = (name_value(profile), name_value(bucket), utc_text(now))
     with models.write():
         chosen = _topped_up(_due(ids, where) or _oldest(where, 1, None), where, large)
         if any(row[_SIZE] >= heavy for row in chosen) and not room():
             light = [row for row in chosen if row[_SIZE] < heavy]
             chosen = _topped_up(light or _oldest(where, 1, heavy, alone=True), where, heavy)
-        taken = [row[0] for row in chosen]
-        for part, marks in chunks(taken):
-            models.execute(
-                "UPDATE file_records SET owner = ?, claim_number = claim_number + 1, "
-                "claimed_at = ?, claim_size = ?, last_updated = ? "
-                f"WHERE id IN ({marks}) AND current_state = 'processing' AND owner IS NULL",
-                (owner, at, len(taken), at, *part),
-            )
-            rows += models.execute(
-                f"SELECT {CLAIM_COLUMNS} FROM file_records WHERE id IN ({marks}) AND owner = ?",
-                (*part, owner),
-            ).fetchall()
+        return _take(chosen, owner, where[-1])
+
+
+def more(
+    profile: str, bucket: str, *, owner: str, large: int, company: int, now: datetime
+) -> list[Claimed]:
+    """Claim what has been due longest there, to go with `company` files of this owner that are on
+    their way already: none of `large` bytes or more, nor any that goes alone."""
+    where = (name_value(profile), name_value(bucket), utc_text(now))
+    with models.write():
+        found = list(_fitting(_oldest(where, TASK_FILES, large)))
+        return _take(found, owner, where[-1], company)
+
+
+def _take(chosen: Sequence[Any], owner: str, at: str, company: int = 0) -> list[Claimed]:
+    """Claim these at this time, in their order, which then are in company of so many others."""
+    taken = [row[0] for row in chosen]
+    rows: list[Any] = []
+    for part, marks in chunks(taken):
+        models.execute(
+            "UPDATE file_records SET owner = ?, claim_number = claim_number + 1, "
+            "claimed_at = ?, claim_size = ?, last_updated = ? "
+            f"WHERE id IN ({marks}) AND current_state = 'processing' AND owner IS NULL",
+            (owner, at, company + len(taken), at, *part),
+        )
+        rows += models.execute(
+            f"SELECT {CLAIM_COLUMNS} FROM file_records WHERE id IN ({marks}) AND owner = ?",
+            (*part, owner),
+        ).fetchall()
     claims = {row[0]: claimed_from(row) for row in rows}
     return [claims[record_id] for record_id in taken if record_id in claims]
 

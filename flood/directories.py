@@ -13,6 +13,9 @@ from flood.syscalls import open_without_links
 MODE: Final = 0o775
 FILE_MODE: Final = 0o664
 
+#: How many directories are kept open at once; each transaction moves a few hundred files.
+MOST: Final = 64
+
 _PATH: Final = os.O_PATH | os.O_DIRECTORY
 _INHERITED: Final = stat.S_ISGID | stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
 
@@ -26,6 +29,46 @@ def opened(path: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+class Kept:
+    """Descriptors of directories that are reached again and again.
+
+    What lies at a path may be another directory meanwhile: whoever finds nothing in one forgets it.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[str, int] = {}
+        self._again: set[str] = set()
+
+    def reach(self, path: str) -> int:
+        """A descriptor as that of `opened`, which lasts until the path is forgotten; raises as
+        `opened` does."""
+        known = self._open.get(path)
+        if known is not None:
+            self._again.add(path)
+            return known
+        descriptor = self._open[path] = open_without_links(path, _PATH)
+        return descriptor
+
+    def forget(self, *paths: str) -> bool:
+        """Reach these anew the next time; whether one of them had been reached before its last."""
+        again = not self._again.isdisjoint(paths)
+        for path in paths:
+            self._again.discard(path)
+            descriptor = self._open.pop(path, None)
+            if descriptor is not None:
+                os.close(descriptor)
+        return again
+
+    def trim(self) -> None:
+        """Give all descriptors back if there are MOST, or more."""
+        if len(self._open) >= MOST:
+            self.close()
+
+    def close(self) -> None:
+        """Give all descriptors back."""
+        self.forget(*self._open)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ class Intake:
         moved: list[Arrival] = []
         way = _Way()
         try:
-            with models.write():
+            with models.write(), self._spool.many_moves():
                 way = self._make_way(
                     {path: one[2] for path, one in zip(targets, ready, strict=True)}
                 )
@@ -138,8 +138,9 @@ class Intake:
             self.stranded += [arrival.path for arrival in moved]
             raise
         way.tell()
-        for arrival, record_id in zip(moved, ids, strict=True):
-            tell_admitted(arrival, record_id, INCOMING)
+        with log.together():
+            for arrival, record_id in zip(moved, ids, strict=True):
+                tell_admitted(arrival, record_id, INCOMING)
         result.admitted += len(moved)
 
     def _move(
@@ -293,8 +294,9 @@ class Intake:
             way.tell()
             for path in misplaced:
                 self.door.leave(path, "it must lie below incoming/PROFILE/BUCKET/: move it there")
-            for arrival, record_id in zip(without, ids, strict=True):
-                tell_admitted(arrival, record_id, came_from)
+            with log.together():
+                for arrival, record_id in zip(without, ids, strict=True):
+                    tell_admitted(arrival, record_id, came_from)
             taken += len(without)
         return taken
 

@@ -5,15 +5,28 @@ import logging
 import math
 import re
 import sys
+import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
+from select import PIPE_BUF
 from typing import Any, Final, TextIO
 
 from flood.text import printable
 
-__all__ = ["JsonFormatter", "TextFormatter", "configure", "event", "fatal", "printable"]
+__all__ = [
+    "JsonFormatter",
+    "TextFormatter",
+    "configure",
+    "event",
+    "fatal",
+    "printable",
+    "together",
+]
 
 #: The loggers whose records are flood's own.
 OWN: Final = ("flood", "workers", "huey_config")
@@ -89,15 +102,70 @@ def configure(
             huey.removeHandler(theirs)
 
 
+@contextmanager
+def together() -> Iterator[None]:
+    """Inside, this thread's lines wait, to be written a few dozen at once."""
+    if _thread.waiting is not None:
+        yield
+        return
+    waiting = _thread.waiting = []
+    try:
+        yield
+    finally:
+        _thread.waiting = None
+        for output, lines in groupby(waiting, itemgetter(0)):
+            output.write_all([line for _, line in lines])
+
+
+class _Thread(threading.local):
+    """Lines that a thread has yet to write, each with its handler; None where none waits."""
+
+    waiting: "list[tuple[_Stream, str]] | None" = None
+
+
+_thread: Final = _Thread()
+
+
 class _Stream(logging.StreamHandler):  # type: ignore[type-arg]  # generic since Python 3.11
     """A class of its own, so that `configure` knows what it set up before."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.stream.write(f"{self.format(record)}\n")
-            self.stream.flush()
+            line = f"{self.format(record)}\n"
+            if _thread.waiting is not None:
+                _thread.waiting.append((self, line))
+                return
+            self._write(line)
         except Exception:  # noqa: BLE001  as every handler of logging's: the program goes on
             self.handleError(record)
+
+    def write_all(self, lines: Sequence[str]) -> None:
+        """Write lines that have waited."""
+        block: list[str] = []
+        size = 0
+        for line in lines:
+            # Beyond that a pipe, which all processes of flood-watch share, might cut a line in two
+            # (pipe(7), PIPE_BUF).
+            length = len(line) if line.isascii() else len(line.encode("utf-8", "backslashreplace"))
+            if block and size + length > PIPE_BUF:
+                self._write_quietly("".join(block))
+                block, size = [], 0
+            block.append(line)
+            size += length
+        if block:
+            self._write_quietly("".join(block))
+
+    def _write_quietly(self, text: str) -> None:
+        with suppress(Exception):  # as in emit
+            self._write(text)
+
+    def _write(self, text: str) -> None:
+        self.acquire()
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        finally:
+            self.release()
 
 
 class TextFormatter(logging.Formatter):

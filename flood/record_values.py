@@ -11,7 +11,7 @@ from flood.states import FAILURE, PERMANENT
 from flood.stored import utc_moment
 
 #: What one task carries at the most: so many small files, so many bytes of them.
-TASK_FILES: Final = 100
+TASK_FILES: Final = 256
 TASK_BYTES: Final = 256 * 1024**2
 
 #: How far ahead a time must be for the clock to have been set back since.

@@ -3,11 +3,14 @@
 import errno
 import os
 import stat
-from collections.abc import Collection
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Final
 
 from flood import directories, layout, syscalls
+from flood.directories import Kept
 from flood.errors import SpoolError
 from flood.identity import Identity, identity_of
 from flood.layout import Place
@@ -66,12 +69,19 @@ def flush_database(path: str) -> None:
         os.close(descriptor)
 
 
+class _Moving(threading.local):
+    """The directories that this thread keeps open between its moves."""
+
+    kept: Kept | None = None
+
+
 class Spool(Tree):
     """The tree with all that flood does to its files. None is moved through a symbolic link."""
 
     def __init__(self, root: str) -> None:
         super().__init__(root)
         self._linking: bool | None = None
+        self._moving = _Moving()
 
     def prepare(self) -> None:
         """Create the five directories with flood's own one; raise SpoolError unless renames
@@ -184,33 +194,49 @@ class Spool(Tree):
         if len(os.fsencode(target)) >= PATH_MAX:
             # The rename itself might work, but nobody could open the file by its path then.
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), target)
-        folder, _, name = source.rpartition("/")
-        try:
-            directory = syscalls.open_without_links(folder, os.O_PATH | os.O_DIRECTORY)
-        except OSError as error:
-            if error.errno in NOT_THERE:
-                raise Vanished(source) from error
-            raise
-        try:
-            self._move(directory, name, source, target)
-        finally:
-            os.close(directory)
+        kept = self._moving.kept
+        if kept is not None:
+            self._move(kept, source, target)
+            return
+        with closing(Kept()) as kept:
+            self._move(kept, source, target)
 
-    def _move(self, directory: int, name: str, source: str, target: str) -> None:
+    @contextmanager
+    def many_moves(self) -> Iterator[None]:
+        """Inside, this thread keeps open the directories between which it moves files."""
+        with closing(Kept()) as self._moving.kept:
+            try:
+                yield
+            finally:
+                self._moving.kept = None
+
+    def _move(self, kept: Kept, source: str, target: str) -> None:
+        folder, _, name = source.rpartition("/")
+        into = target.rpartition("/")[0]
+        kept.trim()
         while True:
             try:
-                self._rename(directory, name, target)
+                directory = kept.reach(folder)
+            except OSError as error:
+                if error.errno in NOT_THERE:
+                    raise Vanished(source) from error
+                raise
+            try:
+                self._rename(directory, name, kept, target)
                 return
             except FileExistsError as error:
                 raise Occupied(target) from error
             except NotADirectoryError as error:
-                if _blocked_by_file(os.path.dirname(target)):
+                if _blocked_by_file(into):
                     raise Occupied(target) from error
                 raise Vanished(source) from error
             except FileNotFoundError as error:
+                gone = not _has(directory, name)
+                if kept.forget(folder, into):
+                    continue  # another directory may lie there by now
                 # Either the source is gone or the target's directory is missing, which pruning
                 # may have taken away after it was made: then once more.
-                if not _has(directory, name):
+                if gone:
                     raise Vanished(source) from error
                 self._make_parent(target)
 
@@ -351,18 +377,15 @@ class Spool(Tree):
                 return False
         return True
 
-    def _rename(self, directory: int, name: str, target: str) -> None:
+    def _rename(self, directory: int, name: str, kept: Kept, target: str) -> None:
         folder, _, target_name = target.rpartition("/")
         try:
-            into = syscalls.open_without_links(folder, os.O_PATH | os.O_DIRECTORY)
+            into = kept.reach(folder)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise Occupied(target) from error
             raise
-        try:
-            self._rename_into(directory, name, into, target_name)
-        finally:
-            os.close(into)
+        self._rename_into(directory, name, into, target_name)
 
     def _rename_into(self, directory: int, name: str, into: int, target: str) -> None:
         if not self._linking:

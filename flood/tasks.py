@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from logging import ERROR, getLogger
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -171,7 +172,7 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             return
         proven: list[int] = []
         delays: list[float] = []
-        for decisions in attempt(agent, claims):
+        for decisions in attempt(agent, claims, partial(_more, agent, destination, claims)):
             if settle(agent, decisions, enqueue_retry):
                 delays.append(0.0)
             proven += [one.claim.id for one in decisions if isinstance(one, Prove)]
@@ -188,6 +189,18 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             agent.retention.remove(proven)
         except (models.DatabaseError, OSError, SpoolError) as error:
             _broke_off("uploaded files could not be removed; the next sweep tries again", error)
+
+
+def _more(
+    agent: "Agent", destination: tuple[str, str], claims: list[Claimed], company: int
+) -> list[Claimed]:
+    """Claim more for an attempt that has `company` files on their way; `claims` gets them, too."""
+    if agent.stopping():
+        return []
+    with models.write():
+        found = agent.turns.more(destination, company)
+    claims += found
+    return found
 
 
 def _ring_for_the_rest(

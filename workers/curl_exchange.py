@@ -41,6 +41,7 @@ class Exchange:
     content: bytes = b""
     #: Bytes of the body that are held in memory.
     held: int = field(init=False)
+    _read: tuple[bytes, bytes] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.held = self.size if isinstance(self.body, bytes) else 0
@@ -56,8 +57,8 @@ class Exchange:
 
     def answer_header(self, name: str) -> str | None:
         """Return one header of the final answer, whose name is given in lower case."""
-        block = self._answer()
-        start = block.lower().rfind(f"\r\n{name}:".encode())
+        block, folded = self._answer()
+        start = folded.rfind(f"\r\n{name}:".encode())
         if start < 0:
             return None
         start += len(name) + 3
@@ -66,11 +67,15 @@ class Exchange:
     def answer_headers(self) -> dict[str, str]:
         """Return the headers of the final answer, their names in lower case."""
         headers = {}
-        for line in self._answer().decode("latin-1").split("\r\n")[1:]:
+        for line in self._answer()[0].decode("latin-1").split("\r\n")[1:]:
             name, _, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
         return headers
 
-    def _answer(self) -> bytes:
-        # An interim answer's block comes first.
-        return self.head.rstrip().rpartition(b"\r\n\r\n")[2]
+    def _answer(self) -> tuple[bytes, bytes]:
+        """The headers of the final answer, then the same in lower case."""
+        if self._read is None:
+            # An interim answer's block comes first.
+            block = self.head.rstrip().rpartition(b"\r\n\r\n")[2]
+            self._read = block, block.lower()
+        return self._read

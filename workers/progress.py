@@ -54,6 +54,11 @@ class Progress:
         state.size, state.sent = sum(sizes), 0
         self._say()
 
+    def add(self, sizes: Sequence[int]) -> None:
+        """More files of so many bytes each go with them."""
+        self._state.files += len(sizes)
+        self._state.size += sum(sizes)
+
     def done(self, size: int) -> None:
         """One of the files, of so many bytes, is done with, whatever came of it."""
         state = self._state

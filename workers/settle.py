@@ -76,7 +76,7 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> b
     scarce: str | None = None
     now = agent.now()
     try:
-        with models.write():
+        with models.write(), agent.spool.many_moves():
             mine = {claim.id for claim in claiming.still_mine(one.claim for one in decisions)}
             unrecorded = [x for x in decisions if isinstance(x, GiveUp) and x.claim.id in mine]
             for decision in decisions:
@@ -103,23 +103,28 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> b
     left = {one.claim.path.rpartition("/")[0]: one.claim.path for one in decisions}
     for path in left.values():
         agent.spool.prune(path)
-    for line in lines:
-        claim = line.claim
-        seconds = (now - claim.claimed_at).total_seconds()
-        log.event(
-            logger,
-            line.level,
-            line.event,
-            record=claim.id,
-            profile=claim.profile,
-            bucket=claim.bucket,
-            key=claim.key,
-            attempt=claim.retry_count,
-            seconds=round(seconds, 3),
-            **line.facts,
-        )
-        _count(agent, line, seconds)
+    with log.together():
+        for line in lines:
+            _tell(agent, line, now)
     return any(line.event == _CHANGED.code for line in lines)
+
+
+def _tell(agent: Agent, line: _Line, now: datetime) -> None:
+    claim = line.claim
+    seconds = (now - claim.claimed_at).total_seconds()
+    log.event(
+        logger,
+        line.level,
+        line.event,
+        record=claim.id,
+        profile=claim.profile,
+        bucket=claim.bucket,
+        key=claim.key,
+        attempt=claim.retry_count,
+        seconds=round(seconds, 3),
+        **line.facts,
+    )
+    _count(agent, line, seconds)
 
 
 def _tell_unrecorded(agent: Agent, decision: GiveUp) -> None:

@@ -84,6 +84,23 @@ class Turns:
                 return destination, claims
         return asked, []
 
+    def more(self, there: Destination, company: int) -> list[Claimed]:
+        """Claim more small files of what this thread is at, with `company` of them on their way,
+        unless another destination comes first, or too many workers are at this one.
+
+        To be called inside `models.write()`, as `claim`.
+        """
+        busy = queries.at_work()
+        if self._first(there, busy) is not None or self._is_crowded(there, busy):
+            return []
+        return claiming.more(
+            *there,
+            owner=self._locks.own(),
+            large=self._heavy,
+            company=company,
+            now=self._now(),
+        )
+
     def refused(self) -> bool:
         """Whether this thread's last claim found nothing, as the store has yet to show that it
         answers: a moment later it may be another matter."""

@@ -1,25 +1,24 @@
 """One attempt to upload what this worker has claimed."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from flood import claims as claiming
-from flood import layout, models, syscalls
-from flood.identity import Identity, changed_ns, identity_of, touched
-from flood.layout import Place
+from flood import models
+from flood.identity import identity_of, touched
 from flood.profiles import Profile
 from flood.record_values import Claimed, Reason
-from flood.states import INTERRUPTED, PERMANENT, STATES, TRANSIENT
-from flood.tree import NotRegular, Vanished
+from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
 from workers.agent import Agent
-from workers.backoff import decide
 from workers.classify_rule import AGAIN, Verdict
-from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
+from workers.decisions import Decision, LetGo, Prove, PutOff
+from workers.judgement import CHANGED, decision
 from workers.lanes import carried
+from workers.opened import Files, Opened
 from workers.pace import Pace, Steps
 from workers.source import Watch
 from workers.transfer import Hooks, Interrupted, Receipt, Upload, Uploader
@@ -29,230 +28,157 @@ from workers.verdict import judge
 #: Decisions are settled together, at most so many seconds after the first of them.
 GROUPING: Final = 0.1
 
-#: How long files wait for which this machine had no descriptor or memory left, in seconds, unless
-#: others got through meanwhile.
-SCARCE_PAUSE: Final = 30.0
-
-#: Files that an attempt closes again, at most, where it has run out of descriptors.
-SPARE_DESCRIPTORS: Final = 32
-
-#: What a message says where no retry is left.
-TRIED: Final = "it was tried again and again"
-TRIED_ONCE: Final = "it was tried once"
-SPENT: Final = "no retry is left: when the cause is mended, flood-retry puts the file back"
-
-#: What a message says where the file has a name that no store takes.
-RENAMED: Final = "move it to incoming under its new name"
+#: Claims more records of an attempt's destination, which has so many files on their way: none where
+#: nothing is due there, or others come first.
+More = Callable[[int], Sequence[Claimed]]
 
 _ASKED: Final = Reason(
     INTERRUPTED,
     "asked_to_wait",
     "the store has asked to be left alone for a while: it is tried after that",
 )
-_STOPPED: Final = Reason(INTERRUPTED, "stopped", "the consumer was told to stop")
 _NO_PROFILE: Final = Reason(INTERRUPTED, "no_profile", "the credentials have its profile no more")
 _REPLACED: Final = Verdict(
     TRANSIENT,
     "credentials_changed",
     f"it failed with credentials that were replaced meanwhile: {AGAIN} with the new ones",
 )
-_CHANGED: Final = Verdict(
-    TRANSIENT, "changed", "somebody changed the file while it was uploaded: it is sent once more"
-)
-_LINKED: Final = Verdict(
-    TRANSIENT,
-    "hard_link",
-    "the file has another name (hard link), which this kernel lets every user give to any file: "
-    "remove that name, or run sysctl fs.protected_hardlinks=1",
-)
-_WRITING: Final = Verdict(
-    TRANSIENT, "being_written", "somebody has the file open for writing: it is sent once closed"
-)
 
 
-class _Opened(NamedTuple):
-    """A file on its way; `changed_ns` as `flood.identity` has it."""
-
-    claim: Claimed
-    upload: Upload
-    identity: Identity
-    changed_ns: int
+def _no_more(_under_way: int) -> Sequence[Claimed]:
+    return ()
 
 
-def attempt(agent: Agent, claims: Sequence[Claimed]) -> Iterator[list[Decision]]:
-    """Upload these records, all of one profile with one bucket; yield decisions in groups.
+class _Group:
+    """Decisions that are to be settled together."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since = 0.0
+        self._decisions: list[Decision] = []
+
+    def add(self, decisions: Sequence[Decision]) -> None:
+        """Take these in, too."""
+        if decisions and not self._decisions:
+            self._since = self._clock()
+        self._decisions += decisions
+
+    def due(self, *, idle: bool) -> bool:
+        """Whether to settle them now: nothing else happens (`idle`), or the first has waited."""
+        if not self._decisions:
+            return False
+        return idle or self._clock() - self._since >= GROUPING
+
+    def take(self) -> list[Decision]:
+        """Give the decisions up, for their settlement."""
+        taken, self._decisions = self._decisions, []
+        return taken
+
+
+def attempt(
+    agent: Agent, claims: Sequence[Claimed], more: More = _no_more
+) -> Iterator[list[Decision]]:
+    """Upload these records, all of one profile with one bucket; yield decisions in groups. As soon
+    as the last of them has begun, so do those that `more` claims.
 
     Files stay open until the group that decides on them has been settled, which is when the next
     one is asked for.
     """
-    opened: dict[int, _Opened] = {}
-    proven: list[int] = []
     if not claims:
         return
     profile = agent.profiles.get(claims[0].profile)
     if profile is None:  # it went as the records were claimed
         yield [LetGo(claim, _NO_PROFILE) for claim in claims]
         return
+    files = Files(agent, profile)
     try:
-        early: list[Decision] = []
-        for number, claim in enumerate(claims):
-            decision = _open(agent, profile, claim, opened, proven)
-            if decision is not None:
-                early.append(decision)
-            if isinstance(decision, PutOff):
-                # The transfers need descriptors, too, and so does the settlement.
-                every = (claim, *_close_some(opened), *claims[number + 1 :])
-                delay = 0.0 if opened else SCARCE_PAUSE
-                early[-1:] = [replace(decision, claim=each, delay=delay) for each in every]
-                break
-        if early:
-            yield early
-        if opened:
-            with agent.uploader(profile) as uploader:
-                yield from _transfer(agent, profile, uploader, opened)
+        _, decided = files.add(claims)
+        if decided:
+            yield decided
+            files.settled(decided)
+        if files:
+            # Nothing reads from the files any more once the transfers are closed.
+            with (
+                agent.uploader(profile) as uploader,
+                closing(_transfer(agent, profile, uploader, files, more)) as groups,
+            ):
+                for decisions in groups:
+                    yield decisions
+                    files.settled(decisions)
     finally:
         agent.progress.end()
-        for descriptor in (*proven, *(one.upload.descriptor for one in opened.values())):
-            os.close(descriptor)
-
-
-def _close_some(opened: dict[int, _Opened]) -> list[Claimed]:
-    count = min(SPARE_DESCRIPTORS, len(opened) // 2)
-    spared = [opened.pop(record_id) for record_id in list(opened)[len(opened) - count :]]
-    for one in spared:
-        os.close(one.upload.descriptor)
-    return [one.claim for one in spared]
-
-
-def _open(
-    agent: Agent,
-    profile: Profile,
-    claim: Claimed,
-    opened: dict[int, _Opened],
-    proven: list[int],
-) -> Decision | None:
-    """Open the claimed file, or decide at once; `proven` gets descriptors of files that need no
-    upload any more."""
-    if claim.verdict is not None:
-        return GiveUp(claim, claim.verdict)
-    problem = layout.key_problem(claim.key, normalizes=profile.provider.normalizes_keys)
-    if problem is not None:
-        code, told = problem
-        return GiveUp(claim, Reason(PERMANENT, code, f"{told}; {RENAMED}"))
-    try:
-        descriptor, identity = agent.spool.open(claim.path)
-    except (Vanished, NotRegular):
-        return Missing(claim)
-    except OSError as error:
-        return _decision(agent, claim, claim.identity, judge(error))
-    # Not by its device, which has another number once it was mounted again; the attempt takes the
-    # new one down.
-    if identity.inode != claim.identity.inode:
-        os.close(descriptor)
-        return Missing(claim)  # another file took its place
-    verdict = None
-    if identity != claim.identity:
-        verdict = _CHANGED
-    elif syscalls.open_for_writing(descriptor):
-        verdict = _WRITING
-    elif _has_foreign_name(agent, claim, status := os.fstat(descriptor)):
-        verdict = _LINKED
-    if verdict is not None:
-        os.close(descriptor)
-        return _decision(agent, claim, identity, verdict)
-    changed = changed_ns(status)
-    if claim.proof is not None and claim.proof.changed_ns == changed:
-        proven.append(descriptor)
-        return Prove(claim, Receipt(*claim.proof[:4]), descriptor, changed)
-    upload = Upload(
-        record_id=claim.id,
-        bucket=claim.bucket,
-        key=claim.key,
-        descriptor=descriptor,
-        size=identity.size,
-        multipart_upload_id=claim.multipart_upload_id,
-    )
-    opened[claim.id] = _Opened(claim, upload, identity, changed)
-    return None
-
-
-def _has_foreign_name(agent: Agent, claim: Claimed, status: os.stat_result) -> bool:
-    """Whether an open file has a name elsewhere than on its own way through the spool, where a
-    crash between link and unlink may have left a second one, and the kernel lets anybody link."""
-    if status.st_nlink == 1 or agent.links_guarded():
-        return False
-    places = (Place(state, claim.profile, claim.bucket, claim.key) for state in STATES)
-    inode = identity_of(status)[:2]
-    names = [path for one in places for path in (one, *layout.beside(one, claim.id))]
-    found = [agent.spool.identify(one.path) for one in names]
-    return status.st_nlink > sum(one is not None and one[:2] == inode for one in found)
+        files.close()
 
 
 def _transfer(
-    agent: Agent, profile: Profile, uploader: Uploader, opened: dict[int, _Opened]
-) -> Iterator[list[Decision]]:
-    first = next(iter(opened.values())).claim
+    agent: Agent, profile: Profile, uploader: Uploader, files: Files, more: More
+) -> Generator[list[Decision], None, None]:
+    every = files.every()
     pace = agent.pace(profile)
     pause = pace.pause()
     if pause:
-        yield [PutOff(one.claim, _ASKED, pause) for one in opened.values()]
+        yield [PutOff(one.claim, _ASKED, pause) for one in every]
         return
     asked = pace.begin(1)
-    error = _bucket_error(agent, uploader, first.bucket)
+    error = _bucket_error(agent, uploader, every[0].claim.bucket)
     if error is not None:
         verdict = _verdict(agent, profile, error)
-        every = list(opened.values())
         if verdict.fewer:
             pace.refused(asked, verdict.retry_after)
         pause = pace.pause()
         # One file pays for the question, else a store that says so for ever is asked for ever.
         paying = every[:1] if pause else every
-        decisions = [_decision(agent, one.claim, one.identity, verdict) for one in paying]
+        decisions = [decision(agent, one.claim, one.identity, verdict) for one in paying]
         yield [*decisions, *(PutOff(one.claim, _ASKED, pause) for one in every[len(paying) :])]
         return
-    pending: list[Decision] = []
+    group = _Group(agent.clock)
     got_through = False
-    since = 0.0
     steps = Steps(pace)
-    uploads = _within(LONG.total_seconds(), [one.upload for one in opened.values()], agent.clock)
-    claims = {record_id: one.claim for record_id, one in opened.items()}
-    hooks = _hooks(agent, claims, pace, steps)
-    agent.progress.begin([one.upload.size for one in opened.values()])
+    agent.progress.begin([one.upload.size for one in every])
+    hooks = _hooks(agent, files, pace, steps)
+    uploads = _flow(agent, profile, files, more, group)
     for outcome in uploader.transfer(steps.of(uploads), hooks):
         if outcome is not None:
             upload, result = outcome
             agent.progress.done(upload.size)
-            since = since if pending else agent.clock()
             judged = _judged(agent, profile, result)
             steps.ended(upload, judged)
-            decision = _judge(agent, opened[upload.record_id], judged)
-            if not isinstance(decision, PutOff):
+            decided = _judge(agent, files[upload.record_id], judged)
+            if not isinstance(decided, PutOff):
                 got_through = True
             elif got_through:
-                decision = replace(decision, delay=0.0)
-            pending.append(decision)
-        if pending and (outcome is None or agent.clock() - since >= GROUPING):
-            yield pending
-            for decision in pending:
-                os.close(opened.pop(decision.claim.id).upload.descriptor)
-            pending = []
-    ended = {decision.claim.id for decision in pending}
-    left = [one.claim for one in opened.values() if one.claim.id not in ended]
-    pending += [PutOff(claim, _ASKED, pace.pause()) for claim in left]
-    if pending:
-        yield pending
+                decided = replace(decided, delay=0.0)
+            group.add([decided])
+        if group.due(idle=outcome is None):
+            yield group.take()
+    ended = group.take()
+    decided_on = {one.claim.id for one in ended}
+    left = [one.claim for one in files.every() if one.claim.id not in decided_on]
+    ended += [PutOff(claim, _ASKED, pace.pause()) for claim in left]
+    if ended:
+        yield ended
 
 
-def _within(
-    seconds: float, uploads: Sequence[Upload], clock: Callable[[], float]
+def _flow(
+    agent: Agent, profile: Profile, files: Files, more: More, group: _Group
 ) -> Iterator[Upload]:
-    """Those of the uploads that are asked for so soon: a worker that is at a slow store for long
-    thinks of others between two files."""
-    end = clock() + seconds
-    for upload in uploads:
-        if clock() > end:
+    """The uploads, as they are asked for, then those of what `more` claims; on what cannot be
+    opened the group decides. A worker that has been at it for long thinks of others between two
+    files: what is left then it has not begun."""
+    end = agent.clock() + LONG.total_seconds()
+    added = files.every()
+    scarce = False
+    while added:
+        for one in added:
+            if agent.clock() > end:
+                return
+            yield one.upload
+        if scarce or agent.clock() > end or agent.profiles.get(profile.name) != profile:
             return
-        yield upload
+        added, decided = files.add(more(len(files)))
+        agent.progress.add([one.upload.size for one in added])
+        group.add(decided)
+        scarce = any(isinstance(one, PutOff) for one in decided)
 
 
 def _bucket_error(agent: Agent, uploader: Uploader, bucket: str) -> BaseException | None:
@@ -264,14 +190,14 @@ def _bucket_error(agent: Agent, uploader: Uploader, bucket: str) -> BaseExceptio
     return None
 
 
-def _hooks(agent: Agent, claims: dict[int, Claimed], pace: Pace, steps: Steps) -> Hooks:
+def _hooks(agent: Agent, files: Files, pace: Pace, steps: Steps) -> Hooks:
     def started(upload: Upload, upload_id: str) -> None:
-        claiming.remember_multipart(claims[upload.record_id], upload_id)
+        claiming.remember_multipart(files[upload.record_id].claim, upload_id)
 
     def ended(upload: Upload) -> None:
         # Should this not be written, the next attempt aborts an upload that is gone: no harm.
         with suppress(models.DatabaseError):
-            claiming.remember_multipart(claims[upload.record_id], None)
+            claiming.remember_multipart(files[upload.record_id].claim, None)
 
     return Hooks(
         stopping=agent.stopping,
@@ -296,39 +222,14 @@ def _judged(agent: Agent, profile: Profile, result: Receipt | BaseException) -> 
     return result if isinstance(result, Receipt) else _verdict(agent, profile, result)
 
 
-def _judge(agent: Agent, one: _Opened, outcome: Receipt | Verdict) -> Decision:
+def _judge(agent: Agent, one: Opened, outcome: Receipt | Verdict) -> Decision:
     status = os.fstat(one.upload.descriptor)
     now = identity_of(status)
     if not isinstance(outcome, Receipt):
-        return _decision(agent, one.claim, now, outcome)
+        return decision(agent, one.claim, now, outcome)
     # Removing or renaming it counts as a change, too; the settlement sees to that.
     if now != one.identity or (
         touched(status, one.changed_ns) and agent.spool.identify(one.claim.path) == now
     ):
-        return _decision(agent, one.claim, now, _CHANGED)
+        return decision(agent, one.claim, now, CHANGED)
     return Prove(one.claim, outcome, one.upload.descriptor, one.changed_ns)
-
-
-def _decision(agent: Agent, claim: Claimed, identity: Identity, verdict: Verdict) -> Decision:
-    if verdict.kind == INTERRUPTED:
-        if verdict.code == "local_resources":
-            reason = Reason(INTERRUPTED, verdict.code, verdict.message)
-            return PutOff(claim, reason, SCARCE_PAUSE)
-        return LetGo(claim, _STOPPED)
-    reason = Reason(verdict.kind, verdict.code, verdict.message)
-    settings = agent.settings
-    retry = decide(
-        verdict.kind,
-        verdict.retry_after,
-        claim.retry_count,
-        retry_max=settings.retry_max,
-        initial=settings.retry_initial_delay,
-        jitter=settings.retry_jitter,
-        uniform=agent.uniform,
-    )
-    if retry is None:
-        if verdict.kind == TRANSIENT:
-            tried = TRIED if claim.retry_count else TRIED_ONCE
-            reason = reason._replace(message=f"{reason.message.replace(AGAIN, tried)}; {SPENT}")
-        return GiveUp(claim, reason)
-    return TryAgain(claim, identity, reason, retry.delay)

@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+from flood.record_values import TASK_FILES
 from tests.acceptance.harness import Flood, MakeFlood, Running, check_promises, credentials, gone
 from tests.faults import Pass, Stall
 from tests.proxy import FaultProxy
@@ -35,7 +36,7 @@ def test_a_store_that_hangs_from_the_start_holds_up_no_other_profile(
     """A burst for it comes first, more than all workers could claim at once."""
     proxy.inject(Stall("request"), "PUT", times=None)
     flood = make_flood(credentials(("main", server.url), ("other", proxy.url)), read_timeout="60s")
-    for number in range(450):
+    for number in range(4 * TASK_FILES + 50):
         flood.drop(bucket, f"key-{number}", b"data", profile="other")
     flood.start_watch("--consumers", "2")
     flood.wait_for(

@@ -33,8 +33,9 @@ from tests.uploading import LARGE as MULTIPART
 from tests.uploading import MIB, UPLOADERS, MakeUploader, boto3_uploader, profile
 from workers.agent import Agent
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
+from workers.judgement import SCARCE_PAUSE
 from workers.transfer import Hooks, Outcome, Upload, Uploader
-from workers.upload import SCARCE_PAUSE, attempt
+from workers.upload import attempt
 
 
 @pytest.fixture

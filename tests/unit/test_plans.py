@@ -17,7 +17,7 @@ from flood import (
     story,
 )
 from flood.columns import utc_text
-from flood.record_values import AHEAD, Arrival, Reason
+from flood.record_values import AHEAD, TASK_FILES, Arrival, Reason
 from flood.retention import Keeping, Retention
 from flood.states import FAILED, INCOMING, INCOMING_TMP, PERMANENT, PROCESSING, TRANSIENT
 from tests.spooling import LARGE, START, House
@@ -135,7 +135,7 @@ def test_a_worker_finds_its_turn_as_soon_behind_any_backlog(house: House) -> Non
         for asked in (("p", "b"), ("p", "c")):
             with models.write():
                 _, claims = agent.turns.claim([], asked)
-            assert len(claims) == 100
+            assert len(claims) == TASK_FILES
         assert list(due_queries.destinations_after(("p", "b"), START)) == [("p", "c")]
         assert due_queries.destinations(START) == [("p", "b"), ("p", "c")]
         assert due_queries.with_large(LARGE, START, ["p"]) is None

@@ -23,6 +23,7 @@ from flood import binding, fsck_queries, models, queue_storage, tasks
 from flood.bell import Bell
 from flood.queue_messages import JsonSerializer
 from flood.queue_storage import FloodStorage
+from flood.record_values import TASK_FILES
 from huey_config import FloodHuey, huey
 from tests.servers import credentials_section
 from tests.spooling import START, House, fork
@@ -121,20 +122,28 @@ def test_a_retry_is_scheduled_with_what_is_left(house: House, left: int) -> None
 
 def test_what_is_due_together_shares_tasks(house: House) -> None:
     """After an outage thousands of files are due in one second."""
-    for number in range(1, 251):
+    last = 5 * TASK_FILES // 2
+    for number in range(1, last):
         tasks.enqueue_retry(number, "p", "b" if number % 5 else "c", START, 9)
     for _ in range(3):
         tasks.enqueue_late_ring("p", "b", START)
-    tasks.enqueue_retry(251, "p", "d", START, 9)
+    tasks.enqueue_retry(last, "p", "d", START, 9)
     found = huey.read_schedule(naive(START))
     assert sorted(
         (one.args[1], len(one.args[2]), bool(one.kwargs.get("ring"))) for one in found
-    ) == [*(("b", 0, True), ("b", 100, True), ("b", 100, True), ("c", 50, True), ("d", 1, False))]
+    ) == [
+        ("b", 0, True),
+        ("b", last - 1 - (last - 1) // 5 - TASK_FILES, True),
+        ("b", TASK_FILES, True),
+        ("c", (last - 1) // 5, True),
+        ("d", 1, False),
+    ]
     named = [number for one in found for number in one.args[2]]
-    assert sorted(named) == list(range(1, 252))
+    assert sorted(named) == list(range(1, last + 1))
+    counts = sorted(len(one.args[2]) for one in found)
     for one in found:
         huey.enqueue(one)
-    assert sorted(len(huey.dequeue().args[2]) for _ in found) == [0, 1, 50, 100, 100]
+    assert sorted(len(huey.dequeue().args[2]) for _ in found) == counts
 
 
 def test_nobody_waits_for_a_turn_that_finds_nothing(house: House) -> None:
