@@ -208,6 +208,12 @@ class House:
     def claim(self, *ids: int, owner: str = NOBODY) -> list[Claimed]:
         return claiming.claim(ids, "p", "b", owner=owner, large=LARGE, now=self.clock.now())
 
+    def claim_more(self, bucket: str = "b") -> list[Claimed]:
+        """As a worker that goes on, which has one file on its way."""
+        return claiming.more(
+            "p", bucket, owner=NOBODY, large=LARGE, company=1, now=self.clock.now()
+        )
+
     def claimed(self, owner: str = NOBODY) -> list[Claimed]:
         """What somebody has claimed, in the order of admission."""
         return claiming.of_owner(owner)

@@ -35,6 +35,7 @@ from workers.agent import Agent
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
 from workers.judgement import SCARCE_PAUSE
 from workers.transfer import Hooks, Outcome, Upload, Uploader
+from workers.turns import LONG
 from workers.upload import attempt
 
 
@@ -163,6 +164,101 @@ def test_s5_uploads_then_settles(
     for row in house.rows():
         assert (row["current_state"], row["bytes_sent"]) == ("completed", row["size"])
         assert row["etag"]
+
+
+def test_an_attempt_goes_on_with_what_is_due(
+    house: House, uploader: Uploader, server: S3Server, bucket: str
+) -> None:
+    claims = claimed(house, bucket, {"a": b"x"})
+    files = {f"more-{number}": b"%d" % number for number in range(20)}
+    for one in claimed(house, bucket, files):
+        records.put_off(one, house.clock.now(), 0.0)
+    agent = house.agent(uploader)
+    before = descriptors()
+    for decisions in attempt(agent, claims, lambda _: house.claim_more(bucket)):
+        house.settle(*decisions, agent=agent)
+    assert descriptors() - before < 10
+    assert {key: server.read(bucket, key) for key in files} == files
+    assert {row["current_state"] for row in house.rows()} == {"completed"}
+
+
+def test_what_an_attempt_goes_on_with_may_be_wrong(
+    house: House, uploader: Uploader, bucket: str
+) -> None:
+    claims = claimed(house, bucket, {"a": b"x"})
+    waiting = claimed(house, bucket, {"gone": b"x", "b": b"y", "linked": b"z"})
+    for one in waiting:
+        records.put_off(one, house.clock.now(), 0.0)
+    os.unlink(house.spool.absolute(waiting[0].path))
+    os.link(house.spool.absolute(waiting[2].path), house.spool.absolute("completed/other"))
+    agent = house.agent(uploader, links_guarded=lambda: False)
+    for decisions in attempt(agent, claims, lambda _: house.claim_more(bucket)):
+        house.settle(*decisions, agent=agent)
+    assert house.states() == [
+        ("a", "completed", "success"),
+        ("gone", "failed", "failure"),
+        ("b", "completed", "success"),
+        ("linked", "processing", None),
+    ]
+    assert house.rows()[-1]["error_code"] == "hard_link"
+
+
+@pytest.mark.parametrize("how", ["long", "credentials"])
+def test_an_attempt_does_not_go_on_for_ever(
+    house: House, uploader: Uploader, bucket: str, how: str
+) -> None:
+    claims = claimed(house, bucket, {"a": b"x"})
+    for one in claimed(house, bucket, {"b": b"y", "c": b"z"}):
+        records.put_off(one, house.clock.now(), 0.0)
+    agent = house.agent(uploader)
+
+    def change(_company: int) -> list[Claimed]:
+        found = house.claim_more(bucket)
+        if how == "long":
+            house.clock.advance(LONG.total_seconds() + 1.0)
+        else:
+            agent.profiles = {}
+        return found
+
+    for decisions in attempt(agent, claims, change):
+        house.settle(*decisions, agent=agent)
+    begun = {"long": 1, "credentials": 3}[how]
+    assert sum(row["current_state"] == "completed" for row in house.rows()) == begun
+    # What was claimed too late has lost nothing.
+    assert {row["retry_count"] for row in house.rows()} == {0}
+    assert not house.claimed()
+
+
+def test_without_descriptors_an_attempt_does_not_go_on(
+    house: House, uploader: Uploader, bucket: str
+) -> None:
+    """What waits for one would be claimed again and again."""
+    claims = claimed(house, bucket, {"a": b"x"})
+    for one in claimed(house, bucket, {"b": b"y", "c": b"z"}):
+        records.put_off(one, house.clock.now(), 0.0)
+    calls = []
+
+    def more(_company: int) -> list[Claimed]:
+        calls.append(1)
+        found = house.claim_more(bucket)
+        limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() - 1, hard))
+        undo.append(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard)))
+        return found
+
+    undo: list[Callable[[], None]] = []
+    agent = house.agent(uploader)
+    try:
+        for decisions in attempt(agent, claims, more):
+            while undo:
+                undo.pop()()
+            house.settle(*decisions, agent=agent)
+    finally:
+        while undo:
+            undo.pop()()
+    assert len(calls) == 1
+    assert [row["current_state"] for row in house.rows()] == ["completed", *["processing"] * 2]
+    assert not house.claimed()
 
 
 def test_files_are_closed_when_an_attempt_is_broken_off(

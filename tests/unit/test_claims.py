@@ -69,6 +69,34 @@ def test_a_task_has_its_bounds(house: House) -> None:
     assert ids(house.claim()) == many[TASK_FILES:]
 
 
+def more(house: House, company: int) -> list[Claimed]:
+    return claiming.more("p", "b", owner="w", large=LARGE, company=company, now=house.clock.now())
+
+
+def test_what_goes_on_is_in_company(house: House) -> None:
+    """A worker that dies then leaves no file that would look as if it had been alone."""
+    first, second = (arrive(house, key) for key in ("first", "second"))
+    house.clock.advance(1)
+    later = arrive(house, "later")
+    house.clock.advance(-0.5)
+    assert [(one.id, one.company) for one in more(house, 7)] == [(first, 9), (second, 9)]
+    house.clock.advance(0.5)
+    [last] = more(house, 1)
+    assert (last.id, last.company, last.number, last.owner) == (later, 2, 1, "w")
+    assert more(house, 1) == []
+
+
+def test_only_small_files_go_on(house: House) -> None:
+    arrive(house, "large", size=LARGE)
+    suspect, fine = arrive(house, "suspect"), arrive(house, "fine")
+    [lost] = house.claim(suspect)[:1]
+    records.lose(lost, 0.0, house.clock.now())
+    records.put_off(claiming.of_record(fine), house.clock.now(), 0.0)  # type: ignore[arg-type]  # claimed
+    assert ids(more(house, 1)) == [fine]
+    many = [arrive(house, f"{n}") for n in range(TASK_FILES + 20)]
+    assert ids(more(house, 1)) == many[:TASK_FILES]
+
+
 def test_a_task_has_its_bytes(house: House) -> None:
     part = LARGE - 1
     many = [arrive(house, f"{n}", size=part) for n in range(6)]

@@ -4,7 +4,9 @@ import io
 import json
 import logging
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from select import PIPE_BUF
 
 import pytest
 from hypothesis import example, given
@@ -276,3 +278,52 @@ def test_facts_do_not_replace_what_a_line_is_about() -> None:
 def test_times_are_cut_never_rounded_up() -> None:
     made = record("e", created=1795363346.9999)
     assert log.TextFormatter().format(made).startswith("2026-11-22T16:02:26.999Z ")
+
+
+class Writes(io.StringIO):
+    """Remembers what was written at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks: list[str] = []
+
+    def write(self, text: str, /) -> int:
+        self.blocks.append(text)
+        return super().write(text)
+
+
+def test_lines_that_go_together_are_few_writes_of_whole_lines() -> None:
+    stream = Writes()
+    log.configure("info", "text", stream)
+    log.event(INTAKE, logging.INFO, "before")
+    with log.together():
+        for number in range(100):
+            with log.together():
+                log.event(INTAKE, logging.INFO, "e", number=number, key="ü" * (number % 7) * 100)
+        assert len(stream.blocks) == 1
+    log.event(INTAKE, logging.INFO, "after")
+    assert 3 < len(stream.blocks) < 50
+    assert all(block.endswith("\n") for block in stream.blocks)
+    # What a pipe takes in one piece, whoever else writes to it (pipe(7)).
+    assert all(len(block.encode()) <= PIPE_BUF for block in stream.blocks)
+    lines = stream.getvalue().splitlines()
+    numbers = [int(found) for line in lines for found in re.findall(r" number=(\d+)", line)]
+    assert numbers == list(range(100))
+    assert (" before" in lines[0], " after" in lines[-1]) == (True, True)
+
+
+def test_lines_that_go_together_are_written_whatever_happens() -> None:
+    stream = configured()
+    with suppress(KeyError), log.together():
+        log.event(INTAKE, logging.INFO, "e")
+        raise KeyError
+    log.configure("info", "text", io.StringIO())
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_a_stream_that_is_gone_stops_nobody() -> None:
+    stream = configured()
+    with log.together():
+        log.event(INTAKE, logging.INFO, "e")
+        stream.close()
+    log.configure("info", "text", io.StringIO())

@@ -1,6 +1,7 @@
 """Files of the spool, moved as they are in real directories."""
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flood import syscalls
+from flood import directories, syscalls
 from flood.errors import SpoolError
 from flood.identity import identity_of
 from flood.layout import Place
@@ -150,6 +151,51 @@ def test_move_makes_directories(either: Spool) -> None:
     either.move("incoming/p/b/x/y/z", "processing/p/b/x/y/z")
     assert read(either, "processing/p/b/x/y/z") == "data"
     assert not either.exists("incoming/p/b/x/y/z")
+
+
+def test_directories_that_stay_open_may_go_meanwhile(either: Spool) -> None:
+    """Whoever prunes, or drops files, waits for nobody."""
+    before = set(os.listdir("/proc/self/fd"))
+    for name in "abc":
+        write(either, f"incoming/p/b/x/{name}", name)
+    with either.many_moves():
+        either.move("incoming/p/b/x/a", "processing/p/b/x/a")
+        os.unlink(either.absolute("processing/p/b/x/a"))
+        either.prune("processing/p/b/x/a")
+        either.move("incoming/p/b/x/b", "processing/p/b/x/b")
+        os.rename(either.absolute("incoming/p/b/x"), either.absolute("incoming/p/b/y"))
+        write(either, "incoming/p/b/x/d", "d")
+        either.move("incoming/p/b/x/d", "processing/p/b/x/d")
+        with pytest.raises(Vanished):
+            either.move("incoming/p/b/x/e", "processing/p/b/x/e")
+        either.move("incoming/p/b/y/c", "processing/p/b/y/c")
+    kept = {one.path for one in either.walk("processing")}
+    assert kept == {f"processing/p/b/{key}" for key in ("x/b", "x/d", "y/c")}
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_no_more_directories_stay_open_than_there_is_room_for(spool: Spool) -> None:
+    count = 2 * directories.MOST
+    for number in range(count):
+        write(spool, f"incoming/p/b/{number}/x")
+    before = len(os.listdir("/proc/self/fd"))
+    with spool.many_moves():
+        for number in range(count):
+            spool.move(f"incoming/p/b/{number}/x", f"processing/p/b/{number}/x")
+            assert len(os.listdir("/proc/self/fd")) <= before + directories.MOST + 1
+    assert len(list(spool.walk("processing"))) == count
+
+
+def test_a_link_in_the_way_is_found_however_many_moves_there_are(spool: Spool) -> None:
+    for name in "ab":
+        write(spool, f"incoming/p/b/x/{name}")
+    with spool.many_moves():
+        spool.move("incoming/p/b/x/a", "processing/p/b/y/a")
+        shutil.rmtree(spool.absolute("processing/p/b/y"))
+        os.symlink("/tmp", spool.absolute("processing/p/b/y"))
+        with pytest.raises(Occupied):
+            spool.move("incoming/p/b/x/b", "processing/p/b/y/b")
+    assert spool.exists("incoming/p/b/x/b")
 
 
 def test_move_never_overwrites(either: Spool) -> None:

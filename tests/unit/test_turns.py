@@ -106,6 +106,40 @@ def test_a_burst_alone_is_worked_off(house: House, worker: Turns) -> None:
     assert found == [TASK_FILES, TASK_FILES, 1, 0]
 
 
+def go_on(worker: Turns, there: Destination, company: int = 1) -> int:
+    with models.write():
+        found = worker.more(there, company)
+    assert {(one.profile, one.bucket) for one in found} <= {there}
+    return len(found)
+
+
+def test_a_worker_goes_on_until_another_destination_is_due(house: House, worker: Turns) -> None:
+    arrive(house, BURST, 2 * TASK_FILES + 1)
+    assert len(claim(worker, BURST)[1]) == TASK_FILES
+    assert go_on(worker, BURST) == TASK_FILES
+    arrive(house, ("p", "late"))
+    assert go_on(worker, BURST) == 0
+    assert claim(worker, BURST)[0] == ("p", "late")
+
+
+def test_nobody_goes_on_where_others_are_needed(house: House) -> None:
+    """What hangs has the one worker that is left."""
+    arrive(house, ("q", "slow"), 3 * TASK_FILES)
+    with workers(house, 2) as [first, second]:
+        assert len(claim(first, ("q", "slow"))[1]) == TASK_FILES
+        house.clock.advance(LONG.total_seconds())
+        assert go_on(second, ("q", "slow")) == 0
+
+
+def test_what_is_heavy_does_not_go_on(house: House, worker: Turns) -> None:
+    arrive(house, BURST)
+    assert len(claim(worker, BURST)[1]) == 1
+    arrive(house, BURST, 1, bytes(HEAVY))
+    assert go_on(worker, BURST) == 0
+    arrive(house, BURST)
+    assert go_on(worker, BURST) == 1
+
+
 def test_what_is_not_due_or_without_credentials_has_no_turn(house: House, worker: Turns) -> None:
     arrive(house, BURST, 2 * TASK_FILES)
     arrive(house, ("p", "waits"))
