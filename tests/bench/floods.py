@@ -138,10 +138,12 @@ class Flood:
         [(self._last,)] = self._query("SELECT max(id) FROM file_records")
 
     def wait_ready(self, seconds: float = _PATIENCE) -> None:
-        """Wait until it is at work, with all of its consumers."""
+        """Wait until it is at work, with all of its consumers, and has looked through all that was
+        there before."""
 
         def all_ready() -> bool:
-            return self.log.read_text("utf-8", "replace").count(" ready ") > self.consumers
+            text = self.log.read_text("utf-8", "replace")
+            return text.count(" ready ") > self.consumers and '"caught up"' in text
 
         self.wait(all_ready, seconds)
 
