@@ -172,7 +172,7 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             return
         proven: list[int] = []
         delays: list[float] = []
-        for decisions in attempt(agent, claims, partial(_more, agent, destination, claims)):
+        for decisions in attempt(agent, claims, partial(_more, agent, destination)):
             if settle(agent, decisions, enqueue_retry):
                 delays.append(0.0)
             proven += [one.claim.id for one in decisions if isinstance(one, Prove)]
@@ -191,16 +191,12 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             _broke_off("uploaded files could not be removed; the next sweep tries again", error)
 
 
-def _more(
-    agent: "Agent", destination: tuple[str, str], claims: list[Claimed], company: int
-) -> list[Claimed]:
-    """Claim more for an attempt that has `company` files on their way; `claims` gets them, too."""
+def _more(agent: "Agent", destination: tuple[str, str], company: int) -> list[Claimed]:
+    """Claim more for an attempt that has `company` files on their way."""
     if agent.stopping():
         return []
     with models.write():
-        found = agent.turns.more(destination, company)
-    claims += found
-    return found
+        return agent.turns.more(destination, company)
 
 
 def _ring_for_the_rest(
