@@ -20,9 +20,10 @@ from flood.tree import Vanished
 #: How many files one transaction puts back; other writers wait meanwhile.
 BATCH: Final = 200
 
-#: What becomes of a record: it is retried; a newer version of its key is under way or completed;
-#: its place in processing is taken; nothing lies in failed any more; the file cannot be moved.
-Fate = Literal["retried", "superseded", "occupied", "gone", "error"]
+#: What becomes of a record: it is retried; a newer version of its key goes back with this very run,
+#: or is under way or completed; its place in processing is taken; nothing lies in failed any more;
+#: the file cannot be moved.
+Fate = Literal["retried", "outdated", "superseded", "occupied", "gone", "error"]
 
 GONE: Final = (
     "it is not there any more; if it was renamed or moved, move it to incoming, where flood-watch "
@@ -169,8 +170,8 @@ class Retry:
             return Retried(one, "gone", f"{row.path}: {told}")
         place = _place(row.profile, row.bucket, row.key)
         if _key(one) in self._going:
-            fate: Fate = "occupied" if self._overwrite else "superseded"
-            return Retried(one, fate, "a newer version goes back with this run")
+            # Also with `overwrite`: whoever names a key wants one version of it, not all in turn.
+            return Retried(one, "outdated", "it is outdated: a newer version goes back")
         if not self._overwrite:
             newer = departures.newer(row)
             if newer is not None:

@@ -17,6 +17,7 @@ from flood.states import EXIT_FAILED, EXIT_OK, EXIT_TRY_AGAIN, FAILED, PROCESSIN
 from flood.stored import utc_moment
 
 _WORDS: Final[dict[Fate, str]] = {
+    "outdated": "a newer version of them goes back",
     "superseded": "a newer version of them is under way or completed",
     "occupied": "another version of them is in processing",
     "gone": "nothing of them lies in failed any more",
@@ -32,17 +33,21 @@ SHOWN: Final = 10
 
 @dataclass
 class Report:
-    """What has become of the records that were asked for; `each` keeps all of them where somebody
-    wants to read them, else the first ones that stay."""
+    """What has become of the records that were asked for, those of `ids` by their numbers; `each`
+    keeps all of them where somebody wants to read them, else the first ones that stay."""
 
     keep: bool
+    ids: Collection[int] = ()
     counts: Counter[Fate] = field(default_factory=Counter)
     size: int = 0
     each: list[Retried] = field(default_factory=list)
+    #: How many of `ids` are outdated: who names a key has it back all the same.
+    refused: int = 0
 
     def add(self, one: Retried) -> None:
         """Count one record."""
         self.counts[one.fate] += 1
+        self.refused += one.fate == "outdated" and one.chosen.row.id in self.ids
         if one.fate == "retried":
             self.size += one.chosen.row.identity.size
         elif self.counts[one.fate] <= SHOWN and not self.keep:
@@ -52,7 +57,7 @@ class Report:
 
     def status(self, unmet: Collection[object], named: Collection[object]) -> int:
         """The exit status, where `unmet` are those of `named` that fit nothing."""
-        left = self.counts["error"]
+        left = self.counts["error"] + self.refused
         if named:
             left += self.counts["superseded"] + self.counts["gone"]
         if unmet or left:
@@ -156,6 +161,9 @@ def end(report: Report, *, waiting: bool, dry: bool) -> Iterator[str]:
     if done:
         what = ("due now", "would be due now") if waiting else ("put back", "would be put back")
         yield f"{_files(done)} {what[dry]}, {naturalsize(report.size, binary=True)}"
+    outdated = report.counts["outdated"]
+    if outdated:
+        yield f"{_files(outdated)} left in failed: a newer version goes back"
     left = report.counts["superseded"]
     if left:
         yield (

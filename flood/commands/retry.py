@@ -47,7 +47,8 @@ took the file.
 
 An old version does not go over a newer one: a file stays in failed while a
 later version of its key is under way or completed, unless --overwrite-newer is
-given. Of several failed versions of one key only the newest is put back.
+given. Of several failed versions of one key only the newest is put back, which
+is what a key's name asks for: the others are told of, and no failure.
 
 It may be run at any time, also from cron, beside whatever else of flood's
 runs, itself included. It needs no credentials. Where there is nothing to do it
@@ -184,7 +185,7 @@ def _run(
         chosen.append((one.version, one.row.id))
         named -= choice.naming(one)
     ids = [record_id for _, record_id in sorted(chosen, reverse=True)]
-    report = Report(keep=options.dry_run or options.json)
+    report = Report(keep=options.dry_run or options.json, ids=choice.ids)
     if ids:
         with terminal.files_bar("retrying", len(ids)) as advance:
             for start in range(0, len(ids), BATCH):

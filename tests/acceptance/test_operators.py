@@ -99,7 +99,7 @@ def test_each_exit_status(flood: Flood, bucket: str, bucket_name: Callable[[], s
         (["4711"], 1, "there is no record 4711"),
         ([str(completed)], 1, f"record {completed} is in completed, and does not lie in failed"),
         (["s3://main/" + absent + "/other"], 1, "no files that lie in failed fit this"),
-        ([str(old), str(new)], 1, f"record {old}, s3://main/{absent}/key: a newer version"),
+        ([str(old), str(new)], 1, f"record {old}, s3://main/{absent}/key: it is outdated"),
         ([str(old)], 1, "is a newer version, and in processing"),
         (["--overwrite-newer", str(old)], 75, "another version of it is in processing"),
         (["--overwrite-newer", "--min-free", "1024TiB", str(old)], 75, "has no room"),
@@ -118,6 +118,40 @@ def test_each_exit_status(flood: Flood, bucket: str, bucket_name: Callable[[], s
     assert lock.try_exclusive()
     assert told(retry(flood, "--all"))[0] == 75
     lock.release()
+
+
+@pytest.mark.parametrize("option", [(), ("--overwrite-newer",)])
+def test_a_key_that_is_named_goes_back_in_its_newest_version(
+    flood: Flood, bucket_name: Callable[[], str], option: tuple[str, ...]
+) -> None:
+    absent = bucket_name()
+    flood.start_watch()
+    consumer = flood.start_consumer()
+    for number in (1, 2, 3):
+        flood.drop(absent, "dir/key", b"data" * number)
+        flood.wait_settled(number)
+    consumer.kill()
+    first, second, third = (row["id"] for row in flood.rows(bucket=absent))
+    uri = f"s3://main/{absent}/dir/key"
+
+    # Who names a version by its number has asked for that one.
+    named = json.loads(retry(flood, "--dry-run", "--json", *option, str(first), uri).stdout)
+    assert named["exit_status"] == 1
+    below = json.loads(retry(flood, "--dry-run", "--json", uri.removesuffix("key")).stdout)
+    assert (below["exit_status"], below["counts"]) == (0, {"retried": 1, "outdated": 2})
+
+    done = told(retry(flood, *option, uri))
+    why = "it is outdated: a newer version goes back"
+    assert done[0] == 0
+    assert done[1].splitlines() == [
+        "1 file put back, 12 Bytes",
+        "2 files left in failed: a newer version goes back",
+    ]
+    assert done[2] == [f"record {one}, {uri}: {why}" for one in (second, first)]
+    assert [row["origin"] for row in flood.rows(bucket=absent)] == [None, None, None, third]
+    again = told(retry(flood, uri))
+    assert again[0] == 1, "nothing went back"
+    assert "is a newer version, and in processing" in again[2][0]
 
 
 def test_what_waits_is_tried_at_once(make_flood: MakeFlood, bucket: str, server: S3Server) -> None:

@@ -174,11 +174,15 @@ def test_a_newer_version_that_arrives_comes_first(house: House) -> None:
     assert set(house.files()) == {"failed/p/b/key", "processing/p/b/key"}
 
 
-def test_of_several_failed_versions_the_newest_goes(house: House) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_of_several_failed_versions_the_newest_goes(house: House, overwrite: bool) -> None:
+    """No older one waits to go over it, either."""
     ids = failing(house, "key", 3)
-    foreseen = {one.chosen.row.id: one.fate for one in retry(house).foresee(ids)}
-    assert foreseen == {ids[0]: "superseded", ids[1]: "superseded", ids[2]: "retried"}
-    assert put_back(house, *ids) == foreseen
+    foreseen = {
+        one.chosen.row.id: one.fate for one in retry(house, overwrite=overwrite).foresee(ids)
+    }
+    assert foreseen == {ids[0]: "outdated", ids[1]: "outdated", ids[2]: "retried"}
+    assert put_back(house, *ids, overwrite=overwrite) == foreseen
     assert put_back(house, *ids[:2]) == {ids[0]: "superseded", ids[1]: "superseded"}
 
 
