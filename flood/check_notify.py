@@ -1,5 +1,6 @@
 """Looks whether somebody would be told."""
 
+import os
 import shlex
 from collections.abc import Iterator
 from shutil import which
@@ -12,6 +13,9 @@ from flood.errors import ConfigError
 from flood.spool import Spool
 
 _NOBODY: Final = "nobody is told of failed files in this way"
+
+#: As much of a script as the kernel reads to find its interpreter, in bytes (execve(2)).
+_HEAD: Final = 256
 
 
 def look(spool: Spool, settings: Settings) -> Iterator[Finding]:
@@ -75,6 +79,17 @@ def _runs(spool: Spool, settings: Settings) -> Finding:
 def _command(text: str) -> Finding:
     program = shlex.split(text)[0]
     found = which(program)
+    lacking = found and _lacking(found)
+    if lacking:
+        return Finding(
+            NOTIFICATIONS,
+            "notify-command",
+            ERROR,
+            f"{found} cannot be run: its first line names the interpreter {lacking}, which is no "
+            "program that this user can run",
+            _NOBODY,
+            f"install {lacking}, or correct the first line of {found}",
+        )
     if found is not None:
         return Finding(NOTIFICATIONS, "notify-command", OK, f"{found} can be run")
     return Finding(
@@ -85,6 +100,27 @@ def _command(text: str) -> Finding:
         _NOBODY,
         "correct notify-command; no shell reads it, and a full path does not depend on PATH",
     )
+
+
+def _lacking(path: str) -> str | None:
+    """The interpreter of a script, where that cannot be run; None if it can, or this is none."""
+    try:
+        with open(path, "rb") as file:
+            head = os.fsdecode(file.read(_HEAD)).partition("\n")[0]
+    except OSError:
+        return None
+    if not head.startswith("#!"):
+        return None
+    # The kernel hands over all that follows the interpreter as one word.
+    interpreter, _, rest = head[2:].strip(" \t").replace("\t", " ").partition(" ")
+    if not (os.path.isfile(interpreter) and os.access(interpreter, os.X_OK)):
+        return interpreter or None
+    name = rest.strip()
+    if name.startswith("-S"):
+        name = name[2:].split()[0] if name[2:].split() else ""
+    # Other options, and variables, are left to env.
+    known = os.path.basename(interpreter) != "env" or name.startswith("-") or "=" in name
+    return None if known or not name or which(name) else name
 
 
 def _urls(path: str) -> Iterator[Finding]:

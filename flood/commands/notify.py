@@ -76,8 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet_log = settings.origins["log_level"] == "default"
     log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
     terminal = Terminal(_NAME, quiet=False)
-    if (options.test and options.dry_run) or (options.json and not options.dry_run):
-        parser.error("--json is for --dry-run, which does not go with --test")
+    if options.test and options.dry_run:
+        parser.error("--test does not go with --dry-run: take one of them")
+    if options.json and not options.dry_run:
+        parser.error("--json is for --dry-run: give that, too")
     if not options.dry_run and not notify.ways(settings):
         log.fatal(_NAME, _UNSET)
         return EXIT_USAGE

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
@@ -27,6 +28,7 @@ from flood import (
     check_spool,
     check_work,
     inotify_limits,
+    messenger,
     models,
     queries,
     schema,
@@ -42,6 +44,7 @@ from flood.lines import plain
 from flood.locks import CONSUMERS_LOCK, NOTIFY_LOCK, WATCH_LOCK, FileLock, WorkerLocks
 from flood.notify_lock import NotifyLock
 from flood.spool import Spool
+from flood.stop import Stop
 from tests.fscking import fsck
 from tests.servers import SECRET_ACCESS_KEY, credentials_section
 from tests.spooling import House, garble, in_child
@@ -467,6 +470,45 @@ def notifications(house: House, **changes: object) -> list[Finding]:
 
 def test_nobody_is_to_be_told(house: House) -> None:
     assert notifications(house, notify_command=None) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "lacking"),
+    [
+        ("#!/bin/sh", None),
+        ("#! /bin/sh -e", None),
+        ("#!/usr/bin/env sh", None),
+        ("#!/usr/bin/env -S sh -e", None),
+        ("#!/usr/bin/env -S -i sh", None),
+        ("#!/nowhere/python3 -u", "/nowhere/python3"),
+        ("#!/etc", "/etc"),
+        ("#!/bin/sh\r", "/bin/sh\r"),
+        ("#!/usr/bin/env nowhere", "nowhere"),
+        ("#!/usr/bin/env sh -e", "sh -e"),
+        ("#!/usr/bin/env -S nowhere -u", "nowhere"),
+    ],
+)
+def test_a_script_needs_its_interpreter(
+    house: House, tmp_path: Path, first: str, lacking: str | None
+) -> None:
+    script = tmp_path / "tell"
+    script.write_text(f"{first}\nexit 0\n", newline="")
+    script.chmod(0o755)
+    # The system has the last word.
+    answer = messenger.send([str(script)], b"{}", stop=Stop(), clock=time.monotonic)
+    assert answer.told == (lacking is None), answer.words
+    [told] = [
+        each
+        for each in notifications(house, notify_command=str(script))
+        if each.about == "notify-command"
+    ]
+    if lacking is None:
+        assert (told.status, told.found) == (OK, f"{script} can be run")
+    else:
+        assert wrong([told]) == [("notify-command", ERROR)]
+        assert f"{script} cannot be run" in told.found
+        assert f"interpreter {lacking}, " in told.found
+        assert told.remedy.startswith(f"install {lacking}, or correct")
 
 
 def test_without_flood_watch_nobody_tells(house: House) -> None:

@@ -26,6 +26,8 @@ WRONG = [
     ("drain", ["--workers", "0"], "allowed: 1 to 64"),
     ("drain", ["everything"], "unrecognized arguments"),
     ("notify", ["--json"], "--json is for --dry-run"),
+    ("notify", ["--test", "--json"], "--json is for --dry-run"),
+    ("notify", ["--test", "--dry-run"], "--test does not go with --dry-run: take one of them"),
     ("notify", [], "nobody is to be told"),
     ("notify", ["--notify-command", "'"], "cannot be split into words"),
 ]
