@@ -26,7 +26,12 @@ from flood.states import STATES
 #: So often what was mended is looked at again, as one thing may lie behind another.
 _ROUNDS: Final = 4
 
-_LOST: Final = (kinds.DATABASE_GONE, kinds.DATABASE_FOREIGN, kinds.DATABASE_BROKEN)
+_LOST: Final = (
+    kinds.DATABASE_GONE,
+    kinds.DATABASE_FOREIGN,
+    kinds.DATABASE_BROKEN,
+    kinds.DATABASE_EMPTY,
+)
 
 
 class Fsck:

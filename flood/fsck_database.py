@@ -15,6 +15,7 @@ _HIDING: Final = (
     kinds.DATABASE_GONE,
     kinds.DATABASE_FOREIGN,
     kinds.DATABASE_BROKEN,
+    kinds.DATABASE_EMPTY,
     kinds.SCHEMA_OLD,
     kinds.DAMAGED,
     kinds.DEVICE_CHANGED,
@@ -58,6 +59,8 @@ def look(spool: Spool, path: str, now: datetime) -> list[Finding]:
         return [Finding(kinds.DATABASE_FOREIGN, path, detail=f"it has tables such as {others}")]
     if problems:
         _check_own(spool, path, problems[0])
+        if schema.is_empty(problems):
+            return [Finding(kinds.DATABASE_EMPTY, path)]
         some = "; ".join(problems[:3])
         more = f"; {len(problems) - 3} more" if len(problems) > 3 else ""
         return [Finding(kinds.DATABASE_BROKEN, path, detail=some + more)]

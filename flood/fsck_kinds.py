@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from flood import schema
+
 ALSO: Final = "also "
 
 #: Who mends it: `flood-fsck --repair`; consumers by themselves; a person; nobody need.
@@ -90,6 +92,13 @@ DATABASE_BROKEN: Final = Kind(
     "the database is broken",
     "SQLite cannot rely on it, or tables are missing; the files are safe where they lie",
     f"restore a copy if there is one, or {_REBUILD}",
+)
+DATABASE_EMPTY: Final = Kind(
+    "database_empty",
+    None,
+    "the database is empty",
+    "no file has a record; the files themselves are safe where they lie",
+    schema.MAKES_TABLES,
 )
 SCHEMA_OLD: Final = Kind(
     "schema_old",

@@ -3,7 +3,7 @@
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -17,6 +17,10 @@ _OVERWRITTEN: Final = (
     f"{_CORRECT}; if flood's own was overwritten, flood-fsck --repair with the same settings makes "
     "a new one, and keeps the other file aside"
 )
+
+#: What mends a database without tables.
+MAKES_TABLES: Final = "start flood-watch first, anew if it runs: it makes the tables"
+_NO_TABLES: Final = "it has no tables of flood's"
 
 _HEADER: Final = b"SQLite format 3\0"  # sqlite.org/fileformat.html
 
@@ -134,9 +138,7 @@ def _own_tables(path: str, create: bool) -> set[str]:
             f"the database {path} lacks tables of flood's", "flood-fsck says what can be done"
         )
     if not made and not create:
-        raise SpoolError(
-            f"the database {path} is empty, it belongs to no spool yet", "start flood-watch first"
-        )
+        raise SpoolError(f"the database {path} is empty, it belongs to no spool yet", MAKES_TABLES)
     return tables
 
 
@@ -158,6 +160,12 @@ def strangers() -> list[str]:
         return _strangers(_tables())
     except models.DatabaseError:
         return []
+
+
+def is_empty(problems: Sequence[str]) -> bool:
+    """Whether these `problems` of the database that the models are bound to, which
+    `open_for_looking` has found, are that nobody has made any table in it yet."""
+    return problems == [_NO_TABLES] and not _tables() - {_HISTORY}
 
 
 def denied_part(path: str) -> str | None:
@@ -202,7 +210,7 @@ def open_for_looking(path: str) -> list[str]:
             present = {column.name for column in models.database.get_columns(name)}
             missing = {field.column_name for field in table._meta.sorted_fields} - present
             problems += [f"{name} has no column {column}" for column in sorted(missing)]
-        return problems if applied else ["it has no tables of flood's"]
+        return problems if applied else [_NO_TABLES]
     except models.DatabaseError as error:
         text = str(error)
         if any(sign in text for sign in _BROKEN):

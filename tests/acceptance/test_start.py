@@ -198,6 +198,37 @@ def test_a_new_database_in_the_place_of_one_that_is_gone_is_told_of(flood: Flood
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_an_empty_database_has_one_remedy_which_works(flood: Flood, bucket: str) -> None:
+    ended = flood.run("-m", "flood.commands.watch", "--once")
+    assert ended.returncode == 0
+    flood.drop(bucket, "key", b"data")
+    ended = flood.run("-m", "flood.commands.watch", "--once")
+    assert (ended.returncode, len(flood.files("processing"))) == (0, 1)
+    for path in flood.directory.glob("flood.db*"):
+        path.unlink()
+    flood.database.touch()
+    source = flood.outside("source")
+    source.write_bytes(b"data")
+    for command, status in (
+        (("flood.commands.status",), 2),
+        (("flood.commands.fsck",), 1),
+        (("flood.commands.check",), 1),
+        (("flood.commands.retry", "--all"), 2),
+        (("flood.commands.put", str(source), f"s3://main/{bucket}/other"), 2),
+        (("huey.bin.huey_consumer", "flood.tasks.huey"), 2),
+    ):
+        done = flood.run("-m", *command)
+        told = " ".join((done.stdout + done.stderr).split())
+        assert done.returncode == status, told
+        assert "flood-fsck --repair" not in told
+        assert "start flood-watch first, anew if it runs: it makes the tables" in told
+
+    flood.start_watch()
+    flood.wait_for(lambda: flood.count(current_state="processing") == 1, "its record")
+    done = flood.run("-m", "flood.commands.fsck")
+    assert done.returncode == 0, done.stdout
+
+
 HASTY = """
 from flood import writers
 import flood.tasks

@@ -766,7 +766,8 @@ def test_a_lost_database_is_made_anew_from_the_directories(
     before = house.files()
     broken = Path(house.database).read_bytes() if lose is not gone else b""
     report = fsck(house)
-    assert names(report) == [(f"database_{'gone' if lose is gone else 'broken'}", None)]
+    kind = {gone: "database_gone", empty: "database_empty"}.get(lose, "database_broken")
+    assert names(report) == [(kind, None)]
     assert not report.compared
     assert house.files() == before
 
@@ -895,6 +896,23 @@ def test_a_database_is_not_replaced_while_a_worker_lives(house: House) -> None:
     assert names(fsck(house, repair=True)) == [("database_broken", None)]
     locks.disown()
     assert names(fsck(house, repair=True)) == CLEAN
+
+
+@pytest.mark.parametrize(
+    "statement", [None, "PRAGMA user_version = 1", "CREATE TABLE schema_migration (name TEXT)"]
+)
+def test_an_empty_database_is_no_broken_one(house: House, statement: str | None) -> None:
+    """Somebody has only begun to make it, or has emptied it."""
+    house.admit("key")
+    models.close()
+    for path in Path(house.database).parent.glob(f"{Path(house.database).name}*"):
+        path.unlink()
+    with closing(sqlite3.connect(house.database)) as made:
+        made.execute(statement or "SELECT 1")
+        made.commit()
+    assert names(fsck(house)) == [("database_empty", None)]
+    assert names(fsck(house, repair=True)) == CLEAN
+    assert [row["current_state"] for row in house.rows()] == ["processing"]
 
 
 @pytest.mark.parametrize(
