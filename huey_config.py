@@ -122,6 +122,7 @@ class FloodHuey(Huey):
     def _open(self, *, sweeps: bool) -> None:
         spool, database = Spool(self.settings.server_directory), self.settings.database
         compare = partial(binding.compare, spool.root, database, create=False)
+        binding.check_there(spool.root, database)
         schema.migrate(database, create=False, check=compare)
         try:
             now = datetime.now(timezone.utc)

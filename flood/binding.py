@@ -71,6 +71,30 @@ def check_way(server_directory: str) -> None:
         )
 
 
+def check_there(server_directory: str, database: str) -> None:
+    """Raise SpoolError if `database` does not exist though the spool was set up with one, for
+    whoever does not make any: a first start of flood-watch is not what it lacks."""
+    try:
+        os.lstat(database)
+        return
+    except (FileNotFoundError, NotADirectoryError):
+        card = _read(server_directory)
+    except OSError:
+        return  # opening it tells why
+    if card is None:
+        return
+    if _is_another(card["database"], database):
+        raise SpoolError(
+            f"the database {database} does not exist, and {server_directory} belongs to "
+            f"{card['database']}",
+            "set --database (FLOOD_DATABASE) to that one",
+        )
+    raise SpoolError(
+        f"the database {database} is gone",
+        "is its disk mounted? If it was deleted, start flood-watch again: it makes a new one",
+    )
+
+
 def check_mounted(server_directory: str, database: str) -> None:
     """Raise SpoolError if the server directory is not there, but the database belongs to a spool:
     a directory in the place of a disk that is not mounted would be taken for it, and could keep it

@@ -37,6 +37,7 @@ def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
         raise SpoolLockedError(f"flood-fsck repairs {spool.root}: try again afterwards")
     try:
         compare = partial(binding.compare, spool.root, database, create=False)
+        binding.check_there(spool.root, database)
         schema.migrate(database, create=False, check=compare)
         binding.bind(spool, database, create=False, now=now)
         devices.follow(spool)

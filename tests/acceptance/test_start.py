@@ -198,6 +198,35 @@ def test_a_new_database_in_the_place_of_one_that_is_gone_is_told_of(flood: Flood
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_what_makes_no_database_says_what_does(flood: Flood) -> None:
+    ended = flood.run("-m", "flood.commands.watch", "--once")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    elsewhere = {"FLOOD_DATABASE": str(flood.directory / "another.db")}
+    programs = (
+        ("huey.bin.huey_consumer", "flood.tasks.huey"),
+        ("flood.commands.drain",),
+        ("flood.commands.retry", "--all"),
+    )
+    for program in programs:
+        done = flood.run("-m", *program, environ=elsewhere)
+        assert done.returncode == 2
+        assert f"another.db does not exist, and {flood.spool} belongs to {flood.database}" in (
+            done.stderr
+        )
+    for path in flood.directory.glob("flood.db*"):
+        path.unlink()
+    for program in programs:
+        done = flood.run("-m", *program)
+        assert done.returncode == 2
+        assert (
+            f"the database {flood.database} is gone: is its disk mounted? If it was deleted, start "
+            "flood-watch again: it makes a new one"
+        ) in done.stderr
+    assert not list(flood.directory.glob("*.db"))
+    flood.start_watch()
+    flood.start_consumer()
+
+
 def test_an_empty_database_has_one_remedy_which_works(flood: Flood, bucket: str) -> None:
     ended = flood.run("-m", "flood.commands.watch", "--once")
     assert ended.returncode == 0
