@@ -93,11 +93,13 @@ class Upload:
 @dataclass(frozen=True)
 class Back:
     """A file that waits in incoming for what is in its way in processing, where that is an earlier
-    file with a record, `behind`; a path that is a directory ends in a slash."""
+    file with a record, `behind`; a path that is a directory ends in a slash, and `oddity` says what
+    it is that is neither that nor a regular file."""
 
     lying: Lying
     in_the_way: str
     behind: Coming | None
+    oddity: str | None = None
 
 
 @dataclass
@@ -236,13 +238,14 @@ class _View:
         self._count_failed(files.failed, self._status.arriving)
 
     def _held_back(self, one: Lying, path: str) -> Back:
-        if os.path.isdir(self._spool.absolute(path)):
+        oddity = self._spool.oddity(path)
+        if oddity is None and os.path.isdir(self._spool.absolute(path)):
             return Back(one, f"{path}/", None)
         place = layout.parse(path)
         if place is None:
-            return Back(one, path, None)
+            return Back(one, path, None, oddity)
         key = (place.profile, place.bucket), place.key
-        return Back(one, path, asking.in_processing([key]).get(key))
+        return Back(one, path, asking.in_processing([key]).get(key), oddity)
 
     def _count_failed(self, lying: Sequence[Lying], arriving: Collection[Key]) -> None:
         groups: dict[str, Failure] = {}

@@ -94,7 +94,7 @@ def held_back(status: Status) -> "Iterator[RenderableType]":
 def _behind(status: Status, back: Back) -> str:
     behind = back.behind
     if behind is None:
-        return back.in_the_way
+        return f"{back.in_the_way}, a {back.oddity}" if back.oddity else back.in_the_way
     if behind.claimed:
         return f"record {behind.id}, being uploaded"
     if behind.due <= status.at:

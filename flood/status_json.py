@@ -121,6 +121,7 @@ def _back(back: Back) -> dict[str, Any]:
         "bytes": back.lying.size,
         "since": utc_text(back.lying.since),
         "in_the_way": back.in_the_way,
+        "oddity": back.oddity,
         "behind": None if back.behind is None else _coming(back.behind),
     }
 

@@ -162,6 +162,9 @@ class _Teller:
             )
         in_the_way = obstacle.in_the_way(self._spool, self._place)
         if in_the_way is not None and self._spool.identify(in_the_way) is None:
+            oddity = self._spool.oddity(in_the_way)
+            if oddity is not None:
+                return f"waits until the {oddity} of its name in processing is gone"
             return "waits until the directory of its name in processing is gone, with its files"
         if in_the_way not in (None, self._place.moved(PROCESSING).path):
             return f"waits for {in_the_way}, a file where it needs a directory, to be settled"

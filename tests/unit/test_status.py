@@ -217,6 +217,22 @@ def test_what_is_held_back_by_something_else_names_it(house: House) -> None:
     assert re.search(f"^p/b/parent/child .* record {parent}, due$", text, re.MULTILINE)
 
 
+@pytest.mark.parametrize("target", ["..", "nowhere"])
+def test_a_link_in_processing_is_called_one(house: House, target: str) -> None:
+    """Wherever it leads."""
+    house.write("incoming/p/b/key")
+    house.write("processing/p/b/other")
+    os.symlink(target, house.spool.absolute("processing/p/b/key"))
+    found = seen(house)
+    [told] = json.loads(status_json.as_json(found))["held_back"]["oldest"]
+    assert (told["in_the_way"], told["oddity"]) == ("processing/p/b/key", "symbolic link")
+    shows = "^p/b/key .* processing/p/b/key, a symbolic link$"
+    assert re.search(shows, shown(found), re.MULTILINE)
+    place = destination.of_file("s3://p/b/key")
+    told = story.tell(house.spool, place, [], house.advice(), now=house.clock.now)
+    assert told.arriving == "waits until the symbolic link of its name in processing is gone"
+
+
 def test_failures_are_grouped_with_a_hint_each(house: House) -> None:
     given_up(house, "broken")
     house.admit("denied1", "denied2")
