@@ -26,7 +26,8 @@ class Attendance:
     and once that one is back.
 
     `consuming` answers whether any runs, `stalled` which processes take nothing, as `stall.look`;
-    `start` is the command that starts one; `now` answers aware times, `clock` monotonic seconds.
+    `start` is what starts one; `own` is how many this flood-watch starts by itself. `now` answers
+    aware times, `clock` monotonic seconds.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Attendance:
         consuming: Callable[[], bool],
         start: str,
         *,
+        own: int,
         stalled: Callable[[datetime], Sequence[int]],
         now: Callable[[], datetime],
         clock: Callable[[], float],
@@ -41,6 +43,7 @@ class Attendance:
         self._consuming = consuming
         self._stalled = stalled
         self._start = start
+        self._own = own
         self._now = now
         self._clock = clock
         self._seen = self._next_look = clock()
@@ -71,8 +74,24 @@ class Attendance:
         if runs:
             self._tell(f"files are due, yet {stall.WHY}", stall.remedy(processes))
         elif due_queries.anything(self._now()):
-            reason = "files are due, and nobody is there to upload them"
-            self._tell(reason, f"start {self._start}")
+            self._tell(*self._missing())
+
+    def _missing(self) -> tuple[str, str]:
+        """Why nobody takes them, what to do about it."""
+        # Who waits at its start is known by no lock: a repair may have the database meanwhile.
+        waits = "'cannot start yet'"
+        if self._own:
+            count = "the consumer" if self._own == 1 else f"none of the {self._own} consumers"
+            verb = "has not come up" if self._own == 1 else "has come up"
+            return (
+                f"files are due, and {count} of this flood-watch {verb}",
+                f"the log says what keeps them, as {waits} or 'consumer died'",
+            )
+        return (
+            "files are due, and no consumer has come up to upload them",
+            f"a consumer that waits at its start says {waits}; if there is none, start "
+            f"{self._start}",
+        )
 
     def _tell(self, reason: str, advice: str) -> None:
         self._told = True

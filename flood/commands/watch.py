@@ -180,6 +180,7 @@ def _watch(settings: Settings, stop: Stop) -> None:
             attendance = Attendance(
                 partial(consuming, spool),
                 start_consumers(settings),
+                own=settings.consumers,
                 stalled=partial(stall.look, spool),
                 now=_now,
                 clock=time.monotonic,

@@ -181,6 +181,30 @@ def test_it_waits_for_a_database_that_is_held_for_long(flood: Flood) -> None:
     assert missed - ready > timedelta(seconds=1)
 
 
+def test_consumers_that_wait_for_the_database_are_not_to_be_started(
+    flood: Flood, bucket: str
+) -> None:
+    watch = flood.start("watch", "-c", IMPATIENT, "--consumers", "2")
+    flood.wait_for(lambda: len(watch.events("ready")) == 3, "the consumers")
+    first = [each["pid"] for each in watch.events("consumer started")]
+    for pid in first:
+        os.kill(pid, signal.SIGSTOP)
+    flood.drop(bucket, "key", b"data")
+    flood.wait_for(lambda: flood.count(current_state="processing") == 1, "the file's intake")
+    with closing(sqlite3.connect(flood.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for pid in first:
+            os.kill(pid, signal.SIGKILL)
+        flood.wait_for(lambda: watch.events("no consumer takes tasks"), "word of consumers")
+        assert len(watch.events("ready")) == 3
+        other.execute("ROLLBACK")
+    [told] = watch.events("no consumer takes tasks")
+    assert "none of the 2 consumers of this flood-watch has come up" in told["reason"]
+    assert "--consumers" not in told["next"]
+    flood.wait_delivered()
+    flood.wait_for(lambda: watch.events("consumers are back"), "word of that")
+
+
 def test_a_new_database_in_the_place_of_one_that_is_gone_is_told_of(flood: Flood) -> None:
     """From cron nobody would see it otherwise."""
     ended = flood.run("-m", "flood.commands.watch", "--once")

@@ -18,7 +18,7 @@ def attended(house: House, caplog: pytest.LogCaptureFixture) -> "Attended":
 class Attended:
     """An attendance on a spool, whose consumers come and go as a test says."""
 
-    def __init__(self, house: House, caplog: pytest.LogCaptureFixture) -> None:
+    def __init__(self, house: House, caplog: pytest.LogCaptureFixture, own: int = 0) -> None:
         self.consuming = False
         self.stalled: list[int] = []
         self._clock = house.clock
@@ -26,6 +26,7 @@ class Attended:
         self._attendance = Attendance(
             lambda: self.consuming,
             "it",
+            own=own,
             stalled=lambda _at: self.stalled,
             now=house.clock.now,
             clock=house.clock.seconds,
@@ -55,6 +56,30 @@ def test_it_is_told_once_and_once_that_it_is_over(house: House, attended: Attend
     assert attended.wait(600) == []
     attended.consuming = False
     assert len(attended.wait(PATIENCE + LOOK)) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "reason", "advice"),
+    [
+        (0, "no consumer has come up to upload them", "if there is none, start it"),
+        (
+            1,
+            "the consumer of this flood-watch has not come up",
+            "what keeps them, as 'cannot start",
+        ),
+        (2, "none of the 2 consumers of this flood-watch has come up", "or 'consumer died'"),
+    ],
+)
+def test_nobody_is_asked_to_start_what_is_started(
+    house: House, caplog: pytest.LogCaptureFixture, own: int, reason: str, advice: str
+) -> None:
+    caplog.set_level(logging.INFO, "flood.attendance")
+    house.admit("waits")
+    attended = Attended(house, caplog, own)
+    assert len(attended.wait(PATIENCE + LOOK)) == 1
+    assert f"files are due, and {reason}" in attended.words
+    assert advice in attended.words
+    assert ("start it" in attended.words) == (not own)
 
 
 def test_without_files_nobody_misses_consumers(house: House, attended: Attended) -> None:
