@@ -11,6 +11,9 @@ from flood.tally import Cause, Failures, Tally
 #: A file that has been sent for this part of a run's time has had its chance.
 MOST: Final = 0.8
 
+#: So many of them are named.
+NAMED: Final = 10
+
 
 def failures(tally: Tally) -> Iterator[str]:
     """What failed for good, by its cause, in lines for a person; nothing if nothing did."""
@@ -26,13 +29,15 @@ def failures(tally: Tally) -> Iterator[str]:
 def too_long(tally: Tally, max_time: float) -> Iterator[str]:
     """Which files could not be sent although they had most of the time, in seconds: no later run
     will do better."""
-    for one in tally.stopped:
-        if one.seconds >= MOST * max_time:
-            yield (
-                f"s3://{one.profile}/{one.bucket}/{one.key}, record {one.record}, was broken off "
-                f"after {one.seconds:.0f} s, and begins anew next time: it needs more than "
-                "--max-time gives"
-            )
+    long = [one for one in tally.stopped if one.seconds >= MOST * max_time]
+    for one in long[:NAMED]:
+        yield (
+            f"s3://{one.profile}/{one.bucket}/{one.key}, record {one.record}, was broken off "
+            f"after {one.seconds:.0f} s, and begins anew next time: the line, or the store, needs "
+            "more time for it than --max-time gives"
+        )
+    if len(long) > NAMED:
+        yield f"likewise {_files(len(long) - NAMED)} more"
 
 
 def done(tally: Tally) -> str:

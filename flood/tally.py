@@ -29,7 +29,7 @@ class Failures:
 
 
 class BrokenOff(NamedTuple):
-    """A file that was being sent by itself when its worker had to stop, after so many seconds."""
+    """A file that was under way when its worker had to stop, for so many seconds by then."""
 
     profile: str
     bucket: str

@@ -142,6 +142,33 @@ class Pass(Fault):
         exchange.reply(*exchange.forward(pace))
 
 
+@dataclass
+class Line(Fault):
+    """A line that all requests share, which takes so many bytes a second; `most` tells how many
+    there were on it at once."""
+
+    bytes_per_second: int
+    most: int = 0
+    _present: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _counts: threading.Lock = field(default_factory=threading.Lock)
+
+    def play(self, exchange: Exchange) -> None:
+        def pace(count: int) -> None:
+            with self._lock:
+                exchange.closing.wait(count / self.bytes_per_second)
+
+        with self._counts:
+            self._present += 1
+            self.most = max(self.most, self._present)
+        try:
+            answer = exchange.forward(pace)
+        finally:
+            with self._counts:
+                self._present -= 1
+        exchange.reply(*answer)
+
+
 @dataclass(frozen=True)
 class Cut(Fault):
     """The connection ends: before the body is read, after `after` bytes of it, or once the store

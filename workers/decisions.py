@@ -39,10 +39,12 @@ class GiveUp:
 
 @dataclass(frozen=True)
 class LetGo:
-    """The worker is to stop: the file is due again at once, at no cost."""
+    """The worker is to stop: the file is due again at once, at no cost. It had been under way for
+    so many seconds."""
 
     claim: Claimed
     reason: Reason
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

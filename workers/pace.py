@@ -9,6 +9,7 @@ from flood.log import event
 from workers.classify_rule import Verdict
 from workers.transfer import PartEnded, Receipt, Upload
 from workers.verdict import judge
+from workers.volume import Volume
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -21,10 +22,18 @@ _log = logging.getLogger(__name__)
 
 
 class Begun(NamedTuple):
-    """When a transfer began: after how many slowings, as which of those under way."""
+    """When a transfer began: after how many slowings, as which of those under way, at which time of
+    the clock."""
 
     slowings: int
     under_way: int
+    at: float
+
+
+class _Own(threading.local):
+    """What each thread has for itself."""
+
+    volume: Volume | None = None
 
 
 class Pace:
@@ -50,6 +59,7 @@ class Pace:
         self._raise_at = 0.0
         self._until = 0.0
         self._lock = threading.Lock()
+        self._own = _Own()
 
     def limit(self) -> int:
         """Return how many transfers a worker may have under way."""
@@ -66,7 +76,18 @@ class Pace:
 
     def begin(self, under_way: int) -> Begun:
         """Take down that a transfer begins, as the worker's last of so many."""
-        return Begun(self._slowings, under_way)
+        return Begun(self._slowings, under_way, self._clock())
+
+    def since(self, begun: Begun) -> float:
+        """Return how many seconds ago a transfer began."""
+        return self._clock() - begun.at
+
+    @property
+    def volume(self) -> Volume:
+        """What this thread has on its way to the store."""
+        if self._own.volume is None:
+            self._own.volume = Volume(self._clock)
+        return self._own.volume
 
     def refused(self, begun: Begun, wait: float | None) -> None:
         """The store asked for fewer transfers when it got this one, and to be left alone for `wait`
@@ -119,10 +140,14 @@ class Pace:
 
 
 class Steps:
-    """What one worker has under way of a batch."""
+    """What one worker has under way of a batch. Files of `large` bytes or more go in parts, each of
+    which is little."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, large: int) -> None:
         self._pace = pace
+        self._volume = pace.volume
+        self._volume.clear()
+        self._large = large
         self._begun: dict[int, Begun] = {}
 
     def of(self, uploads: Iterable[Upload]) -> Iterator[Upload]:
@@ -131,13 +156,23 @@ class Steps:
             if self._pace.pause():
                 return
             self._begun[upload.record_id] = self._pace.begin(len(self._begun) + 1)
+            if upload.size < self._large:
+                self._volume.begins(upload.record_id, upload.size)
             yield upload
 
-    def ended(self, upload: Upload, outcome: Receipt | Verdict) -> None:
-        """Learn from what came of one of them."""
+    def at_most(self) -> int:
+        """Return how many transfers may be under way: no more than there are while what they send
+        is as much as the line takes in a few seconds, but one."""
+        limit = self._pace.limit()
+        return limit if self._volume.has_room() else min(limit, max(1, len(self._begun)))
+
+    def ended(self, upload: Upload, outcome: Receipt | Verdict) -> float:
+        """Learn from what came of one of them; return after how many seconds that was."""
         under_way = len(self._begun)
         begun = self._begun.pop(upload.record_id)
+        self._volume.ends(upload.record_id, taken=isinstance(outcome, Receipt))
         self._learn(begun, outcome if isinstance(outcome, Verdict) else None, under_way)
+        return self._pace.since(begun)
 
     def part(self, under_way: int) -> PartEnded:
         """Learn from a part, too, as `Hooks.part_begins` has it."""

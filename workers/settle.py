@@ -61,6 +61,8 @@ class _Line(NamedTuple):
     event: str
     claim: Claimed
     facts: dict[str, Any]
+    #: How long what was interrupted had been under way, in seconds.
+    under_way: float = 0.0
 
 
 def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> bool:
@@ -124,7 +126,7 @@ def _tell(agent: Agent, line: _Line, now: datetime) -> None:
         seconds=round(seconds, 3),
         **line.facts,
     )
-    _count(agent, line, seconds)
+    _count(agent, line)
 
 
 def _tell_unrecorded(agent: Agent, decision: GiveUp) -> None:
@@ -149,7 +151,7 @@ def _tell_unrecorded(agent: Agent, decision: GiveUp) -> None:
     )
 
 
-def _count(agent: Agent, line: _Line, seconds: float) -> None:
+def _count(agent: Agent, line: _Line) -> None:
     claim, facts = line.claim, line.facts
     to = facts.get("to")
     if to == COMPLETED:
@@ -158,8 +160,8 @@ def _count(agent: Agent, line: _Line, seconds: float) -> None:
     name = (claim.profile, claim.bucket, claim.key, claim.id)
     if to == FAILED:
         agent.tally.gave_up(*name, facts["error"], facts["reason"])
-    elif line.event == _LET_GO and claim.company == 1:
-        agent.tally.let_go(BrokenOff(*name, seconds))
+    elif line.event == _LET_GO:
+        agent.tally.let_go(BrokenOff(*name, line.under_way))
 
 
 def _settle(
@@ -195,7 +197,7 @@ def _settle(
     if isinstance(decision, LetGo):
         records.release(claim, decision.reason, now)
         facts = {"error": decision.reason.code, "reason": decision.reason.message}
-        return _Line(INFO, _LET_GO, claim, facts)
+        return _Line(INFO, _LET_GO, claim, facts, decision.seconds)
     return _try_again(agent, decision, schedule, now)
 
 

@@ -133,7 +133,7 @@ def _transfer(
         return
     group = _Group(agent.clock)
     got_through = False
-    steps = Steps(pace)
+    steps = Steps(pace, agent.settings.multipart_threshold)
     agent.progress.begin([one.upload.size for one in every])
     hooks = _hooks(agent, files, pace, steps)
     uploads = _flow(agent, profile, files, more, group)
@@ -142,8 +142,10 @@ def _transfer(
             upload, result = outcome
             agent.progress.done(upload.size)
             judged = _judged(agent, profile, result)
-            steps.ended(upload, judged)
+            seconds = steps.ended(upload, judged)
             decided = _judge(agent, files[upload.record_id], judged)
+            if isinstance(decided, LetGo):
+                decided = replace(decided, seconds=seconds)
             if not isinstance(decided, PutOff):
                 got_through = True
             elif got_through:
@@ -166,7 +168,7 @@ def _flow(
     opened the group decides. A worker that has been at it for long thinks of others between two
     files: what is left then it has not begun."""
     end = agent.clock() + LONG.total_seconds()
-    added = files.every()
+    added = _in_turn(files.every())
     scarce = False
     while added:
         for one in added:
@@ -175,10 +177,16 @@ def _flow(
             yield one.upload
         if scarce or agent.clock() > end or agent.profiles.get(profile.name) != profile:
             return
-        added, decided = files.add(more(len(files)))
+        opened, decided = files.add(more(len(files)))
+        added = _in_turn(opened)
         agent.progress.add([one.upload.size for one in added])
         group.add(decided)
         scarce = any(isinstance(one, PutOff) for one in decided)
+
+
+def _in_turn(added: Sequence[Opened]) -> list[Opened]:
+    """The smallest files first: on a slow line what is large goes nearly by itself."""
+    return sorted(added, key=lambda one: one.upload.size)
 
 
 def _bucket_error(agent: Agent, uploader: Uploader, bucket: str) -> BaseException | None:
@@ -204,7 +212,7 @@ def _hooks(agent: Agent, files: Files, pace: Pace, steps: Steps) -> Hooks:
         multipart_started=started,
         multipart_ended=ended,
         sending=agent.progress.sending,
-        at_most=pace.limit,
+        at_most=steps.at_most,
         part_begins=steps.part,
         pause=pace.pause,
         # What fails for longer waits for its retry, which sends all parts once more.

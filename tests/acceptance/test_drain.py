@@ -19,7 +19,7 @@ from tests.acceptance.harness import (
     check_promises,
     credentials,
 )
-from tests.faults import Pass, s3_error
+from tests.faults import Line, Pass, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
 
@@ -316,6 +316,21 @@ def test_it_ends_in_order_when_its_time_is_over(
     assert (attempt["retry_number"], attempt["kind"]) == (0, "interrupted")
     proxy.heal()
     drain(proxied, "--max-time", "1m")
+    check_promises(proxied, server)
+
+
+def test_over_a_slow_line_each_run_delivers_something(
+    proxied: Flood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    """All at once they would need 24 seconds, each of them one."""
+    proxy.inject(Line(MIB), "PUT", times=None)
+    for number in range(24):
+        proxied.drop(bucket, f"key-{number}", os.urandom(MIB))
+    take_in(proxied)
+    done = proxied.run("-m", "flood.commands.drain", "--max-time", "4")
+    assert proxied.count(current_state="completed") >= 2, done
+    proxy.heal()
+    drain(proxied)
     check_promises(proxied, server)
 
 

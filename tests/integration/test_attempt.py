@@ -25,7 +25,7 @@ from flood.retry import Retry
 from flood.states import INTERRUPTED, PERMANENT
 from huey_config import huey
 from tests import spooling
-from tests.faults import Crowded, s3_error
+from tests.faults import Crowded, Line, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
 from tests.spooling import LARGE, NOBODY, START, House, in_child
@@ -201,6 +201,32 @@ def test_what_an_attempt_goes_on_with_may_be_wrong(
         ("linked", "processing", None),
     ]
     assert house.rows()[-1]["error_code"] == "hard_link"
+
+
+@pytest.mark.parametrize("lane", UPLOADERS)
+def test_over_a_slow_line_no_file_waits_for_all_others(
+    house: House, server: S3Server, bucket: str, lane: str
+) -> None:
+    """Whatever ends the worker, or the line, costs little of what was sent then."""
+    line = Line(6 * MIB)
+    files = {f"{number}": os.urandom(MIB) for number in range(12)}
+    claims = claimed(house, bucket, files)
+    with (
+        FaultProxy(server.address) as proxy,
+        closing(UPLOADERS[lane](known(proxy.url), concurrency=16)) as made,
+    ):
+        proxy.inject(line, "PUT", times=None)
+        # To this clock the line takes 200 KiB a second.
+        settings = house.settings(concurrency=16)
+        agent = house.agent(made, settings=settings, clock=lambda: 30.0 * time.monotonic())
+        while claims:
+            for decisions in attempt(agent, claims):
+                house.settle(*decisions, agent=agent)
+            claims = claiming.claim(
+                [], "p", bucket, owner=NOBODY, large=LARGE, now=house.clock.now()
+            )
+    assert {key: server.read(bucket, key) for key in files} == files
+    assert line.most <= 4
 
 
 @pytest.mark.parametrize("how", ["long", "credentials"])

@@ -64,6 +64,11 @@ def test_a_file_that_needs_more_time_is_told_of() -> None:
     tally.let_go(BrokenOff("p", "b", "late.mp4", 8, 20.0))
     [line] = drain_report.too_long(tally, 280.0)
     assert line.startswith("s3://p/b/film.mp4, record 7, was broken off after 270 s")
+    for number in range(drain_report.NAMED):
+        tally.let_go(BrokenOff("p", "b", f"{number}.mp4", number, 280.0))
+    lines = list(drain_report.too_long(tally, 280.0))
+    assert len(lines) == drain_report.NAMED + 1
+    assert lines[-1] == "likewise 1 file more"
     assert list(drain_report.too_long(tally, math.inf)) == []
 
 

@@ -1,6 +1,7 @@
 """How many transfers go at once to a store that asks for fewer."""
 
 import logging
+import threading
 
 import pytest
 from hypothesis import given
@@ -8,12 +9,13 @@ from hypothesis import strategies as st
 
 from flood.states import TRANSIENT
 from tests.faults import s3_error
-from tests.spooling import Clock
+from tests.spooling import LARGE, Clock
 from tests.uploading import profile
 from workers.classify_rule import Verdict
 from workers.pace import REST, STEP, Pace, Steps
 from workers.s3_answer import refusal
 from workers.transfer import Receipt, Upload
+from workers.volume import FIRST, Volume
 
 USED = profile("http://127.0.0.1:9")
 
@@ -108,19 +110,19 @@ def test_the_log_tells_when_it_begins_then_when_it_is_over(
 
 def test_what_has_not_begun_is_left_where_the_store_wants_no_more(clock: Clock) -> None:
     pace = Pace(USED, 4, clock.seconds)
-    steps = Steps(pace)
+    steps = Steps(pace, LARGE)
     uploads = [Upload(number, "b", str(number), 0, 4) for number in range(5)]
     coming = steps.of(uploads)
     first, second = next(coming), next(coming)
     steps.ended(first, Verdict(TRANSIENT, "SlowDown", "", 9.0, "", fewer=True))
     assert list(coming) == []
     steps.ended(second, DONE)  # what was under way is still taken
-    assert list(Steps(Pace(USED, 4, clock.seconds)).of(uploads)) == uploads
+    assert list(Steps(Pace(USED, 4, clock.seconds), LARGE).of(uploads)) == uploads
 
 
 def test_other_failures_slow_nothing_down(clock: Clock) -> None:
     pace = Pace(USED, 4, clock.seconds)
-    steps = Steps(pace)
+    steps = Steps(pace, LARGE)
     for upload in steps.of([Upload(1, "b", "k", 0, 4)]):
         steps.ended(upload, Verdict(TRANSIENT, "InternalError", "", 60.0))
     assert (pace.slowed, pace.limit(), pace.pause()) == (False, 4, 0.0)
@@ -128,7 +130,7 @@ def test_other_failures_slow_nothing_down(clock: Clock) -> None:
 
 def test_parts_of_a_large_file_count_as_transfers(clock: Clock) -> None:
     pace = Pace(USED, 16, clock.seconds)
-    steps = Steps(pace)
+    steps = Steps(pace, LARGE)
     [upload] = steps.of([Upload(1, "b", "k", 0, 4)])
     endings = [steps.part(number + 1) for number in range(16)]
     slow = refused(503, "SlowDown")
@@ -174,3 +176,90 @@ def test_it_settles_near_what_the_store_bears(most: int, bears: int, latency: fl
     assert beyond <= len(settled) / (1 + min(bears, most) / 2) + 1
     if bears >= most:
         assert set(settled) == {most}
+
+
+def test_over_a_slow_line_files_go_one_after_another(clock: Clock) -> None:
+    """Side by side all of them would end together, and none before the time is over."""
+    steps = Steps(Pace(USED, 16, clock.seconds), LARGE)
+    coming = steps.of([Upload(number, "b", str(number), 0, FIRST) for number in range(40)])
+    for _ in range(3):
+        upload = next(coming)
+        assert steps.at_most() == 1
+        clock.advance(20.0)
+        assert steps.ended(upload, DONE) == 20.0
+        assert steps.at_most() == 16
+    # The line is another one, or has room again.
+    for _ in range(10):
+        upload = next(coming)
+        clock.advance(0.1)
+        steps.ended(upload, DONE)
+    for _ in range(4):
+        next(coming)
+        assert steps.at_most() == 16
+
+
+def test_what_goes_in_parts_or_is_small_leaves_room(clock: Clock) -> None:
+    steps = Steps(Pace(USED, 16, clock.seconds), LARGE)
+    small = [Upload(number, "b", str(number), 0, 4096) for number in range(100)]
+    for _ in steps.of([Upload(1000, "b", "large", 0, LARGE), *small]):
+        assert steps.at_most() == 16
+
+
+def test_what_an_attempt_left_behind_takes_no_room(clock: Clock) -> None:
+    pace = Pace(USED, 16, clock.seconds)
+    first = Steps(pace, LARGE)
+    next(first.of([Upload(1, "b", "k", 0, FIRST)]))
+    assert first.at_most() == 1
+    assert Steps(pace, LARGE).at_most() == 16
+
+
+def test_another_worker_has_room_of_its_own(clock: Clock) -> None:
+    pace = Pace(USED, 16, clock.seconds)
+    steps = Steps(pace, LARGE)
+    next(steps.of([Upload(1, "b", "k", 0, FIRST)]))
+    found: list[int] = []
+    other = threading.Thread(target=lambda: found.append(Steps(pace, LARGE).at_most()))
+    other.start()
+    other.join()
+    assert (steps.at_most(), found) == (1, [16])
+
+
+def test_a_rest_does_not_make_a_line_slow(clock: Clock) -> None:
+    volume = Volume(clock.seconds)
+    volume.begins(1, FIRST)
+    clock.advance(0.1)
+    volume.ends(1, taken=True)
+    clock.advance(3600.0)
+    for number in range(50):
+        volume.begins(number, FIRST)
+        assert volume.has_room()
+    clock.advance(100.0)  # of which nothing gets through
+    assert not volume.has_room()
+    for number in range(50):
+        volume.ends(number, taken=False)
+    volume.begins(1, FIRST)
+    assert not volume.has_room()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 4 * FIRST), st.floats(0.0, 100.0), st.booleans(), st.integers(0, 3)
+        )
+    )
+)
+def test_whatever_happens_one_has_room(steps: list[tuple[int, float, bool, int]]) -> None:
+    clock = Clock()
+    volume = Volume(clock.seconds)
+    under_way: dict[int, int] = {}
+    for number, (size, seconds, taken, ending) in enumerate(steps):
+        volume.begins(number, size)
+        under_way[number] = size
+        clock.advance(seconds)
+        for ended in list(under_way)[:ending]:
+            volume.ends(ended, taken=taken)
+            del under_way[ended]
+        if sum(under_way.values()) < FIRST:
+            assert volume.has_room()
+    volume.clear()
+    assert volume.has_room()
