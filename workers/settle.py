@@ -160,7 +160,7 @@ def _count(agent: Agent, line: _Line) -> None:
     name = (claim.profile, claim.bucket, claim.key, claim.id)
     if to == FAILED:
         agent.tally.gave_up(*name, facts["error"], facts["reason"])
-    elif line.event == _LET_GO:
+    elif line.event == _LET_GO and line.under_way:
         agent.tally.let_go(BrokenOff(*name, line.under_way))
 
 
