@@ -23,8 +23,9 @@ _WARMING_UP: Final = 15.0  # seconds
 #: and SQLite's pages, 8 MB each.
 _MORE: Final = {"descriptors": 55, "threads": 10, "sockets": 40, "kilobytes": 56 * 1024}
 
-#: What a process may hold at any moment: 2 workers with 100 open files and 16 connections each.
-_MOST: Final = {"descriptors": 400, "threads": 120, "sockets": 150, "kilobytes": 600 * 1024}
+#: What a process may hold at any moment: 2 workers, each with the open files of two claims, those
+#: under way, 64 directories, 16 connections.
+_MOST: Final = {"descriptors": 1300, "threads": 120, "sockets": 150, "kilobytes": 600 * 1024}
 
 
 class Sample(NamedTuple):
