@@ -175,6 +175,8 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
         for decisions in attempt(agent, claims, partial(_more, agent, destination)):
             if settle(agent, decisions, enqueue_retry):
                 delays.append(0.0)
+            if any(isinstance(one, PutOff) and one.ring for one in decisions):
+                _ring_once(destination)
             proven += [one.claim.id for one in decisions if isinstance(one, Prove)]
             delays += [one.delay for one in decisions if isinstance(one, PutOff)]
         _ring_for_the_rest(agent, destination, claims, delays)
@@ -204,9 +206,8 @@ def _ring_for_the_rest(
 ) -> None:
     """Ring for what an attempt on these claims left: what it let go, what it put off by so many
     seconds each, what others were refused while it went on."""
-    again = 0.0 in delays or (claims and agent.stopping())
-    if again and destination not in _outstanding_rings():
-        enqueue_ring(*destination)
+    if 0.0 in delays or (claims and agent.stopping()):
+        _ring_once(destination)
     seconds = agent.ring_after(destination, max(delays)) if any(delays) else None
     if seconds is not None:
         enqueue_late_ring(*destination, agent.now() + timedelta(seconds=seconds))
@@ -215,6 +216,11 @@ def _ring_for_the_rest(
     for each in waiting:
         if each not in rung:
             enqueue_ring(*each)
+
+
+def _ring_once(destination: tuple[str, str]) -> None:
+    if destination not in _outstanding_rings():
+        enqueue_ring(*destination)
 
 
 @huey.periodic_task(crontab(minute="*"), name="sweep", priority=SWEEP_PRIORITY)

@@ -131,7 +131,7 @@ POINTS: Final = (
     Point("claimed", "consumer", "flood/tasks.py", "upload", "proven: list[int] = []", "S6"),
     Point("opened", "consumer", "workers/upload.py", "_transfer", "error = _bucket_error", "S6"),
     Point("bucket-known", "consumer", "workers/upload.py", "_transfer", "group = _Group", "S6"),
-    Point("more-claimed", "consumer", "workers/upload.py", "_flow", "agent.progress.add", "S6"),
+    Point("more-claimed", "consumer", "workers/upload.py", "__iter__", "if not (added", "S6"),
     Point("before-put", "consumer", "workers/curl_delivery.py", "_put", "return self._store", "S6"),
     Point("put-no-head", "consumer", "workers/curl_delivery.py", "_stored", "return self._s", "S6"),
     Point("head", "consumer", "workers/upload.py", "_judge", "now = identity_of(", "S6"),

@@ -51,11 +51,13 @@ class LetGo:
 class PutOff:
     """Nothing of the file was sent: it is due again after `delay` seconds, as if it had not been
     claimed. This machine had no descriptor or memory left for it, or the store wants to be left
-    alone, as `reason` says."""
+    alone, as `reason` says. With `ring` others are told at once, as this worker goes on with what
+    it has begun."""
 
     claim: Claimed
     reason: Reason
     delay: float
+    ring: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from flood.log import event
 from workers.classify_rule import Verdict
 from workers.transfer import PartEnded, Receipt, Upload
 from workers.verdict import judge
-from workers.volume import Volume
+from workers.volume import LITTLE, Volume
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -139,15 +139,23 @@ class Pace:
             )
 
 
+def _unknown() -> int | None:
+    return None
+
+
 class Steps:
     """What one worker has under way of a batch. Files of `large` bytes or more go in parts, each of
-    which is little."""
+    which is little; `next_size` answers how many bytes the next one has, None if that is not known.
+    """
 
-    def __init__(self, pace: Pace, large: int) -> None:
+    def __init__(
+        self, pace: Pace, large: int, next_size: Callable[[], int | None] = _unknown
+    ) -> None:
         self._pace = pace
         self._volume = pace.volume
         self._volume.clear()
         self._large = large
+        self._next_size = next_size
         self._begun: dict[int, Begun] = {}
 
     def of(self, uploads: Iterable[Upload]) -> Iterator[Upload]:
@@ -162,9 +170,15 @@ class Steps:
 
     def at_most(self) -> int:
         """Return how many transfers may be under way: no more than there are while what they send
-        is as much as the line takes in a few seconds, but one."""
+        is as much as the line takes in a few seconds, unless the next one is little, or the first.
+        """
         limit = self._pace.limit()
-        return limit if self._volume.has_room() else min(limit, max(1, len(self._begun)))
+        if self._volume.has_room():
+            return limit
+        size = self._next_size()
+        if size is not None and size <= LITTLE:
+            return limit
+        return min(limit, max(1, len(self._begun)))
 
     def ended(self, upload: Upload, outcome: Receipt | Verdict) -> float:
         """Learn from what came of one of them; return after how many seconds that was."""

@@ -1,6 +1,7 @@
 """One attempt to upload what this worker has claimed."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -75,6 +76,61 @@ class _Group:
         return taken
 
 
+class _Flow:
+    """The uploads of an attempt, as they are asked for: of what was claimed, then of what `more`
+    claims. On what cannot be opened the group decides."""
+
+    def __init__(
+        self, agent: Agent, profile: Profile, files: Files, more: More, group: _Group
+    ) -> None:
+        self._agent = agent
+        self._profile = profile
+        self._files = files
+        self._more = more
+        self._group = group
+        self._end = agent.clock() + LONG.total_seconds()
+        self._waiting = _in_turn(files.every())
+
+    def __iter__(self) -> Iterator[Upload]:
+        scarce = False
+        while True:
+            while self._waiting and not self._is_over():
+                yield self._waiting.popleft().upload
+            if scarce or self._is_over():
+                return
+            if self._agent.profiles.get(self._profile.name) != self._profile:
+                return
+            added, decided = self._files.add(self._more(len(self._files)))
+            if not (added or decided):
+                return
+            self._agent.progress.add([one.upload.size for one in added])
+            self._group.add(decided)
+            self._waiting = _in_turn(added)
+            scarce = any(isinstance(one, PutOff) for one in decided)
+
+    def _is_over(self) -> bool:
+        return self._agent.clock() > self._end
+
+    def next_size(self) -> int | None:
+        """Return how many bytes the next one has; None while more are yet to be claimed."""
+        return self._waiting[0].upload.size if self._waiting else None
+
+    def give_back(self) -> list[Decision]:
+        """Return what has not begun once this worker has been at it for long: others may have it,
+        and it thinks of others itself."""
+        if not self._waiting or not self._is_over():
+            return []
+        left, self._waiting = self._waiting, deque()
+        return [PutOff(one.claim, _ASKED, 0.0, ring=True) for one in left]
+
+
+def _in_turn(added: Sequence[Opened]) -> deque[Opened]:
+    """The one that has waited longest, then the smallest: over a slow line what is large goes
+    nearly by itself, and must neither hold up the others nor wait for ever."""
+    others = sorted(added[1:], key=lambda one: one.upload.size)
+    return deque([*added[:1], *others])
+
+
 def attempt(
     agent: Agent, claims: Sequence[Claimed], more: More = _no_more
 ) -> Iterator[list[Decision]]:
@@ -133,11 +189,11 @@ def _transfer(
         return
     group = _Group(agent.clock)
     got_through = False
-    steps = Steps(pace, agent.settings.multipart_threshold)
+    flow = _Flow(agent, profile, files, more, group)
+    steps = Steps(pace, agent.settings.multipart_threshold, flow.next_size)
     agent.progress.begin([one.upload.size for one in every])
     hooks = _hooks(agent, files, pace, steps)
-    uploads = _flow(agent, profile, files, more, group)
-    for outcome in uploader.transfer(steps.of(uploads), hooks):
+    for outcome in uploader.transfer(steps.of(flow), hooks):
         if outcome is not None:
             upload, result = outcome
             agent.progress.done(upload.size)
@@ -151,6 +207,7 @@ def _transfer(
             elif got_through:
                 decided = replace(decided, delay=0.0)
             group.add([decided])
+        group.add(flow.give_back())
         if group.due(idle=outcome is None):
             yield group.take()
     ended = group.take()
@@ -159,34 +216,6 @@ def _transfer(
     ended += [PutOff(claim, _ASKED, pace.pause()) for claim in left]
     if ended:
         yield ended
-
-
-def _flow(
-    agent: Agent, profile: Profile, files: Files, more: More, group: _Group
-) -> Iterator[Upload]:
-    """The uploads, as they are asked for, then those of what `more` claims; on what cannot be
-    opened the group decides. A worker that has been at it for long thinks of others between two
-    files: what is left then it has not begun."""
-    end = agent.clock() + LONG.total_seconds()
-    added = _in_turn(files.every())
-    scarce = False
-    while added:
-        for one in added:
-            if agent.clock() > end:
-                return
-            yield one.upload
-        if scarce or agent.clock() > end or agent.profiles.get(profile.name) != profile:
-            return
-        opened, decided = files.add(more(len(files)))
-        added = _in_turn(opened)
-        agent.progress.add([one.upload.size for one in added])
-        group.add(decided)
-        scarce = any(isinstance(one, PutOff) for one in decided)
-
-
-def _in_turn(added: Sequence[Opened]) -> list[Opened]:
-    """The smallest files first: on a slow line what is large goes nearly by itself."""
-    return sorted(added, key=lambda one: one.upload.size)
 
 
 def _bucket_error(agent: Agent, uploader: Uploader, bucket: str) -> BaseException | None:

@@ -6,6 +6,9 @@ from typing import Final
 #: So many bytes may be on their way before anything is known of the line.
 FIRST: Final = 1024**2
 
+#: A file of so many bytes adds nothing to speak of.
+LITTLE: Final = 64 * 1024
+
 #: Later as many as it takes in so many seconds.
 SECONDS: Final = 10.0
 

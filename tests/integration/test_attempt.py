@@ -229,6 +229,49 @@ def test_over_a_slow_line_no_file_waits_for_all_others(
     assert line.most <= 4
 
 
+@pytest.mark.parametrize("lane", UPLOADERS)
+def test_over_a_slow_line_small_files_do_not_wait(
+    house: House, server: S3Server, bucket: str, lane: str
+) -> None:
+    files = {"large": bytes(3 * MIB)} | {f"{number}": b"x" * 1000 for number in range(20)}
+    claims = claimed(house, bucket, files)
+    with (
+        FaultProxy(server.address) as proxy,
+        closing(UPLOADERS[lane](known(proxy.url), concurrency=16)) as made,
+    ):
+        proxy.inject(Line(2 * MIB), "PUT", times=None)
+        agent = house.agent(made, settings=house.settings(concurrency=16), clock=time.monotonic)
+        ended = [one.claim.key for group in attempt(agent, claims) for one in group]
+    assert ended[-1] == "large"
+    assert sorted(ended) == sorted(files)
+
+
+@pytest.mark.parametrize("lane", UPLOADERS)
+def test_what_has_not_begun_is_given_back_while_a_file_takes_long(
+    house: House, server: S3Server, bucket: str, lane: str
+) -> None:
+    """Another worker may have it then; this one thinks of others once it is done."""
+    claims = claimed(house, bucket, {str(number): bytes(3 * MIB) for number in range(4)})
+    with (
+        FaultProxy(server.address) as proxy,
+        closing(UPLOADERS[lane](known(proxy.url), concurrency=16)) as made,
+    ):
+        proxy.inject(Line(2 * MIB), "PUT", times=None)
+        agent = house.agent(
+            made,
+            settings=house.settings(concurrency=16),
+            clock=lambda: 20.0 * time.monotonic(),  # what takes long is over in half a second
+        )
+        first, *others = list(attempt(agent, claims))
+    assert [(type(one), one.claim.key) for one in first] == [
+        (PutOff, "1"),
+        (PutOff, "2"),
+        (PutOff, "3"),
+    ]
+    assert all(one.ring for one in first if isinstance(one, PutOff))
+    assert [(type(one), one.claim.key) for group in others for one in group] == [(Prove, "0")]
+
+
 @pytest.mark.parametrize("how", ["long", "credentials"])
 def test_an_attempt_does_not_go_on_for_ever(
     house: House, uploader: Uploader, bucket: str, how: str

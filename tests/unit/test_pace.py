@@ -15,7 +15,7 @@ from workers.classify_rule import Verdict
 from workers.pace import REST, STEP, Pace, Steps
 from workers.s3_answer import refusal
 from workers.transfer import Receipt, Upload
-from workers.volume import FIRST, Volume
+from workers.volume import FIRST, LITTLE, Volume
 
 USED = profile("http://127.0.0.1:9")
 
@@ -196,6 +196,17 @@ def test_over_a_slow_line_files_go_one_after_another(clock: Clock) -> None:
     for _ in range(4):
         next(coming)
         assert steps.at_most() == 16
+
+
+def test_what_is_little_goes_beside_whatever_takes_long(clock: Clock) -> None:
+    sizes: list[int | None] = [LITTLE, LITTLE + 1, None]
+    steps = Steps(Pace(USED, 16, clock.seconds), LARGE, lambda: sizes[0])
+    next(steps.of([Upload(1, "b", "k", 0, FIRST)]))
+    found = []
+    while sizes:
+        found.append(steps.at_most())
+        del sizes[0]
+    assert found == [16, 1, 1]
 
 
 def test_what_goes_in_parts_or_is_small_leaves_room(clock: Clock) -> None:
