@@ -1,5 +1,6 @@
 """What records tell of files that leave completed or failed."""
 
+import json
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
@@ -28,6 +29,16 @@ SUPERSEDED: Final = (
     "AND later.bucket = one.bucket AND later.filepath = one.filepath "
     "AND later.current_state <> 'failed' "
     "AND COALESCE(later.origin, later.id) > COALESCE(one.origin, one.id))"
+)
+
+_ENDED: Final = "current_state IN ('completed', 'failed') AND multipart_upload_id IS NULL"
+
+# An earlier version of the key of the record `one` that lies in failed, or may come there yet.
+_GUARDED: Final = (
+    "SELECT 1 FROM file_records AS earlier WHERE earlier.profile = one.profile "
+    "AND earlier.bucket = one.bucket AND earlier.filepath = one.filepath "
+    "AND COALESCE(earlier.origin, earlier.id) < COALESCE(one.origin, one.id) "
+    "AND earlier.current_state IN ('processing', 'failed') AND earlier.left_at IS NULL"
 )
 
 _LONG_AGO: Final = "last_pruned_at IS NULL OR last_pruned_at <= ? OR last_pruned_at > ?"
@@ -194,17 +205,28 @@ def past(after: Mark, before: datetime, limit: int) -> list[Mark]:
     files have left, no multipart upload is theirs, nor do they tell flood-retry that an earlier
     version, which lies in failed or may come there yet, is outdated."""
     rows = models.execute(
-        "SELECT completed_at, id FROM file_records AS one WHERE left_at IS NOT NULL "
-        "AND current_state IN ('completed', 'failed') AND multipart_upload_id IS NULL "
-        "AND completed_at <= ? AND (completed_at, id) > (?, ?) AND NOT EXISTS ("
-        "SELECT 1 FROM file_records AS earlier WHERE earlier.profile = one.profile "
-        "AND earlier.bucket = one.bucket AND earlier.filepath = one.filepath "
-        "AND COALESCE(earlier.origin, earlier.id) < COALESCE(one.origin, one.id) "
-        "AND earlier.current_state IN ('processing', 'failed') AND earlier.left_at IS NULL) "
+        f"SELECT completed_at, id FROM file_records AS one WHERE left_at IS NOT NULL AND {_ENDED} "
+        f"AND completed_at <= ? AND (completed_at, id) > (?, ?) AND NOT EXISTS ({_GUARDED}) "
         "ORDER BY completed_at, id LIMIT ?",
         (utc_text(before), *after, limit),
     ).fetchall()
     return [(row[0], row[1]) for row in rows]
+
+
+def past_without(leaving: Collection[int], before: datetime) -> int:
+    """How many records `past` would find in all its pages, had the files of these left."""
+    ids, named = json.dumps(list(leaving)), "(SELECT value FROM json_each(?))"
+    return sum(
+        models.execute(
+            f"SELECT count(*) FROM file_records AS one WHERE {gone} AND {_ENDED} "
+            f"AND completed_at <= ? AND NOT EXISTS ({_GUARDED} AND earlier.id NOT IN {named})",
+            (*parameters, utc_text(before), ids),
+        ).fetchone()[0]
+        for gone, parameters in (
+            ("left_at IS NOT NULL", ()),
+            (f"left_at IS NULL AND id IN {named}", (ids,)),
+        )
+    )
 
 
 def forget(ids: Sequence[int]) -> None:

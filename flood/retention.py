@@ -124,6 +124,7 @@ class Retention:
     def foresee(self) -> Pruned:
         """What a run without end would delete now; nothing is changed."""
         pruned = Pruned()
+        leaving: list[int] = []
         for state in (COMPLETED, FAILED):
             horizon = self._horizon(state)
             mark = START
@@ -132,16 +133,10 @@ class Retention:
                 with self._removal.looked(state, page, pruned) as (due, missing):
                     for one in due:
                         self._removal.count(state, one, pruned)
-                leaving = [each.lying for each in due] + missing
-                late = self._removal.limit(self._keep_records)
-                pruned.records += sum(each.settled <= late for each in leaving)
+                leaving += [one.lying.row.id for one in due] + [one.row.id for one in missing]
         now = self._now()
         if self._keep_records is not None:
-            before = earlier(now, self._keep_records)
-            mark = START
-            while marks := departures.past(mark, before, _FORGET):
-                mark = marks[-1]
-                pruned.records += len(marks)
+            pruned.records = departures.past_without(leaving, earlier(now, self._keep_records))
         for path, gone in hollow(self._spool, now.timestamp(), dry=True):
             if gone:
                 self._told(f"{path}/")

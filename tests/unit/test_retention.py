@@ -369,6 +369,26 @@ def test_a_record_stays_that_keeps_an_old_version_from_going_over_it(house: Hous
     assert old < new
 
 
+@pytest.mark.parametrize("keep_failed", [None, 0.0])
+def test_foreseeing_knows_which_records_stay(house: House, keep_failed: float | None) -> None:
+    fail(house, "key", "away")
+    house.clock.advance(1.0)
+    complete(house, "key", "away", "other", "gone", "aborted")
+    os.unlink(house.spool.absolute("failed/p/b/away"))
+    os.unlink(house.spool.absolute("completed/p/b/gone"))
+    models.execute("UPDATE file_records SET multipart_upload_id = 'u' WHERE filepath = 'aborted'")
+    house.clock.advance(DAY)
+    young = complete(house, "young")
+    keep = {"completed": 0.0, "failed": keep_failed, "records": 3600.0}
+    seen = retention(house, **keep).foresee()
+    before = {row["id"] for row in house.rows()}
+    assert prune(house, **keep) == seen
+    after = {row["id"] for row in house.rows()}
+    # The version that failed, and the later one that tells so, go together only.
+    assert len(before - after) == seen.records == (4 if keep_failed is None else 6)
+    assert set(young) < after
+
+
 def test_a_record_stays_whose_multipart_upload_is_still_to_be_aborted(house: House) -> None:
     [record_id] = complete(house, "key")
     models.execute("UPDATE file_records SET multipart_upload_id = 'left'")
