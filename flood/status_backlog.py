@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from humanize import naturaldelta
-
 from flood.record_values import which_attempt
 from flood.states import COMPLETED, FAILED
 from flood.status import AGES, RETRY, STAGES, SUPERSEDED, Back, Status
 from flood.status_layout import Columns, section
-from flood.status_words import name, short, size, text, until
+from flood.status_words import name, short, size, text, until, waited
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,7 +29,7 @@ def amounts(status: Status) -> "Iterator[RenderableType]":
                 text(stage, _STYLES.get(stage, "")),
                 f"{amount.files}",
                 size(amount.size),
-                naturaldelta(status.at - amount.oldest) if amount.oldest else "",
+                waited(status, amount.oldest) if amount.oldest else "",
             )
             first = False
     if table.row_count:
@@ -83,7 +81,7 @@ def held_back(status: Status) -> "Iterator[RenderableType]":
         place = back.lying.place
         table.add_row(
             name(f"{place.profile}/{place.bucket}/{place.key}"),
-            naturaldelta(status.at - back.lying.since),
+            waited(status, back.lying.since),
             name(_behind(status, back)),
         )
     if count > len(status.back):

@@ -19,7 +19,13 @@ def ago(status: Status, moment: datetime) -> str:
     """How long ago a moment was; one that is to come is of a clock that was set back since."""
     if moment - status.at > _CLOCKS_DIFFER:
         return f"{naturaldelta(moment - status.at)} from now, as the clock was set back"
-    return f"{naturaldelta(max(status.at - moment, timedelta()))} ago"
+    return f"{waited(status, moment)} ago"
+
+
+def waited(status: Status, since: datetime) -> str:
+    """For how long something has been waiting; what came before the clock was set back has only
+    begun to."""
+    return str(naturaldelta(max(status.at - since, timedelta())))
 
 
 def until(status: Status, moment: datetime) -> str:

@@ -293,6 +293,25 @@ def test_a_sweep_to_come_is_of_a_clock_that_was_set_back(house: House) -> None:
     assert "swept an hour from now, as the clock was set back\n" in shown(seen(house))
 
 
+def test_no_file_has_an_age_of_the_time_to_come(house: House) -> None:
+    given_up(house, "bad")
+    house.admit("key")
+    house.write("incoming/p/b/key", b"later")
+    house.clock.advance(-86_400.0)
+    found = seen(house)
+    text = shown(found)
+    for line in (
+        r"p/b +incoming +1 +5 B +a moment",
+        r" +retry +1 +4 B +a moment",
+        r" +failed +1 +4 B +a moment",
+        r"p/b/key +a moment +record 2, .*",
+    ):
+        assert re.search(f"^{line}$", text, re.MULTILINE), text
+    _, line = judge(found, Limits(Limit(3600.0), None, None))
+    assert "oldest waits a moment" in line
+    assert "a day from now, as the clock was set back" in text  # when that failed
+
+
 def eventful(house: House) -> Status:
     """More than a small terminal can show: ten retries, six kinds of failures, nobody at work."""
     away = [f"retried/{number}" for number in range(10)]
