@@ -5,7 +5,7 @@ import select
 import sys
 import termios
 import tty
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from flood import models, status_text
 from flood.advice import Advice
-from flood.errors import FloodError
+from flood.errors import ConfigError, FloodError
 from flood.states import EXIT_OK
 from flood.status import Status
 from flood.status_fit import Fitted, Part
@@ -27,6 +27,22 @@ _SHARE: Final = 10.0
 
 #: What looks at a spool that is open, with what a person is advised there.
 Began: TypeAlias = tuple[Callable[[], Status], Advice]
+
+
+def check_terminal(environ: Mapping[str, str]) -> None:
+    """Raise ConfigError for a terminal of which the environment says that nothing can be redrawn
+    there: it would stay empty."""
+    console = Console()
+    if console.is_dumb_terminal:
+        raise ConfigError(
+            f"--live cannot redraw a terminal where TERM is '{environ.get('TERM', '')}'; leave "
+            "--live out, or set TERM to what the terminal is, as in TERM=xterm"
+        )
+    if not console.is_terminal:
+        raise ConfigError(
+            "--live needs a terminal, and TTY_COMPATIBLE or FORCE_COLOR says that there is none; "
+            "leave --live out, or unset them"
+        )
 
 
 def run(begin: Callable[[], Began], *, clock: Callable[[], float]) -> int:

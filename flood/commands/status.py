@@ -185,6 +185,10 @@ def _check_usage(options: argparse.Namespace) -> None:
         raise ConfigError(f"the story of one file does not go with {ways[0]}")
     if options.live and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigError("--live needs a terminal; leave it out, or take --json")
+    if options.live:
+        from flood import status_live
+
+        status_live.check_terminal(os.environ)
 
 
 def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:

@@ -302,6 +302,26 @@ def test_it_redraws_until_q_is_pressed(spool: House) -> None:
     assert "\x1b[?1049l" in screen.text  # what stood there before is back
 
 
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({"TERM": "dumb"}, "where TERM is 'dumb'; leave --live out, or set TERM "),
+        ({"TERM": "unknown"}, "where TERM is 'unknown'; leave --live out, or set TERM "),
+        ({"FORCE_COLOR": ""}, "FORCE_COLOR says that there is none; leave --live out, or unset"),
+    ],
+)
+def test_it_does_not_redraw_where_nothing_can_be(
+    spool: House, variables: dict[str, str], why: str
+) -> None:
+    models.close()
+    screen = Screen("--live", **variables)
+    screen.until(why)
+    assert screen.end() == 2
+    screen = Screen(**variables)
+    screen.until("No file has come yet.")
+    assert screen.end() == 0
+
+
 def test_it_redraws_until_its_disk_is_back(spool: House) -> None:
     spool.admit("new")
     screen = Screen("--live")
