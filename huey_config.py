@@ -22,6 +22,7 @@ from flood import (
     opening,
     parent,
     queries,
+    read_only,
     schema,
     startup,
     syscalls,
@@ -146,6 +147,8 @@ class FloodHuey(Huey):
         try:
             free = alive.patiently(alive.try_shared)
         except OSError as error:
+            if read_only.refused(error, alive.path):
+                raise read_only.told(f"cannot lock {alive.path}") from error
             advice = "; give this user write access to it"
             told = f"{error.strerror}{advice if isinstance(error, PermissionError) else ''}"
             raise opening.kind(error)(f"cannot lock {alive.path}: {told}") from error

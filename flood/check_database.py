@@ -6,7 +6,7 @@ from datetime import datetime
 from shlex import quote
 from typing import Final
 
-from flood import check_spool, database_files, fsck_database, models, schema, users
+from flood import check_spool, database_files, fsck_database, models, read_only, schema, users
 from flood.bell import bell_path
 from flood.check_findings import DATABASE, ERROR, OK, WARNING, Finding
 from flood.config import Settings, command
@@ -29,6 +29,8 @@ def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, l
     fsck = command(settings, "flood-fsck")
     try:
         path = fsck_database.find(spool, _named(settings))
+        if read_only.mounted(path):
+            return None, [_unwritable(path)]
         denied = schema.denied_part(path) if os.path.exists(path) else None
         if denied is not None:
             return None, [_denied(spool, path, denied)]
@@ -48,6 +50,11 @@ def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, l
 
 def _named(settings: Settings) -> str | None:
     return None if settings.origins["database"] == "default" else settings.database
+
+
+def _unwritable(path: str) -> Finding:
+    seen = f"{path} is on a filesystem that is mounted read-only"
+    return Finding(DATABASE, "access", ERROR, seen, _REFUSED, read_only.ADVICE)
 
 
 def _denied(spool: Spool, path: str, part: str) -> Finding:

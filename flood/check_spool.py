@@ -6,7 +6,7 @@ from typing import Final
 
 from humanize import intcomma, naturalsize
 
-from flood import check_directories, exposure, layout, syscalls, users
+from flood import check_directories, exposure, layout, read_only, syscalls, users
 from flood.check_findings import ERROR, OK, SPOOL, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import NoRoomError
@@ -47,6 +47,11 @@ def _access(spool: Spool, settings: Settings) -> Iterator[Finding]:
     ]
     if not denied:
         yield Finding(SPOOL, "access", OK, f"this user may use it; it belongs to {user}")
+        return
+    if read_only.mounted(spool.root):
+        seen = f"{spool.root} is on a filesystem that is mounted read-only"
+        meaning = "nothing can be taken in, nor moved on once it is uploaded"
+        yield Finding(SPOOL, "access", ERROR, seen, meaning, read_only.ADVICE)
         return
     yield Finding(
         SPOOL,

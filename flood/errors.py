@@ -7,6 +7,7 @@ FloodError                  exit status 1
   TryAgainError             75  nothing is wrong that time will not mend
     SpoolLockedError        75  another process needs the spool for itself
     NoRoomError             75  the filesystem has no room
+  ReadOnlyError             1   a filesystem is mounted read-only
 """
 
 from flood.states import EXIT_FAILED, EXIT_TRY_AGAIN, EXIT_USAGE
@@ -52,3 +53,7 @@ class SpoolLockedError(TryAgainError):
 
 class NoRoomError(TryAgainError):
     """The spool's filesystem has no room for what was to be written."""
+
+
+class ReadOnlyError(FloodError):
+    """A filesystem takes no writes, as after an error of its disk, until a person sees to it."""

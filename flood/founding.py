@@ -11,7 +11,7 @@ from typing import Final
 
 from flood import binding, config, credentials, directories, models, schema
 from flood.config import Settings
-from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError
+from flood.errors import ConfigError, FloodError, NoRoomError, ReadOnlyError, SpoolError
 from flood.home import Home
 from flood.layout import CARD, PRIVATE
 from flood.options import OPTIONS
@@ -150,6 +150,8 @@ class Founding:
             yield from self._make()
         except OSError as error:
             raise self._refused(error, error.strerror or str(error)) from error
+        except ReadOnlyError as error:
+            raise SpoolError(str(error)) from error  # to this one any directory may be named
         except SpoolError as error:
             if not error.settings:
                 raise

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from flood import binding, devices, directories
+from flood import binding, devices, directories, read_only
 from flood.errors import SpoolError, SpoolLockedError
 from flood.layout import PRIVATE
 from flood.locks import WATCH_LOCK, FileLock
@@ -34,7 +34,8 @@ class Home:
     def enter(self) -> None:
         """Make the directory if need be, and lock it.
 
-        Raises SpoolLockedError if another flood-watch has it, SpoolError if it cannot be used.
+        Raises SpoolLockedError if another flood-watch has it, SpoolError if it cannot be used,
+        ReadOnlyError where that is its filesystem's doing.
         """
         binding.check_mounted(self._spool.root, self._database)
         binding.check_way(self._spool.root)
@@ -42,6 +43,8 @@ class Home:
             directories.make(self._spool.root)
             self._take()
         except OSError as error:
+            if read_only.refused(error, self._spool.root):
+                raise read_only.told(self._refused) from error
             raise SpoolError(f"{self._refused}: {error.strerror}", _ADVICE) from error
         # Before the database, which is not to be made for nothing.
         own = self._spool.absolute(PRIVATE)
@@ -50,6 +53,8 @@ class Home:
                 f"{self._refused}: {own} must be a directory, but a link is in its place: put "
                 "the directory there; flood-check tells how"
             )
+        if read_only.mounted(self._spool.root):
+            raise read_only.told(self._refused)
         if not os.access(self._spool.root, os.W_OK | os.X_OK, effective_ids=True):
             raise SpoolError(f"{self._refused}: {os.strerror(errno.EACCES)}", _ADVICE)
 

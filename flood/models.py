@@ -24,6 +24,7 @@ from peewee import (
 )
 from peewee import DatabaseError as DatabaseError
 
+from flood import read_only
 from flood.allowed import Allowed
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.sqlite import UNDECODABLE, Connection
@@ -403,8 +404,10 @@ def explained(error: BaseException) -> tuple[str, str]:
     """A database's refusal, then what to do about it, empty where that is not known, or said in the
     former."""
     text = str(error)
-    if text.endswith(tuple(_ADVICE.values())):
+    if text.endswith((*_ADVICE.values(), read_only.ADVICE)):
         return text, ""
+    if read_only.refused(error, _path):
+        return read_only.explained(error), read_only.ADVICE
     return text, next((advice for sign, advice in _ADVICE.items() if sign in text), "")
 
 

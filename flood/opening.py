@@ -5,9 +5,16 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 
-from flood import binding, devices, fsck_database, models, schema
+from flood import binding, devices, fsck_database, models, read_only, schema
 from flood.config import Settings
-from flood.errors import FloodError, NoRoomError, SpoolError, SpoolLockedError, TryAgainError
+from flood.errors import (
+    FloodError,
+    NoRoomError,
+    ReadOnlyError,
+    SpoolError,
+    SpoolLockedError,
+    TryAgainError,
+)
 from flood.locks import COMMANDS_LOCK, FileLock
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_TRY_AGAIN
@@ -19,7 +26,7 @@ def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
     `settings` name another. Meanwhile nobody puts a new database in the place of that.
 
     Raises SpoolError where either is missing, or they do not belong together; SpoolLockedError
-    while the database is being replaced.
+    while the database is being replaced; ReadOnlyError where the filesystem takes no writes.
     """
     spool = Spool(settings.server_directory)
     named = None if settings.origins["database"] == "default" else settings.database
@@ -29,6 +36,8 @@ def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
     try:
         free = lock.patiently(lock.try_shared)
     except OSError as error:
+        if read_only.refused(error, lock.path):
+            raise read_only.told(f"cannot lock {lock.path}") from error
         raise kind(error)(
             f"cannot lock {lock.path}: {error.strerror}; run this as the user of flood-watch, and "
             "remove that file if it is another's"
@@ -50,6 +59,8 @@ def kind(error: Exception) -> type[FloodError]:
     """What an error of the disk's or the database's is to whoever meets it as he starts."""
     if models.no_room(error):
         return NoRoomError
+    if read_only.refused(error, models.path()):
+        return ReadOnlyError
     return TryAgainError if "locked" in str(error) else SpoolError
 
 

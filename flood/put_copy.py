@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from flood import binding, syscalls
+from flood import binding, read_only, syscalls
 from flood.destination import Destination
 from flood.errors import NoRoomError, SpoolError
 from flood.identity import Identity, identity_of
@@ -97,6 +97,8 @@ class Copier:
                 self._absolute, os.O_RDONLY | os.O_DIRECTORY
             )
         except OSError as error:
+            if read_only.refused(error, self._absolute):
+                raise read_only.told(f"cannot write to {self._absolute}") from error
             raise SpoolError(f"cannot write to {self._absolute}: {error.strerror}") from error
         self._own_spool = binding.owner_of(spool.root) == os.geteuid()
 
@@ -229,4 +231,6 @@ def trouble(error: OSError, source: Source) -> NotCopied | NoRoomError:
     this file alone."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoRoomError(f"there is no room for {source.path} in the spool: {error.strerror}")
+    if error.errno == errno.EROFS:  # which only writing meets
+        return NotCopied(f"{source.path}: the spool is on a filesystem that is mounted read-only")
     return NotCopied(f"{source.path}: {error.strerror}")

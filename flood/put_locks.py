@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from flood import stall, status_workers, syscalls
+from flood import read_only, stall, status_workers, syscalls
 from flood.config import Settings, command
 from flood.directories import FILE_MODE
 from flood.errors import SpoolError
@@ -119,6 +119,8 @@ def _shared(path: str, flags: int) -> int | None:
         # flock needs no more than reading, which is all that other users may do.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, FILE_MODE)
     except OSError as error:
+        if read_only.refused(error, path):
+            raise read_only.told(f"cannot open {path}") from error
         raise SpoolError(f"cannot open {path}: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
 
-from flood import binding, devices, models, records, schema
+from flood import binding, devices, models, read_only, records, schema
 from flood.destination import Destination
 from flood.errors import FloodError, NoRoomError, SpoolError
 from flood.put_copy import Copy
@@ -47,6 +47,8 @@ def connect(spool: Spool, database: str | None, now: datetime) -> str | None:
                 "correct --database (FLOOD_DATABASE) or leave it out"
             ) from None
         return f"there is no database {path}"
+    if read_only.mounted(path):
+        return f"the database {path} is on a filesystem that is mounted read-only"
     if not _writable(path):
         return f"this user may not write to the database {path}"
     compare = partial(binding.compare, spool.root, path, create=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any, Final
 
-from flood import database_files, models
+from flood import database_files, models, read_only
 from flood.errors import FloodError, NoRoomError, SpoolError, TryAgainError
 from flood.walk import kind_of
 from flood.writers import Locked, turn
@@ -47,7 +47,8 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
     """Bring the database at `path` to this program's schema; return the steps that were applied.
 
     With `create` a missing file is made, with mode 0600; without it that is a SpoolError, as is a
-    file of a newer flood, another program's database, or what is none. `check` is called before
+    file of a newer flood, another program's database, or what is none; ReadOnlyError where the
+    filesystem takes no writes. `check` is called before
     anything is written to a database that was set up before; it raises SpoolError if that is not
     the right one.
     """
@@ -71,6 +72,8 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
     except models.DatabaseError as error:
         # Without room for the file that SQLite maps into memory it reports an I/O error.
         reason = models.first_reason(error, before)
+        if read_only.refused(reason, path):
+            raise read_only.told(f"cannot use the database {path}") from error
         full = models.no_room(reason) or not os.statvfs(directory).f_bavail
         kind: type[FloodError] = NoRoomError if full else SpoolError
         kind = TryAgainError if "locked" in str(reason) else kind
@@ -81,6 +84,8 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
         told = _give_access(denied_part(path) or directory)
         raise SpoolError(f"cannot use the database {path}: {told}") from error
     except OSError as error:
+        if read_only.refused(error, path):
+            raise read_only.told(f"cannot use the database {path}") from error
         raise SpoolError(
             f"cannot use the database {path} (in {directory}): {error.strerror}"
         ) from error
@@ -216,7 +221,7 @@ def open_for_looking(path: str) -> list[str]:
         if any(sign in text for sign in _BROKEN):
             return [text]
         denied = denied_part(path) if "unable to open" in text and os.path.exists(path) else None
-        if denied is not None:
+        if denied is not None and not read_only.refused(error, path):
             raise SpoolError(f"cannot read the database {path}: {_give_access(denied)}") from error
         text, advice = models.explained(error)
         raise SpoolError(f"cannot read the database {path}: {text}", advice) from error

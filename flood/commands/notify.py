@@ -54,8 +54,9 @@ it says so on a terminal only. Without --database the one is taken that
 flood-watch uses.
 
 Exit status: 0 somebody was told, or there was nothing to tell; 1 nobody could
-be told in one of the ways that are set; 2 wrong usage or configuration; 75 the
-database is locked, or its disk full: try again later; 130 interrupted."""
+be told in one of the ways that are set, or the disk or the database failed; 2
+wrong usage or configuration; 75 the database is locked, or its disk full: try
+again later; 130 interrupted."""
 
 _UNSET: Final = (
     "nobody is to be told: set notify-command, or notify-urls to a file with the URLs of services"

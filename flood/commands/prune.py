@@ -45,9 +45,9 @@ Empty directories below a bucket's are removed in any case, those of incoming
 once nobody has touched them for a day. Without --database the one is taken
 that flood-watch uses.
 
-Exit status: 0 done; 1 a file could not be deleted; 2 wrong usage or
-configuration; 75 the database is locked, or its disk full: try again later;
-130 interrupted."""
+Exit status: 0 done; 1 a file could not be deleted, or the disk or the database
+failed; 2 wrong usage or configuration; 75 the database is locked, or its disk
+full: try again later; 130 interrupted."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -56,10 +56,10 @@ says so on a terminal only. Without --database the one is taken that
 flood-watch uses.
 
 Exit status: 0 done, also if there was nothing to do; 1 a record or a file that
-was named could not be retried, or a file could not be moved; 2 wrong usage or
-configuration; 75 another version is in the way, the database is locked, or a
-disk has less room than --min-free: try again later; 130 interrupted. If
-several apply, 1 comes before 75."""
+was named could not be retried, a file could not be moved, or the disk or the
+database failed; 2 wrong usage or configuration; 75 another version is in the
+way, the database is locked, or a disk has less room than --min-free: try again
+later; 130 interrupted. If several apply, 1 comes before 75."""
 
 _AGE: Final = durations(0, 36_500 * 86_400)
 

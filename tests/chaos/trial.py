@@ -253,13 +253,12 @@ class Trial:
     def _add_watch(self) -> None:
         # What flood-watch starts itself has no defect planted.
         own = [] if self.options.defect else ["--consumers", "1"]
-        failed = (EXIT_FAILED,) if self._kinds & _REFUSING else ()
         self.crew.add(
             "watch",
             *self._python("flood.commands.watch"),
             *own,
             # flood-watch --once may have its place.
-            statuses=(*self._statuses(), *failed, EXIT_TRY_AGAIN),
+            statuses=(*self._statuses(), EXIT_TRY_AGAIN),
         )
 
     def _add_consumers(self) -> None:
@@ -274,7 +273,7 @@ class Trial:
 
     def _statuses(self) -> tuple[int, ...]:
         """What programs may end with; more where disk or database may refuse as they start."""
-        refused = (EXIT_USAGE, EXIT_TRY_AGAIN) if self._kinds & _REFUSING else ()
+        refused = (EXIT_FAILED, EXIT_USAGE, EXIT_TRY_AGAIN) if self._kinds & _REFUSING else ()
         return (EXIT_OK, *refused)
 
     def _start_watch_once(self) -> None:
