@@ -49,6 +49,9 @@ _ADVICE: Final = {
     "malformed": "restore the database, or have flood-fsck --repair make a new one",
 }
 
+#: The mode for a database that nobody has open: nothing is locked, what others write is not seen.
+AT_REST: Final = "ro&immutable=1"
+
 database = SqliteDatabase(None, lock_type="IMMEDIATE")
 
 
@@ -186,6 +189,7 @@ class _Opened(threading.local):
 
 _opened = _Opened()
 _path = ""
+_mode = ""
 _spool_id: str | None = None
 
 
@@ -233,6 +237,11 @@ def path() -> str:
     return _path
 
 
+def at_rest() -> bool:
+    """Whether they are bound to it in the mode AT_REST."""
+    return _mode == AT_REST
+
+
 def scratch() -> SqliteDatabase:
     """An empty database in memory, which ends when it is closed."""
     return SqliteDatabase(":memory:")
@@ -241,9 +250,9 @@ def scratch() -> SqliteDatabase:
 def bind(path: str, mode: str = "rw") -> None:
     """Say which file the models are for; nothing is opened yet. `mode` is SQLite's, with what
     follows it in a URI (sqlite.org/uri.html)."""
-    global _path, _spool_id
+    global _path, _mode, _spool_id
     close()
-    _path, _spool_id = path, None
+    _path, _mode, _spool_id = path, mode, None
     # NORMAL: a power failure may lose the last transactions but never corrupts a WAL database
     # (sqlite.org/pragma.html#pragma_synchronous); the directories are what must be durable.
     database.init(

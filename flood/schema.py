@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any, Final
 
-from flood import database_files, models, read_only
+from flood import database_files, models, read_only, syscalls
 from flood.errors import FloodError, NoRoomError, SpoolError, TryAgainError
 from flood.walk import kind_of
 from flood.writers import Locked, turn
@@ -38,6 +38,10 @@ _MIGRATIONS: Final = os.path.join(os.path.dirname(__file__), "migrations")
 #: The steps that were applied, as playhouse.migrations keeps them. It is made before all others,
 #: which come into being together.
 _HISTORY: Final = "schema_migration"
+# The byte of what SQLite has beside a database that everybody locks who has that open: UNIX_SHM_DMS
+# in its os_unix.c.
+_OPEN: Final = 128
+
 #: Each of both may be in another program's database; none has this one.
 _OWN: Final = frozenset({_HISTORY, "spool"})
 _RECORDS: Final = "file_records"
@@ -238,12 +242,14 @@ def open_for_reading(path: str) -> None:
         models.bind(path, "ro")
         try:
             _own_tables(path, create=False)
-        except models.DatabaseError:
-            # Who may not write beside the database can read one that nobody has open only like
-            # this, as SQLite would make its companions first. It changes nothing while they lack.
-            if os.path.exists(f"{path}-wal"):
+        except models.DatabaseError as error:
+            # Who may not write beside the database, or finds no room there, can read one that
+            # nobody has open only like this, as SQLite would make its companions first. What it has
+            # made of them stays: whoever opens them this very moment must have those that all have.
+            models.close()
+            if "locked" in str(error) or not _at_rest(path):
                 raise
-            models.bind(path, "ro&immutable=1")
+            models.bind(path, models.AT_REST)
             _own_tables(path, create=False)
         if outdated(path):
             raise SpoolError(
@@ -261,6 +267,20 @@ def open_for_reading(path: str) -> None:
             f"cannot read the database {path}: {error.strerror}; run this as the user that "
             "flood-watch runs as"
         ) from error
+
+
+def _at_rest(path: str) -> bool:
+    """Whether all of the database is in its own file, and no other process has it open; this one
+    must not have."""
+    try:
+        if os.path.exists(f"{path}-journal") or os.stat(f"{path}-wal").st_size:
+            return False
+        with open(f"{path}-shm", "rb") as file:
+            return not syscalls.is_locked(file.fileno(), _OPEN)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def allow_writing() -> None:

@@ -67,7 +67,10 @@ def _parts(begin: Callable[[], Began]) -> Callable[[], Sequence[Part]]:
         if began is None:
             began = begin()
         look, advice = began
-        return status_text.parts(look(), advice)
+        status = look()
+        if models.at_rest():
+            began = None  # should anybody come to work
+        return status_text.parts(status, advice)
 
     return parts
 

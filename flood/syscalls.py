@@ -132,6 +132,14 @@ def open_for_writing(descriptor: int) -> bool | None:
     return False
 
 
+def is_locked(descriptor: int, offset: int) -> bool:
+    """Whether another process has a lock on this byte of a file (fcntl(2), F_GETLK)."""
+    # struct flock: l_type, l_whence, l_start, l_len, l_pid, with what follows that.
+    asked = struct.pack("@hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
+    return bool(struct.unpack_from("@h", answer)[0] != fcntl.F_UNLCK)
+
+
 def die_with_parent(signum: int = signal.SIGTERM) -> None:
     """Ask the kernel to send this process `signum` when the thread that started it ends
     (prctl(2), PR_SET_PDEATHSIG). The caller checks getppid() afterwards: the parent may be gone."""

@@ -5,6 +5,7 @@ import os
 import pty
 import resource
 import select
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -354,6 +355,19 @@ def test_it_may_be_started_while_that_is_away(spool: House, missing: str) -> Non
     assert screen.end() == 0
 
 
+def test_it_redraws_once_somebody_works_on_what_it_may_only_read(spool: House) -> None:
+    models.close()
+    wal = f"{spool.database}-wal"
+    os.symlink("nowhere", wal)  # so that SQLite can make nothing there, for root neither
+    screen = Screen("--live")
+    screen.until("No file has come yet.")
+    os.unlink(wal)
+    spool.admit("new")
+    screen.until("due")
+    os.write(screen.ours, b"q")
+    assert screen.end() == 0
+
+
 def test_it_redraws_until_it_is_interrupted(spool: House) -> None:
     spool.admit("new")
     screen = Screen("--live")
@@ -381,6 +395,89 @@ def test_colours_can_be_declined(spool: House) -> None:
         screen.until("the connection broke")
         assert screen.end() == 0
         assert ("\x1b[1;31m" in screen.text) is coloured
+
+
+# --- a full disk --------------------------------------------------------------------------------
+
+#: Runs a command on a copy of the disk that has not a byte left.
+FULL = """set -e
+cp -a "$1" kept; mount -t tmpfs -o size=2m none "$1"; cp -a kept/. "$1"
+cat /dev/zero > "$1/fill" 2>/dev/null || true
+cp "$1/flood.db" before
+%s
+shift; status=0; "$@" || status=$?
+cmp "$FLOOD_DATABASE" before
+exit $status"""
+#: What another process locks of a database that it has open.
+HELD = f"""touch "$1/flood.db-shm"
+{sys.executable} -c 'import fcntl, sys, time
+file = open(sys.argv[1], "rb")
+fcntl.lockf(file, fcntl.LOCK_SH, 1, 128)
+print("held", flush=True)
+time.sleep(600)' "$1/flood.db-shm" > holding &
+trap "kill $!" EXIT
+until grep -qs held holding; do sleep 0.05; done"""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    if shutil.which("unshare") is None or subprocess.run(command, check=False).returncode:
+        pytest.skip("takes the right to mount a small filesystem")
+    path = tmp_path / "disk"
+    path.mkdir()
+    return path
+
+
+def on_full_disk(made: House, first: str = "") -> subprocess.CompletedProcess[str]:
+    models.close()
+    disk = Path(made.database).parent
+    return subprocess.run(
+        [
+            *("unshare", "-rm", "sh", "-c", FULL % first, "sh", disk),
+            *(sys.executable, "-c", RUN, "--check"),
+        ],
+        cwd=disk.parent,
+        env={
+            **os.environ,
+            "FLOOD_SERVER_DIRECTORY": made.spool.root,
+            "FLOOD_DATABASE": made.database,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_full_disk_is_looked_at(disk: Path) -> None:
+    """SQLite finds no room there for what it has beside a database."""
+    with make_house(disk) as made:
+        made.admit("new")
+        looked = on_full_disk(made)
+        assert "waiting=1;;;0 failed=0;" in looked.stdout, looked
+        assert (looked.returncode, looked.stderr) == (2, "")  # it waits since long ago
+
+
+def test_what_others_have_open_is_not_read_without_locks(disk: Path) -> None:
+    with make_house(disk) as made:
+        looked = on_full_disk(made, HELD)
+        assert (looked.returncode, looked.stderr) == (3, "")
+        assert "disk I/O error: is its disk full, or broken?" in looked.stdout
+
+
+def test_what_a_killed_process_left_is_not_left_out(disk: Path) -> None:
+    with make_house(disk) as made:
+        models.close()
+        dying = (
+            "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
+            "c.execute('UPDATE spool SET last_swept_at = created_at'); os._exit(0)"
+        )
+        subprocess.run([sys.executable, "-c", dying, made.database], check=True)
+        os.unlink(f"{made.database}-shm")
+        looked = on_full_disk(made)
+        assert (looked.returncode, looked.stderr) == (3, "")
+        assert "disk I/O error: is its disk full, or broken?" in looked.stdout
 
 
 # --- many records --------------------------------------------------------------------------------

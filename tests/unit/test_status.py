@@ -797,6 +797,26 @@ def test_a_database_that_nobody_has_open_is_read_without_write_access(house: Hou
     os.rmdir(f"{house.database}-shm")
 
 
+def test_who_has_the_database_open_is_seen_by_others(house: House) -> None:
+    """SQLite's lock is of this process, which does not see it itself."""
+    house.admit("key")
+    look = (
+        "import sys; from flood import syscalls; file = open(sys.argv[1], 'rb'); "
+        "print(*(syscalls.is_locked(file.fileno(), at) for at in (127, 128)))"
+    )
+
+    def seen_by_another() -> str:
+        shm = f"{house.database}-shm"
+        command = [sys.executable, "-c", look, shm]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    assert seen_by_another() == "False True\n"
+    models.close()
+    Path(f"{house.database}-shm").touch()  # the last one has removed it
+    assert seen_by_another() == "False False\n"
+    os.unlink(f"{house.database}-shm")
+
+
 def test_names_are_safe_whatever_they_are(house: House) -> None:
     names = ("new\nline", "\x1b[2J", "\udcff", "[red]markup")
     given_up(house, *names)
