@@ -36,6 +36,10 @@ class Advice:
         """What makes records for files that have none."""
         return config.command(self.settings, "flood-fsck", "--repair")
 
+    def check(self) -> str:
+        """What tells, for one, whether the credentials have the profiles that files wait for."""
+        return config.command(self.settings, "flood-check")
+
     @property
     def _whole(self) -> Settings:
         return config.with_database(self.settings, self.database)

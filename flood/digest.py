@@ -13,6 +13,7 @@ from flood.digest_records import Memory, Untold
 from flood.record_values import which_attempt
 from flood.states import FAILED, INCOMING
 from flood.status import DUE, RETRY, SUPERSEDED, UPLOADING, WAITING, Amount, Status
+from flood.status_files import Lying
 from flood.status_queries import Destination
 
 #: What a digest is about: files have failed, or wait for too long; neither any more; nothing that
@@ -188,7 +189,7 @@ def _oldest(status: Status) -> Oldest | None:
     if arrived is not None:
         place = arrived.place
         destination = (place.profile, place.bucket)
-        reason = _why_arrived(status)
+        reason = _why_arrived(status, arrived)
         found.append(Oldest(destination, place.key, None, INCOMING, arrived.since, reason))
     record = None if status.first is None else digest_records.waiting(status.first)
     if record is not None:
@@ -197,7 +198,7 @@ def _oldest(status: Status) -> Oldest | None:
     return min(found, key=lambda one: one.since, default=None)
 
 
-def _why_arrived(status: Status) -> str:
+def _why_arrived(status: Status, arrived: Lying) -> str:
     if not status.watching:
         return "flood-watch does not run: what is in incoming waits until it does"
     if status.watch_stopped is not None:
@@ -205,8 +206,13 @@ def _why_arrived(status: Status) -> str:
             "flood-watch is stopped: what is in incoming waits; to let it go on: "
             f"{stall.go_on([status.watch_stopped])}"
         )
-    if any(back.lying == status.arrived for back in status.back):
+    if any(back.lying == arrived for back in status.back):
         return "an earlier version of the same key is still being worked on"
+    if arrived.place.profile in status.unserved:
+        return (
+            "flood-watch has not taken it: its log says why, and so does flood-check where the "
+            "credentials lack the profile"
+        )
     return "flood-watch has not taken it: its log says why"
 
 
@@ -223,4 +229,9 @@ def _why_waiting(status: Status, record: digest_records.Waiting) -> tuple[str, s
         return DUE, f"all consumers are stopped{failed}"
     if status.stalled:
         return DUE, f"{stall.WHY}{failed}"
+    if record.destination[0] in status.unserved:
+        return DUE, (
+            "no worker takes it, though one is free: the credentials may lack the profile, as "
+            f"flood-check tells{failed}"
+        )
     return DUE, f"it waits for a worker{failed}"

@@ -26,6 +26,11 @@ def destinations(now: datetime) -> list[tuple[str, str]]:
     ]
 
 
+def unclaimed() -> list[tuple[str, str]]:
+    """Each profile with each bucket that has an unclaimed record, due or not."""
+    return [(name_from(profile), name_from(bucket)) for profile, bucket in _each(_BEFORE_ALL)]
+
+
 def destinations_after(start: tuple[str, str], now: datetime) -> Iterator[tuple[str, str]]:
     """The other destinations that have a due, unclaimed record, in the order of their names from
     `start` on, then from the first. Of very many only some are looked at."""

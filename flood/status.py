@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
 
-from flood import layout, models, put_locks, stall, status_files, status_workers
+from flood import due_queries, layout, models, put_locks, stall, status_files, status_workers
 from flood import status_queries as asking
 from flood.layout import Place
 from flood.spool import Spool
@@ -34,6 +34,9 @@ AGES: Final = (60, 300, 1200, 3600, 3 * 3600, 12 * 3600)
 
 #: Over how many seconds speeds are taken.
 WINDOWS: Final = (60, 300, 900)
+
+#: What may be taken has been by then, where somebody is free who has its profile.
+SOON: Final = timedelta(minutes=1)
 
 #: How many single files are told of each kind.
 SHOWN: Final = 10
@@ -132,6 +135,8 @@ class Status:
     stopped: list[int] = field(default_factory=list)
     #: The processes of consumers that take nothing, though files are due; as `stall.look`.
     stalled: list[int] = field(default_factory=list)
+    #: The profiles that the credentials may lack: somebody is free, yet takes none of their files.
+    unserved: list[str] = field(default_factory=list)
     #: Files by destination, then by stage.
     amounts: dict[Destination, dict[str, Amount]] = field(default_factory=dict)
     #: How many files wait in each class of age, by destination.
@@ -206,6 +211,7 @@ def look(
         status.queue = asking.queue()
         status.last_sweep = asking.last_sweep()
         status.stalled = stall.among(status.workers, status.last_sweep, status.at)
+        status.unserved = sorted(view.left_alone(files) | view.unclaimed())
     status.amounts = {place: view.amounts[place] for place in sorted(view.amounts)}
     status.ages = {place: view.ages[place] for place in sorted(view.ages)}
     return status
@@ -221,6 +227,7 @@ class _View:
             lambda: defaultdict(Amount)
         )
         self.ages: dict[Destination, list[int]] = defaultdict(lambda: [0] * (len(AGES) + 1))
+        self._served: set[str] = set()
 
     def count_files(self, files: Files) -> None:
         """What lies outside of processing and completed."""
@@ -306,6 +313,10 @@ class _View:
             since = status.at - timedelta(seconds=seconds)
             recent = [asking.completed_since(place, since) for place in completed]
             status.speeds[seconds] = (sum(one[0] for one in recent), sum(one[1] for one in recent))
+            if seconds <= SOON.total_seconds():
+                self._served |= {
+                    place[0] for place, one in zip(completed, recent, strict=True) if one[0]
+                }
         failures = asking.failures()
         status.failed_records = sum(failures.values())
         status.gone_before = sum(failures.get(code, 0) for code in GONE_BEFORE)
@@ -319,6 +330,30 @@ class _View:
             for coming in asking.next_retries(place, self._status.at, SHOWN)
         ]
         return sorted(found, key=lambda one: (one.due, one.id))[:SHOWN]
+
+    def left_alone(self, files: Files) -> set[str]:
+        """Of whose files in incoming flood-watch, which is free to, has not taken one."""
+        if not self._status.watching or self._status.watch_stopped is not None:
+            return set()
+        before = self._status.at - SOON
+        back = {one.place for one, _ in files.back}
+        return {
+            one.place.profile
+            for one in files.incoming
+            if one.since < before and one.place not in back
+        } - self._served
+
+    def unclaimed(self) -> set[str]:
+        """Of whose due files no worker has taken one, though one is free."""
+        status = self._status
+        busy = {upload.owner for upload in status.uploads}
+        able = [x for x in status.workers if not (x.doing and x.doing.pid in status.stopped)]
+        free = sum(x.owner not in busy for x in able)
+        # While others are at large files, the last worker is kept for small ones.
+        if free <= bool(busy) or status.stalled:
+            return set()
+        due = {profile for profile, _ in due_queries.destinations(status.at - SOON)}
+        return due - self._served - {upload.destination[0] for upload in status.uploads}
 
     def _note(self, record: int) -> None:
         first = self._status.first

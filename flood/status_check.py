@@ -83,6 +83,8 @@ def _also(status: Status, waiting: int) -> list[str]:
         told.append("all consumers are stopped")
     elif status.stalled:
         told.append("consumers run, but take nothing")
+    if status.unserved:
+        told.append(f"the credentials may lack {', '.join(status.unserved)}, as flood-check tells")
     if status.watch_stopped is not None:
         told.append("flood-watch is stopped")
     elif waiting and not status.watching:

@@ -66,6 +66,13 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
             f"{stall.go_on([status.watch_stopped])}",
             "yellow",
         )
+    if status.unserved:
+        yield text(
+            f"Files wait that nobody takes, though somebody is free to: the credentials may lack "
+            f"the profile{'s' * (len(status.unserved) > 1)} {', '.join(status.unserved)}; to see "
+            f"why: {advice.check()}",
+            "yellow",
+        )
     if status.stopped and not status.idle:
         count = len(status.stopped)
         told = f"{count} consumers are stopped, so what they have begun waits; to let them go on"

@@ -201,9 +201,10 @@ class _Teller:
         if not idle and record.due is not None and self._at - record.due > _SOON:
             return (
                 "the next free worker takes it; if none does, as where its credentials lack the "
-                "profile, the consumers' log says why"
+                f"profile, the consumers' log says why, and so does: {self._advice.check()}"
             )
-        return f"the next free worker takes it{idle}"
+        # Which profiles a worker has is known to no one but itself.
+        return f"the next free worker whose credentials have the profile takes it{idle}"
 
     def _after_failure(self, record: Record, present: bool) -> str:
         successor = self._successor(record)

@@ -10,6 +10,7 @@ from flood import (
     check_database,
     check_directories,
     check_notify,
+    check_profiles,
     check_spool,
     check_work,
     inotify_limits,
@@ -70,6 +71,7 @@ class Check:
         #: Objects of an upload that may still be in the store, once `run` has returned.
         self.left: list[str] = []
         self._settings = settings
+        self._profiles = profiles
         self._spool = Spool(settings.server_directory)
         self._now = now
         self._clock = clock
@@ -168,6 +170,12 @@ class Check:
         whose = self._settings if database is None else with_database(self._settings, database)
         for finding in check_work.look(self._spool, whose, now, readable=database is not None):
             tell(finding)
+        # Credentials that cannot be read have no profile, and nothing is known of those they have.
+        if self._profiles:
+            names = self._profiles.keys()
+            readable = database is not None
+            for finding in check_profiles.look(self._spool, whose, names, readable=readable):
+                tell(finding)
 
 
 def _silent(profile: str) -> Finding:

@@ -91,6 +91,27 @@ def test_the_exit_status_tells_what_is_wrong(
         assert words in done.stderr
 
 
+def test_files_of_a_profile_that_was_taken_out_are_told_of(
+    make_flood: MakeFlood, server: S3Server, bucket: str
+) -> None:
+    flood = make_flood(credentials(("main", server.url), ("old", server.url)))
+    watch = flood.start_watch()
+    flood.drop(bucket, "key", b"waits", profile="old")
+    flood.wait_for(lambda: flood.count(current_state="processing"), "the file's record")
+    flood.drop(bucket, "key", b"waits", profile="mian")
+    (flood.spool / "incoming/main/high").write_text("waits")
+    flood.wait_for(lambda: len(watch.events("left alone")) == 2, "what flood-watch leaves alone")
+    flood.credentials.write_text(credentials(("main", server.url)))
+    flood.start_consumer()
+    assert wrong(check(flood)) == [
+        ("profile mian", "error"),
+        ("profile old", "error"),
+        ("incoming", "warning"),
+    ]
+    story = flood.run("-m", "flood.commands.status", f"s3://old/{bucket}/key").stdout
+    assert "the next free worker whose credentials have the profile takes it" in story
+
+
 def test_an_interrupted_upload_leaves_nothing(
     proxied: Flood, proxy: FaultProxy, server: S3Server, bucket: str
 ) -> None:

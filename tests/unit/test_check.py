@@ -24,6 +24,7 @@ from flood import (
     check_database,
     check_directories,
     check_notify,
+    check_profiles,
     check_report,
     check_spool,
     check_work,
@@ -451,6 +452,57 @@ def test_everybody_is_at_work_and_sweeps(house: House) -> None:
     assert wrong(work(house)) == []
     for lock in locks:
         lock.release()
+
+
+# --- files that no profile is for ----------------------------------------------------------------
+
+
+def homeless(house: House, *profiles: str, readable: bool = True) -> list[Finding]:
+    settings = house.settings(ignore=("*.part",))
+    return list(check_profiles.look(house.spool, settings, profiles, readable=readable))
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_files_of_a_profile_that_the_credentials_do_not_have(house: House, readable: bool) -> None:
+    house.admit("a", "b")
+    house.write("incoming/p/b/c")
+    house.write("incoming/dmo/photos/a")
+    house.write("incoming/dmo/photos/half.part")
+    house.spool.make_directory("incoming/empty/b")
+    assert homeless(house, "p", "dmo", readable=readable) == []
+    found = homeless(house, "other", readable=readable)
+    assert wrong(found) == [("profile dmo", ERROR), ("profile p", ERROR)]
+    assert [each.profile for each in found] == ["dmo", "p"]
+    seen = "the credentials have no such profile, yet there are"
+    assert found[0].found == f"{seen} 1 file in incoming/dmo"
+    assert found[1].found == f"{seen} 1 file in incoming/p and 2 files in processing/p"
+    assert found[0].remedy == (
+        "add a section [dmo] to the credentials file; or move the files below one of its profiles "
+        "in incoming (other)"
+    )
+
+
+def test_records_of_a_profile_that_the_credentials_do_not_have(house: House) -> None:
+    house.admit("a")
+    os.unlink(house.spool.absolute("processing/p/b/a"))
+    assert homeless(house, "other", readable=False) == []
+    [found] = homeless(house, "other")
+    assert found.found.endswith("yet there are records in processing")
+    assert homeless(house, "p") == []
+
+
+def test_files_that_lie_too_high_in_incoming(house: House) -> None:
+    house.admit("well")
+    for path in ("a.part", "p/half.part", "p/b/right"):
+        house.write(f"incoming/{path}")
+    assert homeless(house, "p") == []
+    for path in ("c", "p/b1", "dmo/b", "dmo/c"):
+        house.write(f"incoming/{path}")
+    [found] = homeless(house, "p")
+    assert wrong([found]) == [("incoming", WARNING)]
+    assert found.found == (
+        "4 files outside of PROFILE/BUCKET/: incoming/c, incoming/dmo/b, incoming/dmo/c and 1 more"
+    )
 
 
 def test_looking_keeps_nobody_from_his_lock(house: House) -> None:

@@ -106,6 +106,7 @@ def test_what_no_worker_takes_is_told_of(house: House) -> None:
         said = waiting.interrupted()
     assert len(waiting.notices) == 1
     assert "as where its credentials lack the profile, the consumers' log says why" in said
+    assert ", and so does: flood-check" in said
 
 
 def with_retry(house: House) -> int:

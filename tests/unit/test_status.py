@@ -67,7 +67,7 @@ from flood.status_prometheus import registry
 from flood.story_text import as_json, lines
 from tests.fscking import fsck
 from tests.spooling import LARGE, NOBODY, START, House, quick_house
-from tests.unit.test_fsck import done, given_up, move
+from tests.unit.test_fsck import RECEIPT, done, given_up, move
 from workers.decisions import GiveUp, TryAgain
 
 DENIED = Reason(PERMANENT, "AccessDenied", "the access key may not write there; let it")
@@ -580,7 +580,7 @@ def test_consumers_that_are_stopped(house: House) -> None:
         assert "; all consumers are stopped; " in judge(found, Limits(None, None, None))[1]
         assert checked(house) == [("error", "all are stopped", remedy)]
         assert checked(house, readable=False) == [("error", "all are stopped", remedy)]
-        words = f"the next free worker takes it, once consumers go on, as all are stopped: {remedy}"
+        words = f"have the profile takes it, once consumers go on, as all are stopped: {remedy}"
         assert words in told(house, "s3://p/b/due")[0]
         watch = FileLock(house.spool.absolute(WATCH_LOCK))
         assert watch.try_exclusive()
@@ -734,6 +734,84 @@ def test_consumers_that_run_yet_take_nothing(house: House) -> None:
     assert not told()
     agent.locks.disown()
     consumer.release()
+
+
+def test_due_files_that_no_worker_takes_though_one_is_free(house: House) -> None:
+    """As those of a profile that was taken out of the credentials."""
+    agent = house.agent()
+    agent.locks.own()
+    consumer = FileLock(house.spool.absolute(CONSUMERS_LOCK))
+    assert consumer.try_shared()
+    house.admit("waits", "too")
+
+    def told() -> bool:
+        assert queries.sweep_begins(house.clock.now(), 0)
+        agent.progress.end()
+        found = seen(house)
+        assert json.loads(status_json.as_json(found))["unserved"] == found.unserved
+        assert found.unserved in ([], ["p"])
+        words = "the credentials may lack the profile p; to see why: flood-check"
+        assert bool(found.unserved) == (words in shown(found))
+        line = judge(found, Limits(None, None, None))[1]
+        assert bool(found.unserved) == ("; the credentials may lack p, as" in line)
+        said = "the credentials may lack the profile, as flood-check tells"
+        assert bool(found.unserved) == (said in str(digest_reason(found)))
+        return bool(found.unserved)
+
+    house.clock.advance(59)
+    assert not told()
+    house.clock.advance(1)
+    assert told()
+    # Whoever is at its files has the profile, and so has who was a moment ago.
+    another = WorkerLocks(house.spool)
+    first, _ = house.claim(owner=another.own())
+    assert not told()
+    move(house, first.path, "completed/p/b/waits")
+    records.complete(first, "completed/p/b/waits", RECEIPT, house.clock.now())
+    models.execute("UPDATE file_records SET owner = NULL")
+    assert not told()
+    house.clock.advance(61)
+    assert told()
+    # Of two workers one may be kept for small files, while the other is at a large one.
+    models.execute("UPDATE file_records SET owner = ?, profile = 'q' WHERE id = 1", (first.owner,))
+    models.execute("UPDATE file_records SET current_state = 'processing' WHERE id = 1")
+    models.execute("UPDATE file_records SET claimed_at = last_updated WHERE id = 1")
+    assert not told()
+    another.disown()
+    agent.locks.disown()
+    assert seen(house).unserved == []
+    consumer.release()
+
+
+def test_files_in_incoming_that_flood_watch_does_not_take(house: House) -> None:
+    """As those below the name of a profile that is misspelt."""
+    house.write("incoming/dmo/b/a")
+    arrived = house.spool.changed_at("incoming/dmo/b/a")
+    assert arrived is not None
+    house.clock.moment = arrived + timedelta(seconds=61)
+    assert seen(house).unserved == []
+    watch = FileLock(house.spool.absolute(WATCH_LOCK))
+    assert watch.try_exclusive()
+    found = seen(house)
+    assert found.unserved == ["dmo"]
+    assert "the credentials may lack the profile dmo; to see why: flood-check" in shown(found)
+    assert "so does flood-check where the credentials lack the profile" in str(digest_reason(found))
+    house.clock.moment = arrived + timedelta(seconds=59)
+    assert seen(house).unserved == []
+    watch.release()
+
+
+def test_what_is_held_back_does_not_lack_its_profile(house: House) -> None:
+    house.admit("key")
+    house.write("incoming/p/b/key")
+    arrived = house.spool.changed_at("incoming/p/b/key")
+    assert arrived is not None
+    house.clock.moment = arrived + timedelta(seconds=61)
+    watch = FileLock(house.spool.absolute(WATCH_LOCK))
+    assert watch.try_exclusive()
+    found = seen(house)
+    assert (found.held_back, found.unserved) == (1, [])
+    watch.release()
 
 
 def test_a_consumer_that_has_just_come_is_not_stalled(house: House) -> None:
@@ -936,7 +1014,7 @@ def test_the_story_of_one_file(house: House) -> None:
     assert "retry 1 at 2026-03-01" in told(house)[0]
     assert "once a consumer runs" in told(house)[0]
     house.clock.advance(31.0)
-    assert "the next free worker takes it" in told(house)[0]
+    assert "the next free worker whose credentials have the profile takes it" in told(house)[0]
     [claim] = house.claim()
     assert "its worker died" in told(house)[0]
     house.settle(GiveUp(claim, DENIED))

@@ -1,0 +1,96 @@
+"""Looks for files that no profile of the credentials is for."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
+
+from humanize import intcomma
+
+from flood import directories, due_queries, layout
+from flood.check_findings import ERROR, WARNING, WORK, Finding
+from flood.config import Settings
+from flood.spool import Spool
+from flood.states import INCOMING, PROCESSING
+from flood.temporary import Temporary
+from flood.text import printable
+from flood.walk import Found
+
+#: How many paths are named.
+_NAMED: Final = 3
+
+
+def look(
+    spool: Spool, settings: Settings, profiles: Collection[str], *, readable: bool
+) -> Iterator[Finding]:
+    """What waits below names that none of the profiles has, then what lies too high in incoming to
+    be for any. `readable` as for `flood.check_work.look`."""
+    waiting = _waiting(spool, settings.ignore, profiles)
+    recorded = {profile for profile, _ in due_queries.unclaimed()} if readable else set()
+    for profile in sorted({*waiting, *recorded.difference(profiles)}):
+        yield _homeless(profile, waiting.get(profile, Counter()), profiles)
+    high = sorted(_high(spool, settings.ignore))
+    if high:
+        yield _misplaced(high)
+
+
+def _waiting(
+    spool: Spool, ignore: Sequence[str], profiles: Collection[str]
+) -> "dict[str, Counter[str]]":
+    """How many files each of the other names has, by the directory that they wait in."""
+    temporary = Temporary(ignore)
+    waiting: dict[str, Counter[str]] = {}
+    for state in (INCOMING, PROCESSING):
+        for profile in spool.subdirectories(state):
+            if profile in profiles:
+                continue
+            for found in spool.walk(f"{state}/{profile}"):
+                if not isinstance(found, Found) or layout.parse(found.path) is None:
+                    continue
+                if state == PROCESSING or not temporary.fits(found.path):
+                    waiting.setdefault(profile, Counter())[state] += 1
+    return waiting
+
+
+def _homeless(profile: str, counts: "Counter[str]", profiles: Collection[str]) -> Finding:
+    name = printable(profile)
+    where = [f"{_files(count)} in {state}/{name}" for state, count in counts.items()]
+    known = ", ".join(map(printable, sorted(profiles)))
+    return Finding(
+        WORK,
+        f"profile {name}",
+        ERROR,
+        f"the credentials have no such profile, yet there are {' and '.join(where) or 'records'}"
+        f"{'' if where else f' in {PROCESSING}'}",
+        "nobody takes them in, or uploads them, however many consumers run",
+        f"add a section [{name}] to the credentials file; or move the files below one of its "
+        f"profiles in {INCOMING} ({known})",
+        profile,
+    )
+
+
+def _high(spool: Spool, ignore: Sequence[str]) -> Iterator[str]:
+    temporary = Temporary(ignore)
+    for directory in (INCOMING, *(f"{INCOMING}/{x}" for x in spool.subdirectories(INCOMING))):
+        try:
+            with directories.listed(spool.absolute(directory)) as entries:
+                names = [each.name for each in entries if each.is_file(follow_symlinks=False)]
+        except OSError:
+            continue  # taken away meanwhile, or nobody's to read: of that `check_spool` tells
+        yield from (path for name in names if not temporary.fits(path := f"{directory}/{name}"))
+
+
+def _misplaced(paths: Sequence[str]) -> Finding:
+    shown = ", ".join(map(printable, paths[:_NAMED]))
+    more = f" and {intcomma(len(paths) - _NAMED)} more" if len(paths) > _NAMED else ""
+    return Finding(
+        WORK,
+        INCOMING,
+        WARNING,
+        f"{_files(len(paths))} outside of PROFILE/BUCKET/: {shown}{more}",
+        "flood does not know where they belong, and leaves them alone",
+        f"move them below {INCOMING}/PROFILE/BUCKET/, or away",
+    )
+
+
+def _files(count: int) -> str:
+    return f"{intcomma(count)} {'file' if count == 1 else 'files'}"
