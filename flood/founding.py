@@ -200,7 +200,8 @@ class Founding:
         return f"{OPTIONS[name].key} = {_value(self.path(part))}"
 
     def _make(self) -> Iterator[tuple[str, bool]]:
-        directories.make(self._directory)
+        # Whoever calls has named the links that lead there; behind them there is to be none.
+        directories.make(os.path.realpath(self._directory))
         files = Spool(self._directory)
         text = _CONFIG.format(
             spool=_value(self.path(SPOOL)),

@@ -15,7 +15,7 @@ from flood.credentials import SEARCHED
 from flood.errors import FloodError
 from flood.founding import CONFIG, CREDENTIALS, Founding
 from flood.options import OPTIONS
-from flood.states import EXIT_OK
+from flood.states import EXIT_FAILED, EXIT_OK
 from flood.terminal import Terminal, prepare
 from flood.text import printable
 from huey_config import huey
@@ -31,9 +31,9 @@ What is there already stays as it is: a run that was broken off can be
 repeated. A flood.conf that was kept and leads elsewhere is told of. Other
 settings are not read.
 
-Exit status: 0 done; 2 the directory, or a flood.conf that was kept, cannot
-be used, or wrong usage; 75 flood-watch runs there, or the disk is full; 130
-interrupted."""
+Exit status: 0 done; 1 done, yet the commands could not be printed; 2 the
+directory, or a flood.conf that was kept, cannot be used, or wrong usage; 75
+flood-watch runs there, or the disk is full; 130 interrupted."""
 
 #: What flood.conf says, and the environment would say first.
 _WRITTEN: Final = ("server_directory", "database", "credentials", "credentials_first", "consumers")
@@ -62,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             terminal.problem(line)
         return error.exit_status
     _warn(os.environ, terminal)
+    if terminal.unheard is not None:
+        terminal.problem(f"cannot write to stdout: {terminal.unheard.strerror}")
+        return EXIT_FAILED
     return EXIT_OK
 
 

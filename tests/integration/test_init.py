@@ -247,6 +247,38 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert (tmp_path / "other/flood.db").read_text() == "no database, this"
 
 
+def test_a_directory_that_is_reached_through_links(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    for name in ("link", "link/deep/er"):
+        done = init(tmp_path, name)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"made  {tmp_path}/{name}/spool" in done.stdout  # as it was named
+        assert init(tmp_path, name).stderr == ""
+        with open(tmp_path / name / "flood.conf", encoding="utf-8") as written:
+            assert f"server-directory  = {tmp_path}/{name}/spool\n" in written
+    assert (tmp_path / "disk/deep/er/spool/incoming").is_dir()
+    (tmp_path / "loop").symlink_to("loop")
+    done = init(tmp_path, "loop")
+    assert done.returncode == 2
+    assert f"{tmp_path}/loop: Not a directory" in done.stderr
+
+
+def test_commands_that_cannot_be_printed_are_told_of(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m flood.commands.init d >/dev/full"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "flood-init: cannot write to stdout: No space left on device\n"
+    assert (tmp_path / "d/flood.db").exists()
+
+
 def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d/credentials").symlink_to(tmp_path / "elsewhere")
