@@ -34,6 +34,11 @@ class Answer:
     told: bool
     words: str
 
+    @property
+    def line(self) -> str:
+        """The words in one line, as the log has them."""
+        return "; ".join(self.words.splitlines())
+
 
 def send(
     command: Sequence[str],
@@ -135,4 +140,4 @@ def _end(process: "subprocess.Popen[bytes]") -> bool:
 def _joined(how: str, said: bytes) -> str:
     lines = [line.strip() for line in said.decode("utf-8", "replace").splitlines()]
     last = [line for line in lines if line][-_LINES:]
-    return ": ".join(part for part in (how, "; ".join(last)) if part)
+    return ": ".join(part for part in (how, "\n".join(last)) if part)

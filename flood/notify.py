@@ -182,7 +182,7 @@ def tell(given: Sequence[Way], found: Digest, send: Send) -> list[Answer]:
                 "told",
                 by=way.name,
                 title=digest_text.title(found),
-                said=answer.words or None,
+                said=answer.line or None,
             )
         else:
             log.event(
@@ -191,6 +191,6 @@ def tell(given: Sequence[Way], found: Digest, send: Send) -> list[Answer]:
                 "cannot tell",
                 by=way.name,
                 title=digest_text.title(found),
-                reason=answer.words,
+                reason=answer.line,
             )
     return answers

@@ -57,7 +57,8 @@ def main(path: str) -> None:
     try:
         services = load(path)
     except ConfigError as error:
-        _say(str(error))
+        for line in str(error).splitlines():
+            _say(line)
         raise SystemExit(error.exit_status) from None
     digest = json.load(sys.stdin)
     took = _deliver(services, digest["title"], digest["text"], digest["kind"])

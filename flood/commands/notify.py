@@ -134,9 +134,11 @@ def _test(settings: Settings, stop: Stop, terminal: Terminal) -> int:
         told += answer.told
         if answer.told:
             said = f"; it said: {answer.words}" if answer.words else ""
-            terminal.say(f"{way.name}: a test was told{said}")
+            for line in f"{way.name}: a test was told{said}".splitlines():
+                terminal.say(line)
         else:
-            terminal.problem(f"{way.name}: nobody was told: {answer.words}")
+            for line in f"{way.name}: nobody was told: {answer.words}".splitlines():
+                terminal.problem(line)
     if stop.is_set():
         return EXIT_INTERRUPTED
     return EXIT_OK if told == len(ways) else EXIT_FAILED

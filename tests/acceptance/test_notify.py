@@ -168,6 +168,21 @@ def test_a_test_needs_no_spool(flood: Flood) -> None:
     assert "nobody was told: it ended with status 1" in ended.stderr
 
 
+def test_each_line_of_what_is_wrong_is_one(flood: Flood) -> None:
+    urls = flood.directory / "urls"
+    urls.touch(0o600)
+    urls.write_text("nonsense\nnonsense too\n")
+    ended = flood.run(*NOTIFY, "--test", "--notify-urls", str(urls))
+    assert ended.returncode == 1
+    first, second = ended.stderr.splitlines()
+    assert first.startswith("flood-notify: notify-urls: nobody was told: it ended with status")
+    assert f"{urls}, line 1: " in first
+    assert second.startswith(f"flood-notify: {urls}, line 2: ")
+    command = "sh -c 'echo one >&2; echo two >&2'"
+    ended = flood.run(*NOTIFY, "--test", "--notify-command", command)
+    assert ended.stdout == "notify-command: a test was told; it said: one\ntwo\n"
+
+
 def test_a_url_in_the_place_of_the_file_is_not_shown(flood: Flood) -> None:
     for given in ({"FLOOD_NOTIFY_URLS": "slack://hidden/hidden"}, {}):
         flags = [] if given else ["--notify-urls", "slack://hidden/hidden"]

@@ -61,7 +61,8 @@ def test_a_command_need_not_read(stop: Stop) -> None:
 def test_why_nobody_was_told(stop: Stop, script: str, words: str | None) -> None:
     answer = send(stop, *sh(script))
     assert not answer.told
-    assert answer.words == words if words else answer.words.endswith("; end")
+    assert answer.line == words if words else answer.line.endswith("; end")
+    assert answer.words == answer.line.replace("; ", "\n")
 
 
 def test_what_was_said_beside_is_kept(stop: Stop) -> None:
