@@ -11,6 +11,15 @@ _SHOWN: Final = bytes(ord(_UNNAMABLE) if one in _CONTROLS else one for one in ra
 _REFERENCE: Final = re.compile(rb"&#([0-9]{1,7}|[xX][0-9A-Fa-f]{1,6});")
 
 
+# How a web page begins: comments or an XML declaration may come first.
+_PAGE: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:\s|<\?xml[^>]*>|<!--.*?-->)*<(?:!doctype\s+html|html)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+#: So much of an answer tells whether it is one, in bytes.
+_BEGINNING: Final = 4096
+
+
 class _Plain(TreeBuilder):
     """Takes no document type: no store has one, and entities can make much out of little."""
 
@@ -43,6 +52,11 @@ def name(element: Element) -> str:
 def text(element: Element, child: str) -> str | None:
     """Return the text of the first child of this name in whichever namespace, None without one."""
     return element.findtext(f"{{*}}{child}")
+
+
+def is_page(content: bytes) -> bool:
+    """Whether an answer is a web page, which no store sends with a success, not cut off either."""
+    return _PAGE.match(content[:_BEGINNING]) is not None
 
 
 def readable(content: bytes) -> bytes:

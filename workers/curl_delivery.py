@@ -2,9 +2,11 @@
 
 from typing import Final
 
+from workers.answer_xml import is_page
 from workers.curl_exchange import Exchange
 from workers.curl_payload import Loader
 from workers.curl_store import Store
+from workers.failures import not_s3
 from workers.late import late
 from workers.media_type import content_type
 from workers.source import Source
@@ -33,6 +35,8 @@ def refused(exchange: Exchange) -> Exception:
     with late():
         from workers.s3_answer import refusal
     headers, content = exchange.answer_headers(), exchange.content
+    if exchange.succeeded and is_page(content):
+        return not_s3(exchange.host)
     # As botocore has it: a status of success with an error in the body is the store's failure.
     status = _SERVER_ERROR if exchange.succeeded else exchange.status
     return refusal(exchange.operation, status, headers, content.strip())
@@ -40,7 +44,8 @@ def refused(exchange: Exchange) -> Exception:
 
 def stored(exchange: Exchange) -> bool:
     """Whether a body was taken: some stores begin an answer of success, then fail."""
-    return exchange.succeeded and b"<Error" not in exchange.content[:_BEGINNING]
+    content = exchange.content
+    return exchange.succeeded and b"<Error" not in content[:_BEGINNING] and not is_page(content)
 
 
 def shown(exchange: Exchange) -> Shown:

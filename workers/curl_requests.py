@@ -6,7 +6,7 @@ from urllib.parse import quote, unquote_plus
 from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 
 from workers.answer_limits import COMPLETION, LONGEST
-from workers.answer_xml import name, readable_key, root, text
+from workers.answer_xml import is_page, name, readable_key, root, text
 from workers.curl_connections import Connections
 from workers.curl_delivery import refused, shown, stored
 from workers.curl_exchange import Exchange
@@ -136,7 +136,7 @@ def _document(exchange: Exchange) -> Element:
         # As botocore has it: it was cut off, which is the store's failure.
         raise refused(exchange) from None
     # Where the answer takes long, its success is said before anybody knows.
-    if not exchange.succeeded or name(found) == "Error":
+    if not exchange.succeeded or name(found) == "Error" or is_page(exchange.content):
         raise refused(exchange)
     return found
 

@@ -84,6 +84,14 @@ class Unlisted(FloodError):
     """The store, or this access key, does not list unfinished multipart uploads."""
 
 
+def not_s3(where: str) -> NotS3:
+    """Return the error for an endpoint, which `where` names, that speaks something else."""
+    return NotS3(
+        f"what answers at {where} is no S3-compatible store: the address is wrong (correct"
+        " AWS_ENDPOINT), or the network wants a login first"
+    )
+
+
 def endless(host: str) -> TransportFailed:
     """Return the error for an answer of which nobody reads on."""
     return TransportFailed("endless", host, f"it has more than {LONGEST // 1024**2} MiB")

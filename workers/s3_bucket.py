@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import ClientError
 
 from flood.log import event
-from workers.failures import BucketMissing, InvalidBucket, NotS3
+from workers.failures import BucketMissing, InvalidBucket, NotS3, not_s3
 from workers.known import Known
 from workers.s3_client import REDIRECTS
 
@@ -105,10 +105,10 @@ class Buckets:
                 status = error.response["ResponseMetadata"]["HTTPStatusCode"]
                 # A store that sends elsewhere says so in a code of its own.
                 if status == _NOT_FOUND or (status in REDIRECTS and code in ("", str(status))):
-                    raise NotS3(self._not_s3()) from None
+                    raise self._not_s3() from None
                 raise
             if "Buckets" not in answer:
-                raise NotS3(self._not_s3())
+                raise self._not_s3()
             yield {each["Name"] for each in answer["Buckets"] if "Name" in each}
             token = answer.get("ContinuationToken")
             if not token or token == question.get("ContinuationToken"):
@@ -154,9 +154,5 @@ class Buckets:
     def _endpoint(self) -> str:
         return self._profile.endpoint or f"Amazon S3, region {self._profile.region}"
 
-    def _not_s3(self) -> str:
-        return (
-            f"what answers at {self._endpoint()} for profile {self._profile.name!r} is no"
-            " S3-compatible store: the address is wrong (correct AWS_ENDPOINT), or"
-            " the network wants a login first"
-        )
+    def _not_s3(self) -> NotS3:
+        return not_s3(f"{self._endpoint()} for profile {self._profile.name!r}")

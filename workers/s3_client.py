@@ -3,6 +3,7 @@
 import os
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -13,8 +14,9 @@ from botocore.loaders import Loader
 
 from flood import __version__
 from workers.answer_limits import SHORT_CONNECT, SHORT_READ
-from workers.answer_xml import readable
+from workers.answer_xml import is_page, readable
 from workers.authorities import authorities
+from workers.failures import not_s3
 from workers.proxies import proxy
 from workers.s3_session import Session, send_again, sender
 
@@ -59,6 +61,9 @@ _ISOLATED: Final[dict[str, Any]] = {
 }
 
 _LARGEST_POOL: Final = 1024
+_SUCCESS: Final = range(200, 300)
+# What may come before the first byte of XML: white space, a byte order mark.
+_BLANK: Final = b" \t\r\n\xef\xbb\xbf"
 
 #: Statuses of answers that send elsewhere.
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -175,6 +180,8 @@ def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: 
     )
     # By this pattern it comes before botocore's own look at such answers, which is for s3 only.
     client.meta.events.register_first("before-parse.*.*", _make_readable)
+    where = profile.endpoint or f"Amazon S3, region {profile.region}"
+    client.meta.events.register_first("before-parse.*.*", partial(_refuse_pages, where))
     client.meta.events.register_first("needs-retry.s3.ListBuckets", _follow_no_redirect)
     if not provider.expect_continue:
         for operation in ("PutObject", "UploadPart"):
@@ -199,6 +206,19 @@ def _follow_no_redirect(request_dict: Any, response: Any, **_: object) -> None:
 def _remove_expect(request: Any, **_: object) -> None:
     if "Expect" in request.headers:
         del request.headers["Expect"]
+
+
+def _refuse_pages(
+    where: str, response_dict: dict[str, Any], operation_model: Any, **_: object
+) -> None:
+    # botocore would take most of them for an answer that was cut off, and so for a failure.
+    body = response_dict.get("body")
+    if not isinstance(body, bytes) or response_dict["status_code"] not in _SUCCESS:
+        return
+    # What lists buckets is XML from its first byte on, however much of it has come.
+    beginning = body.lstrip(_BLANK)[:1]
+    if is_page(body) or (operation_model.name == "ListBuckets" and beginning not in (b"", b"<")):
+        raise not_s3(where)
 
 
 def _make_readable(response_dict: dict[str, Any], **_: object) -> None:

@@ -11,7 +11,7 @@ from botocore.parsers import ResponseParserError
 from flood.providers import Provider
 from workers.answer_xml import readable_key
 from workers.classify import classify
-from workers.failures import Unlisted
+from workers.failures import NotS3, Unlisted
 from workers.lanes import carried
 from workers.media_type import content_type
 from workers.s3_client import Clients
@@ -44,7 +44,7 @@ class S3Requests:
         )
         try:
             answer = self._ask(ask)
-        except ClientError as error:
+        except (ClientError, NotS3) as error:
             raise Unlisted(classify(error).message) from error
         decoded = answer.get("EncodingType") == "url"
         shown = [

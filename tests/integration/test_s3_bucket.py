@@ -120,10 +120,16 @@ def test_other_answers_to_the_list_are_errors(
     assert proxy.count() == 1
 
 
+#: As many a server answers: no XML, since not every element ends.
+PAGE = b'<!DOCTYPE HTML>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n</head>\n</html>\n'
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         Answer(200, b"<html><body>Welcome</body></html>", {"Content-Type": "text/html"}),
+        Answer(200, PAGE, {"Content-Type": "text/html"}),
+        Answer(200, b'{"errors": []}', {"Content-Type": "application/json"}),
         Answer(404, b"Not found"),
         Answer(404),
         Answer(301, b"", {"Location": "https://127.0.0.1:9/"}),
@@ -137,6 +143,19 @@ def test_what_is_no_store_is_told(uploader: Uploader, proxy: FaultProxy, answer:
     with pytest.raises(NotS3, match=proxy.url) as caught:
         uploader.ensure_bucket("bucket")
     assert classify(caught.value).kind == TRANSIENT  # a network that wants a login does the same
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'<?xml version="1.0"?>\n<ListAllMyBucketsRes', b"\xef\xbb\xbf <Li", b"<"],
+)
+def test_a_list_that_is_cut_off_is_the_stores_failure(
+    uploader: Uploader, proxy: FaultProxy, body: bytes
+) -> None:
+    proxy.inject(Answer(200, body), "GET", LIST, times=None)
+    with pytest.raises(Exception, match="500") as caught:
+        uploader.ensure_bucket("bucket")
+    assert (classify(caught.value).kind, classify(caught.value).code) == (TRANSIENT, "http_500")
 
 
 def listing(*names: str, token: str = "") -> Answer:

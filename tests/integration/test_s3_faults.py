@@ -545,6 +545,16 @@ def test_an_error_after_a_status_of_success(put: Send, proxy: FaultProxy, size: 
     assert proxy.count("HEAD") == 0
 
 
+@pytest.mark.parametrize("size", [4, LARGE])
+def test_a_web_page_is_no_answer_of_a_store(put: Send, proxy: FaultProxy, size: int) -> None:
+    """As where a network wants a login since the bucket was asked for."""
+    page = b'<!doctype html>\n<html><head><meta charset="utf-8"></head></html>'
+    proxy.inject(Answer(200, page, {"Content-Type": "text/html"}), "PUT", times=None)
+    message = expect(put(proxy.url, bytes(size)), TRANSIENT, "not_s3")
+    assert "correct AWS_ENDPOINT" in message
+    assert proxy.count("HEAD") == 0
+
+
 def test_a_name_in_the_message_is_no_cap(put: Send, proxy: FaultProxy) -> None:
     proxy.inject(s3_error(403, "AccessDenied", "not authorized for arn:aws:s3:::b/cap/x"), "PUT")
     expect(put(proxy.url), PERMANENT, "AccessDenied")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from workers.answer_xml import name, readable, readable_key, root, text
+from workers.answer_xml import is_page, name, readable, readable_key, root, text
 
 BOMB = b'<!DOCTYPE r [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><r>&b;</r>'
 
@@ -50,6 +50,24 @@ def test_a_child_is_found_in_any_namespace(content: bytes) -> None:
 @pytest.mark.parametrize("content", [b"", b" \n"])
 def test_an_answer_without_content_has_no_name(content: bytes) -> None:
     assert name(root(content)) == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "page"),
+    [
+        (b"<!DOCTYPE HTML>\n<html>", True),
+        (b"\xef\xbb\xbf\r\n<HTML lang='en'", True),
+        (b"<?xml version='1.0'?><!-- <a> --><!DOCTYPE html PUBLIC", True),
+        (b"", False),
+        (b"<", False),
+        (b"It works!", False),
+        (b"<?xml version='1.0'?>\n<ListAllMyBucketsResult><Name>html</Name>", False),
+        (b"<Error><Message><html></Message></Error>", False),
+        (b"<htmlish/>", False),
+    ],
+)
+def test_a_web_page_is_known_by_its_beginning(content: bytes, page: bool) -> None:
+    assert is_page(content) == page
 
 
 @given(st.text(st.characters(max_codepoint=0x7F, exclude_characters="<>&\r"), min_size=1))
