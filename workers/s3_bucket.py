@@ -99,7 +99,7 @@ class Buckets:
             try:
                 answer = client.list_buckets(**question)
             except ClientError as error:
-                code = error.response["Error"]["Code"]
+                code = error.response["Error"].get("Code", "")
                 if code in _NO_ANSWER:
                     raise _Untold from None
                 status = error.response["ResponseMetadata"]["HTTPStatusCode"]
@@ -124,7 +124,7 @@ class Buckets:
             try:
                 ask()
             except ClientError as error:
-                code = error.response["Error"]["Code"]
+                code = error.response["Error"].get("Code", "")
                 if code in _NO_BUCKET:
                     raise BucketMissing(
                         f"profile {self._profile.name!r} has no bucket {bucket!r} at"

@@ -103,5 +103,5 @@ def abort(clients: Clients, bucket: str, key: str, upload_id: str) -> None:
     try:
         clients.short.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
     except ClientError as error:
-        if error.response["Error"]["Code"] not in ("NoSuchUpload", "404"):
+        if error.response["Error"].get("Code", "") not in ("NoSuchUpload", "404"):
             raise
