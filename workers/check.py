@@ -22,7 +22,7 @@ from flood.profiles import Profile
 from flood.spool import Spool
 from flood.states import INCOMING
 from workers.lanes import Lanes
-from workers.probe import Probe
+from workers.probe import Probe, blame_clock
 from workers.probe_upload import ProbeUpload
 
 #: How long all stores together have, in seconds; each step has less.
@@ -96,7 +96,7 @@ class Check:
         self.left = [each.upload.left for each in self._looks if each.upload and each.upload.left]
         if failure is not None:
             raise failure
-        return [finding for look in self._looks for finding in list(look.found)]
+        return blame_clock([finding for look in self._looks for finding in list(look.found)])
 
     def _wait(self, lanes: Lanes[_Look, None]) -> BaseException | None:
         """Wait for all of them; return what broke one, as the others are worth their while."""

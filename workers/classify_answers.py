@@ -8,6 +8,12 @@ from botocore.parsers import ResponseParserError
 from flood.states import PERMANENT, TRANSIENT
 from workers.classify_rule import AGAIN, ENDPOINT, KEYS, NAME, Rule
 
+#: The code of requests that the store takes for too old, or for those of a time to come.
+SKEWED: Final = "RequestTimeTooSkewed"
+
+_CLOCKS: Final = "this machine's clock and the store's disagree"
+_CLOCK: Final = "set the clock, then retry the file"
+
 # Sources: AWS "Error responses" and "Error best practices"; Cloudflare R2 "Error codes";
 # Backblaze "Integration checklist". Wider than botocore's own list of what to retry, narrower in
 # leaving out certificate errors and local ones.
@@ -85,9 +91,18 @@ ANSWERS: Final = (
     Rule(
         PERMANENT,
         None,
-        "this machine's clock and the store's disagree",
-        "set the clock, then retry the file",
-        codes=("RequestTimeTooSkewed", "RequestExpired", "ExpiredRequest"),
+        _CLOCKS,
+        _CLOCK,
+        codes=(SKEWED, "RequestExpired", "ExpiredRequest"),
+    ),
+    Rule(
+        PERMANENT,
+        SKEWED,
+        _CLOCKS,
+        _CLOCK,
+        codes=("AccessDenied", "403", "Forbidden"),
+        # Amazon's words for it, which rclone has under another code.
+        text="[Tt]he difference between the request time and the (?:server's|current) time ",
     ),
     Rule(
         PERMANENT,

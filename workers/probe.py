@@ -1,7 +1,8 @@
 """Asks the store of one profile whether its credentials can be used."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -13,6 +14,7 @@ from flood.profiles import ENDPOINT, REGION, Profile
 from flood.states import PERMANENT
 from workers.authorities import authorities
 from workers.classify import classify
+from workers.classify_answers import SKEWED
 from workers.classify_rule import AGAIN
 from workers.failures import BucketMissing, InvalidBucket, NotS3
 from workers.probe_way import STEP, Way
@@ -33,6 +35,11 @@ _SKEW_ODD: Final = timedelta(seconds=60)
 _LEGAL: Final = "names have 3 to 63 lower-case letters, digits, dots or hyphens"
 
 _NTP: Final = "timedatectl set-ntp true"
+
+# How `refused` ends where it is about who asks, which a time that is off may be the cause of.
+_DENIED: Final = re.compile(
+    rf"\[(?:AccessDenied|Forbidden|SignatureDoesNotMatch|http_401|http_403|{SKEWED})\]$"
+)
 
 
 @dataclass
@@ -87,13 +94,17 @@ class Probe:
             yield from map(self._skewed, skews[-1:])
             return
         yield from map(self._skewed, skews[-1:])
-        yield self._listed(names)
+        yield self._listed(names, far_off=any(abs(skew) > SKEW_MAX for skew in skews[-1:]))
         for bucket in self.buckets:
             if self.stopping():
                 return
             yield self._bucket(client, buckets, bucket, names or set())
 
-    def _listed(self, names: set[str] | None) -> Finding:
+    def _listed(self, names: set[str] | None, *, far_off: bool) -> Finding:
+        if names is None and far_off:
+            text = "the store refuses to list buckets, as it may everything while the clock is off"
+            meaning = "whether this key may list them is not known"
+            return Finding(STORE, "ListBuckets", WARNING, text, meaning, _NTP, self.profile.name)
         if names is None:
             text = "this key may not list buckets, so each is asked for by itself"
         else:
@@ -150,6 +161,18 @@ class Probe:
         return Finding(
             STORE, "clock", ERROR, text, "stores refuse more than 15 minutes", _NTP, name
         )
+
+
+def blame_clock(found: Sequence[Finding]) -> list[Finding]:
+    """The same, where the clock is so far off that the store refuses whoever asks: then nobody
+    knows yet what the key may do."""
+    far_off = {each.profile for each in found if (each.about, each.status) == ("clock", ERROR)}
+    return [
+        replace(each, remedy=_NTP)
+        if each.profile in far_off and each.status == ERROR and _DENIED.search(each.found)
+        else each
+        for each in found
+    ]
 
 
 def refused(about: str, profile: Profile, error: BaseException) -> Finding:

@@ -16,6 +16,7 @@ from tests.faults import Stall
 from tests.proxy import FaultProxy
 from tests.servers import SECRET_ACCESS_KEY, S3Server, credentials_section
 
+FAKETIME = "vendor/libfaketime/src/libfaketime.so.1"
 CHECK = ("-m", "flood.commands.check")
 
 
@@ -110,6 +111,33 @@ def test_files_of_a_profile_that_was_taken_out_are_told_of(
     ]
     story = flood.run("-m", "flood.commands.status", f"s3://old/{bucket}/key").stdout
     assert "the next free worker whose credentials have the profile takes it" in story
+
+
+@pytest.mark.parametrize("transfer", ["curl", "boto3"])
+def test_a_clock_that_is_behind_is_what_has_to_be_mended(
+    make_flood: MakeFlood, server: S3Server, bucket: str, transfer: str
+) -> None:
+    libfaketime = pytest.importorskip("libfaketime")  # it is not for every kind of machine
+    flood = make_flood(credentials(("main", server.url)), transfer=transfer)
+    flood.start_watch()
+    late = {
+        "LD_PRELOAD": str(Path(libfaketime.__file__).parent / FAKETIME),
+        "FAKETIME": "-20m",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    report = check(flood, "--probe", bucket, **late)
+    store = [each for each in report["findings"] if each["topic"] == "store"]
+    bad = [each for each in store if each["status"] != "ok"]
+    assert [each["about"] for each in bad] == ["ListBuckets", "clock", f"upload to {bucket}"]
+    assert {each["status"] for each in bad} == {"error"}
+    assert {each["remedy"] for each in bad} == {"timedatectl set-ntp true"}
+    flood.environ |= late
+    flood.start_consumer()
+    flood.drop(bucket, "key", b"data")
+    flood.wait_for(lambda: flood.count(current_state="failed"), "the failure")
+    row = flood.row(filepath="key")
+    assert row["error_code"] == "RequestTimeTooSkewed"
+    assert "set the clock, then retry the file" in row["error_message"]
 
 
 def test_an_interrupted_upload_leaves_nothing(

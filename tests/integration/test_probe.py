@@ -337,6 +337,28 @@ def test_clocks(proxy: FaultProxy, off: timedelta, status: str, words: str) -> N
     assert words in clock.found
 
 
+@pytest.mark.parametrize("code", ["AccessDenied", "SignatureDoesNotMatch"])
+@pytest.mark.parametrize("off", [timedelta(minutes=14), timedelta(minutes=16)])
+def test_what_is_refused_while_the_clock_is_off_has_its_remedy(
+    house: House, proxy: FaultProxy, bucket: str, code: str, off: timedelta
+) -> None:
+    """As of a store that does not say what it dislikes."""
+    date = format_datetime(now() + off + timedelta(seconds=1), usegmt=True)
+    answer = s3_error(403, code, "no")
+    proxy.inject(Answer(403, answer.body, {**answer.headers, "Date": date}), times=None)
+    found = check(house, {"test": profile(proxy.url)}, {"test": [bucket]}).run()
+    told = {each.about: each for each in found if each.topic == STORE}
+    clock = told["clock"]
+    refusals = [told[f"upload to {bucket}"], told["ListBuckets"]]
+    if off < timedelta(minutes=15):
+        assert clock.status == WARNING
+        assert all(each.remedy != clock.remedy for each in refusals)
+    else:
+        assert clock.status == ERROR
+        assert [each.remedy for each in refusals] == [clock.remedy] * 2
+        assert refusals[1].status == (WARNING if code == "AccessDenied" else ERROR)
+
+
 @pytest.mark.parametrize("date", ["", "yesterday", "Sat, 28 Nov 2026 03:00:00 -0000"])
 def test_a_date_that_is_none_says_nothing(proxy: FaultProxy, date: str) -> None:
     proxy.inject(Alter({"Date": date}), times=None)

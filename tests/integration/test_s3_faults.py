@@ -114,6 +114,10 @@ def test_the_connection_breaks(put: Send, proxy: FaultProxy, fault: Fault, code:
 
 
 #: The beginning of an answer, then the end of the connection.
+#: What rclone says where the clock is off.
+TOO_OLD = (
+    "The difference between the request time and the server's time exceeds the maximum allowed."
+)
 BROKEN_OFF = Raw(b'HTTP/1.1 200 OK\r\nETag: "0"\r\n')
 
 
@@ -441,6 +445,8 @@ def test_an_http_proxy_that_is_down(put: Send, monkeypatch: pytest.MonkeyPatch) 
         (s3_error(400, "EntityTooLarge", "Your proposed upload is too large."), PERMANENT, None),
         (s3_error(400, "ExpiredToken", "The token has expired."), PERMANENT, None),
         (s3_error(403, "RequestTimeTooSkewed", "The difference is too large."), PERMANENT, None),
+        (s3_error(403, "AccessDenied", TOO_OLD), PERMANENT, "RequestTimeTooSkewed"),
+        (s3_error(403, "AccessDenied", "at no request time"), PERMANENT, "AccessDenied"),
         (s3_error(501, "NotImplemented", "A header you provided"), PERMANENT, None),
         (s3_error(400, "NeverHeardOf", "Something new"), PERMANENT, None),
         (s3_error(500, "NeverHeardOf", "Something new"), TRANSIENT, None),
