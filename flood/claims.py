@@ -67,6 +67,13 @@ def more(
     where = (name_value(profile), name_value(bucket), utc_text(now))
     with models.write():
         found = list(_fitting(_oldest(where, TASK_FILES, large)))
+        if found:
+            # One that was claimed by itself has company now, too.
+            models.execute(
+                "UPDATE file_records SET claim_size = ? "
+                "WHERE current_state = 'processing' AND owner = ? AND claim_size = 1",
+                (company + len(found), owner),
+            )
         return _take(found, owner, where[-1], company)
 
 

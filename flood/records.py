@@ -271,10 +271,11 @@ def put_off(
     reason: Reason | None = None,
 ) -> bool:
     """S3: nothing was begun, or as `release` has it only the move is left; the record is due after
-    `delay` seconds, as if nobody had claimed it, and with a `reason` says why. False: the claim was
-    taken away."""
-    due = utc_text(now + timedelta(seconds=delay))
-    values = {"next_attempt_at": due, "owner": None, **_left_to_move(proof, verdict)}
+    `delay` seconds, as if nobody had claimed it, and with a `reason` says why. Without a delay it
+    keeps its place among those that wait. False: the claim was taken away."""
+    values: dict[str, Any] = {"owner": None, **_left_to_move(proof, verdict)}
+    if delay:
+        values["next_attempt_at"] = utc_text(now + timedelta(seconds=delay))
     if reason is not None:
         values |= {"error_code": reason.code, "error_message": reason.message}
     with models.write():

@@ -15,7 +15,7 @@ from flood.errors import SpoolError
 from flood.identity import Identity, identity_of
 from flood.layout import Place
 from flood.states import COMPLETED, FAILED, STATES
-from flood.tree import NOT_THERE, PATH_MAX, Tree, Vanished
+from flood.tree import NOT_THERE, PATH_MAX, SHORT, Tree, Vanished
 from flood.walk import kind_of
 
 # A name that nothing has.
@@ -196,8 +196,13 @@ class Spool(Tree):
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), target)
         kept = self._moving.kept
         if kept is not None:
-            self._move(kept, source, target)
-            return
+            try:
+                self._move(kept, source, target)
+                return
+            except OSError as error:
+                if error.errno not in SHORT:
+                    raise
+                kept.close()  # the descriptors that it needs may be these
         with closing(Kept()) as kept:
             self._move(kept, source, target)
 

@@ -172,9 +172,11 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             return
         proven: list[int] = []
         delays: list[float] = []
-        for decisions in attempt(agent, claims, partial(_more, agent, destination)):
-            if settle(agent, decisions, enqueue_retry):
-                delays.append(0.0)
+        # Nothing goes with what a lost attempt made suspect.
+        alone = any(one.alone for one in claims)
+        more = _nothing if alone else partial(_more, agent, destination)
+        for decisions in attempt(agent, claims, more):
+            delays += settle(agent, decisions, enqueue_retry)
             if any(isinstance(one, PutOff) and one.ring for one in decisions):
                 _ring_once(destination)
             proven += [one.claim.id for one in decisions if isinstance(one, Prove)]
@@ -191,6 +193,10 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             agent.retention.remove(proven)
         except (models.DatabaseError, OSError, SpoolError) as error:
             _broke_off("uploaded files could not be removed; the next sweep tries again", error)
+
+
+def _nothing(_company: int) -> list[Claimed]:
+    return []
 
 
 def _more(agent: "Agent", destination: tuple[str, str], company: int) -> list[Claimed]:

@@ -24,8 +24,8 @@ TOO_LONG: Final = (
 #: What the way to a file says that is not, or not any more, in the spool.
 NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
-# What opening a file says of this machine, not of the file.
-_SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+#: What opening a file says of this machine, not of the file.
+SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Vanished(Exception):
@@ -62,7 +62,7 @@ class Tree:
                 return self._id is None or self._id in card.read()
         except OSError as error:
             # A look takes no descriptor; whether it is this spool's card, the next one compares.
-            return error.errno in _SHORT and os.path.exists(self.absolute(layout.CARD))
+            return error.errno in SHORT and os.path.exists(self.absolute(layout.CARD))
         except ValueError:
             return False
 

@@ -79,8 +79,9 @@ class Files:
                 continue
             if isinstance(found, PutOff):
                 # The transfers need descriptors, too, and so does the settlement.
-                left = [claim, *self._close_some(added), *claims[number + 1 :]]
-                delay = 0.0 if self._opened else SCARCE_PAUSE
+                spared = self._close_some(added) or self._close_proven(decided)
+                left = [claim, *spared, *claims[number + 1 :]]
+                delay = 0.0 if self._opened or self._proven else SCARCE_PAUSE
                 decided += [replace(found, claim=each, delay=delay) for each in left]
                 break
             decided.append(found)
@@ -95,6 +96,19 @@ class Files:
             os.close(self._opened.pop(one.claim.id).upload.descriptor)
         return [one.claim for one in spared]
 
+    def _close_proven(self, decided: list[Decision]) -> list[Claimed]:
+        """Close the last of those that are only to be moved; what is left stays in the list."""
+        proven = [one for one in decided if isinstance(one, Prove)]
+        spared = proven[len(proven) - min(SPARE_DESCRIPTORS, len(proven) // 2) :]
+        decided[:] = [one for one in decided if one not in spared]
+        self._close(spared)
+        return [one.claim for one in spared]
+
+    def _close(self, proven: Iterable[Prove]) -> None:
+        for one in proven:
+            self._proven.remove(one.descriptor)
+            os.close(one.descriptor)
+
     def settled(self, decisions: Iterable[Decision]) -> None:
         """Close the files that these were about."""
         for one in decisions:
@@ -102,8 +116,7 @@ class Files:
             if opened is not None:
                 os.close(opened.upload.descriptor)
             elif isinstance(one, Prove):
-                self._proven.remove(one.descriptor)
-                os.close(one.descriptor)
+                self._close([one])
 
     def close(self) -> None:
         """Close what is open."""

@@ -65,9 +65,10 @@ class _Line(NamedTuple):
     under_way: float = 0.0
 
 
-def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> bool:
+def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> list[float]:
     """Settle in one transaction: which claims still stand, the renames of exactly those, the rows.
-    Return whether a file is due again at once, as it changed after it was sent.
+    Return after how many seconds files are due again that no task announces: at once where one
+    changed after it was sent, later where no descriptor was left for its move.
 
     Raises what the database raises; files may then be ahead of their rows, and the sweep follows
     once this worker's claims are given up. Why such a file was given up the log says then.
@@ -75,6 +76,7 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> b
     lines: list[_Line] = []
     proven: list[Proven] = []
     unrecorded: list[GiveUp] = []
+    delays: list[float] = []
     scarce: str | None = None
     now = agent.now()
     try:
@@ -94,6 +96,7 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> b
                         # Its files stay open until the group is settled: then there is room again.
                         records.put_off(decision.claim, now, SCARCE_MOVE, *_left_to_move(decision))
                         scarce = str(error)
+                        delays = [SCARCE_MOVE]
             records.complete_all(proven, now)
     except Exception:
         for one in unrecorded:
@@ -108,7 +111,7 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> b
     with log.together():
         for line in lines:
             _tell(agent, line, now)
-    return any(line.event == _CHANGED.code for line in lines)
+    return delays + [0.0] * any(line.event == _CHANGED.code for line in lines)
 
 
 def _tell(agent: Agent, line: _Line, now: datetime) -> None:

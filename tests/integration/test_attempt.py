@@ -34,7 +34,8 @@ from tests.uploading import MIB, UPLOADERS, MakeUploader, boto3_uploader, profil
 from workers.agent import Agent
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
 from workers.judgement import SCARCE_PAUSE
-from workers.transfer import Hooks, Outcome, Upload, Uploader
+from workers.settle import SCARCE_MOVE, settle
+from workers.transfer import Hooks, Outcome, Receipt, Upload, Uploader
 from workers.turns import LONG
 from workers.upload import attempt
 
@@ -526,6 +527,52 @@ def test_a_lack_of_all_descriptors_is_waited_out(
         assert house.attempts(row["id"]) == []
 
 
+def test_what_is_only_to_be_moved_leaves_a_descriptor_for_the_move(
+    house: House, bucket: str
+) -> None:
+    """All of them were uploaded when there was none left; each claim then gets some further."""
+    claims = claimed(house, bucket, {f"{number}/key": b"x" for number in range(60)})
+    for one in claims:
+        changed = os.stat(house.spool.absolute(one.path)).st_ctime_ns
+        proof = Proof("etag", None, "md5:00", 1, changed)
+        records.release(one, Reason(INTERRUPTED, "cannot_move", "no room"), START, 0.0, proof)
+    agent = house.agent(Refusing())
+
+    def limited() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(0)  # the lowest number that is free: there may be gaps
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 12, hard))
+        for _ in range(len(claims)):
+            again = claiming.claim(
+                [], "p", bucket, owner=NOBODY, large=LARGE, now=house.clock.now()
+            )
+            if not again:
+                return
+            for decisions in attempt(agent, again):
+                house.settle(*decisions, agent=agent)
+            house.clock.advance(SCARCE_MOVE)
+        raise AssertionError(house.states())
+
+    assert in_child(limited) == 0
+    assert {row["current_state"] for row in house.rows()} == {"completed"}
+
+
+def test_a_move_that_had_no_descriptor_is_rung_for(house: House) -> None:
+    """Nothing else would, before the next sweep."""
+    [claim] = house.claim(*house.admit("key"))
+    descriptor, _ = house.spool.open(claim.path)
+    status = os.fstat(descriptor)
+    proof = Prove(claim, Receipt("etag", None, None, 4), descriptor, status.st_ctime_ns)
+    agent = house.agent()
+    models.connection()
+    with models.write(), spooling.without_descriptors():
+        assert settle(agent, [proof], house.schedule) == [SCARCE_MOVE]
+    os.close(descriptor)
+    due = utc_text(house.clock.now() + timedelta(seconds=SCARCE_MOVE))
+    assert house.row(claim.id)["next_attempt_at"] == due
+
+
 def test_a_lack_of_descriptors_is_told_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
     house.admit("one", "two", "three")
     agent = house.agent()
@@ -826,6 +873,22 @@ def test_a_task_uploads_what_it_names(house: House, server: S3Server, bucket: st
     assert server.keys(bucket) == ["a", "b", "c"]
     assert {state for _, state, _ in house.states()} == {"completed"}
     assert len({row["owner"] for row in house.rows()}) == 1
+
+
+def test_nothing_goes_with_what_a_lost_attempt_made_suspect(
+    house: House, server: S3Server, bucket: str
+) -> None:
+    """It may kill its worker, and would take others with it."""
+    admit_for_now(house, bucket, "suspect")
+    [suspect] = house.rows()
+    models.execute("UPDATE file_records SET alone = 1")
+    admit_for_now(house, bucket, *(f"later-{number}" for number in range(5)))
+    in_consumer(house, server.url, work_off)
+    assert {state for _, state, _ in house.states()} == {"completed"}
+    sizes = {row["id"]: row["claim_size"] for row in house.rows()}
+    assert sizes.pop(suspect["id"]) == 1
+    started = house.attempts(suspect["id"])[0]["finished_at"]
+    assert all(house.attempts(one)[0]["started_at"] >= started for one in sizes)
 
 
 def test_a_task_that_was_lost_is_made_good_by_a_sweep(

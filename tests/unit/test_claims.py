@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from flood import claims as claiming
 from flood import models, records
+from flood.columns import utc_text
 from flood.identity import Identity
 from flood.record_values import TASK_BYTES, TASK_FILES, Arrival, Claimed, Proof, Reason
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
@@ -84,6 +85,32 @@ def test_what_goes_on_is_in_company(house: House) -> None:
     [last] = more(house, 1)
     assert (last.id, last.company, last.number, last.owner) == (later, 2, 1, "w")
     assert more(house, 1) == []
+
+
+def test_one_that_was_claimed_by_itself_gets_company(house: House) -> None:
+    first = arrive(house, "first")
+    [alone] = claiming.claim([first], "p", "b", owner="w", large=LARGE, now=START)
+    assert alone.company == 1
+    arrive(house, "second")
+    other = arrive(house, "other", bucket="other")
+    claiming.claim([other], "p", "other", owner="x", large=LARGE, now=START)
+    assert [one.company for one in more(house, 1)] == [2]
+    found = {row["filepath"]: row["claim_size"] for row in house.rows()}
+    assert found == {"first": 2, "second": 2, "other": 1}
+
+
+def test_what_had_not_begun_keeps_its_place(house: House) -> None:
+    """However many come after it, it is the first again."""
+    first = arrive(house, "first")
+    for number in range(5):
+        house.clock.advance(1.0)
+        arrive(house, f"later-{number}")
+        claims = house.claim()
+        assert claims[0].id == first
+        house.clock.advance(10.0)
+        for one in claims:
+            assert records.put_off(one, house.clock.now(), 0.0)
+    assert house.row(first)["next_attempt_at"] == utc_text(START)
 
 
 def test_only_small_files_go_on(house: House) -> None:

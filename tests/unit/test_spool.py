@@ -186,6 +186,18 @@ def test_no_more_directories_stay_open_than_there_is_room_for(spool: Spool) -> N
     assert len(list(spool.walk("processing"))) == count
 
 
+def test_directories_that_stay_open_take_no_descriptor_from_a_move(spool: Spool) -> None:
+    for name in "abcd":
+        write(spool, f"incoming/p/b/{name}/x")
+    with spool.many_moves():
+        for name in "abc":
+            spool.move(f"incoming/p/b/{name}/x", f"processing/p/b/{name}/x")
+        os.makedirs(spool.absolute("processing/p/b/d"))
+        with without_descriptors():
+            spool.move("incoming/p/b/d/x", "processing/p/b/d/x")
+    assert len(list(spool.walk("processing"))) == 4
+
+
 def test_a_link_in_the_way_is_found_however_many_moves_there_are(spool: Spool) -> None:
     for name in "ab":
         write(spool, f"incoming/p/b/x/{name}")
