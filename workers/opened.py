@@ -22,6 +22,9 @@ from workers.verdict import judge
 #: Files that an attempt closes again, at most, where it has run out of descriptors.
 SPARE_DESCRIPTORS: Final = 32
 
+# So many descriptors a settlement needs, for directories and the database.
+_SETTLEMENT: Final = 8
+
 #: What a message says where the file has a name that no store takes.
 RENAMED: Final = "move it to incoming under its new name"
 
@@ -73,19 +76,29 @@ class Files:
         decided: list[Decision] = []
         for number, claim in enumerate(claims):
             found = self._open(claim)
+            if isinstance(found, PutOff):
+                self._put_off(found, [*claims[number:]], added, decided)
+                return added, decided
             if isinstance(found, Opened):
                 self._opened[claim.id] = found
                 added.append(found)
-                continue
-            if isinstance(found, PutOff):
-                # The transfers need descriptors, too, and so does the settlement.
-                spared = self._close_some(added) or self._close_proven(decided)
-                left = [claim, *spared, *claims[number + 1 :]]
-                delay = 0.0 if self._opened or self._proven else SCARCE_PAUSE
-                decided += [replace(found, claim=each, delay=delay) for each in left]
-                break
-            decided.append(found)
+            else:
+                decided.append(found)
+        shortage = _shortage()
+        if claims and shortage is not None:
+            verdict = decision(self._agent, claims[0], claims[0].identity, judge(shortage))
+            if isinstance(verdict, PutOff):
+                self._put_off(verdict, [], added, decided)
         return added, decided
+
+    def _put_off(
+        self, scarce: PutOff, left: list[Claimed], added: list[Opened], decided: list[Decision]
+    ) -> None:
+        """Leave room for the transfers and the settlement, which need descriptors, too: put off
+        what is `left`, with some of those that were just opened."""
+        left += self._close_some(added) or self._close_proven(decided)
+        delay = 0.0 if self._opened or self._proven else SCARCE_PAUSE
+        decided += [replace(scarce, claim=each, delay=delay) for each in left]
 
     def _close_some(self, added: list[Opened]) -> list[Claimed]:
         """Close the last of those that were just added; what is left stays in the list."""
@@ -167,6 +180,20 @@ class Files:
             multipart_upload_id=claim.multipart_upload_id,
         )
         return Opened(claim, upload, identity, changed)
+
+
+def _shortage() -> OSError | None:
+    """Why a settlement could not open what it has to; None if it can."""
+    spare: list[int] = []
+    try:
+        for _ in range(_SETTLEMENT):
+            spare.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
+    except OSError as error:
+        return error
+    finally:
+        for descriptor in spare:
+            os.close(descriptor)
+    return None
 
 
 def _has_foreign_name(agent: Agent, claim: Claimed, status: os.stat_result) -> bool:
