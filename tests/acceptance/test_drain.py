@@ -330,7 +330,7 @@ def test_over_a_slow_line_each_run_delivers_something(
     done = proxied.run("-m", "flood.commands.drain", "--max-time", "4")
     sent = [row["filepath"] for row in proxied.rows() if row["current_state"] == "completed"]
     assert len(sent) >= 2, done
-    assert server.keys(bucket) == sorted(sent)
+    assert set(sent) <= set(server.keys(bucket))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["TERM", "HUP"])
