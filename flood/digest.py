@@ -208,11 +208,6 @@ def _why_arrived(status: Status, arrived: Lying) -> str:
         )
     if any(back.lying == arrived for back in status.back):
         return "an earlier version of the same key is still being worked on"
-    if arrived.place.profile in status.unserved:
-        return (
-            "flood-watch has not taken it: its log says why, and so does flood-check where the "
-            "credentials lack the profile"
-        )
     return "flood-watch has not taken it: its log says why"
 
 
@@ -231,7 +226,7 @@ def _why_waiting(status: Status, record: digest_records.Waiting) -> tuple[str, s
         return DUE, f"{stall.WHY}{failed}"
     if record.destination[0] in status.unserved:
         return DUE, (
-            "no worker takes it, though one is free: the credentials may lack the profile, as "
-            f"flood-check tells{failed}"
+            "no worker takes it, though one is free: the credentials may lack the profile; "
+            f"flood-check looks{failed}"
         )
     return DUE, f"it waits for a worker{failed}"

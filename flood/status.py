@@ -35,7 +35,7 @@ AGES: Final = (60, 300, 1200, 3600, 3 * 3600, 12 * 3600)
 #: Over how many seconds speeds are taken.
 WINDOWS: Final = (60, 300, 900)
 
-#: What may be taken has been by then, where somebody is free who has its profile.
+#: What may be taken has been by then, as a rule.
 SOON: Final = timedelta(minutes=1)
 
 #: How many single files are told of each kind.
@@ -135,8 +135,10 @@ class Status:
     stopped: list[int] = field(default_factory=list)
     #: The processes of consumers that take nothing, though files are due; as `stall.look`.
     stalled: list[int] = field(default_factory=list)
-    #: The profiles that the credentials may lack: somebody is free, yet takes none of their files.
+    #: The profiles that the credentials may lack: a worker is free, yet takes none of their files.
     unserved: list[str] = field(default_factory=list)
+    #: How many files flood-watch, which runs, has not taken for a minute, but those held back.
+    lingering: int = 0
     #: Files by destination, then by stage.
     amounts: dict[Destination, dict[str, Amount]] = field(default_factory=dict)
     #: How many files wait in each class of age, by destination.
@@ -210,8 +212,9 @@ def look(
         status.retries = view.next_retries()
         status.queue = asking.queue()
         status.last_sweep = asking.last_sweep()
+        status.lingering = view.lingering(files)
         status.stalled = stall.among(status.workers, status.last_sweep, status.at)
-        status.unserved = sorted(view.left_alone(files) | view.unclaimed())
+        status.unserved = sorted(view.unclaimed())
     status.amounts = {place: view.amounts[place] for place in sorted(view.amounts)}
     status.ages = {place: view.ages[place] for place in sorted(view.ages)}
     return status
@@ -331,17 +334,14 @@ class _View:
         ]
         return sorted(found, key=lambda one: (one.due, one.id))[:SHOWN]
 
-    def left_alone(self, files: Files) -> set[str]:
-        """Of whose files in incoming flood-watch, which is free to, has not taken one."""
+    def lingering(self, files: Files) -> int:
+        """How many files flood-watch, which could, has not taken for a minute. Why, its log alone
+        has: it may lack room, a right or the profile, wait for a writer, or be busy."""
         if not self._status.watching or self._status.watch_stopped is not None:
-            return set()
+            return 0
         before = self._status.at - SOON
-        back = {one.place for one, _ in files.back}
-        return {
-            one.place.profile
-            for one in files.incoming
-            if one.since < before and one.place not in back
-        } - self._served
+        held_back = sum(one.since < before for one, _ in files.back)
+        return sum(one.since < before for one in files.incoming) - held_back
 
     def unclaimed(self) -> set[str]:
         """Of whose due files no worker has taken one, though one is free."""

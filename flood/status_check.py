@@ -84,7 +84,7 @@ def _also(status: Status, waiting: int) -> list[str]:
     elif status.stalled:
         told.append("consumers run, but take nothing")
     if status.unserved:
-        told.append(f"the credentials may lack {', '.join(status.unserved)}, as flood-check tells")
+        told.append(f"the credentials may lack {', '.join(status.unserved)}: flood-check looks")
     if status.watch_stopped is not None:
         told.append("flood-watch is stopped")
     elif waiting and not status.watching:

@@ -68,10 +68,17 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
         )
     if status.unserved:
         yield text(
-            f"Files wait that nobody takes, though somebody is free to: the credentials may lack "
+            f"Files are due that no worker takes, though one is free: the credentials may lack "
             f"the profile{'s' * (len(status.unserved) > 1)} {', '.join(status.unserved)}; to see "
             f"why: {advice.check()}",
             "yellow",
+        )
+    if status.lingering:
+        files = "1 file has" if status.lingering == 1 else f"{status.lingering} files have"
+        yield text(
+            f"{files} waited in incoming for over a minute: where flood-watch leaves files there, "
+            "its log says why; of profiles that the credentials lack, and of room, tells: "
+            f"{advice.check()}"
         )
     if status.stopped and not status.idle:
         count = len(status.stopped)

@@ -753,8 +753,8 @@ def test_due_files_that_no_worker_takes_though_one_is_free(house: House) -> None
         words = "the credentials may lack the profile p; to see why: flood-check"
         assert bool(found.unserved) == (words in shown(found))
         line = judge(found, Limits(None, None, None))[1]
-        assert bool(found.unserved) == ("; the credentials may lack p, as" in line)
-        said = "the credentials may lack the profile, as flood-check tells"
+        assert bool(found.unserved) == ("; the credentials may lack p: flood-check looks" in line)
+        said = "the credentials may lack the profile; flood-check looks"
         assert bool(found.unserved) == (said in str(digest_reason(found)))
         return bool(found.unserved)
 
@@ -784,24 +784,32 @@ def test_due_files_that_no_worker_takes_though_one_is_free(house: House) -> None
 
 
 def test_files_in_incoming_that_flood_watch_does_not_take(house: House) -> None:
-    """As those below the name of a profile that is misspelt."""
+    """Why it does not, as for want of room or of a profile, nobody can tell from outside."""
     house.write("incoming/dmo/b/a")
     arrived = house.spool.changed_at("incoming/dmo/b/a")
     assert arrived is not None
     house.clock.moment = arrived + timedelta(seconds=61)
-    assert seen(house).unserved == []
+    assert seen(house).lingering == 0
     watch = FileLock(house.spool.absolute(WATCH_LOCK))
     assert watch.try_exclusive()
     found = seen(house)
-    assert found.unserved == ["dmo"]
-    assert "the credentials may lack the profile dmo; to see why: flood-check" in shown(found)
-    assert "so does flood-check where the credentials lack the profile" in str(digest_reason(found))
+    assert (found.lingering, found.unserved) == (1, [])
+    said = shown(found)
+    assert "1 file has waited in incoming for over a minute: where flood-watch leaves" in said
+    assert "may lack" not in said
+    assert judge(found, Limits(None, None, None))[1].startswith(
+        "FLOOD OK - 1 waiting; 0 failed; oldest waits a minute; no consumer runs |"
+    )
+    assert str(digest_reason(found)) == "flood-watch has not taken it: its log says why"
+    house.write("incoming/dmo/b/b")
+    house.clock.moment += timedelta(seconds=60)
+    assert "2 files have waited in incoming for over a minute" in shown(seen(house))
     house.clock.moment = arrived + timedelta(seconds=59)
-    assert seen(house).unserved == []
+    assert "in incoming for over" not in shown(seen(house))
     watch.release()
 
 
-def test_what_is_held_back_does_not_lack_its_profile(house: House) -> None:
+def test_what_is_held_back_is_not_left_there_by_flood_watch(house: House) -> None:
     house.admit("key")
     house.write("incoming/p/b/key")
     arrived = house.spool.changed_at("incoming/p/b/key")
@@ -810,7 +818,7 @@ def test_what_is_held_back_does_not_lack_its_profile(house: House) -> None:
     watch = FileLock(house.spool.absolute(WATCH_LOCK))
     assert watch.try_exclusive()
     found = seen(house)
-    assert (found.held_back, found.unserved) == (1, [])
+    assert (found.held_back, found.lingering) == (1, 0)
     watch.release()
 
 
