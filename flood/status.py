@@ -205,13 +205,16 @@ def look(
     status.stopped = stall.stopped(status.workers)
     view = _View(spool, status)
     with models.reading():
+        status.last_sweep = asking.last_sweep()
+        # The records are those of this moment from here on. They may count files already that were
+        # taken since incoming was listed, and those only; what was taken later they count not yet.
+        files = files.without(asking.taken(status_files.left(spool, files)))
         view.count_files(files)
         view.count_backlog()
         view.count_claims(asking.claimed())
         view.count_ended()
         status.retries = view.next_retries()
         status.queue = asking.queue()
-        status.last_sweep = asking.last_sweep()
         status.lingering = view.lingering(files)
         status.stalled = stall.among(status.workers, status.last_sweep, status.at)
         status.unserved = sorted(view.unclaimed())

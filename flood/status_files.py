@@ -1,10 +1,11 @@
 """Counts the files that wait outside of the records, in incoming for example."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from flood import layout, obstacle
+from flood.identity import Identity
 from flood.layout import Place
 from flood.spool import Spool
 from flood.states import FAILED, INCOMING, INCOMING_TMP
@@ -18,8 +19,13 @@ class Lying:
     there at the latest."""
 
     place: Place
-    size: int
+    identity: Identity
     since: datetime
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.identity.size
 
 
 @dataclass
@@ -33,6 +39,14 @@ class Files:
     back: list[tuple[Lying, str]] = field(default_factory=list)
     failed: list[Lying] = field(default_factory=list)
     whole: bool = True
+
+    def without(self, taken: Collection[tuple[Place, Identity]]) -> "Files":
+        """The same but for these files of `incoming`."""
+        if not taken:
+            return self
+        incoming = [one for one in self.incoming if (one.place, one.identity) not in taken]
+        back = [one for one in self.back if (one[0].place, one[0].identity) not in taken]
+        return replace(self, incoming=incoming, back=back)
 
 
 def look(spool: Spool, ignore: Sequence[str], clock: Callable[[], float], seconds: float) -> Files:
@@ -50,7 +64,7 @@ def look(spool: Spool, ignore: Sequence[str], clock: Callable[[], float], second
             if place is None or (state == INCOMING and temporary.pattern(found.path)):
                 continue
             since = datetime.fromtimestamp(found.changed, timezone.utc)
-            lying.append(Lying(place, found.identity.size, since))
+            lying.append(Lying(place, found.identity, since))
             path = _in_the_way(spool, place, found) if state == INCOMING else None
             if path is not None:
                 files.back.append((lying[-1], path))
@@ -58,6 +72,15 @@ def look(spool: Spool, ignore: Sequence[str], clock: Callable[[], float], second
                 files.whole = False
                 break
     return files
+
+
+def left(spool: Spool, files: Files) -> list[tuple[Place, Identity]]:
+    """Those files of `incoming` that do not lie there any more."""
+    return [
+        (one.place, one.identity)
+        for one in files.incoming
+        if spool.identify(one.place.path) != one.identity
+    ]
 
 
 def _walk(spool: Spool, state: str) -> Iterator[Found]:

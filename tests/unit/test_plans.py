@@ -14,9 +14,12 @@ from flood import (
     queries,
     records,
     status,
+    status_queries,
     story,
 )
 from flood.columns import utc_text
+from flood.identity import Identity
+from flood.layout import Place
 from flood.record_values import AHEAD, TASK_FILES, Arrival, Reason
 from flood.retention import Keeping, Retention
 from flood.states import FAILED, INCOMING, INCOMING_TMP, PERMANENT, PROCESSING, TRANSIENT
@@ -195,6 +198,8 @@ def test_flood_status_counts_through_indices(house: House) -> None:
     assert len(kinds(asked)) > 12
     assert slow(asked, (*PARTIAL, "file_records_completed", "file_records_failed")) == []
     assert [sql for step, sql in slow(asked) if step.endswith("file_records_completed")] != []
+    gone = [(Place(INCOMING, "p", "b", str(key)), Identity(1, 2, 3, 4)) for key in range(1000)]
+    assert slow(asked_by(lambda: status_queries.taken(gone))) == []
 
 
 def test_retention_looks_for_earlier_versions_by_their_key(house: House) -> None:

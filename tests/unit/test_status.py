@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import StringIO
 from itertools import product
 from pathlib import Path
@@ -807,6 +807,63 @@ def test_files_in_incoming_that_flood_watch_does_not_take(house: House) -> None:
     house.clock.moment = arrived + timedelta(seconds=59)
     assert "in incoming for over" not in shown(seen(house))
     watch.release()
+
+
+def looked(house: House, meanwhile: Callable[[], None]) -> Status:
+    """What flood-status sees if that happens after it has listed the directories, before it asks
+    the database."""
+
+    def now() -> datetime:
+        models.close()
+        models.bind(house.database)
+        meanwhile()
+        models.close()
+        schema.open_for_reading(house.database)
+        return house.clock.now()
+
+    schema.open_for_reading(house.database)
+    try:
+        return status.look(
+            house.spool, house.database, [], now=now, clock=house.clock.seconds, seconds=60.0
+        )
+    finally:
+        models.close()
+        models.bind(house.database)
+
+
+def test_a_file_that_is_taken_meanwhile_is_counted_once(house: House) -> None:
+    new = [f"incoming/p/b/{key}" for key in ("a", "b", "c\udc80")]
+    for path in new:
+        house.write(path, b"12")
+    house.admit("d")  # holds the other one back
+    house.write("incoming/p/b/d", b"123")
+
+    def take() -> None:
+        house.intake().admit([(Candidate(one), None) for one in new])
+        first = house.claim(house.in_processing("a"))[0]
+        move(house, first.path, "completed/p/b/a")
+        records.complete(first, "completed/p/b/a", RECEIPT, house.clock.now())
+
+    found = looked(house, take)
+    counted = {stage: count for stage, (count, _) in amounts(found).items()}
+    assert counted.pop(INCOMING) == found.held_back == 1
+    assert counted.pop(COMPLETED) == 1
+    assert sum(counted.values()) == 3
+    assert sum(found.ages[PLACE]) == 4
+    assert found.arriving == {("p", "b", "d")}
+
+
+def test_a_file_that_is_taken_once_the_records_are_seen_waits_in_incoming(house: House) -> None:
+    """They have an earlier one of its key at most."""
+    house.admit("a")
+    house.write("incoming/p/b/a", b"123")
+    house.write("incoming/p/b/b", b"1234")
+
+    def take() -> None:
+        for key in ("a", "b"):
+            os.unlink(house.spool.absolute(f"incoming/p/b/{key}"))
+
+    assert amounts(looked(house, take))[INCOMING] == (2, 7)
 
 
 def test_what_is_held_back_is_not_left_there_by_flood_watch(house: House) -> None:
