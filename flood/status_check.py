@@ -1,6 +1,7 @@
 """Judges for a monitoring system whether a spool keeps up."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 from humanize import naturaldelta
@@ -106,4 +107,9 @@ def _figures(limits: Limits, age: float, failed: int, waiting: int) -> str:
 def _bounds(limit: Limit | None) -> str:
     if limit is None:
         return ";;"
-    return f";{'' if limit.warning is None else f'{limit.warning:g}'};{limit.critical:g}"
+    return f";{'' if limit.warning is None else _digits(limit.warning)};{_digits(limit.critical)}"
+
+
+def _digits(value: float) -> str:
+    # Who reads figures may know no exponents.
+    return f"{value}" if isinstance(value, int) else f"{Decimal(repr(value)).normalize():f}"

@@ -37,6 +37,7 @@ from flood import (
     status_text,
     story,
     syscalls,
+    units,
 )
 from flood import claims as claiming
 from flood.advice import Advice
@@ -1052,6 +1053,21 @@ def test_a_spool_is_judged_by_limits(house: House, limits: Limits, result: int) 
     assert line.startswith(f"FLOOD {('OK', 'WARNING', 'CRITICAL')[result]} - ")
     assert "; no consumer runs; flood-watch does not run | waiting=2;" in line
     assert "oldest=3600s;" in line
+
+
+def test_limits_are_told_in_plain_digits(house: House) -> None:
+    limits = Limits(
+        age=Limit(units.duration("20d6h56m7s"), units.duration("200ms")),
+        failed=Limit(10**30 + 1, 0),
+        waiting=Limit(1234567, 1000000),
+    )
+    _, line = judge(seen(house), limits)
+    assert line.partition(" | ")[2] == (
+        "waiting=0;1000000;1234567;0 failed=0;0;1000000000000000000000000000001;0 "
+        "oldest=0s;0.2;1752967;0"
+    )
+    limits = Limits(Limit(units.duration("300d"), units.duration("0.01ms")), None, None)
+    assert judge(seen(house), limits)[1].endswith("oldest=0s;0.00001;25920000;0")
 
 
 def test_what_was_not_counted_is_not_called_well(house: House) -> None:
