@@ -37,9 +37,9 @@ it, also after Ctrl-C. That the access key may delete is only needed for this.
   flood-check --probe holiday               with one profile
   flood-check --probe s3://media/holiday    with several
 
-Exit status: 0 all is well, perhaps with warnings; 1 something does not work; 2
-the credentials cannot be used, or wrong usage or configuration; 130
-interrupted."""
+Exit status: 0 all is well, perhaps with warnings; 1 something does not work,
+or the output could not be written; 2 the credentials cannot be used, or wrong
+usage or configuration; 130 interrupted."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,7 +110,7 @@ def _check(options: argparse.Namespace, settings: Settings, stop: Stop, terminal
         lines.show(check_report.lines(report, everything=options.all), terminal)
     if terminal.unheard is not None:
         terminal.problem(f"cannot write to stdout: {terminal.unheard.strerror}")
-        return EXIT_USAGE
+        return status or EXIT_FAILED
     return status
 
 

@@ -85,15 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not checking or ended.code != EXIT_USAGE:
             raise
         # Its words are on stderr; a monitoring system shows stdout, and takes 2 for "critical".
-        terminal.show(status_check.line(UNKNOWN, "wrong usage or configuration; stderr says what"))
-        return UNKNOWN
+        line = status_check.line(UNKNOWN, "wrong usage or configuration; stderr says what")
+        return _answer(UNKNOWN, line, terminal)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except (FloodError, OSError, models.DatabaseError) as error:
         told = str(error) if isinstance(error, FloodError) else _cannot(error)
         if checking:
-            terminal.show(status_check.line(UNKNOWN, told))
-            return UNKNOWN
+            return _answer(UNKNOWN, status_check.line(UNKNOWN, told), terminal)
         for line in told.splitlines():
             terminal.problem(line)
         return EXIT_USAGE
@@ -221,9 +220,7 @@ def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal)
         return _story(spool, place, settings, advice, as_json, terminal)
     found = look()
     if options.check:
-        result, line = status_check.judge(found, _limits(options))
-        terminal.show(line)
-        return result
+        return _answer(*status_check.judge(found, _limits(options)), terminal)
     if as_json:
         from flood import status_json
 
@@ -323,6 +320,10 @@ def _text(found: Status, advice: Advice, terminal: Terminal) -> int:
     for part in status_text.render(found, advice):
         plain.print(part)
     return _print("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()), terminal)
+
+
+def _answer(result: int, line: str, terminal: Terminal) -> int:
+    return UNKNOWN if _print(line, terminal) else result
 
 
 def _print(text: str, terminal: Terminal) -> int:

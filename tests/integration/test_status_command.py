@@ -241,15 +241,25 @@ def refused(shown: "pytest.CaptureResult[str]", result: int, words: str) -> None
 def test_nobody_listens(spool: House) -> None:
     spool.admit("new")
     models.close()
-    for target, status in (("/dev/full", 1), ("closed pipe", 0)):
+    # What was found is told by the status where nobody wants the line: the file waits since long.
+    told = [((), 0), (("--check",), 2)]
+    untold = [((), 1), (("--check",), 3), (("--check", "x"), 3)]
+    closed = [("closed pipe", *one) for one in told]
+    for target, arguments, status in (*closed, *(("/dev/full", *one) for one in untold)):
         out, into = os.pipe() if target == "closed pipe" else (None, os.open(target, os.O_WRONLY))
         if out is not None:
             os.close(out)
         ended = subprocess.run(
-            [sys.executable, "-c", RUN], stdout=into, stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-c", RUN, *arguments],
+            stdout=into,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         os.close(into)
         assert ended.returncode == status
+        words = "flood-status: cannot write to stdout: No space left on device\n"
+        assert ended.stderr.endswith(words) == (target == "/dev/full")
         assert "Traceback" not in ended.stderr
 
 
