@@ -1,5 +1,6 @@
 """Lays out a new installation below one directory."""
 
+import errno
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from flood import binding, config, credentials, directories, models, schema
 from flood.config import Settings
 from flood.errors import ConfigError, FloodError, NoRoomError, ReadOnlyError, SpoolError
 from flood.home import Home
-from flood.layout import CARD, PRIVATE
+from flood.layout import CARD, MAX_NAME_BYTES, PRIVATE
 from flood.options import OPTIONS
 from flood.spool import Spool
 from flood.states import STATES
@@ -25,6 +26,8 @@ SPOOL: Final = "spool"
 DATABASE: Final = "flood.db"
 #: Nobody makes it: it is for who wants to be told.
 NOTIFY: Final = "notify"
+
+_CHOOSE: Final = "choose a directory that this user may write to"
 
 _CONFIG: Final = """\
 # Settings of flood; docs/configuration.md has all of them. Flags and FLOOD_*
@@ -149,7 +152,7 @@ class Founding:
         try:
             yield from self._make()
         except OSError as error:
-            raise self._refused(error, error.strerror or str(error)) from error
+            raise self._refused(error, error.strerror or str(error), _advice(error)) from error
         except ReadOnlyError as error:
             raise SpoolError(str(error)) from error  # to this one any directory may be named
         except SpoolError as error:
@@ -159,7 +162,8 @@ class Founding:
                 f"{error.seen}: move away what is in the way there, or name another directory"
             ) from error
         except models.DatabaseError as error:
-            raise self._refused(error, models.explain(error)) from error
+            text, advice = models.explained(error)
+            raise self._refused(error, text, advice or _CHOOSE) from error
         finally:
             models.close()
 
@@ -234,13 +238,18 @@ class Founding:
         finally:
             home.leave()
 
-    def _refused(self, error: BaseException, words: str) -> FloodError:
+    def _refused(self, error: BaseException, words: str, advice: str) -> FloodError:
         kind = NoRoomError if models.no_room(error) else SpoolError
         where = getattr(error, "filename", None) or self._directory
-        return kind(
-            f"cannot set up {self._directory}: {where}: {words}; choose a directory that this user "
-            "may write to"
-        )
+        return kind(f"cannot set up {self._directory}: {where}: {words}; {advice}")
+
+
+def _advice(error: OSError) -> str:
+    if models.no_room(error):
+        return "make room there, then run flood-init again"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"choose a shorter one: a name has {MAX_NAME_BYTES} bytes at most, a path 4095"
+    return _CHOOSE
 
 
 def _spool_around(directory: str) -> str | None:

@@ -247,6 +247,59 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert (tmp_path / "other/flood.db").read_text() == "no database, this"
 
 
+def test_a_name_that_is_too_long_is_told_of(tmp_path: Path) -> None:
+    for name in ("x" * 300, "x/" * 2100):
+        done = init(tmp_path, name)
+        assert done.returncode == 2
+        assert done.stderr.endswith(
+            "x: File name too long; choose a shorter one: a name has 255 bytes at most, "
+            "a path 4095\n"
+        )
+
+
+def can_mount() -> bool:
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not can_mount(), reason="takes the right to mount a small filesystem")
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ("size=4k", "No space left on device; make room there, then run flood-init again\n"),
+        ("size=64k", "database or disk is full: make room on the disk of the database\n"),
+        ("nr_inodes=3", "No space left on device; make room there, then run flood-init again\n"),
+    ],
+)
+def test_a_full_disk(tmp_path: Path, size: str, words: str) -> None:
+    script = f'mount -t tmpfs -o {size} none . && cd "$PWD" && exec "$@"'
+    done = subprocess.run(
+        [
+            "unshare",
+            "-rm",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            sys.executable,
+            "-m",
+            "flood.commands.init",
+            "d",
+        ],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 75
+    assert done.stderr.endswith(words)
+
+
 def test_a_directory_that_is_reached_through_links(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to("disk")
