@@ -33,8 +33,8 @@ def too_long(tally: Tally, max_time: float) -> Iterator[str]:
     for one in long[:NAMED]:
         yield (
             f"s3://{one.profile}/{one.bucket}/{one.key}, record {one.record}, was broken off "
-            f"after {one.seconds:.0f} s, and begins anew next time: the line, or the store, needs "
-            "more time for it than --max-time gives"
+            f"after {one.seconds:.0f} s, and begins anew next time: with what went beside it, "
+            "it needs more time than --max-time gives"
         )
     if len(long) > NAMED:
         yield f"likewise {_files(len(long) - NAMED)} more"

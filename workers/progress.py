@@ -59,6 +59,11 @@ class Progress:
         self._state.files += len(sizes)
         self._state.size += sum(sizes)
 
+    def leave(self, sizes: Sequence[int]) -> None:
+        """Files of so many bytes each are not sent with them after all."""
+        self._state.files -= len(sizes)
+        self._state.size -= sum(sizes)
+
     def done(self, size: int) -> None:
         """One of the files, of so many bytes, is done with, whatever came of it."""
         state = self._state

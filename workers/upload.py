@@ -96,9 +96,9 @@ class _Flow:
         while True:
             while self._waiting and not self._is_over():
                 yield self._waiting.popleft().upload
-            if scarce or self._is_over():
+            if scarce or self._waiting:
                 return
-            if self._agent.profiles.get(self._profile.name) != self._profile:
+            if self._is_over() or self._agent.profiles.get(self._profile.name) != self._profile:
                 return
             added, decided = self._files.add(self._more(len(self._files)))
             if not (added or decided):
@@ -109,7 +109,7 @@ class _Flow:
             scarce = any(isinstance(one, PutOff) for one in decided)
 
     def _is_over(self) -> bool:
-        return self._agent.clock() > self._end
+        return self._agent.clock() > self._end or self._agent.stopping()
 
     def next_size(self) -> int | None:
         """Return how many bytes the next one has; None while more are yet to be claimed."""
@@ -121,6 +121,7 @@ class _Flow:
         if not self._waiting or not self._is_over():
             return []
         left, self._waiting = self._waiting, deque()
+        self._agent.progress.leave([one.upload.size for one in left])
         return [PutOff(one.claim, _ASKED, 0.0, ring=True) for one in left]
 
 

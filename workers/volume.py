@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Final
 
 #: So many bytes may be on their way before anything is known of the line.
-FIRST: Final = 1024**2
+FIRST: Final = 256 * 1024
 
 #: A file of so many bytes adds nothing to speak of.
-LITTLE: Final = 64 * 1024
+LITTLE: Final = 16 * 1024
 
 #: Later as many as it takes in so many seconds.
 SECONDS: Final = 10.0
@@ -59,7 +59,7 @@ class Volume:
 
     def has_room(self) -> bool:
         """Whether one more may go with those that are on their way."""
-        if self._bytes < FIRST:
-            return True
+        if not self._taken:
+            return self._bytes < FIRST
         elapsed = max(self._clock() - self._since, _LEAST)
         return self._bytes < SECONDS * self._taken / elapsed

@@ -735,9 +735,13 @@ def test_a_stop_lets_files_go(house: House, uploader: Uploader, bucket: str) -> 
     claims = claimed(house, bucket, {"a": b"x", "b": b"y"})
     agent = house.agent(uploader, stopping=lambda: True)
     decisions = decide(agent, claims)
-    assert [type(one) for one in decisions] == [LetGo, LetGo]
+    assert [type(one) for one in decisions] == [PutOff, PutOff]
+    before = [row["next_attempt_at"] for row in house.rows()]
     house.settle(*decisions, agent=agent)
     assert [row["retry_count"] for row in house.rows()] == [0, 0]
+    # They keep their place, as nothing had begun: what had is behind them after the next start.
+    assert [row["next_attempt_at"] for row in house.rows()] == before
+    assert not any(house.attempts(claim.id) for claim in claims)
 
 
 # --- multipart uploads -------------------------------------------------------------------------
