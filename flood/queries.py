@@ -1,8 +1,8 @@
 """Questions about records that change nothing of their state."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from flood import models
 from flood.columns import name_from, name_value, utc_text
@@ -47,20 +47,26 @@ def with_history(keys: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, st
     """Those of these keys, each with its profile and bucket, that have a record in completed or
     failed."""
     found: set[tuple[str, str, str]] = set()
+    where = "current_state IN ('completed', 'failed')"
+    for row in of_keys(keys, "profile, bucket, filepath", where):
+        profile, bucket, key = (name_from(value) for value in row)
+        found.add((profile, bucket, key))
+    return found
+
+
+def of_keys(keys: Sequence[tuple[str, str, str]], columns: str, where: str) -> Iterator[Any]:
+    """These columns of all records of these keys, each with its profile and bucket, that fulfil a
+    condition."""
     for part, _ in chunks(keys, of=3):
         values = ",".join(["(?, ?, ?)"] * len(part))
-        for row in models.execute(
+        yield from models.execute(
             # A join, as for a row value in a list SQLite reads the whole index; CROSS keeps it in
             # this order (sqlite.org/optoverview.html).
             f"WITH asked (p, b, k) AS (VALUES {values}) "
-            "SELECT profile, bucket, filepath FROM asked CROSS JOIN file_records "
-            "ON profile = p AND bucket = b AND filepath = k "
-            "WHERE current_state IN ('completed', 'failed')",
+            f"SELECT {columns} FROM asked CROSS JOIN file_records "
+            f"ON profile = p AND bucket = b AND filepath = k WHERE {where}",
             tuple(name_value(name) for key in part for name in key),
-        ).fetchall():
-            profile, bucket, key = (name_from(value) for value in row)
-            found.add((profile, bucket, key))
-    return found
+        ).fetchall()
 
 
 def arriving(after: tuple[int, int], limit: int) -> list[Row]:

@@ -10,6 +10,7 @@ from flood.columns import name_from, name_value, utc_text
 from flood.departures import SUPERSEDED
 from flood.identity import Identity
 from flood.layout import Place
+from flood.queries import of_keys
 from flood.record_values import chunks
 from flood.states import INCOMING
 from flood.stored import utc_moment
@@ -91,18 +92,12 @@ def backlog(now: datetime, bounds: Sequence[int]) -> list[Waiting]:
 def taken(files: Sequence[tuple[Place, Identity]]) -> set[tuple[Place, Identity]]:
     """Those of these files of incoming that the records have in processing, or further on."""
     found: set[tuple[Place, Identity]] = set()
-    for part, _ in chunks(files, of=3):
-        values = ",".join(["(?, ?, ?)"] * len(part))
-        for row in models.execute(
-            # CROSS keeps the join in this order (sqlite.org/optoverview.html).
-            f"WITH asked (p, b, k) AS (VALUES {values}) "
-            "SELECT profile, bucket, filepath, device, inode, size, mtime_ns "
-            "FROM asked CROSS JOIN file_records ON profile = p AND bucket = b AND filepath = k "
-            "WHERE current_state NOT IN ('incoming_tmp', 'incoming')",
-            tuple(name_value(name) for place, _ in part for name in place[1:]),
-        ).fetchall():
-            place = Place(INCOMING, *map(name_from, row[:3]))
-            found.add((place, Identity(*row[3:])))
+    columns = "profile, bucket, filepath, device, inode, size, mtime_ns"
+    where = "current_state NOT IN ('incoming_tmp', 'incoming')"
+    keys = [(place.profile, place.bucket, place.key) for place, _ in files]
+    for row in of_keys(keys, columns, where):
+        place = Place(INCOMING, *map(name_from, row[:3]))
+        found.add((place, Identity(*row[3:])))
     return found & set(files)
 
 

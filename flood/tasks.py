@@ -143,7 +143,7 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
     with late():
         from workers.decisions import Prove, PutOff
         from workers.settle import settle
-        from workers.upload import attempt
+        from workers.upload import attempt, no_more
 
     agent = _agent()
     if agent.stopping():
@@ -174,7 +174,7 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
         delays: list[float] = []
         # Nothing goes with what a lost attempt made suspect.
         alone = any(one.alone for one in claims)
-        more = _nothing if alone else partial(_more, agent, destination)
+        more = no_more if alone else partial(_more, agent, destination)
         for decisions in attempt(agent, claims, more):
             delays += settle(agent, decisions, enqueue_retry)
             if any(isinstance(one, PutOff) and one.ring for one in decisions):
@@ -193,10 +193,6 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             agent.retention.remove(proven)
         except (models.DatabaseError, OSError, SpoolError) as error:
             _broke_off("uploaded files could not be removed; the next sweep tries again", error)
-
-
-def _nothing(_company: int) -> list[Claimed]:
-    return []
 
 
 def _more(agent: "Agent", destination: tuple[str, str], company: int) -> list[Claimed]:

@@ -46,7 +46,8 @@ _REPLACED: Final = Verdict(
 )
 
 
-def _no_more(_under_way: int) -> Sequence[Claimed]:
+def no_more(_under_way: int) -> Sequence[Claimed]:
+    """The attempt ends with what it was given."""
     return ()
 
 
@@ -133,7 +134,7 @@ def _in_turn(added: Sequence[Opened]) -> deque[Opened]:
 
 
 def attempt(
-    agent: Agent, claims: Sequence[Claimed], more: More = _no_more
+    agent: Agent, claims: Sequence[Claimed], more: More = no_more
 ) -> Iterator[list[Decision]]:
     """Upload these records, all of one profile with one bucket; yield decisions in groups. As soon
     as the last of them has begun, so do those that `more` claims.

@@ -16,14 +16,19 @@ from flood.errors import ConfigError, CredentialsError, SpoolError, SpoolLockedE
 from flood.founding import Founding
 from flood.locks import FileLock
 from huey_config import huey
+from tests.mounts import mounting
 from tests.spooling import Clock
 
 ROOT = Path(__file__).parents[2]
 
 
 def init(cwd: Path, *arguments: str | bytes, **environ: str) -> "subprocess.CompletedProcess[str]":
+    return run(cwd, sys.executable, "-m", "flood.commands.init", *arguments, **environ)
+
+
+def run(cwd: Path, *command: str | bytes, **environ: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "flood.commands.init", *arguments],
+        command,
         cwd=cwd,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8", **environ},
         stdin=subprocess.DEVNULL,
@@ -257,15 +262,7 @@ def test_a_name_that_is_too_long_is_told_of(tmp_path: Path) -> None:
         )
 
 
-def can_mount() -> bool:
-    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
-    try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
-
-
-@pytest.mark.skipif(not can_mount(), reason="takes the right to mount a small filesystem")
+@mounting
 @pytest.mark.parametrize(
     ("size", "words"),
     [
@@ -276,26 +273,8 @@ def can_mount() -> bool:
 )
 def test_a_full_disk(tmp_path: Path, size: str, words: str) -> None:
     script = f'mount -t tmpfs -o {size} none . && cd "$PWD" && exec "$@"'
-    done = subprocess.run(
-        [
-            "unshare",
-            "-rm",
-            "sh",
-            "-c",
-            script,
-            "sh",
-            sys.executable,
-            "-m",
-            "flood.commands.init",
-            "d",
-        ],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    program = (sys.executable, "-m", "flood.commands.init", "d")
+    done = run(tmp_path, "unshare", "-rm", "sh", "-c", script, "sh", *program)
     assert done.returncode == 75
     assert done.stderr.endswith(words)
 
@@ -318,15 +297,8 @@ def test_a_directory_that_is_reached_through_links(tmp_path: Path) -> None:
 
 
 def test_commands_that_cannot_be_printed_are_told_of(tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m flood.commands.init d >/dev/full"],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    script = f"{sys.executable} -m flood.commands.init d >/dev/full"
+    done = run(tmp_path, "sh", "-c", script)
     assert done.returncode == 1
     assert done.stderr == "flood-init: cannot write to stdout: No space left on device\n"
     assert (tmp_path / "d/flood.db").exists()

@@ -26,6 +26,7 @@ from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock
 from flood.purge import purge
 from flood.put_plan import Refusal, Source, batches
 from flood.spool import Spool
+from tests.mounts import mounting
 from tests.servers import S3Server, credentials_section
 
 NOT_RUNNING = (
@@ -868,15 +869,7 @@ def test_a_database_that_refuses_rows(place: Place) -> None:
     assert not place.files("incoming_tmp")
 
 
-def can_mount() -> bool:
-    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
-    try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
-
-
-@pytest.mark.skipif(not can_mount(), reason="takes the right to mount a small filesystem")
+@mounting
 def test_no_room(place: Place) -> None:
     for number in range(1000):
         place.write(f"tree/{number:03}", b"x")  # 1000 bytes by their sizes, 4 MB in pages
