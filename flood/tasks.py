@@ -210,8 +210,7 @@ def _ring_for_the_rest(
     seconds each, what others were refused while it went on."""
     if 0.0 in delays or (claims and agent.stopping()):
         _ring_once(destination)
-    seconds = agent.ring_after(destination, max(delays)) if any(delays) else None
-    if seconds is not None:
+    for seconds in agent.rings_after(destination, filter(None, delays)):
         enqueue_late_ring(*destination, agent.now() + timedelta(seconds=seconds))
     waiting = agent.turns.passed_over(claims)
     rung = _outstanding_rings() if waiting else set()

@@ -1,7 +1,7 @@
 """What one consumer process delivers with."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -66,7 +66,7 @@ class Agent:
     links_guarded: Callable[[], bool] = hard_links_guarded
     _uploaders: dict[Profile, _Lent] = field(default_factory=dict)
     _paces: dict[Profile, Pace] = field(default_factory=dict)
-    _rings: dict[tuple[str, str], float] = field(default_factory=dict)
+    _rings: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     _hastened: str | None = ""  # what was never looked at
     _lock: Lock = field(default_factory=Lock)
 
@@ -128,16 +128,21 @@ class Agent:
         for pace in paces:
             pace.resume()
 
-    def ring_after(self, destination: tuple[str, str], delay: float) -> float | None:
-        """Return after how many seconds to ring for what was put off by `delay` seconds, None if
-        that is on its way already."""
+    def rings_after(self, destination: tuple[str, str], delays: Iterable[float]) -> list[float]:
+        """Return after how many seconds to ring for what was put off by so many seconds each: for
+        none that a ring on its way comes in time for."""
         with self._lock:
             now = self.clock()
-            if self._rings.get(destination, -math.inf) >= now + delay:
-                return None
-            # A little late, so that what is put off until the same moment needs no other.
-            self._rings[destination] = now + delay + RING_LATE
-        return delay + RING_LATE
+            coming = [each for each in self._rings.get(destination, ()) if each > now]
+            seconds = []
+            for delay in sorted(set(delays)):
+                # A little late, so that what is put off until the same moment needs no other.
+                latest = now + delay + RING_LATE
+                if not any(now + delay <= each <= latest for each in coming):
+                    seconds.append(delay + RING_LATE)
+                    coming.append(latest)
+            self._rings[destination] = coming
+        return seconds
 
     @cached_property
     def turns(self) -> Turns:

@@ -208,6 +208,7 @@ class _Work:
         self._connections = connections
         self._sending = hooks.sending
         self._at_most = hooks.at_most
+        self._taken = hooks.taken
         self._running: dict[Exchange, Delivery] = {}
         self._held = 0
         self._told = time.monotonic()
@@ -269,6 +270,8 @@ class _Work:
             return self._end(exchange, following)
         self._forget(exchange)
         self._start(following, delivery)
+        if delivery.is_taken():
+            self._taken(delivery.upload)
         return None
 
     def _end(self, exchange: Exchange, result: Receipt | BaseException) -> Outcome:

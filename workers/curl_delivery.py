@@ -100,6 +100,10 @@ class Delivery:
             return self._stored(exchange)
         return self._seen(exchange, self._sent)
 
+    def is_taken(self) -> bool:
+        """Whether the store has said that it has all of the file."""
+        return self._sent is not None
+
     def _stored(self, exchange: Exchange) -> Exchange:
         upload = self.upload
         if not stored(exchange):

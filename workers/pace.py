@@ -180,6 +180,10 @@ class Steps:
             return limit
         return min(limit, max(1, len(self._begun)))
 
+    def taken(self, upload: Upload) -> None:
+        """Learn that the line has room again, though the transfer has not ended."""
+        self._volume.ends(upload.record_id, taken=True)
+
     def ended(self, upload: Upload, outcome: Receipt | Verdict) -> float:
         """Learn from what came of one of them; return after how many seconds that was."""
         under_way = len(self._begun)

@@ -58,6 +58,10 @@ def _ignored(_measure: Measure) -> None:
     """What `Hooks.sending` is where nobody wants to know."""
 
 
+def _unasked(_upload: Upload) -> None:
+    """What `Hooks.taken` is where nobody wants to know."""
+
+
 def _unlimited() -> int:
     """What `Hooks.at_most` is where nobody sets a limit."""
     return sys.maxsize
@@ -84,6 +88,8 @@ class Hooks:
     is safely recorded. `sending` is called often, in the same thread, with what counts the bytes
     sent of all uploads that have begun and were not yielded yet. `at_most` is asked often, in the
     same thread, how many transfers may be under way; the next upload is taken only as it begins.
+    `taken` may be told, in the same thread, that the store has all of a small file, of which only
+    the proof is missing.
     `part_begins` is told, in any thread, that a part of a large file begins as the last of so many.
     `pause` tells for how many seconds the store wants to be left alone.
     `patience` is how long the pauses before further tries of one part may be together, in seconds.
@@ -94,6 +100,7 @@ class Hooks:
     multipart_ended: Callable[[Upload], None]
     sending: Callable[[Measure], None] = _ignored
     at_most: Callable[[], int] = _unlimited
+    taken: Callable[[Upload], None] = _unasked
     part_begins: Callable[[int], PartEnded] = _unheard
     pause: Callable[[], float] = _at_once
     patience: float = 0.0

@@ -244,6 +244,7 @@ def _hooks(agent: Agent, files: Files, pace: Pace, steps: Steps) -> Hooks:
         multipart_ended=ended,
         sending=agent.progress.sending,
         at_most=steps.at_most,
+        taken=steps.taken,
         part_begins=steps.part,
         pause=pace.pause,
         # What fails for longer waits for its retry, which sends all parts once more.

@@ -47,8 +47,10 @@ class Volume:
         self._bytes += size
 
     def ends(self, record_id: int, *, taken: bool) -> None:
-        """It is that no more, whether the store has taken it or not."""
-        size = self._sizes.pop(record_id, 0)
+        """It is that no more, whether the store has taken it or not; once is enough."""
+        size = self._sizes.pop(record_id, None)
+        if size is None:
+            return
         self._bytes -= size
         self._taken += size * taken
         self._rested = now = self._clock()

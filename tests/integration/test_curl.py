@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -148,6 +150,28 @@ def test_large_files_take_no_boto3(proxy: FaultProxy, bucket: str, tmp_path: Pat
     assert "workers.curl_requests" in loaded
     assert not {"boto3", "botocore", "urllib3"} & set(loaded)
     assert [proxy.count(*each) for each in (("POST",), ("HEAD",), ("DELETE",))] == [4, 2, 1]
+
+
+def test_what_the_store_has_makes_room_before_it_is_proven(sink: FaultProxy) -> None:
+    """Else each file over a line with latency waits for one more answer."""
+    sink.inject(Stall("request"), "HEAD", "key-0")
+    sink.inject(s3_error(403, "AccessDenied"), "PUT", "key-1")
+    taken: list[int] = []
+    hooks = replace(
+        Record().hooks(),
+        taken=lambda upload: taken.append(upload.record_id),
+        at_most=lambda: 1 + len(taken),
+    )
+    uploads = files("bucket", os.memfd_create("file"), 3, 0)
+    with closing(curl_uploader(profile(sink.url))) as uploader:
+        coming = transferred(uploader, uploads, hooks)
+        found = [next(coming) for _ in range(2)]
+        assert [(upload.record_id, type(outcome)) for upload, outcome in found] == [
+            (1, ClientError),
+            (2, Receipt),
+        ]
+        assert taken == [0, 2]
+        coming.close()
 
 
 # --- signatures --------------------------------------------------------------------------------

@@ -111,13 +111,21 @@ def test_haste_ends_every_wait_that_a_store_has_asked_for(house: House, agent: A
 
 
 def test_what_is_put_off_until_the_same_moment_is_rung_for_once(house: House, agent: Agent) -> None:
-    assert agent.ring_after(("one", "b"), 10.0) == 10.0 + RING_LATE
+    one, two = ("one", "b"), ("two", "b")
+    assert agent.rings_after(one, [10.0, 10.0, 9.5]) == [9.5 + RING_LATE]
     house.clock.advance(3.0)
-    assert agent.ring_after(("one", "b"), 7.0) is None
-    assert agent.ring_after(("two", "b"), 7.0) is not None
-    assert agent.ring_after(("one", "b"), 20.0) is not None
+    assert agent.rings_after(one, [7.0]) == []
+    assert agent.rings_after(two, [7.0]) == [7.0 + RING_LATE]
+    assert agent.rings_after(one, [20.0]) == [20.0 + RING_LATE]
     house.clock.advance(60.0)
-    assert agent.ring_after(("one", "b"), 7.0) is not None
+    assert agent.rings_after(one, [7.0]) == [7.0 + RING_LATE]
+
+
+def test_a_long_wait_does_not_hold_up_a_short_one(agent: Agent) -> None:
+    one = ("one", "b")
+    assert agent.rings_after(one, [600.0]) == [600.0 + RING_LATE]
+    assert agent.rings_after(one, [5.0]) == [5.0 + RING_LATE]
+    assert agent.rings_after(one, [5.0, 600.0]) == []
 
 
 def test_the_pace_is_the_profiles(agent: Agent, known: Known) -> None:

@@ -209,6 +209,24 @@ def test_what_is_little_goes_beside_whatever_takes_long(clock: Clock) -> None:
     assert found == [16, 1, 1]
 
 
+def test_what_the_store_has_leaves_room_for_others(clock: Clock) -> None:
+    steps = Steps(Pace(USED, 16, clock.seconds), LARGE)
+    upload = next(steps.of([Upload(1, "b", "k", 0, FIRST)]))
+    clock.advance(1.0)
+    assert steps.at_most() == 1
+    steps.taken(upload)
+    assert steps.at_most() == 16
+    clock.advance(1.0)
+    assert steps.ended(upload, DONE) == 2.0
+    # A second is what it took, not two: ten files go together that take one each.
+    coming = steps.of([Upload(number, "b", str(number), 0, FIRST) for number in range(20)])
+    for _ in range(9):
+        next(coming)
+        assert steps.at_most() == 16
+    next(coming)
+    assert steps.at_most() == 10
+
+
 def test_what_goes_in_parts_or_is_small_leaves_room(clock: Clock) -> None:
     steps = Steps(Pace(USED, 16, clock.seconds), LARGE)
     small = [Upload(number, "b", str(number), 0, 4096) for number in range(100)]
