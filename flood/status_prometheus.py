@@ -45,6 +45,12 @@ def registry(status: Status) -> "CollectorRegistry":
     gauge("held_back_files", "Files in incoming that wait for an earlier one of their key.").set(
         status.held_back
     )
+    gauge("lingering_files", "Files in incoming that a running flood-watch does not take.").set(
+        status.lingering
+    )
+    unserved = gauge("unserved", "Profiles that the credentials may lack.", "profile")
+    for profile in status.unserved:
+        unserved.labels(printable(profile)).set(1)
     gauge("failed_records", "Records of files that have failed, retried or not.").set(
         status.failed_records
     )

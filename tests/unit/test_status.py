@@ -750,6 +750,8 @@ def test_due_files_that_no_worker_takes_though_one_is_free(house: House) -> None
         agent.progress.end()
         found = seen(house)
         assert json.loads(status_json.as_json(found))["unserved"] == found.unserved
+        exposed = generate_latest(registry(found)).decode()
+        assert bool(found.unserved) == ('flood_unserved{profile="p"} 1.0\n' in exposed)
         assert found.unserved in ([], ["p"])
         words = "the credentials may lack the profile p; to see why: flood-check"
         assert bool(found.unserved) == (words in shown(found))
@@ -795,6 +797,8 @@ def test_files_in_incoming_that_flood_watch_does_not_take(house: House) -> None:
     assert watch.try_exclusive()
     found = seen(house)
     assert (found.lingering, found.unserved) == (1, [])
+    assert json.loads(status_json.as_json(found))["lingering"] == 1
+    assert "flood_lingering_files 1.0\n" in generate_latest(registry(found)).decode()
     said = shown(found)
     assert "1 file has waited in incoming for over a minute: where flood-watch leaves" in said
     assert "may lack" not in said
