@@ -3,7 +3,7 @@
 from logging import ERROR, INFO, WARNING, Logger
 
 from flood import log
-from flood.record_values import Reason, Row
+from flood.record_values import Claimed, Reason, Row
 from flood.states import COMPLETED, FAILED, PROCESSING
 
 
@@ -43,6 +43,21 @@ def _told(
         size=row.identity.size,
         error=error,
         reason=reason,
+    )
+
+
+def attempted(logger: Logger, level: int, event: str, claim: Claimed, **facts: object) -> None:
+    """Tell what became of an attempt, of which the claim has the rest."""
+    log.event(
+        logger,
+        level,
+        event,
+        record=claim.id,
+        profile=claim.profile,
+        bucket=claim.bucket,
+        key=claim.key,
+        attempt=claim.retry_count,
+        **facts,
     )
 
 

@@ -7,7 +7,7 @@ from logging import ERROR, INFO, WARNING, getLogger
 from typing import Any, Final, NamedTuple
 
 from flood import claims as claiming
-from flood import log, models, queries, records
+from flood import log, models, queries, records, telling
 from flood.columns import utc_text
 from flood.identity import identity_of, touched
 from flood.layout import Place
@@ -117,18 +117,8 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> l
 def _tell(agent: Agent, line: _Line, now: datetime) -> None:
     claim = line.claim
     seconds = (now - claim.claimed_at).total_seconds()
-    log.event(
-        logger,
-        line.level,
-        line.event,
-        record=claim.id,
-        profile=claim.profile,
-        bucket=claim.bucket,
-        key=claim.key,
-        attempt=claim.retry_count,
-        seconds=round(seconds, 3),
-        **line.facts,
-    )
+    facts = {"seconds": round(seconds, 3), **line.facts}
+    telling.attempted(logger, line.level, line.event, claim, **facts)
     _count(agent, line)
 
 
@@ -137,15 +127,11 @@ def _tell_unrecorded(agent: Agent, decision: GiveUp) -> None:
     claim, reason = decision.claim, decision.reason
     if agent.spool.identify(claim.path) is not None:
         return  # it has not left, and its next attempt ends as this one did
-    log.event(
+    telling.attempted(
         logger,
         ERROR,
         "not recorded",
-        record=claim.id,
-        profile=claim.profile,
-        bucket=claim.bucket,
-        key=claim.key,
-        attempt=claim.retry_count,
+        claim,
         from_=PROCESSING,
         to=FAILED,
         error=reason.code,

@@ -116,15 +116,11 @@ def _only_to_move(agent: Agent, claim: Claimed) -> bool:
 
 
 def _tell_lost(claim: Claimed, reason: Reason, seconds: float) -> None:
-    log.event(
+    telling.attempted(
         logger,
         WARNING,
         "attempt lost",
-        record=claim.id,
-        profile=claim.profile,
-        bucket=claim.bucket,
-        key=claim.key,
-        attempt=claim.retry_count,
+        claim,
         delay=round(seconds, 3),
         error=reason.code,
         reason=reason.message,
