@@ -20,30 +20,54 @@ GONE: Final[How] = "gone"
 Mark = tuple[str, int]
 START: Final[Mark] = ("", 0)
 
+#: The code of `records.RECORD_LOST` and PROOF_LOST, whose records were made from the directory.
+REMADE: Final = "record_lost"
+
 # The receipt: a store answers every upload with an ETag, and only who has one writes a success.
 _PROVEN: Final = "upload_outcome = 'success' AND etag IS NOT NULL AND bytes_sent = size"
+
+
+def _remade(version: str) -> str:
+    return (
+        f"EXISTS (SELECT 1 FROM file_records AS remade WHERE remade.id = {version} "
+        f"AND remade.error_code = '{REMADE}')"
+    )
+
+
+# Versions of a key came in the order of their first records, unless the later of these was remade:
+# a record that is made from the directory says nothing of what was there before it.
+_ONE: Final = "COALESCE(one.origin, one.id)"
+_LATER: Final = "COALESCE(later.origin, later.id)"
+_EARLIER: Final = "COALESCE(earlier.origin, earlier.id)"
 
 #: Whether a version of the key of the record `one` that came after it is under way or completed.
 SUPERSEDED: Final = (
     "EXISTS (SELECT 1 FROM file_records AS later WHERE later.profile = one.profile "
     "AND later.bucket = one.bucket AND later.filepath = one.filepath "
-    "AND later.current_state <> 'failed' "
-    "AND COALESCE(later.origin, later.id) > COALESCE(one.origin, one.id))"
+    f"AND later.current_state <> 'failed' AND {_LATER} > {_ONE} AND NOT {_remade(_LATER)})"
 )
 
 _ENDED: Final = "current_state IN ('completed', 'failed') AND multipart_upload_id IS NULL"
 
-# An earlier version of the key of the record `one` that lies in failed, or may come there yet.
+# A version of the key of the record `one` that lies in failed, or may come there yet, and is
+# earlier, or may be.
 _GUARDED: Final = (
     "SELECT 1 FROM file_records AS earlier WHERE earlier.profile = one.profile "
     "AND earlier.bucket = one.bucket AND earlier.filepath = one.filepath "
-    "AND COALESCE(earlier.origin, earlier.id) < COALESCE(one.origin, one.id) "
+    f"AND ({_EARLIER} < {_ONE} OR {_remade(_EARLIER)}) "
     "AND earlier.current_state IN ('processing', 'failed') AND earlier.left_at IS NULL"
 )
 
 _LONG_AGO: Final = "last_pruned_at IS NULL OR last_pruned_at <= ? OR last_pruned_at > ?"
 
 _LYING: Final = f"{ROW_COLUMNS}, completed_at, {_PROVEN}, error_code"
+
+
+class Other(NamedTuple):
+    """Another version of a key, by its record with that one's state."""
+
+    record: int
+    state: str
 
 
 class Lying(NamedTuple):
@@ -166,17 +190,35 @@ def left(record_id: int) -> tuple[How, int | None] | None:
     return found
 
 
-def newer(row: Row) -> tuple[int, str] | None:
+def newer(record_id: int) -> Other | None:
     """The latest version of the record's key that came after its own, and is under way or
-    completed, by its record with that one's state."""
+    completed."""
+    return _other(
+        record_id,
+        f"later.current_state <> 'failed' AND {_LATER} > {_ONE} AND NOT {_remade(_LATER)}",
+    )
+
+
+def unordered(record_id: int) -> Other | None:
+    """A version of the record's key that is under way, completed or in failed, and of which nobody
+    knows whether it came before the record's own."""
+    return _other(
+        record_id,
+        f"{_LATER} <> {_ONE} AND {_remade(f'max({_LATER}, {_ONE})')} "
+        "AND (later.current_state <> 'failed' OR later.left_at IS NULL)",
+    )
+
+
+def _other(record_id: int, which: str) -> Other | None:
     found = models.execute(
-        "SELECT id, current_state FROM file_records WHERE profile = ? AND bucket = ? "
-        "AND filepath = ? AND current_state <> 'failed' AND COALESCE(origin, id) > "
-        "(SELECT COALESCE(origin, id) FROM file_records WHERE id = ?) "
-        "ORDER BY COALESCE(origin, id) DESC LIMIT 1",
-        (name_value(row.profile), name_value(row.bucket), name_value(row.key), row.id),
+        "SELECT later.id, later.current_state FROM file_records AS one "
+        "JOIN file_records AS later ON later.profile = one.profile "
+        "AND later.bucket = one.bucket AND later.filepath = one.filepath "
+        f"WHERE one.id = ? AND {which} "
+        f"ORDER BY later.current_state = 'failed', {_LATER} DESC LIMIT 1",
+        (record_id,),
     ).fetchone()
-    return (found[0], found[1]) if found else None
+    return Other(*found) if found else None
 
 
 def latest_at(path: str) -> int | None:

@@ -288,6 +288,11 @@ class Mend:
         mended.done += findings
 
     def _make_records(self, findings: Sequence[Finding], mended: Mended) -> None:
+        # Of several versions of a key the one that was settled last has the last number: a guess,
+        # as a copied spool has times of its own, on which nothing relies.
+        came = {each.path: self._spool.changed_at(str(each.path)) for each in findings}
+        never = self._now()
+        findings = sorted(findings, key=lambda each: came[each.path] or never)
         for start in range(0, len(findings), _BATCH):
             part = findings[start : start + _BATCH]
             looked = [(each, *self._birth(str(each.path))) for each in part]

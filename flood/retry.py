@@ -21,9 +21,9 @@ from flood.tree import Vanished
 BATCH: Final = 200
 
 #: What becomes of a record: it is retried; a newer version of its key goes back with this very run,
-#: or is under way or completed; its place in processing is taken; nothing lies in failed any more;
-#: the file cannot be moved.
-Fate = Literal["retried", "outdated", "superseded", "occupied", "gone", "error"]
+#: or is under way or completed; another one may be newer, which nobody knows; its place in
+#: processing is taken; nothing lies in failed any more; the file cannot be moved.
+Fate = Literal["retried", "outdated", "superseded", "unordered", "occupied", "gone", "error"]
 
 GONE: Final = (
     "it is not there any more; if it was renamed or moved, move it to incoming, where flood-watch "
@@ -173,12 +173,16 @@ class Retry:
             # Also with `overwrite`: whoever names a key wants one version of it, not all in turn.
             return Retried(one, "outdated", "it is outdated: a newer version goes back")
         if not self._overwrite:
-            newer = departures.newer(row)
+            newer = departures.newer(row.id)
             if newer is not None:
-                what = f"record {newer[0]} is a newer version, and in {newer[1]}"
+                what = f"record {newer.record} is a newer version, and in {newer.state}"
                 return Retried(one, "superseded", what)
             if self._spool.identify(place.moved(INCOMING).path) is not None:
                 return Retried(one, "superseded", "a newer version waits in incoming")
+            other = departures.unordered(row.id)
+            if other is not None:
+                what = f"record {other.record}, in {other.state}, may be a newer version"
+                return Retried(one, "unordered", f"{what}: a record was lost")
         if queries.at_paths([place.path], PROCESSING):
             return Retried(one, "occupied", "another version of it is in processing")
         return None

@@ -19,6 +19,7 @@ from flood.stored import utc_moment
 _WORDS: Final[dict[Fate, str]] = {
     "outdated": "a newer version of them goes back",
     "superseded": "a newer version of them is under way or completed",
+    "unordered": "another version of them may be newer, as a record was lost",
     "occupied": "another version of them is in processing",
     "gone": "nothing of them lies in failed any more",
     "error": "they cannot be moved",
@@ -59,7 +60,7 @@ class Report:
         """The exit status, where `unmet` are those of `named` that fit nothing."""
         left = self.counts["error"] + self.refused
         if named:
-            left += self.counts["superseded"] + self.counts["gone"]
+            left += sum(self.counts[fate] for fate in ("superseded", "unordered", "gone"))
         if unmet or left:
             return EXIT_FAILED
         return EXIT_TRY_AGAIN if self.counts["occupied"] else EXIT_OK
@@ -169,6 +170,12 @@ def end(report: Report, *, waiting: bool, dry: bool) -> Iterator[str]:
         yield (
             f"{_files(left)} left in failed: a newer version is under way or completed "
             "(--overwrite-newer puts the old one over it)"
+        )
+    unknown = report.counts["unordered"]
+    if unknown:
+        yield (
+            f"{_files(unknown)} left in failed: another version may be newer, which nobody knows "
+            "since a record was lost (look at both; --overwrite-newer puts this one over it)"
         )
 
 

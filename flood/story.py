@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from flood import (
+    departures,
     models,
     obstacle,
     put_locks,
@@ -213,15 +214,20 @@ class _Teller:
         if not present or self._spool.identify(record.path) is None:
             return "nothing: its file is not in failed any more"
         over = self._advice.retry(str(record.id), "--overwrite-newer")
-        newer = [x for x in self._records if x.state != FAILED and x.origin > record.origin]
-        if newer:
-            last = max(newer, key=lambda x: x.origin)
+        newer = departures.newer(record.id)
+        if newer is not None:
             return (
-                f"nothing: record {last.id} is a later version, and in {last.state}; to let this "
-                f"one go over it: {over}"
+                f"nothing: record {newer.record} is a later version, and in {newer.state}; to let "
+                f"this one go over it: {over}"
             )
         if self._newer:
             return f"nothing: a later version waits in incoming; to let this one go first: {over}"
+        other = departures.unordered(record.id)
+        if other is not None:
+            return (
+                f"a person decides: record {other.record}, in {other.state}, may be a later "
+                f"version, which nobody knows since a record was lost; to let this one go: {over}"
+            )
         if record.code in MISNAMED:
             return (
                 f"a person moves {record.path} to incoming, under a name and a bucket that the "

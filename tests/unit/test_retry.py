@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
@@ -194,6 +195,100 @@ def test_a_retried_version_stays_as_old_as_it_was(house: House) -> None:
     records.complete(claim, "completed/p/b/key", PROOF, house.clock.now())
     house.spool.move("processing/p/b/key", "completed/p/b/key")
     assert put_back(house, new) == {new: "retried"}
+
+
+def remade(house: House, *lost: int) -> list[int]:
+    """The records that flood-fsck makes anew of those that are lost; some may have had no file."""
+    known = {row["id"] for row in house.rows()}
+    with models.write():
+        for record_id in lost:
+            departures.erase(record_id)
+    fsck(house, repair=True)
+    return sorted({row["id"] for row in house.rows()} - known)
+
+
+@pytest.mark.parametrize("lost", ["old", "new", "both"])
+@pytest.mark.parametrize("first", ["fails", "is uploaded"])
+def test_versions_whose_order_is_lost_wait_for_a_person(
+    house: House, first: str, lost: str
+) -> None:
+    """The number of a record that was made from the directory does not tell how old its file is:
+    neither does it go over another version, nor do others count as outdated by it."""
+    kinds = [fail, complete] if first == "fails" else [complete, fail]
+    ids = [kind(house, "key")[0] for kind in kinds]
+    gone = {"old": ids[:1], "new": ids[1:], "both": ids}[lost]
+    made = remade(house, *gone)
+    assert len(made) == len(gone)
+    rows = {row["current_state"]: row["id"] for row in house.rows()}
+    failed, uploaded = rows["failed"], rows["completed"]
+    # Of two that were not both lost the order is known where the later is not the remade one.
+    assert max(rows.values()) in made
+    [foreseen] = retry(house).foresee([failed])
+    assert (foreseen.fate, foreseen.reason) == (
+        "unordered",
+        f"record {uploaded}, in completed, may be a newer version: a record was lost",
+    )
+    assert put_back(house, failed) == {failed: "unordered"}
+    [status] = models.execute(
+        f"SELECT {departures.SUPERSEDED} FROM file_records AS one WHERE id = ?", (failed,)
+    ).fetchall()
+    assert status == (0,), "nobody may rely on that it was uploaded later"
+    text, _ = told(house, "key")
+    assert f"a person decides: record {uploaded}, in completed, may be a later version" in text
+    assert f"to let this one go: flood-retry {failed} --overwrite-newer" in text
+    assert put_back(house, failed, overwrite=True) == {failed: "retried"}
+
+
+def test_both_reasons_say_that_a_record_was_made_anew() -> None:
+    assert {records.RECORD_LOST.code, records.PROOF_LOST.code} == {departures.REMADE}
+
+
+def test_of_failed_versions_whose_order_is_lost_none_goes_by_itself(house: House) -> None:
+    ids = failing(house, "key", 2)
+    [made] = remade(house, ids[0])
+    assert put_back(house, ids[1], made) == {ids[1]: "unordered", made: "unordered"}
+    assert put_back(house, ids[1], overwrite=True) == {ids[1]: "retried"}
+
+
+def test_the_only_version_goes_back_though_its_record_was_lost(house: House) -> None:
+    [lost] = fail(house, "key")
+    complete(house, "other")
+    [made] = remade(house, lost)
+    assert put_back(house, made) == {made: "retried"}
+    [claim] = house.claim()
+    house.settle(GiveUp(claim, REFUSED))
+    assert put_back(house, claim.id) == {claim.id: "retried"}
+
+
+def test_what_comes_after_a_repair_is_newer(house: House) -> None:
+    [lost] = fail(house, "key")
+    [made] = remade(house, lost)
+    house.clock.advance(1.0)
+    [new] = complete(house, "key")
+    assert put_back(house, made) == {made: "superseded"}
+    assert departures.newer(made) == (new, "completed")
+
+
+def test_an_unknown_order_is_remembered_as_long_as_it_matters(house: House) -> None:
+    """Also once the version that was made anew has failed again, under another record."""
+    house.clock.moment = datetime.now(timezone.utc)  # as the file's times, which fsck reads
+    [lost] = fail(house, "key")
+    [uploaded] = complete(house, "key")
+    [made] = remade(house, lost)
+    assert put_back(house, made, overwrite=True) == {made: "retried"}
+    [claim] = house.claim()
+    house.settle(GiveUp(claim, REFUSED))
+    house.clock.advance(DAY)
+    prune(house, completed=3600.0, records=7200.0)
+    assert {row["id"] for row in house.rows()} == {uploaded, made, claim.id}
+    assert put_back(house, claim.id) == {claim.id: "unordered"}
+    assert put_back(house, claim.id, overwrite=True) == {claim.id: "retried"}
+    [claim] = house.claim()
+    with proven(house, claim) as decision:
+        house.settle(decision)
+    house.clock.advance(DAY)
+    prune(house, completed=3600.0, records=7200.0)
+    assert house.rows() == []
 
 
 @pytest.mark.parametrize(("old", "new"), [("key", "key/below"), ("key/below", "key")])
