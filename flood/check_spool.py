@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from shlex import quote
 from typing import Final
 
 from humanize import intcomma, naturalsize
@@ -19,6 +20,11 @@ from flood.states import INCOMING, STATES
 #: The part of a limit from which on it is told of.
 _NEAR: Final = 0.8
 
+#: How many directories are named.
+_NAMED: Final = 3
+
+_ALL: Final = os.R_OK | os.W_OK | os.X_OK
+
 
 def look(spool: Spool, settings: Settings, watches: Limit) -> Iterator[Finding]:
     """Everything about the server directory; where there is no spool, only that. `watches` is the
@@ -31,19 +37,19 @@ def look(spool: Spool, settings: Settings, watches: Limit) -> Iterator[Finding]:
     yield from _access(spool, settings)
     yield from room(spool.root, settings.min_free)
     yield _watches(spool, watches)
+    yield from _closed(spool)
     yield _births(spool)
     yield _leases(spool, settings)
     yield from _links()
 
 
 def _access(spool: Spool, settings: Settings) -> Iterator[Finding]:
-    rights = os.R_OK | os.W_OK | os.X_OK
     user = users.owner(spool.absolute(CARD))
     wrong = check_directories.wrong(spool)
     denied = [
         name
         for name in (*STATES, layout.PRIVATE)
-        if name not in wrong and not os.access(spool.absolute(name), rights, effective_ids=True)
+        if name not in wrong and not os.access(spool.absolute(name), _ALL, effective_ids=True)
     ]
     if not denied:
         yield Finding(SPOOL, "access", OK, f"this user may use it; it belongs to {user}")
@@ -87,10 +93,35 @@ def room(
     yield Finding(topic, about, OK, f"{free}{inodes} fit on the disk of {directory}")
 
 
+def _closed(spool: Spool) -> Iterator[Finding]:
+    """Producers' directories from which this user could take nothing."""
+    if not os.access(spool.absolute(INCOMING), _ALL, effective_ids=True):
+        return  # which is told of as a whole
+    closed = [
+        os.path.relpath(path, spool.root)
+        for path, _, _ in _directories(spool)
+        if not os.access(path, _ALL, effective_ids=True)
+    ]
+    if not closed:
+        return
+    user = users.owner(spool.absolute(CARD))
+    more = f" and {intcomma(len(closed) - _NAMED)} more" if len(closed) > _NAMED else ""
+    first = quote(spool.absolute(min(closed)))
+    yield Finding(
+        SPOOL,
+        "rights",
+        ERROR,
+        f"this user may not use {', '.join(sorted(closed)[:_NAMED])}{more}",
+        "what lies there stays there: it takes all rights to a directory to move files out of it",
+        "have producers give them, as by their umask and group; for those that are there: "
+        f"sudo chown -R {user} {first} && sudo chmod -R u+rwX {first}",
+    )
+
+
 def _watches(spool: Spool, limit: Limit) -> Finding:
     """Compares the tree with the limit; what else the user watches counts, too, but cannot be
     told."""
-    count = sum(1 for _ in os.walk(spool.absolute(INCOMING)))
+    count = sum(1 for _ in _directories(spool))
     if limit.value is None:
         return Finding(SPOOL, "inotify", OK, f"{_directories_of(count)}, without a limit")
     seen = f"{_directories_of(count)} in incoming, {intcomma(limit.value)} may be watched"
@@ -108,6 +139,17 @@ def _watches(spool: Spool, limit: Limit) -> Finding:
 
 def _directories_of(count: int) -> str:
     return f"{intcomma(count)} {'directory' if count == 1 else 'directories'}"
+
+
+def _directories(spool: Spool) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Those of incoming, as os.walk has them, with those that cannot be read."""
+    for path, names, files in os.walk(spool.absolute(INCOMING)):
+        yield path, names, files
+        for name in names:
+            below = os.path.join(path, name)
+            readable = os.access(below, os.R_OK, effective_ids=True)
+            if not (readable or os.path.islink(below)):
+                yield below, [], []
 
 
 def _births(spool: Spool) -> Finding:

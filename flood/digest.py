@@ -21,6 +21,11 @@ from flood.status_queries import Destination
 TROUBLE: Final = "trouble"
 WELL: Final = "well"
 NOTHING: Final = "nothing"
+
+_CLOSED: Final = (
+    "it is a directory that flood cannot look into: give flood's user all rights to it; "
+    "flood-check says how"
+)
 TEST: Final = "test"
 
 #: How long failures are gathered, in seconds: others may follow the first.
@@ -191,6 +196,10 @@ def _oldest(status: Status) -> Oldest | None:
         destination = (place.profile, place.bucket)
         reason = _why_arrived(status, arrived)
         found.append(Oldest(destination, place.key, None, INCOMING, arrived.since, reason))
+    for closed in status.closed:
+        if (at := closed.waiting) is not None:
+            whose = (at.profile, at.bucket)
+            found.append(Oldest(whose, at.key, None, INCOMING, closed.since, _CLOSED))
     record = None if status.first is None else digest_records.waiting(status.first)
     if record is not None:
         stage, reason = _why_waiting(status, record)

@@ -107,9 +107,11 @@ def _late(digest: Digest) -> Iterator[str]:
         return
     if digest.causes:
         yield ""
-    waiting = f"{_files(digest.waiting.files)} waiting, {_size(digest.waiting.size)}"
+    waiting = f"{_files(digest.waiting.files)} waiting, {_size(digest.waiting.size)}, the oldest"
+    if not digest.waiting.files:
+        waiting = "A directory has waited"
     limit = naturaldelta(digest.max_age)
-    yield f"{waiting}, the oldest for {_age(digest)}, which is more than {limit}:"
+    yield f"{waiting} for {_age(digest)}, which is more than {limit}:"
     yield ""
     record = "" if digest.oldest.record is None else f", record {digest.oldest.record}"
     yield f"  s3://{'/'.join(digest.oldest.destination)}/{digest.oldest.key}{record}"

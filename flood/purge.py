@@ -51,7 +51,10 @@ def purge(spool: Spool, now: datetime) -> int:
                 telling.ended(logger, row, _ABANDONED)
             deleted += len(gone)
         if alone:
-            spool.remove_empty(INCOMING_TMP)
+            # Those of the buckets stay: somebody may have given producers rights to them.
+            for profile in spool.subdirectories(INCOMING_TMP):
+                for bucket in spool.subdirectories(f"{INCOMING_TMP}/{profile}"):
+                    spool.remove_empty(f"{INCOMING_TMP}/{profile}/{bucket}")
     finally:
         lock.release()
     if deleted:

@@ -245,7 +245,8 @@ class Put:
             except Vanished:
                 self._fail(NotCopied(f"{copy.source.path}: somebody removed its copy"), copy)
             except OSError as error:
-                what = trouble(error, copy.source)
+                both = (os.path.dirname(self._spool.absolute(x)) for x in (copy.path, copy.target))
+                what = trouble(error, copy.source, [*both])
                 if isinstance(what, NoRoomError):
                     raise what from error
                 self._fail(what, copy)

@@ -5,11 +5,11 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flood import binding, read_only, syscalls
+from flood import binding, read_only, syscalls, users
 from flood.destination import Destination
 from flood.errors import NoRoomError, SpoolError
 from flood.identity import Identity, identity_of
@@ -125,12 +125,12 @@ class Copier:
         try:
             self._open(copy, name)
         except BaseException as error:
-            made = copy.writer >= 0
+            made, readable = copy.writer >= 0, copy.reader >= 0
             copy.close()
             if made:
                 self._spool.remove(copy.path)
             if isinstance(error, OSError):
-                raise trouble(error, source) from error
+                raise trouble(error, source, [self._absolute] * readable) from error
             raise
         return copy
 
@@ -226,11 +226,28 @@ class Copier:
         return written
 
 
-def trouble(error: OSError, source: Source) -> NotCopied | NoRoomError:
+def trouble(
+    error: OSError, source: Source, directories: Sequence[str] = ()
+) -> NotCopied | NoRoomError:
     """What an error of the operating system means for the run: the end for want of room, else of
-    this file alone."""
+    this file alone. `directories` are those of the spool that had to be written to."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoRoomError(f"there is no room for {source.path} in the spool: {error.strerror}")
     if error.errno == errno.EROFS:  # which only writing meets
         return NotCopied(f"{source.path}: the spool is on a filesystem that is mounted read-only")
+    if isinstance(error, PermissionError):
+        for path in map(_there, directories):
+            if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
+                owner = users.owner(path)
+                return NotCopied(
+                    f"{source.path}: this user may not write to {path}: let {owner} allow it, or "
+                    f"run flood-put as {owner}"
+                )
     return NotCopied(f"{source.path}: {error.strerror}")
+
+
+def _there(path: str) -> str:
+    """The directory, or the one in which it would have to be made."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path

@@ -13,7 +13,7 @@ from flood import status_queries as asking
 from flood.layout import Place
 from flood.spool import Spool
 from flood.states import COMPLETED, FAILED, GONE_BEFORE, INCOMING, INCOMING_TMP
-from flood.status_files import Files, Lying
+from flood.status_files import Closed, Files, Lying
 from flood.status_queries import Coming, Destination, Held
 from flood.status_workers import Worker
 
@@ -163,6 +163,8 @@ class Status:
     #: Tasks in the queue, and in the schedule; None where the queue's tables are missing.
     queue: tuple[int, int] | None = None
     last_sweep: datetime | None = None
+    #: Directories that could not be looked into.
+    closed: list[Closed] = field(default_factory=list)
     #: Whether all files outside of the records were counted.
     whole: bool = True
 
@@ -243,6 +245,11 @@ class _View:
                 self.amounts[place][stage].add(1, one.size, one.since)
                 if stage == INCOMING:
                     self._add_age(place, one.since)
+        self._status.closed = sorted(files.closed, key=lambda one: one.path)
+        for closed in files.closed:
+            if (at := closed.waiting) is not None:
+                # However many files that are, they wait.
+                self.amounts[at.profile, at.bucket][INCOMING].add(0, 0, closed.since)
         self._status.arrived = min(files.incoming, key=lambda one: one.since, default=None)
         oldest = sorted(files.back, key=lambda one: one[0].since)[:SHOWN]
         self._status.back = [self._held_back(one, path) for one, path in oldest]

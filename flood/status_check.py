@@ -8,6 +8,7 @@ from humanize import naturaldelta
 
 from flood.states import FAILED
 from flood.status import WAITING, Status
+from flood.status_words import named
 from flood.text import printable
 
 # As monitoring systems know them: nagios-plugins.org/doc/guidelines.html, "Plugin Return Codes".
@@ -60,7 +61,7 @@ def judge(status: Status, limits: Limits) -> tuple[int, str]:
     wrong = [text for result, (*_, text) in zip(results, measured, strict=True) if result == worst]
     if worst == OK:
         wrong = [f"{waiting.files} waiting", f"{failed.files} failed"]
-        wrong += [f"oldest waits {naturaldelta(age)}"] if waiting.files else []
+        wrong += [f"oldest waits {naturaldelta(age)}"] if waiting.oldest else []
     wrong += _also(status, waiting.files)
     if worst == OK and not status.whole:
         worst = UNKNOWN
@@ -76,7 +77,9 @@ def line(result: int, text: str, figures: str = "") -> str:
 
 def _also(status: Status, waiting: int) -> list[str]:
     told = []
-    if not status.whole:
+    if status.closed:
+        told.append(f"cannot look into {named(status.closed)}")
+    elif not status.whole:
         told.append("too many files to count them all in time")
     if waiting and not status.consuming:
         told.append("no consumer runs")

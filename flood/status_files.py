@@ -1,6 +1,6 @@
 """Counts the files that wait outside of the records, in incoming for example."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
@@ -10,7 +10,7 @@ from flood.layout import Place
 from flood.spool import Spool
 from flood.states import FAILED, INCOMING, INCOMING_TMP
 from flood.temporary import Temporary
-from flood.walk import Found
+from flood.walk import Found, Oddity
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,35 @@ class Lying:
         return self.identity.size
 
 
+@dataclass(frozen=True)
+class Closed:
+    """A directory that this user cannot look into, whatever lies in it; `since` (aware) is when it
+    last changed, at the latest."""
+
+    path: str
+    since: datetime
+
+    @property
+    def waiting(self) -> Place | None:
+        """Its profile and bucket, with the beginning of the keys that lie in it, a slash at its
+        end; None outside of incoming, or above the buckets."""
+        place = layout.parse(f"{self.path}/*")
+        if place is None or place.state != INCOMING:
+            return None
+        return place._replace(key=place.key.removesuffix("*"))
+
+
 @dataclass
 class Files:
     """What lies where; `back` are those of `incoming` that cannot go on, each with the path of what
     is in its way in processing, such as an earlier file of the same key; `whole` is False where the
-    time did not suffice for all of them."""
+    time did not suffice for all of them, or some are in directories that are `closed`."""
 
     copying: list[Lying] = field(default_factory=list)
     incoming: list[Lying] = field(default_factory=list)
     back: list[tuple[Lying, str]] = field(default_factory=list)
     failed: list[Lying] = field(default_factory=list)
+    closed: list[Closed] = field(default_factory=list)
     whole: bool = True
 
     def without(self, taken: Collection[tuple[Place, Identity]]) -> "Files":
@@ -59,9 +78,15 @@ def look(spool: Spool, ignore: Sequence[str], clock: Callable[[], float], second
     for number, (state, lying) in enumerate(walks):
         now = clock()
         deadline = now + (end - now) / (len(walks) - number)
-        for found in _walk(spool, state):
+        for found in spool.walk(state):
+            if isinstance(found, Oddity):
+                ignored = state == INCOMING and temporary.fits(f"{found.path}/")
+                if found.unreadable and not ignored:
+                    files.closed.append(_closed(spool, found.path))
+                    files.whole = False
+                continue
             place = layout.parse(found.path)
-            if place is None or (state == INCOMING and temporary.pattern(found.path)):
+            if place is None or (state == INCOMING and temporary.fits(found.path)):
                 continue
             since = datetime.fromtimestamp(found.changed, timezone.utc)
             lying.append(Lying(place, found.identity, since))
@@ -83,8 +108,8 @@ def left(spool: Spool, files: Files) -> list[tuple[Place, Identity]]:
     ]
 
 
-def _walk(spool: Spool, state: str) -> Iterator[Found]:
-    return (found for found in spool.walk(state) if isinstance(found, Found))
+def _closed(spool: Spool, path: str) -> Closed:
+    return Closed(path, spool.changed_at(path) or datetime.now(timezone.utc))
 
 
 def _in_the_way(spool: Spool, place: Place, found: Found) -> str | None:

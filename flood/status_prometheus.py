@@ -65,7 +65,10 @@ def registry(status: Status) -> "CollectorRegistry":
     gauge("workers_busy", "Workers that have claimed files.").set(
         sum(upload.worker is not None for upload in status.uploads)
     )
-    gauge("whole", "Whether all files could be counted in time.").set(status.whole)
+    gauge("closed_directories", "Directories that could not be looked into.").set(
+        len(status.closed)
+    )
+    gauge("whole", "Whether all files could be counted.").set(status.whole)
     if status.queue is not None:
         queue = gauge("tasks", "Tasks that wait, in the queue or in its schedule.", "where")
         for where, count in zip(("queue", "schedule"), status.queue, strict=True):

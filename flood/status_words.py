@@ -1,15 +1,20 @@
 """Puts times, sizes, names into words for a person."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from humanize import naturaldelta, naturalsize
 
 from flood.status import Status
+from flood.status_files import Closed
 from flood.text import printable
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+#: How many directories are named.
+_NAMED: Final = 3
 
 # What was written after the look at the clock is not yet of another clock.
 _CLOCKS_DIFFER: Final = timedelta(seconds=5)
@@ -46,6 +51,12 @@ def clock(seconds: float | None) -> str:
 def short(seconds: int) -> str:
     """A bound of age, as headings have it."""
     return f"{seconds // 3600}h" if seconds >= 3600 else f"{seconds // 60}m"
+
+
+def named(closed: Sequence[Closed]) -> str:
+    """Directories by their paths, some of them where they are many."""
+    more = f" and {len(closed) - _NAMED} more directories" if len(closed) > _NAMED else ""
+    return f"{', '.join(one.path for one in closed[:_NAMED])}{more}"
 
 
 def text(words: str, style: str = "") -> "Text":

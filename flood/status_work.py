@@ -12,7 +12,7 @@ from flood.advice import Advice
 from flood.states import INCOMING_TMP
 from flood.status import WAITING, WINDOWS, Status, Upload
 from flood.status_layout import Columns, facts, section
-from flood.status_words import ago, clock, name, size, text
+from flood.status_words import ago, clock, name, named, size, text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -86,7 +86,14 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
         if count == 1:
             told = "1 consumer is stopped, so what it has begun waits; to let it go on"
         yield text(f"{told}: {stall.go_on(status.stopped)}", "yellow")
-    if not status.whole:
+    if status.closed:
+        yield text(
+            f"Nothing counts that lies in {named(status.closed)}: this user cannot look into "
+            f"{'it' if len(status.closed) == 1 else 'them'}; flood's own user has to be able to, "
+            f"to take it: {advice.check()}",
+            "yellow",
+        )
+    elif not status.whole:
         yield text("Too many files to count them all in time: there are more", "yellow")
 
 

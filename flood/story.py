@@ -41,10 +41,11 @@ _SOON: Final = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Chapter:
-    """One record, whether its file lies where it says, and what happens next."""
+    """One record, whether its file lies where it says, None where that cannot be looked at, and
+    what happens next."""
 
     record: Record
-    present: bool
+    present: bool | None
     doing: Doing | None
     next: str
     #: The record that its file went on with, where flood-retry put it back.
@@ -65,6 +66,8 @@ class Story:
     lying: Sequence[str]
     #: Where directories of this name do.
     directories: Sequence[str]
+    #: Directories that this user cannot look into, in which files of this key may lie.
+    closed: Sequence[str]
     #: Those of the files, but in incoming, that no record of this key has.
     strays: Sequence[Stray]
 
@@ -94,17 +97,21 @@ def tell(
     found = [path for path in paths if spool.exists(path) and not spool.behind_link(path)]
     directories = [path for path in found if spool.is_directory(path)]
     lying = [path for path in found if path not in directories]
+    unseen = {path: closed for path in paths if (closed := spool.closed(path)) is not None}
     spool.check_present()  # or nothing would seem to lie there
     incoming = place.moved(INCOMING).path
     unrecorded = incoming in lying and not any(
         one.path == incoming and one.state in (INCOMING, INCOMING_TMP) for one in records
     )
     teller = _Teller(spool, place, records, at, advice, newer=unrecorded)
-    chapters = [teller.chapter(record, record.path in lying) for record in records]
+    chapters = [
+        teller.chapter(record, record.path in lying, unseen.get(record.path)) for record in records
+    ]
     arriving = teller.arriving(Temporary(ignore).pattern(incoming)) if unrecorded else None
     with models.reading():
         strays = list(story_strays.look(spool, place, records, lying, advice))
-    return Story(place, at, chapters, arriving, lying, directories, strays)
+    behind = sorted(set(unseen.values()))
+    return Story(place, at, chapters, arriving, lying, directories, behind, strays)
 
 
 class _Teller:
@@ -130,15 +137,24 @@ class _Teller:
         self._consuming = put_locks.consuming(spool)
         self._working = next((one for one in records if one.state == "processing"), None)
 
-    def chapter(self, record: Record, present: bool) -> Chapter:
-        """The record with what happens next."""
+    def chapter(self, record: Record, present: bool | None, closed: str | None) -> Chapter:
+        """The record with what happens next; `closed` is the directory that keeps its file from
+        being seen."""
         doing = None
         if record.owner is not None:
             doing = status_workers.said(self._spool, record.owner)
             if doing and not (doing.since and record.claimed and doing.since >= record.claimed):
                 doing = None  # of the attempt before
         present = present and record.left is None  # or it is another record's file
-        return Chapter(record, present, doing, self._next(record, present), self._successor(record))
+        successor = self._successor(record)
+        present = present if closed is None else None
+        following = self._next(record, present)
+        if present is None and record.state == FAILED and record.left is None:
+            following = (
+                f"nobody knows, as this user cannot look into {closed}: flood-status as flood's "
+                "own user tells, who needs all rights to it"
+            )
+        return Chapter(record, present, doing, following, successor)
 
     def _successor(self, record: Record) -> int | None:
         if record.left_how != RETRIED:
@@ -180,7 +196,7 @@ class _Teller:
             "where its credentials lack the profile, its log says why"
         )
 
-    def _next(self, record: Record, present: bool) -> str:
+    def _next(self, record: Record, present: bool | None) -> str:
         if record.state == COMPLETED:
             return "nothing: it is uploaded" if record.outcome else "nothing: it was uploaded"
         if record.state == FAILED:
@@ -207,7 +223,7 @@ class _Teller:
         # Which profiles a worker has is known to no one but itself.
         return f"the next free worker whose credentials have the profile takes it{idle}"
 
-    def _after_failure(self, record: Record, present: bool) -> str:
+    def _after_failure(self, record: Record, present: bool | None) -> str:
         successor = self._successor(record)
         if successor is not None:
             return f"nothing: it goes on as record {successor}"

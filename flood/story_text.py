@@ -20,7 +20,9 @@ def lines(story: Story) -> Iterator[str]:
     yield printable(f"s3://{place.profile}/{place.bucket}/{place.key}")
     for path in story.lying:
         yield printable(f"  lies in {path}")
-    if not story.lying:
+    for path in story.closed:
+        yield printable(f"  may lie in {path}, which this user cannot look into")
+    if not (story.lying or story.closed):
         yield "  lies nowhere in the spool any more"
     for path in story.directories:
         yield printable(f"  {path} is a directory")
@@ -48,6 +50,7 @@ def as_json(story: Story) -> str:
             "at": utc_text(story.at),
             "lies_in": list(story.lying),
             "directories": list(story.directories),
+            "closed": list(story.closed),
             "strays": [{"path": stray.path, "next": stray.next} for stray in story.strays],
             "arriving": story.arriving,
             "records": [_object(chapter) for chapter in story.chapters],

@@ -106,6 +106,18 @@ class Tree:
         """Whether anything at all lies at `path`."""
         return os.path.lexists(self.absolute(path))
 
+    def closed(self, path: str) -> str | None:
+        """The directory on the way to `path` that this user may not look into; None if there is
+        none, or nothing lies there."""
+        try:
+            os.lstat(self.absolute(path))
+        except PermissionError:
+            above = path.rpartition("/")[0]
+            return self.closed(above) or above
+        except OSError:
+            return None
+        return None
+
     def is_directory(self, path: str) -> bool:
         """Whether a directory lies at `path`, following no link."""
         try:

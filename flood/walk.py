@@ -54,6 +54,8 @@ def walk(root: str, directory: str) -> Iterator[Found | Oddity]:
                             waiting.append(path)
                             continue
                         status = entry.stat(follow_symlinks=False)
+                    except PermissionError:
+                        raise  # names alone can be read, and tell of no file what it is
                     except OSError:
                         continue  # taken away between the listing and the look
                     if stat.S_ISREG(status.st_mode):

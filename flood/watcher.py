@@ -42,6 +42,8 @@ _LOOKS: Final = 60
 _LOOK: Final = 1.0
 _DENIED_AT_MOST: Final = 100
 
+_CLOSED: Final = "give flood's user all rights to it: flood-check says how"
+
 
 @dataclass
 class News:
@@ -237,7 +239,8 @@ class Watcher:
                 self._denied.setdefault(directory, _LOOKS)
             if self._first_time(directory, error):
                 told = TOO_LONG if error.errno == errno.ENAMETOOLONG else error.strerror
-                log.event(logger, ERROR, "cannot watch", path=directory, error=told)
+                then = _CLOSED if isinstance(error, PermissionError) else None
+                log.event(logger, ERROR, "cannot watch", path=directory, error=told, next=then)
             return
         self.complete = False
         name, purpose = _KNOBS[error.errno]

@@ -272,6 +272,11 @@ def _story(
 def _unknown(spool: Spool, story: Story) -> str:
     place = story.place
     uri = f"s3://{place.profile}/{place.bucket}/{place.key}"
+    if story.closed:
+        return (
+            f"nothing is known of {uri}, but this user cannot look into {', '.join(story.closed)}: "
+            "run flood-status as flood's own user, who needs all rights to it"
+        )
     if not story.directories:
         return f"nothing is known of {uri}: no file of {spool.root}, no record"
     lying = ", ".join(story.directories)

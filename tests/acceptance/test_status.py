@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.harness import Flood
+from tests.acceptance.harness import Flood, MakeFlood, credentials, without_roots_rights
 from tests.faults import Pass
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
@@ -80,3 +80,74 @@ def test_a_batch_says_how_many_are_done(proxied: Flood, proxy: FaultProxy, bucke
         return any(0 < one["files_done"] < one["files"] for one in status(proxied)["uploads"])
 
     proxied.wait_for(done, "some of them to be done")
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400])
+def test_a_directory_that_cannot_be_looked_into_is_told_of(
+    make_flood: MakeFlood, bucket: str, mode: int
+) -> None:
+    """As a producer's umask makes them: files wait there for ever, and nobody would know."""
+    flood = make_flood(credentials(("main", "http://127.0.0.1:9")), prefix=without_roots_rights())
+    flood.environ["FLOOD_RESCAN_INTERVAL"] = "2s"
+    flood.start_watch()
+    album = flood.spool / "incoming" / "main" / bucket / "album"
+    album.mkdir(parents=True)
+    (album / "photo").write_bytes(b"photo")
+    album.chmod(mode)
+    flood.wait_for(lambda: status(flood)["closed"], "its rights")
+    path = f"incoming/main/{bucket}/album"
+    found = status(flood)
+    assert [one["path"] for one in found["closed"]] == [path]
+    assert not found["whole"]
+
+    def said(*arguments: str) -> tuple[int, str]:
+        done = flood.run("-m", "flood.commands.status", *arguments)
+        return done.returncode, done.stdout + done.stderr
+
+    assert f"Nothing counts that lies in {path}: this user cannot look into it" in said()[1]
+    code, line = said("--check")
+    assert (code, f"; cannot look into {path}" in line) == (3, True)
+    code, line = said("--check", "--max-age", "0s")
+    assert (code, "oldest waits" in line) == (2, True)
+    code, told = said(f"s3://main/{bucket}/album/photo")
+    assert (code, f"but this user cannot look into {path}: run" in told) == (1, True)
+    exposed = said("--format", "prometheus")[1]
+    assert "flood_closed_directories 1.0\n" in exposed
+    assert "flood_whole 0.0\n" in exposed
+    assert f'oldest_waiting_timestamp_seconds{{bucket="{bucket}",profile="main"}}' in exposed
+    digest = flood.run(
+        *("-m", "flood.commands.notify", "--dry-run", "--notify-age", "1s"),
+        *("--notify-command", "true"),
+    ).stdout
+    assert f"s3://main/{bucket}/album/\n" in digest
+    assert "it is a directory that flood cannot look into" in digest
+    checked = flood.run("-m", "flood.commands.check", "--json").stdout
+    [finding] = [one for one in json.loads(checked)["findings"] if one["about"] == "rights"]
+    assert finding["found"] == f"this user may not use {path}"
+    assert finding["remedy"].endswith(f"sudo chmod -R u+rwX {flood.spool}/{path}")
+    album.chmod(0o700)
+    flood.wait_for(lambda: flood.count() == 1, "the file, once it can be taken")
+    assert status(flood)["closed"] == []
+
+
+def test_what_has_failed_behind_a_closed_door_is_not_called_gone(
+    make_flood: MakeFlood, bucket: str
+) -> None:
+    flood = make_flood(credentials(("main", "http://127.0.0.1:9")), prefix=without_roots_rights())
+    flood.environ["FLOOD_RETRY_MAX"] = "0"
+    flood.start_watch()
+    flood.start_consumer()
+    flood.drop(bucket, "key", b"data")
+    flood.wait_for(lambda: flood.count(current_state="failed") == 1, "the failure")
+    directory = flood.spool / "failed" / "main" / bucket
+    directory.chmod(0)
+    uri = f"s3://main/{bucket}/key"
+    told = flood.run("-m", "flood.commands.status", uri).stdout
+    path = f"failed/main/{bucket}"
+    assert f"  may lie in {path}, which this user cannot look into\n" in told
+    assert f"next      nobody knows, as this user cannot look into {path}: flood-status as" in told
+    story = json.loads(flood.run("-m", "flood.commands.status", "--json", uri).stdout)
+    assert (story["closed"], story["records"][0]["present"]) == ([path], None)
+    directory.chmod(0o700)
+    told = flood.run("-m", "flood.commands.status", uri).stdout
+    assert f"  lies in {path}/key\n" in told

@@ -615,6 +615,25 @@ def test_without_write_access_to_the_directories(place: Place) -> None:
     assert place.untouched()
 
 
+@pytest.mark.parametrize("forbidden", ["incoming_tmp/p/box", "incoming/p/box", "incoming/p"])
+def test_what_refuses_in_the_spool_is_named(place: Place, forbidden: str) -> None:
+    """The file that was to be put has nothing to do with it."""
+    place.write("a")
+    for state in ("incoming_tmp", "incoming"):
+        (place.root / state / "p" / "box").mkdir(parents=True, exist_ok=True)
+    directory = place.root / forbidden
+    if forbidden == "incoming/p":
+        (directory / "box").rmdir()
+    directory.chmod(0o555)
+
+    done = put_without_privileges(place, "a", "s3://p/box/x")
+
+    owner = directory.owner()
+    assert done.returncode == 1
+    assert f"this user may not write to {directory}: let {owner} allow it, or run" in done.stderr
+    assert [path for path in place.root.glob("incoming*/p/box/*") if path.is_file()] == []
+
+
 # --- nothing is replaced -----------------------------------------------------------------------
 
 
