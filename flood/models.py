@@ -24,7 +24,7 @@ from peewee import (
 )
 from peewee import DatabaseError as DatabaseError
 
-from flood import read_only
+from flood import read_only, writers
 from flood.allowed import Allowed
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.sqlite import UNDECODABLE, Connection
@@ -417,6 +417,9 @@ def explained(error: BaseException) -> tuple[str, str]:
         return text, ""
     if read_only.refused(error, _path):
         return read_only.explained(error), read_only.ADVICE
+    holder = writers.stopped(_path) if "locked" in text else None
+    if holder is not None:
+        return text, f"process {holder} holds it, which is stopped: kill -CONT {holder}"
     return text, next((advice for sign, advice in _ADVICE.items() if sign in text), "")
 
 

@@ -54,7 +54,7 @@ def watching(spool: Spool) -> bool:
 def watch_stopped(spool: Spool) -> int | None:
     """The process of the flood-watch on this spool, if somebody has stopped it, as with SIGSTOP;
     None if none is, or nobody can tell."""
-    holder = _holder(spool.absolute(WATCH_LOCK))
+    holder = syscalls.lock_holder(spool.absolute(WATCH_LOCK))
     return holder if holder is not None and syscalls.is_stopped(holder) else None
 
 
@@ -94,23 +94,6 @@ def idle(spool: Spool, settings: Settings) -> str | None:
         again = stall.go_on(halted)
         return f"all consumers are stopped: the files wait; to let them go on: {again}"
     return None
-
-
-def _holder(path: str) -> int | None:
-    """The process that holds a lock alone (proc_locks(5)); None where none does that can be seen
-    from here. On btrfs or overlayfs the kernel may number the device in another way than stat(2)
-    does, which looks the same."""
-    try:
-        found = os.stat(path)
-        with open("/proc/locks", encoding="ascii") as file:
-            locks = [line.split() for line in file]
-    except OSError:
-        return None
-    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
-    wanted = ["FLOCK", "ADVISORY", "WRITE", f"{device}:{found.st_ino}"]
-    # Who waits for a lock has an arrow in the second place.
-    holders = (int(fields[4]) for fields in locks if [*fields[1:4], *fields[5:6]] == wanted)
-    return next(holders, None)
 
 
 def _shared(path: str, flags: int) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any, Final
 
-from flood import database_files, models, read_only, syscalls
+from flood import database_files, models, read_only, syscalls, writers
 from flood.errors import FloodError, NoRoomError, SpoolError, TryAgainError
 from flood.walk import kind_of
 from flood.writers import Locked, turn
@@ -70,8 +70,12 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
             models.execute("UPDATE spool SET id = id WHERE FALSE")
         return steps
     except Locked as error:
+        holder = writers.stopped(path)
+        who = "another program holds it"
+        if holder is not None:
+            who = f"process {holder} holds it, which is stopped: kill -CONT {holder}"
         raise TryAgainError(
-            f"cannot use the database {path}: another program holds it ({path}-writers is locked)"
+            f"cannot use the database {path}: {who} ({path}-writers is locked)"
         ) from error
     except models.DatabaseError as error:
         # Without room for the file that SQLite maps into memory it reports an I/O error.

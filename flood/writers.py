@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from flood import syscalls
+
 #: How long a writer waits for its turn, in seconds, or once this process is to stop.
 PATIENCE: Final = 60.0
 BRIEF: Final = 3.0
@@ -62,6 +64,13 @@ def turn(path: str, waiting: Waiting) -> Iterator[None]:
         yield
     finally:
         fcntl.flock(_place.descriptor, fcntl.LOCK_UN)
+
+
+def stopped(path: str) -> int | None:
+    """The process that has its turn at the database, if somebody has stopped it, as with SIGSTOP;
+    None if none has, or nobody can tell."""
+    holder = syscalls.lock_holder(f"{path}-writers")
+    return holder if holder is not None and syscalls.is_stopped(holder) else None
 
 
 def leave() -> None:

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -138,3 +140,35 @@ def test_a_process_that_is_to_stop_gives_up_soon(
 def test_a_start_that_waits_too_long_may_be_tried_again(house: House, stopping: None) -> None:
     with held(house.database), pytest.raises(TryAgainError, match="another program holds it"):
         schema.migrate(house.database, create=False)
+
+
+TURN = """
+import sys
+from flood.writers import Waiting, turn
+with turn(sys.argv[1], Waiting(lambda: False)):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_stopped_process_that_has_its_turn_is_named(house: House, stopping: None) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", TURN, house.database],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        assert writers.stopped(house.database) is None
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: writers.stopped(house.database) == process.pid)
+        with pytest.raises(models.OperationalError) as told, models.write():
+            pass
+        remedy = f"process {process.pid} holds it, which is stopped: kill -CONT {process.pid}"
+        assert models.explain(told.value) == f"database is locked: {remedy}"
+        with pytest.raises(TryAgainError, match=re.escape(remedy)):
+            schema.migrate(house.database, create=False)
+        process.send_signal(signal.SIGCONT)
+        process.communicate()
+    assert writers.stopped(house.database) is None
