@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 
 import configargparse
 
+from flood import __version__
 from flood.config_files import FileSyntax
 from flood.errors import ConfigError
 from flood.kinds import YES_OR_NO, Kind
@@ -71,6 +72,7 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
             add_env_var_help=False,
         )
         self.add_argument("-h", "--help", action=_ShowHelp, nargs=0, help="show this, then exit")
+        add_version(self)
         group = self.add_argument_group("settings")
         for option in self.shared:
             group.add_argument(
@@ -115,6 +117,16 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # untyped
         for line in problems.splitlines():
             sys.stderr.write(f"{self.prog}: error: {line}\n")
         raise SystemExit(EXIT_USAGE)
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Give a command the option that says of which flood it is."""
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"{parser.prog} {__version__}",
+        help="show which flood this is, then exit",
+    )
 
 
 class EmbeddedParser(Parser):

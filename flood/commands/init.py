@@ -10,7 +10,7 @@ from shlex import quote
 from typing import Final, NoReturn
 
 from flood import log
-from flood.command_line import Help
+from flood.command_line import Help, add_version
 from flood.credentials import SEARCHED
 from flood.errors import FloodError
 from flood.founding import CONFIG, CREDENTIALS, Founding
@@ -79,6 +79,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("directory", metavar="DIR", help="made if it is not there")
     parser.add_argument("-h", "--help", action="help", help="show this, then exit")
+    add_version(parser)
     return parser
 
 

@@ -446,7 +446,7 @@ def test_help_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"[{option.variable}; default: {option.default or option.unset}]" in text
     assert "Own words." in text
     assert "100 %" in text
-    assert text.startswith("usage: flood-watch [-h] Watches")
+    assert text.startswith("usage: flood-watch [-h] [--version] Watches")
 
 
 def test_a_process_without_flags(environ: dict[str, str]) -> None:

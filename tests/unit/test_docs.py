@@ -14,7 +14,7 @@ import pytest
 from peewee import SqliteDatabase
 from playhouse.migrations import Runner
 
-from flood import layout, states
+from flood import __version__, layout, states
 from flood.options import IGNORE, OPTIONS
 from flood.providers import PROVIDERS
 from tests.bench.command_line import build_parser
@@ -74,12 +74,16 @@ def commands() -> dict[str, str]:
 
 @cache
 def help_of(command: str, columns: int = 80) -> str:
+    return said_by(command, "--help", COLUMNS=str(columns))
+
+
+def said_by(command: str, *arguments: str, **environ: str) -> str:
     module, _, function = commands()[command].partition(":")
     script = f"import sys; from {module} import {function}; sys.exit({function}())"
     return subprocess.run(
-        [sys.executable, "-c", script, "--help"],
+        [sys.executable, "-c", script, *arguments],
         cwd=ROOT,
-        env={**os.environ, "COLUMNS": str(columns)},
+        env={**os.environ, **environ},
         capture_output=True,
         text=True,
         check=True,
@@ -113,6 +117,12 @@ def test_each_setting_has_its_row() -> None:
 def test_the_settings_have_no_row_too_many() -> None:
     table = first_cells(section(page("docs/configuration.md"), "Settings"))
     assert table == {option.flag for option in OPTIONS.values()}
+
+
+@pytest.mark.parametrize("command", commands())
+def test_each_command_says_of_which_flood_it_is(command: str) -> None:
+    """Also where nothing is set up, or the settings are wrong: who reports a fault is asked."""
+    assert said_by(command, "--version", FLOOD_CONFIG="/none") == f"{command} {__version__}\n"
 
 
 @pytest.mark.parametrize("command", commands())
