@@ -42,8 +42,9 @@ def decide(
     """Return what follows a failed attempt, or None to give up.
 
     `kind` is TRANSIENT, PERMANENT or LOST, `retry_count` the retries already spent. A store's
-    `retry_after` seconds lengthen the delay, never shorten it. Raises ValueError for another kind:
-    an interrupted attempt costs no retry.
+    `retry_after` seconds come before the delay: what others of its files wait for no longer than
+    that goes first, or the same one might be refused again and again before them, and have all wait
+    once more. Raises ValueError for another kind: an interrupted attempt costs no retry.
     """
     if kind == PERMANENT:
         return None
@@ -52,4 +53,4 @@ def decide(
     if retry_count >= retry_max:
         return None
     number = retry_count + 1
-    return Retry(number, max(delay(number, initial, jitter, uniform), retry_after or 0.0))
+    return Retry(number, (retry_after or 0.0) + delay(number, initial, jitter, uniform))

@@ -157,16 +157,24 @@ class Steps:
         self._large = large
         self._next_size = next_size
         self._begun: dict[int, Begun] = {}
+        self._halted = False
 
     def of(self, uploads: Iterable[Upload]) -> Iterator[Upload]:
         """Yield the uploads, each as it is to begin, until the store wants to be left alone."""
-        for upload in uploads:
-            if self._pace.pause():
+        coming = iter(uploads)
+        while not self.halted():
+            upload = next(coming, None)
+            if upload is None:
                 return
             self._begun[upload.record_id] = self._pace.begin(len(self._begun) + 1)
             if upload.size < self._large:
                 self._volume.begins(upload.record_id, upload.size)
             yield upload
+
+    def halted(self) -> bool:
+        """Whether nothing more begins, as the store has asked to be left alone."""
+        self._halted = self._halted or self._pace.pause() > 0.0
+        return self._halted
 
     def at_most(self) -> int:
         """Return how many transfers may be under way: no more than there are while what they send

@@ -116,14 +116,15 @@ class _Flow:
         """Return how many bytes the next one has; None while more are yet to be claimed."""
         return self._waiting[0].upload.size if self._waiting else None
 
-    def give_back(self) -> list[Decision]:
+    def give_back(self, *, halted: bool, pause: float) -> list[Decision]:
         """Return what has not begun once this worker has been at it for long: others may have it,
-        and it thinks of others itself."""
-        if not self._waiting or not self._is_over():
+        and it thinks of others itself. So it does where the store has `halted` it, for a `pause` of
+        so many seconds from now on."""
+        if not self._waiting or not (halted or self._is_over()):
             return []
         left, self._waiting = self._waiting, deque()
         self._agent.progress.leave([one.upload.size for one in left])
-        return [PutOff(one.claim, _ASKED, 0.0, ring=True) for one in left]
+        return [PutOff(one.claim, _ASKED, pause, ring=not pause) for one in left]
 
 
 def _in_turn(added: Sequence[Opened]) -> deque[Opened]:
@@ -209,7 +210,7 @@ def _transfer(
             elif got_through:
                 decided = replace(decided, delay=0.0)
             group.add([decided])
-        group.add(flow.give_back())
+        group.add(flow.give_back(halted=steps.halted(), pause=pace.pause()))
         if group.due(idle=outcome is None):
             yield group.take()
     ended = group.take()

@@ -25,7 +25,7 @@ from flood.retry import Retry
 from flood.states import INTERRUPTED, PERMANENT
 from huey_config import huey
 from tests import spooling
-from tests.faults import Crowded, Line, s3_error
+from tests.faults import Crowded, Line, Stall, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
 from tests.spooling import LARGE, NOBODY, START, House, in_child
@@ -705,18 +705,45 @@ def test_a_store_that_wants_to_be_left_alone_costs_no_retry(
             assert proxy.count("PUT") == puts
             house.settle(put_off, agent=agent)
             assert house.rows()[-1]["error_code"] == "asked_to_wait"
-            house.clock.advance(300.0)
-            now = house.clock.now()
-            again = claiming.claim([], "p", bucket, owner=NOBODY, large=LARGE, now=now)
-            for group in attempt(agent, again):
-                house.settle(*group, agent=agent)
-    kinds = [type(one) for one in decisions]
-    assert kinds.count(TryAgain) == 1  # the one that it refused
-    assert kinds.count(PutOff) >= 10
-    assert len(again) == 1 + kinds.count(PutOff) + 1  # all of them are due when it is over
+            batches = []
+            for seconds in (300.0, 60.0):
+                house.clock.advance(seconds)
+                now = house.clock.now()
+                again = claiming.claim([], "p", bucket, owner=NOBODY, large=LARGE, now=now)
+                batches.append([claim.id for claim in again])
+                for group in attempt(agent, again):
+                    house.settle(*group, agent=agent)
+    [refused] = [one.claim.id for one in decisions if isinstance(one, TryAgain)]
+    waited = {one.claim.id for one in decisions if isinstance(one, PutOff)} | {others[0].id}
+    assert len(waited) >= 11
+    # Others are due when it is over: one that is refused each time would have them wait for ever.
+    assert [set(batch) for batch in batches] == [waited, {refused}]
     attempts = [one for row in house.rows() for one in house.attempts(row["id"])]
     assert len([one for one in attempts if one["outcome"] == "failure"]) == 1
     assert {row["current_state"] for row in house.rows()} == {"completed"}
+
+
+@pytest.mark.parametrize("make", UPLOADERS.values(), ids=UPLOADERS)
+def test_what_a_store_has_wait_waits_for_nothing_else(
+    house: House, server: S3Server, bucket: str, make: MakeUploader
+) -> None:
+    """Above all not for a slow transfer that goes on meanwhile."""
+    data = {"slow": b"slow", "refused": b"", **{f"key-{number}": b"x" for number in range(20)}}
+    claims = claimed(house, bucket, data)
+    with FaultProxy(server.address) as proxy:
+        proxy.inject(Stall("request"), "PUT", "slow")
+        proxy.inject(s3_error(503, "SlowDown", retry_after="1"), "PUT", "refused")
+        with closing(make(known(proxy.url), concurrency=2)) as uploader:
+            found: dict[str, Decision] = {}
+            groups = attempt(house.agent(uploader), claims)
+            while len(found) < len(data) - 1:
+                found |= {one.claim.key: one for one in next(groups)}
+            assert "slow" not in found
+            groups.close()
+    refused = found.pop("refused")
+    assert isinstance(refused, TryAgain)
+    assert {type(one) for one in found.values()} <= {PutOff, Prove}
+    assert len([one for one in found.values() if isinstance(one, PutOff)]) >= 15
 
 
 def test_a_store_that_does_not_even_list_takes_one_retry(
@@ -929,10 +956,12 @@ def test_what_is_put_off_is_rung_for_when_the_time_is_over(
     with FaultProxy(server.address) as proxy:
         proxy.inject(s3_error(503, "SlowDown", retry_after="40"), "GET", times=None)
         in_consumer(house, proxy.url, work_off)
-    due = utc_moment(max(row["next_attempt_at"] for row in house.rows())).replace(tzinfo=None)
-    [*_, ring] = sorted(huey.read_schedule(due + timedelta(seconds=5)), key=lambda one: one.eta)
+    first, last = sorted(
+        utc_moment(row["next_attempt_at"]).replace(tzinfo=None) for row in house.rows()
+    )
+    ring, retry = sorted(huey.read_schedule(last), key=lambda one: one.eta)
     assert (ring.args, ring.kwargs) == (["p", bucket, []], {"ring": True})
-    assert due < ring.eta
+    assert first < ring.eta < retry.eta == last
 
 
 def test_whoever_hastens_files_need_not_wait_as_a_store_asks(

@@ -71,8 +71,8 @@ def test_what_is_permanent_is_never_retried() -> None:
 
 
 def test_a_store_can_ask_for_more_time_never_for_less() -> None:
-    assert decided(TRANSIENT, 0, retry_after=45.5) == Retry(1, 45.5)
-    assert decided(TRANSIENT, 0, retry_after=1.0) == Retry(1, 30.0)
+    assert decided(TRANSIENT, 0, retry_after=45.5) == Retry(1, 75.5)
+    assert decided(TRANSIENT, 0, retry_after=1.0) == Retry(1, 31.0)
 
 
 @pytest.mark.parametrize("kind", [INTERRUPTED, "success", ""])
