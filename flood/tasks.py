@@ -171,17 +171,20 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             upload(profile, bucket, ids, ring=ring)
             return
         proven: list[int] = []
-        delays: list[float] = []
+        at_once = False
         # Nothing goes with what a lost attempt made suspect.
         alone = any(one.alone for one in claims)
         more = no_more if alone else partial(_more, agent, destination)
         for decisions in attempt(agent, claims, more):
-            delays += settle(agent, decisions, enqueue_retry)
+            delays = settle(agent, decisions, enqueue_retry)
+            delays += [one.delay for one in decisions if isinstance(one, PutOff)]
             if any(isinstance(one, PutOff) and one.ring for one in decisions):
                 _ring_once(destination)
+            # At once, as a transfer that goes on may take longer than they are to wait.
+            _ring_late(agent, destination, delays)
+            at_once = at_once or 0.0 in delays
             proven += [one.claim.id for one in decisions if isinstance(one, Prove)]
-            delays += [one.delay for one in decisions if isinstance(one, PutOff)]
-        _ring_for_the_rest(agent, destination, claims, delays)
+        _ring_for_the_rest(agent, destination, claims, at_once=at_once)
     except Exception as error:  # noqa: BLE001  whatever it is, the claims must go
         # Nobody settles what this worker still claims: a name that is given up is a dead owner's,
         # whose records the sweep takes over.
@@ -203,15 +206,19 @@ def _more(agent: "Agent", destination: tuple[str, str], company: int) -> list[Cl
         return agent.turns.more(destination, company)
 
 
-def _ring_for_the_rest(
-    agent: "Agent", destination: tuple[str, str], claims: Sequence[Claimed], delays: Sequence[float]
-) -> None:
-    """Ring for what an attempt on these claims left: what it let go, what it put off by so many
-    seconds each, what others were refused while it went on."""
-    if 0.0 in delays or (claims and agent.stopping()):
-        _ring_once(destination)
+def _ring_late(agent: "Agent", destination: tuple[str, str], delays: Sequence[float]) -> None:
+    """Ring for what an attempt has put off by so many seconds each."""
     for seconds in agent.rings_after(destination, filter(None, delays)):
         enqueue_late_ring(*destination, agent.now() + timedelta(seconds=seconds))
+
+
+def _ring_for_the_rest(
+    agent: "Agent", destination: tuple[str, str], claims: Sequence[Claimed], *, at_once: bool
+) -> None:
+    """Ring for what an attempt on these claims left: what it let go, or put off for no time, what
+    others were refused while it went on."""
+    if at_once or (claims and agent.stopping()):
+        _ring_once(destination)
     waiting = agent.turns.passed_over(claims)
     rung = _outstanding_rings() if waiting else set()
     for each in waiting:

@@ -964,6 +964,22 @@ def test_what_is_put_off_is_rung_for_when_the_time_is_over(
     assert first < ring.eta < retry.eta == last
 
 
+def test_what_is_put_off_is_rung_for_though_others_of_its_attempt_go_on(
+    house: House, server: S3Server, bucket: str
+) -> None:
+    # The first one is the oldest, then the smallest goes first.
+    admit_for_now(house, bucket, "slow one", "no", *(f"key-{number}" for number in range(9)))
+    with FaultProxy(server.address) as proxy:
+        proxy.inject(Stall("request", seconds=4.0), "PUT", "slow")
+        proxy.inject(s3_error(503, "SlowDown", retry_after="40"), "PUT", "no")
+        in_consumer(house, proxy.url, work_off)
+    put_off = house.rows("error_code = 'asked_to_wait'")
+    due = utc_moment(max(row["next_attempt_at"] for row in put_off)).replace(tzinfo=None)
+    rings = [one for one in huey.read_schedule(due + timedelta(seconds=60)) if one.kwargs]
+    assert [one.kwargs for one in rings] == [{"ring": True}]
+    assert due < rings[0].eta < due + timedelta(seconds=3)
+
+
 def test_whoever_hastens_files_need_not_wait_as_a_store_asks(
     house: House, server: S3Server, bucket: str
 ) -> None:
