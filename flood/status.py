@@ -163,6 +163,8 @@ class Status:
     #: Tasks in the queue, and in the schedule; None where the queue's tables are missing.
     queue: tuple[int, int] | None = None
     last_sweep: datetime | None = None
+    #: Files in incoming above the buckets, which nobody takes.
+    misplaced: list[str] = field(default_factory=list)
     #: Directories that could not be looked into.
     closed: list[Closed] = field(default_factory=list)
     #: Whether all files outside of the records were counted.
@@ -245,6 +247,7 @@ class _View:
                 self.amounts[place][stage].add(1, one.size, one.since)
                 if stage == INCOMING:
                     self._add_age(place, one.since)
+        self._status.misplaced = sorted(files.misplaced)
         self._status.closed = sorted(files.closed, key=lambda one: one.path)
         for closed in files.closed:
             if (at := closed.waiting) is not None:

@@ -78,9 +78,11 @@ def line(result: int, text: str, figures: str = "") -> str:
 def _also(status: Status, waiting: int) -> list[str]:
     told = []
     if status.closed:
-        told.append(f"cannot look into {named(status.closed)}")
+        told.append(f"cannot look into {named([one.path for one in status.closed])}")
     elif not status.whole:
         told.append("too many files to count them all in time")
+    if status.misplaced:
+        told.append(f"outside of PROFILE/BUCKET/: {named(status.misplaced)}")
     if waiting and not status.consuming:
         told.append("no consumer runs")
     if status.idle:

@@ -48,15 +48,17 @@ class Closed:
 
 @dataclass
 class Files:
-    """What lies where; `back` are those of `incoming` that cannot go on, each with the path of what
-    is in its way in processing, such as an earlier file of the same key; `whole` is False where the
-    time did not suffice for all of them, or some are in directories that are `closed`."""
+    """What lies where; `misplaced` are those of `incoming` above the buckets; `back` those that
+    cannot go on, each with the path of what is in its way in processing, such as an earlier file of
+    the same key; `whole` is False where the time did not suffice for all of them, or some are in
+    directories that are `closed`."""
 
     copying: list[Lying] = field(default_factory=list)
     incoming: list[Lying] = field(default_factory=list)
     back: list[tuple[Lying, str]] = field(default_factory=list)
     failed: list[Lying] = field(default_factory=list)
     closed: list[Closed] = field(default_factory=list)
+    misplaced: list[str] = field(default_factory=list)
     whole: bool = True
 
     def without(self, taken: Collection[tuple[Place, Identity]]) -> "Files":
@@ -85,8 +87,12 @@ def look(spool: Spool, ignore: Sequence[str], clock: Callable[[], float], second
                     files.closed.append(_closed(spool, found.path))
                     files.whole = False
                 continue
+            if state == INCOMING and temporary.fits(found.path):
+                continue
             place = layout.parse(found.path)
-            if place is None or (state == INCOMING and temporary.fits(found.path)):
+            if place is None:
+                if state == INCOMING:
+                    files.misplaced.append(found.path)
                 continue
             since = datetime.fromtimestamp(found.changed, timezone.utc)
             lying.append(Lying(place, found.identity, since))

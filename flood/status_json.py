@@ -46,6 +46,7 @@ def as_json(status: Status) -> str:
             if status.queue is None
             else {"tasks": status.queue[0], "scheduled": status.queue[1]},
             "last_sweep": _text(status.last_sweep),
+            "misplaced": status.misplaced,
             "closed": [{"path": one.path, "since": utc_text(one.since)} for one in status.closed],
             "whole": status.whole,
         },

@@ -65,6 +65,9 @@ def registry(status: Status) -> "CollectorRegistry":
     gauge("workers_busy", "Workers that have claimed files.").set(
         sum(upload.worker is not None for upload in status.uploads)
     )
+    gauge("misplaced_files", "Files in incoming above the buckets, which nobody takes.").set(
+        len(status.misplaced)
+    )
     gauge("closed_directories", "Directories that could not be looked into.").set(
         len(status.closed)
     )

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Final
 from humanize import naturaldelta, naturalsize
 
 from flood.status import Status
-from flood.status_files import Closed
 from flood.text import printable
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-#: How many directories are named.
+#: How many paths are named.
 _NAMED: Final = 3
 
 # What was written after the look at the clock is not yet of another clock.
@@ -53,10 +52,10 @@ def short(seconds: int) -> str:
     return f"{seconds // 3600}h" if seconds >= 3600 else f"{seconds // 60}m"
 
 
-def named(closed: Sequence[Closed]) -> str:
-    """Directories by their paths, some of them where they are many."""
-    more = f" and {len(closed) - _NAMED} more directories" if len(closed) > _NAMED else ""
-    return f"{', '.join(one.path for one in closed[:_NAMED])}{more}"
+def named(paths: Sequence[str]) -> str:
+    """Some of the paths where they are many."""
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return f"{', '.join(paths[:_NAMED])}{more}"
 
 
 def text(words: str, style: str = "") -> "Text":

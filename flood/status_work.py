@@ -86,9 +86,16 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
         if count == 1:
             told = "1 consumer is stopped, so what it has begun waits; to let it go on"
         yield text(f"{told}: {stall.go_on(status.stopped)}", "yellow")
-    if status.closed:
+    if status.misplaced:
         yield text(
-            f"Nothing counts that lies in {named(status.closed)}: this user cannot look into "
+            f"Nobody takes what lies outside of incoming/PROFILE/BUCKET/: {named(status.misplaced)}"
+            "; to have it uploaded, move it to where it belongs",
+            "yellow",
+        )
+    if status.closed:
+        paths = named([one.path for one in status.closed])
+        yield text(
+            f"Nothing counts that lies in {paths}: this user cannot look into "
             f"{'it' if len(status.closed) == 1 else 'them'}; flood's own user has to be able to, "
             f"to take it: {advice.check()}",
             "yellow",

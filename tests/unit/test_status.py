@@ -871,6 +871,23 @@ def test_a_file_that_is_taken_once_the_records_are_seen_waits_in_incoming(house:
     assert amounts(looked(house, take))[INCOMING] == (2, 7)
 
 
+def test_files_above_the_buckets_are_told_of(house: House) -> None:
+    """As a newcomer puts them there; nobody takes them."""
+    assert "Nobody takes" not in shown(seen(house))
+    for path in ("b", "p/a", "p/.hidden.part", "p/b/taken"):
+        house.write(f"incoming/{path}")
+    found = seen(house)
+    told = "incoming/b, incoming/p/a"
+    assert f"Nobody takes what lies outside of incoming/PROFILE/BUCKET/: {told}; to" in shown(found)
+    assert json.loads(status_json.as_json(found))["misplaced"] == told.split(", ")
+    assert "flood_misplaced_files 2.0\n" in generate_latest(registry(found)).decode()
+    assert f"; outside of PROFILE/BUCKET/: {told}; no" in judge(found, Limits(None, None, None))[1]
+    assert amounts(found)[INCOMING] == (1, 4)
+    for name in "cde":
+        house.write(f"incoming/{name}")
+    assert "incoming/b, incoming/c, incoming/d and 2 more" in shown(seen(house))
+
+
 def test_what_is_held_back_is_not_left_there_by_flood_watch(house: House) -> None:
     house.admit("key")
     house.write("incoming/p/b/key")
