@@ -10,7 +10,7 @@ from typing import Final
 
 from humanize import naturaldelta
 
-from flood import digest, digest_records, digest_text, log, models, services, status
+from flood import digest, digest_records, digest_text, log, models, services, status_view
 from flood.config import Settings
 from flood.digest import NOTHING, TROUBLE, Digest
 from flood.digest_records import Memory
@@ -59,7 +59,7 @@ def look(
     gather: float,
 ) -> Digest:
     """What the spool, to whose database the models are bound, has to tell; as `digest.look`."""
-    found = status.look(
+    found = status_view.look(
         spool, models.path(), settings.ignore, now=now, clock=clock, seconds=_THOROUGH
     )
     return digest.look(found, known, max_age=settings.notify_age, gather=gather)

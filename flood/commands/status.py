@@ -19,8 +19,8 @@ from flood import (
     models,
     schema,
     startup,
-    status,
     status_check,
+    status_view,
 )
 from flood import story as stories
 from flood.advice import Advice
@@ -201,7 +201,7 @@ def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal)
     def begin() -> tuple[Callable[[], Status], Advice]:
         database = _open(spool, named)
         look = partial(
-            status.look,
+            status_view.look,
             spool,
             database,
             settings.ignore,

@@ -11,7 +11,7 @@ from typing import Final
 
 from rich.console import Console
 
-from flood import models, schema, status, status_text
+from flood import models, schema, status_text, status_view
 from flood.advice import Advice
 from flood.columns import utc_text
 from flood.config import from_environment
@@ -112,7 +112,7 @@ def _look(stage: Stage) -> Status:
     models.close()
     schema.open_for_reading(database)
     try:
-        return status.look(
+        return status_view.look(
             Spool(str(stage.flood / "spool")),
             database,
             IGNORE,

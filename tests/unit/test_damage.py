@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flood import claims, fsck_damage, models, status, story
+from flood import claims, fsck_damage, models, status_view, story
 from flood.commands.status import main as flood_status
 from flood.layout import Place
 from flood.tasks import enqueue_ring
@@ -176,7 +176,7 @@ def test_who_reads_a_damaged_row_is_told_what_to_do(house: House, value: str) ->
 def readers(house: House) -> list[Callable[[], Any]]:
     place = Place("failed", "p", "b", "bad")
     return [
-        lambda: status.look(
+        lambda: status_view.look(
             house.spool,
             house.database,
             [],

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flood import digest, digest_records, digest_text, models, records, status
+from flood import digest, digest_records, digest_text, models, records, status_view
 from flood.columns import utc_text
 from flood.digest import GATHER, Cause, Digest
 from flood.locks import COMMANDS_LOCK, held
@@ -398,7 +398,7 @@ def test_another_file_is_no_news_where_not_all_could_be_looked_at(
     known = digest_records.memory()
     upload_but(house, second)
     clock = house.clock
-    found = status.look(
+    found = status_view.look(
         house.spool, house.database, [], now=clock.now, clock=clock.seconds, seconds=60.0
     )
     assert found.first == second

@@ -13,8 +13,8 @@ from flood import (
     models,
     queries,
     records,
-    status,
     status_queries,
+    status_view,
     story,
 )
 from flood.columns import utc_text
@@ -183,7 +183,7 @@ def test_flood_status_counts_through_indices(house: House) -> None:
 
     def look() -> None:
         clock = house.clock
-        status.look(
+        status_view.look(
             house.spool, house.database, [], now=clock.now, clock=clock.seconds, seconds=60.0
         )
         place = destination.of_file("s3://p/b/again")

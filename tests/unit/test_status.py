@@ -32,9 +32,9 @@ from flood import (
     retry_choice,
     schema,
     stall,
-    status,
     status_json,
     status_text,
+    status_view,
     story,
     syscalls,
     units,
@@ -81,7 +81,7 @@ def seen(house: House, seconds: float = 60.0) -> Status:
     models.close()
     schema.open_for_reading(house.database)
     try:
-        return status.look(
+        return status_view.look(
             house.spool,
             house.database,
             ["*.part"],
@@ -828,7 +828,7 @@ def looked(house: House, meanwhile: Callable[[], None]) -> Status:
 
     schema.open_for_reading(house.database)
     try:
-        return status.look(
+        return status_view.look(
             house.spool, house.database, [], now=now, clock=house.clock.seconds, seconds=60.0
         )
     finally:

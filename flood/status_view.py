@@ -1,0 +1,253 @@
+"""Looks at what one spool has to do, is doing, could not do."""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from flood import due_queries, layout, models, put_locks, stall, status_files, status_workers
+from flood import status_queries as asking
+from flood.layout import Place
+from flood.spool import Spool
+from flood.states import COMPLETED, FAILED, GONE_BEFORE, INCOMING, INCOMING_TMP
+from flood.status import (
+    AGES,
+    DUE,
+    NO_RECORD,
+    RETRY,
+    SHOWN,
+    SOON,
+    SUPERSEDED,
+    UNKNOWN,
+    UPLOADING,
+    WINDOWS,
+    Amount,
+    Back,
+    Failure,
+    Key,
+    Status,
+    Upload,
+)
+from flood.status_files import Files, Lying
+from flood.status_queries import Coming, Destination, Held
+from flood.status_workers import Worker
+
+
+def look(
+    spool: Spool,
+    database: str,
+    ignore: Sequence[str],
+    *,
+    now: Callable[[], datetime],
+    clock: Callable[[], float],
+    seconds: float,
+) -> Status:
+    """Look at the spool, whose database the models are bound to for reading; at files outside of
+    the records for so many `seconds` of `clock` at most. Nothing is changed, nobody kept waiting.
+
+    Raises SpoolError while the spool is away, what the database raises.
+    """
+    files = status_files.look(spool, ignore, clock, seconds)
+    spool.check_present()  # or nothing would seem to lie there
+    status = Status(spool.root, database, now(), whole=files.whole)
+    status.watching = put_locks.watching(spool)
+    status.watch_stopped = put_locks.watch_stopped(spool)
+    status.consuming = put_locks.consuming(spool)
+    status.workers = status_workers.living(spool)
+    status.stopped = stall.stopped(status.workers)
+    view = _View(spool, status)
+    with models.reading():
+        status.last_sweep = asking.last_sweep()
+        # The records are those of this moment from here on. They may count files already that were
+        # taken since incoming was listed, and those only; what was taken later they count not yet.
+        files = files.without(asking.taken(status_files.left(spool, files)))
+        view.count_files(files)
+        view.count_backlog()
+        view.count_claims(asking.claimed())
+        view.count_ended()
+        status.retries = view.next_retries()
+        status.queue = asking.queue()
+        status.lingering = view.lingering(files)
+        status.stalled = stall.among(status.workers, status.last_sweep, status.at)
+        status.unserved = sorted(view.unclaimed())
+    status.amounts = {place: view.amounts[place] for place in sorted(view.amounts)}
+    status.ages = {place: view.ages[place] for place in sorted(view.ages)}
+    return status
+
+
+class _View:
+    """Fills a Status."""
+
+    def __init__(self, spool: Spool, status: Status) -> None:
+        self._spool = spool
+        self._status = status
+        self.amounts: dict[Destination, dict[str, Amount]] = defaultdict(
+            lambda: defaultdict(Amount)
+        )
+        self.ages: dict[Destination, list[int]] = defaultdict(lambda: [0] * (len(AGES) + 1))
+        self._served: set[str] = set()
+
+    def count_files(self, files: Files) -> None:
+        """What lies outside of processing and completed."""
+        for stage, lying in ((INCOMING_TMP, files.copying), (INCOMING, files.incoming)):
+            for one in lying:
+                place = (one.place.profile, one.place.bucket)
+                self.amounts[place][stage].add(1, one.size, one.since)
+                if stage == INCOMING:
+                    self._add_age(place, one.since)
+        self._status.misplaced = sorted(files.misplaced)
+        self._status.closed = sorted(files.closed, key=lambda one: one.path)
+        for closed in files.closed:
+            if (at := closed.waiting) is not None:
+                # However many files that are, they wait.
+                self.amounts[at.profile, at.bucket][INCOMING].add(0, 0, closed.since)
+        self._status.arrived = min(files.incoming, key=lambda one: one.since, default=None)
+        oldest = sorted(files.back, key=lambda one: one[0].since)[:SHOWN]
+        self._status.back = [self._held_back(one, path) for one, path in oldest]
+        self._status.held_back = len(files.back)
+        self._status.arriving = {_key(one.place) for one in files.incoming}
+        self._count_failed(files.failed, self._status.arriving)
+
+    def _held_back(self, one: Lying, path: str) -> Back:
+        oddity = self._spool.oddity(path)
+        if oddity is None and os.path.isdir(self._spool.absolute(path)):
+            return Back(one, f"{path}/", None)
+        place = layout.parse(path)
+        if place is None:
+            return Back(one, path, None, oddity)
+        key = (place.profile, place.bucket), place.key
+        return Back(one, path, asking.in_processing([key]).get(key), oddity)
+
+    def _count_failed(self, lying: Sequence[Lying], arriving: Collection[Key]) -> None:
+        groups: dict[str, Failure] = {}
+        failed = asking.failed_at([one.place.path for one in lying])
+        for one in lying:
+            place = (one.place.profile, one.place.bucket)
+            record = failed.get(one.place.path)
+            since = record.settled if record else one.since
+            # What flood-retry refuses is nothing to ask a person for.
+            if record and (record.superseded or (*record.destination, record.key) in arriving):
+                self.amounts[place][SUPERSEDED].add(1, one.size, since)
+                continue
+            self.amounts[place][FAILED].add(1, one.size, since)
+            code = (record.code or UNKNOWN) if record else NO_RECORD
+            group = groups.setdefault(code, Failure(code))
+            group.files += 1
+            group.size += one.size
+            group.destinations[place] += 1
+            group.oldest = min(group.oldest or since, since)
+            if group.newest is None or since >= group.newest:
+                group.newest = since
+                group.hint = record.message if record else None
+        self._status.failures = sorted(groups.values(), key=lambda one: (-one.files, one.code))
+
+    def count_backlog(self) -> None:
+        """What waits in processing."""
+        bounds = [asking.first_since(self._status.at - timedelta(seconds=age)) for age in AGES]
+        backlog = asking.backlog(self._status.at, bounds)
+        created = asking.created(one.first for one in backlog)
+        for one in backlog:
+            stage = RETRY if one.later else DUE
+            self.amounts[one.destination][stage].add(one.files, one.size, created[one.first])
+            self.ages[one.destination][one.age] += one.files
+            self._note(one.first)
+
+    def count_claims(self, held: Sequence[Held]) -> None:
+        """What workers have claimed, with how far they are."""
+        for one in held:
+            self.amounts[one.destination][UPLOADING].add(1, one.size, one.created_at)
+            self._add_age(one.destination, one.created_at)
+            self._note(one.id)
+        living = {worker.owner: worker for worker in self._status.workers}
+        by_owner = sorted(held, key=lambda one: one.owner)
+        for owner, claims in groupby(by_owner, key=lambda one: one.owner):
+            worker = living.get(owner)
+            if worker is None and status_workers.lives(self._spool, owner):
+                worker = Worker(owner, status_workers.said(self._spool, owner))  # it just began
+            self._status.uploads.append(_upload(list(claims), worker))
+        self._status.uploads.sort(key=lambda one: (one.since, one.record))
+
+    def count_ended(self) -> None:
+        """What has come to its end."""
+        status = self._status
+        completed = asking.completed()
+        for place, (files, size) in completed.items():
+            self.amounts[place][COMPLETED].add(files, size)
+        for seconds in WINDOWS:
+            since = status.at - timedelta(seconds=seconds)
+            recent = [asking.completed_since(place, since) for place in completed]
+            status.speeds[seconds] = (sum(one[0] for one in recent), sum(one[1] for one in recent))
+            if seconds <= SOON.total_seconds():
+                self._served |= {
+                    place[0] for place, one in zip(completed, recent, strict=True) if one[0]
+                }
+        failures = asking.failures()
+        status.failed_records = sum(failures.values())
+        status.gone_before = sum(failures.get(code, 0) for code in GONE_BEFORE)
+
+    def next_retries(self) -> list[Coming]:
+        """The first of those that wait for their retry."""
+        found = [
+            coming
+            for place in list(self.amounts)
+            if RETRY in self.amounts[place]
+            for coming in asking.next_retries(place, self._status.at, SHOWN)
+        ]
+        return sorted(found, key=lambda one: (one.due, one.id))[:SHOWN]
+
+    def lingering(self, files: Files) -> int:
+        """How many files flood-watch, which could, has not taken for a minute. Why, its log alone
+        has: it may lack room, a right or the profile, wait for a writer, or be busy."""
+        if not self._status.watching or self._status.watch_stopped is not None:
+            return 0
+        before = self._status.at - SOON
+        held_back = sum(one.since < before for one, _ in files.back)
+        return sum(one.since < before for one in files.incoming) - held_back
+
+    def unclaimed(self) -> set[str]:
+        """Of whose due files no worker has taken one, though one is free."""
+        status = self._status
+        busy = {upload.owner for upload in status.uploads}
+        able = [x for x in status.workers if not (x.doing and x.doing.pid in status.stopped)]
+        free = sum(x.owner not in busy for x in able)
+        # While others are at large files, the last worker is kept for small ones.
+        if free <= bool(busy) or status.stalled:
+            return set()
+        due = {profile for profile, _ in due_queries.destinations(status.at - SOON)}
+        return due - self._served - {upload.destination[0] for upload in status.uploads}
+
+    def _note(self, record: int) -> None:
+        first = self._status.first
+        self._status.first = record if first is None else min(first, record)
+
+    def _add_age(self, place: Destination, since: datetime) -> None:
+        age = (self._status.at - since).total_seconds()
+        number = next((n for n, bound in enumerate(AGES) if age < bound), len(AGES))
+        self.ages[place][number] += 1
+
+
+def _key(place: Place) -> Key:
+    return place.profile, place.bucket, place.key
+
+
+def _upload(claims: Sequence[Held], worker: Worker | None) -> Upload:
+    first = claims[0]
+    doing = worker.doing if worker else None
+    # A worker says nothing new within a second of what it said of the attempt before.
+    told = doing is not None and doing.since is not None and doing.since >= first.claimed_at
+    size = sum(one.size for one in claims)
+    return Upload(
+        destination=first.destination,
+        key=first.key if len(claims) == 1 and not (told and doing and doing.files > 1) else None,
+        record=first.id,
+        files=doing.files if told and doing else len(claims),
+        files_done=doing.files_done if told and doing else 0,
+        size=doing.size if told and doing else size,
+        sent=doing.sent if told and doing else None,
+        rate=doing.rate if told and doing else None,
+        retry_count=first.retry_count,
+        since=first.claimed_at,
+        owner=first.owner,
+        worker=worker,
+    )
