@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 from flood import models
 from flood.columns import name_from, name_value, utc_text
 from flood.record_values import AHEAD, ROW_COLUMNS, Row, chunks, row_from
+from flood.versions import GUARDED
 
 #: How a file has left: flood deleted it for its owner's retention; flood-retry took it back; it was
 #: not there any more, by somebody's hand, or as a process died that had not said so yet.
@@ -20,54 +21,15 @@ GONE: Final[How] = "gone"
 Mark = tuple[str, int]
 START: Final[Mark] = ("", 0)
 
-#: The code of `records.RECORD_LOST` and PROOF_LOST, whose records were made from the directory.
-REMADE: Final = "record_lost"
-
 # The receipt: a store answers every upload with an ETag, and only who has one writes a success.
 _PROVEN: Final = "upload_outcome = 'success' AND etag IS NOT NULL AND bytes_sent = size"
 
 
-def _remade(version: str) -> str:
-    return (
-        f"EXISTS (SELECT 1 FROM file_records AS remade WHERE remade.id = {version} "
-        f"AND remade.error_code = '{REMADE}')"
-    )
-
-
-# Versions of a key came in the order of their first records, unless the later of these was remade:
-# a record that is made from the directory says nothing of what was there before it.
-_ONE: Final = "COALESCE(one.origin, one.id)"
-_LATER: Final = "COALESCE(later.origin, later.id)"
-_EARLIER: Final = "COALESCE(earlier.origin, earlier.id)"
-
-#: Whether a version of the key of the record `one` that came after it is under way or completed.
-SUPERSEDED: Final = (
-    "EXISTS (SELECT 1 FROM file_records AS later WHERE later.profile = one.profile "
-    "AND later.bucket = one.bucket AND later.filepath = one.filepath "
-    f"AND later.current_state <> 'failed' AND {_LATER} > {_ONE} AND NOT {_remade(_LATER)})"
-)
-
 _ENDED: Final = "current_state IN ('completed', 'failed') AND multipart_upload_id IS NULL"
-
-# A version of the key of the record `one` that lies in failed, or may come there yet, and is
-# earlier, or may be.
-_GUARDED: Final = (
-    "SELECT 1 FROM file_records AS earlier WHERE earlier.profile = one.profile "
-    "AND earlier.bucket = one.bucket AND earlier.filepath = one.filepath "
-    f"AND ({_EARLIER} < {_ONE} OR {_remade(_EARLIER)}) "
-    "AND earlier.current_state IN ('processing', 'failed') AND earlier.left_at IS NULL"
-)
 
 _LONG_AGO: Final = "last_pruned_at IS NULL OR last_pruned_at <= ? OR last_pruned_at > ?"
 
 _LYING: Final = f"{ROW_COLUMNS}, completed_at, {_PROVEN}, error_code"
-
-
-class Other(NamedTuple):
-    """Another version of a key, by its record with that one's state."""
-
-    record: int
-    state: str
 
 
 class Lying(NamedTuple):
@@ -190,37 +152,6 @@ def left(record_id: int) -> tuple[How, int | None] | None:
     return found
 
 
-def newer(record_id: int) -> Other | None:
-    """The latest version of the record's key that came after its own, and is under way or
-    completed."""
-    return _other(
-        record_id,
-        f"later.current_state <> 'failed' AND {_LATER} > {_ONE} AND NOT {_remade(_LATER)}",
-    )
-
-
-def unordered(record_id: int) -> Other | None:
-    """A version of the record's key that is under way, completed or in failed, and of which nobody
-    knows whether it came before the record's own."""
-    return _other(
-        record_id,
-        f"{_LATER} <> {_ONE} AND {_remade(f'max({_LATER}, {_ONE})')} "
-        "AND (later.current_state <> 'failed' OR later.left_at IS NULL)",
-    )
-
-
-def _other(record_id: int, which: str) -> Other | None:
-    found = models.execute(
-        "SELECT later.id, later.current_state FROM file_records AS one "
-        "JOIN file_records AS later ON later.profile = one.profile "
-        "AND later.bucket = one.bucket AND later.filepath = one.filepath "
-        f"WHERE one.id = ? AND {which} "
-        f"ORDER BY later.current_state = 'failed', {_LATER} DESC LIMIT 1",
-        (record_id,),
-    ).fetchone()
-    return Other(*found) if found else None
-
-
 def latest_at(path: str) -> int | None:
     """The record of whatever lies at this place of failed; None if no record knows it."""
     found = models.execute(
@@ -248,7 +179,7 @@ def past(after: Mark, before: datetime, limit: int) -> list[Mark]:
     version, which lies in failed or may come there yet, is outdated."""
     rows = models.execute(
         f"SELECT completed_at, id FROM file_records AS one WHERE left_at IS NOT NULL AND {_ENDED} "
-        f"AND completed_at <= ? AND (completed_at, id) > (?, ?) AND NOT EXISTS ({_GUARDED}) "
+        f"AND completed_at <= ? AND (completed_at, id) > (?, ?) AND NOT EXISTS ({GUARDED}) "
         "ORDER BY completed_at, id LIMIT ?",
         (utc_text(before), *after, limit),
     ).fetchall()
@@ -261,7 +192,7 @@ def past_without(leaving: Collection[int], before: datetime) -> int:
     return sum(
         models.execute(
             f"SELECT count(*) FROM file_records AS one WHERE {gone} AND {_ENDED} "
-            f"AND completed_at <= ? AND NOT EXISTS ({_GUARDED} AND earlier.id NOT IN {named})",
+            f"AND completed_at <= ? AND NOT EXISTS ({GUARDED} AND earlier.id NOT IN {named})",
             (*parameters, utc_text(before), ids),
         ).fetchone()[0]
         for gone, parameters in (

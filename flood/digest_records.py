@@ -7,11 +7,11 @@ from typing import Any, Final, NamedTuple
 
 from flood import models
 from flood.columns import name_from, name_value, utc_text
-from flood.departures import SUPERSEDED
 from flood.record_values import AHEAD, chunks
 from flood.states import FAILED
 from flood.status_queries import Destination
 from flood.stored import utc_moment
+from flood.versions import SUPERSEDED
 
 #: How long somebody may be at telling before another one tries, beyond the interval.
 LEASE: Final = timedelta(minutes=5)

@@ -7,7 +7,7 @@ from datetime import datetime
 from logging import WARNING, getLogger
 from typing import Final, Literal
 
-from flood import departures, log, models, queries, records, syscalls
+from flood import departures, log, models, queries, records, syscalls, versions
 from flood.errors import SpoolError
 from flood.intake import Enqueue, arrival_of, tasks_of, tell_admitted
 from flood.layout import Place
@@ -173,13 +173,13 @@ class Retry:
             # Also with `overwrite`: whoever names a key wants one version of it, not all in turn.
             return Retried(one, "outdated", "it is outdated: a newer version goes back")
         if not self._overwrite:
-            newer = departures.newer(row.id)
+            newer = versions.newer(row.id)
             if newer is not None:
                 what = f"record {newer.record} is a newer version, and in {newer.state}"
                 return Retried(one, "superseded", what)
             if self._spool.identify(place.moved(INCOMING).path) is not None:
                 return Retried(one, "superseded", "a newer version waits in incoming")
-            other = departures.unordered(row.id)
+            other = versions.unordered(row.id)
             if other is not None:
                 what = f"record {other.record}, in {other.state}, may be a newer version"
                 return Retried(one, "unordered", f"{what}: a record was lost")

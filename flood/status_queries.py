@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from flood import models
 from flood.columns import name_from, name_value, utc_text
-from flood.departures import SUPERSEDED
 from flood.identity import Identity
 from flood.layout import Place
 from flood.queries import of_keys
 from flood.record_values import chunks
 from flood.states import INCOMING
 from flood.stored import utc_moment
+from flood.versions import SUPERSEDED
 
 #: A profile with a bucket.
 Destination = tuple[str, str]

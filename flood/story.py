@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from flood import (
-    departures,
     models,
     obstacle,
     put_locks,
@@ -15,6 +14,7 @@ from flood import (
     story_queries,
     story_strays,
     syscalls,
+    versions,
 )
 from flood.advice import Advice
 from flood.departures import RETRIED
@@ -230,7 +230,7 @@ class _Teller:
         if not present or self._spool.identify(record.path) is None:
             return "nothing: its file is not in failed any more"
         over = self._advice.retry(str(record.id), "--overwrite-newer")
-        newer = departures.newer(record.id)
+        newer = versions.newer(record.id)
         if newer is not None:
             return (
                 f"nothing: record {newer.record} is a later version, and in {newer.state}; to let "
@@ -238,7 +238,7 @@ class _Teller:
             )
         if self._newer:
             return f"nothing: a later version waits in incoming; to let this one go first: {over}"
-        other = departures.unordered(record.id)
+        other = versions.unordered(record.id)
         if other is not None:
             return (
                 f"a person decides: record {other.record}, in {other.state}, may be a later "

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flood import departures, models, records
+from flood import departures, models, records, versions
 from flood.columns import utc_text
 from flood.errors import SpoolError
 from flood.hollow import REST, hollow
@@ -360,7 +360,7 @@ def test_a_record_stays_that_keeps_an_old_version_from_going_over_it(house: Hous
     [new] = complete(house, "key")
     house.clock.advance(DAY)
     assert prune(house, completed=0.0, records=3600.0).records == 0
-    assert departures.newer(old) == (new, "completed")
+    assert versions.newer(old) == (new, "completed")
     os.unlink(house.spool.absolute("failed/p/b/key"))
     assert prune(house, completed=0.0, records=3600.0).records == 2
     assert old < new

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flood import departures, models, records, retry_choice, retry_report, story_text
+from flood import departures, models, records, retry_choice, retry_report, story_text, versions
 from flood import story as stories
 from flood.columns import utc_text
 from flood.destination import Destination, parse
@@ -230,7 +230,7 @@ def test_versions_whose_order_is_lost_wait_for_a_person(
     )
     assert put_back(house, failed) == {failed: "unordered"}
     [status] = models.execute(
-        f"SELECT {departures.SUPERSEDED} FROM file_records AS one WHERE id = ?", (failed,)
+        f"SELECT {versions.SUPERSEDED} FROM file_records AS one WHERE id = ?", (failed,)
     ).fetchall()
     assert status == (0,), "nobody may rely on that it was uploaded later"
     text, _ = told(house, "key")
@@ -240,7 +240,7 @@ def test_versions_whose_order_is_lost_wait_for_a_person(
 
 
 def test_both_reasons_say_that_a_record_was_made_anew() -> None:
-    assert {records.RECORD_LOST.code, records.PROOF_LOST.code} == {departures.REMADE}
+    assert {records.RECORD_LOST.code, records.PROOF_LOST.code} == {versions.REMADE}
 
 
 def test_of_failed_versions_whose_order_is_lost_none_goes_by_itself(house: House) -> None:
@@ -266,7 +266,7 @@ def test_what_comes_after_a_repair_is_newer(house: House) -> None:
     house.clock.advance(1.0)
     [new] = complete(house, "key")
     assert put_back(house, made) == {made: "superseded"}
-    assert departures.newer(made) == (new, "completed")
+    assert versions.newer(made) == (new, "completed")
 
 
 def test_an_unknown_order_is_remembered_as_long_as_it_matters(house: House) -> None:

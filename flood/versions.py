@@ -1,0 +1,72 @@
+"""Tells which versions of a key came first."""
+
+from typing import Final, NamedTuple
+
+from flood import models
+
+#: The code of `records.RECORD_LOST` and PROOF_LOST, whose records were made from the directory.
+REMADE: Final = "record_lost"
+
+
+def _remade(version: str) -> str:
+    return (
+        f"EXISTS (SELECT 1 FROM file_records AS remade WHERE remade.id = {version} "
+        f"AND remade.error_code = '{REMADE}')"
+    )
+
+
+# Versions of a key came in the order of their first records, unless the later of these was remade:
+# a record that is made from the directory says nothing of what was there before it.
+_ONE: Final = "COALESCE(one.origin, one.id)"
+_LATER: Final = "COALESCE(later.origin, later.id)"
+_EARLIER: Final = "COALESCE(earlier.origin, earlier.id)"
+
+_OF_ONE_KEY: Final = (
+    "later.profile = one.profile AND later.bucket = one.bucket AND later.filepath = one.filepath"
+)
+_NEWER: Final = f"later.current_state <> 'failed' AND {_LATER} > {_ONE} AND NOT {_remade(_LATER)}"
+
+#: Whether a version of the key of the record `one` that came after it is under way or completed.
+SUPERSEDED: Final = f"EXISTS (SELECT 1 FROM file_records AS later WHERE {_OF_ONE_KEY} AND {_NEWER})"
+
+#: A version of the key of the record `one` that lies in failed, or may come there yet, and is
+#: earlier, or may be.
+GUARDED: Final = (
+    "SELECT 1 FROM file_records AS earlier WHERE earlier.profile = one.profile "
+    "AND earlier.bucket = one.bucket AND earlier.filepath = one.filepath "
+    f"AND ({_EARLIER} < {_ONE} OR {_remade(_EARLIER)}) "
+    "AND earlier.current_state IN ('processing', 'failed') AND earlier.left_at IS NULL"
+)
+
+
+class Other(NamedTuple):
+    """Another version of a key, by its record with that one's state."""
+
+    record: int
+    state: str
+
+
+def newer(record_id: int) -> Other | None:
+    """The latest version of the record's key that came after its own, and is under way or
+    completed."""
+    return _other(record_id, _NEWER)
+
+
+def unordered(record_id: int) -> Other | None:
+    """A version of the record's key that is under way, completed or in failed, and of which nobody
+    knows whether it came before the record's own."""
+    return _other(
+        record_id,
+        f"{_LATER} <> {_ONE} AND {_remade(f'max({_LATER}, {_ONE})')} "
+        "AND (later.current_state <> 'failed' OR later.left_at IS NULL)",
+    )
+
+
+def _other(record_id: int, which: str) -> Other | None:
+    found = models.execute(
+        "SELECT later.id, later.current_state FROM file_records AS one "
+        f"JOIN file_records AS later ON {_OF_ONE_KEY} WHERE one.id = ? AND {which} "
+        f"ORDER BY later.current_state = 'failed', {_LATER} DESC LIMIT 1",
+        (record_id,),
+    ).fetchone()
+    return Other(*found) if found else None
