@@ -302,6 +302,10 @@ class Mend:
                 for finding, place, birth, settled in looked:
                     if place is not None and again.get(finding.path) == finding:
                         arrival = arrival_of(place, Identity(*finding.version), birth)
+                        plain = layout.without_suffix(place.key)
+                        if plain and place.state == COMPLETED:
+                            # Older versions in failed must know of it; nothing is sent again.
+                            arrival = arrival._replace(key=plain)
                         records.found(arrival, place.state, settled or self._now(), self._now())
             mended.done += part
 

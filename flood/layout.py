@@ -1,5 +1,6 @@
 """Where each state's files lie below the server directory, by name alone."""
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -22,6 +23,9 @@ MAX_KEY_BYTES: Final = 1024
 MAX_NAME_BYTES: Final = 255
 
 _NO_NAMES: Final = frozenset({"", ".", ".."})
+
+# What `beside` adds to a name.
+_SUFFIXED: Final = re.compile(r"(.+)\.~[0-9]+(?:\.[2-9])?~", re.DOTALL)
 
 
 def text(name: str) -> str:
@@ -105,6 +109,20 @@ def beside(place: Place, record_id: int) -> Iterator[Place]:
             name = _shortened(parts[index], MAX_NAME_BYTES - len(suffix)) + suffix
             key = "/".join([*parts[:index], name, *parts[index + 1 :]])
             yield Place(place.state, place.profile, place.bucket, key)
+
+
+def without_suffix(key: str) -> str | None:
+    """The key of which `beside` may have made this one; None if it has no suffix, or may have been
+    shortened for it. A file may as well have come with such a name, as numbered backups of Emacs
+    do."""
+    parts = key.split("/")
+    for index in reversed(range(len(parts))):
+        found = _SUFFIXED.fullmatch(parts[index])
+        # A cut takes up to three bytes more than it has to.
+        full = len(parts[index].encode("utf-8", "surrogateescape")) >= MAX_NAME_BYTES - 3
+        if found and not full and found[1] not in _NO_NAMES:
+            return "/".join([*parts[:index], found[1], *parts[index + 1 :]])
+    return None
 
 
 def _shortened(name: str, limit: int) -> str:

@@ -2,7 +2,8 @@
 
 from typing import Final, NamedTuple
 
-from flood import models
+from flood import layout, models
+from flood.columns import name_from, name_value
 
 #: The code of `records.RECORD_LOST` and PROOF_LOST, whose records were made from the directory.
 REMADE: Final = "record_lost"
@@ -55,7 +56,7 @@ def newer(record_id: int) -> Other | None:
 def unordered(record_id: int) -> Other | None:
     """A version of the record's key that is under way, completed or in failed, and of which nobody
     knows whether it came before the record's own."""
-    return _other(
+    return _beside(record_id) or _other(
         record_id,
         f"{_LATER} <> {_ONE} AND {_remade(f'max({_LATER}, {_ONE})')} "
         "AND (later.current_state <> 'failed' OR later.left_at IS NULL)",
@@ -70,3 +71,30 @@ def _other(record_id: int, which: str) -> Other | None:
         (record_id,),
     ).fetchone()
     return Other(*found) if found else None
+
+
+def _beside(record_id: int) -> Other | None:
+    """As `unordered`, where one of the two was put beside another file in failed, from whose name
+    its key was taken when its record was made anew."""
+    profile, bucket, name, code = models.execute(
+        "SELECT profile, bucket, filepath, error_code FROM file_records "
+        "WHERE id = (SELECT COALESCE(origin, id) FROM file_records WHERE id = ?)",
+        (record_id,),
+    ).fetchone() or (None, None, None, None)
+    if name is None:
+        return None  # its first record is gone
+    key = name_from(name)
+    plain = layout.without_suffix(key) if code == REMADE else None
+    found = models.execute(
+        "SELECT id, current_state, filepath, error_code FROM file_records "
+        "WHERE profile = ? AND bucket = ? AND (filepath = ? OR filepath BETWEEN ? AND ?) "
+        "AND (current_state <> 'failed' OR left_at IS NULL) "
+        "ORDER BY current_state = 'failed', id DESC",
+        # A colon comes after the last digit.
+        (profile, bucket, *(name_value(x) for x in (plain or "", f"{key}.~0", f"{key}.~:"))),
+    ).fetchall()
+    for number, state, other, why in found:
+        at = name_from(other)
+        if at == plain or (why == REMADE and layout.without_suffix(at) == key):
+            return Other(number, state)
+    return None

@@ -782,13 +782,14 @@ def test_a_lost_database_is_made_anew_from_the_directories(
     assert os.stat(house.database).st_mode & 0o777 == 0o600
     rows = {row["filepath"]: row for row in house.rows()}
     assert {key: row["current_state"] for key, row in rows.items()} == {
-        "done.~1~": "completed",
+        "done": "completed",
         "given up": "failed",
         "due": "processing",
         "claimed": "processing",
         "dir/deep": "processing",
     }
-    completed, failed = rows["done.~1~"], rows["given up"]
+    completed, failed = rows["done"], rows["given up"]
+    assert completed["spool_path"] == "completed/p/b/done.~1~"
     assert completed["upload_outcome"] is None
     assert failed["upload_outcome"] == "failure"
     for row in (completed, failed):

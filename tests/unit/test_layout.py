@@ -82,6 +82,20 @@ def test_names_beside_a_place_are_short_enough_and_change_one_part(
         assert parts[changed].startswith(others[changed].removesuffix(suffix))
 
 
+@given(places, st.integers(min_value=1, max_value=2**63 - 1))
+def test_names_beside_a_place_tell_which_it_is(place: Place, record_id: int) -> None:
+    if layout.without_suffix(place.key) is not None:
+        return  # it has come with a name of that kind
+    for candidate in layout.beside(place, record_id):
+        whole = max(len(os.fsencode(part)) for part in candidate.key.split("/")) < 252
+        assert layout.without_suffix(candidate.key) in {place.key, *([] if whole else [None])}
+
+
+@pytest.mark.parametrize("key", ["key", "key.~x~", "key.~1.1~", "..~1~", ".~1~", "a.~~", "key~1~"])
+def test_other_names_are_their_own(key: str) -> None:
+    assert layout.without_suffix(key) is None
+
+
 @given(st.text(alphabet="aé鍵🚰", min_size=60, max_size=255), st.integers(1, 10**9))
 def test_names_are_shortened_between_characters(name: str, record_id: int) -> None:
     if len(name.encode()) > MAX_NAME_BYTES:

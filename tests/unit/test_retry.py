@@ -250,6 +250,35 @@ def test_of_failed_versions_whose_order_is_lost_none_goes_by_itself(house: House
     assert put_back(house, ids[1], overwrite=True) == {ids[1]: "retried"}
 
 
+@pytest.mark.parametrize("aside", [True, False])
+def test_a_version_that_was_put_beside_another_is_one_of_its_key(house: House, aside: bool) -> None:
+    """Its name has an ending, from which its record is made anew."""
+    if aside:
+        complete(house, "dir/key")
+    [old] = fail(house, "dir/key")
+    [new] = complete(house, "dir/key")
+    [made] = remade(house, new)
+    lies = f"completed/p/b/dir/key.~{new}~" if aside else "completed/p/b/dir/key"
+    row = house.row(made)
+    assert (row["filepath"], row["spool_path"]) == ("dir/key", lies)
+    assert put_back(house, old) == {old: "unordered"}
+
+
+def test_of_failed_versions_beside_each_other_none_goes_by_itself(house: House) -> None:
+    """One of them would come into the bucket under the name that it has in failed."""
+    old, new = failing(house, "key", 2)
+    [made] = remade(house, new)
+    assert house.row(made)["filepath"] == f"key.~{new}~"
+    assert put_back(house, old, made) == {old: "unordered", made: "unordered"}
+    assert "may be a later version" in told(house, "key")[0]
+    # A name that only looks like one is not in the way, nor is one whose file is gone.
+    fail(house, "k.~x~", "k.~5.1~", "other.~7~")
+    [other] = fail(house, "other")
+    os.unlink(house.spool.absolute(f"failed/p/b/key.~{new}~"))
+    departures.leave([made], departures.GONE, house.clock.now())
+    assert put_back(house, old, other) == {old: "retried", other: "retried"}
+
+
 def test_the_only_version_goes_back_though_its_record_was_lost(house: House) -> None:
     [lost] = fail(house, "key")
     complete(house, "other")
