@@ -42,9 +42,8 @@ def decide(
     """Return what follows a failed attempt, or None to give up.
 
     `kind` is TRANSIENT, PERMANENT or LOST, `retry_count` the retries already spent. A store's
-    `retry_after` seconds come before the delay: what others of its files wait for no longer than
-    that goes first, or the same one might be refused again and again before them, and have all wait
-    once more. Raises ValueError for another kind: an interrupted attempt costs no retry.
+    `retry_after` seconds come before the delay, so that others, which wait for no longer than that,
+    have time to go first. Raises ValueError for another kind: an interrupted attempt costs no retry.
     """
     if kind == PERMANENT:
         return None

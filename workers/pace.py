@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flood.log import event
 from workers.classify_rule import Verdict
+from workers.pauses import Pauses
 from workers.transfer import PartEnded, Receipt, Upload
 from workers.verdict import judge
 from workers.volume import LITTLE, Volume
@@ -57,7 +58,7 @@ class Pace:
         self._slowings = 0
         self._successes = 0
         self._raise_at = 0.0
-        self._until = 0.0
+        self._pauses = Pauses(clock)
         self._lock = threading.Lock()
         self._own = _Own()
 
@@ -65,14 +66,14 @@ class Pace:
         """Return how many transfers a worker may have under way."""
         return self._limit
 
-    def pause(self) -> float:
-        """Return for how many seconds no transfer is to begin."""
-        return max(0.0, self._until - self._clock()) if self.slowed else 0.0
+    def pause(self, bucket: str | None = None) -> float:
+        """Return for how many seconds no transfer is to begin, to this bucket or to any."""
+        return self._pauses.left(bucket) if self.slowed else 0.0
 
     def resume(self) -> None:
         """Leave the store alone no longer, as somebody has asked for."""
         with self._lock:
-            self._until = 0.0
+            self._pauses.end()
 
     def begin(self, under_way: int) -> Begun:
         """Take down that a transfer begins, as the worker's last of so many."""
@@ -89,9 +90,11 @@ class Pace:
             self._own.volume = Volume(self._clock)
         return self._own.volume
 
-    def refused(self, begun: Begun, wait: float | None) -> None:
+    def refused(
+        self, begun: Begun, wait: float | None, bucket: str | None = None, *, again: bool = False
+    ) -> None:
         """The store asked for fewer transfers when it got this one, and to be left alone for `wait`
-        seconds if that is not None.
+        seconds if that is not None, as `Pauses.asked` has it.
 
         What began before the last slowing tells nothing about it.
         """
@@ -99,7 +102,7 @@ class Pace:
             first, now = not self.slowed, self._clock()
             self.slowed = True
             if wait is not None:
-                self._until = max(self._until, now + wait)
+                self._pauses.asked(bucket, wait, again=again)
             if begun.slowings == self._slowings:
                 self._slowings += 1
                 self._limit = max(1, min(self._limit, begun.under_way) // 2)
@@ -117,6 +120,10 @@ class Pace:
                 next="more of them go at once again when it takes them",
             )
 
+    def got_through(self, bucket: str) -> None:
+        """A transfer to this bucket went well."""
+        self._pauses.got_through(bucket)
+
     def succeeded(self, under_way: int) -> None:
         """A transfer went well while so many were under way; to be told of while `slowed`."""
         with self._lock:
@@ -127,7 +134,7 @@ class Pace:
                 self._limit += 1
                 self._successes = 0
                 self._raise_at = now + STEP
-            over = self.slowed and self._limit == self._most and now >= self._until
+            over = self.slowed and self._limit == self._most and not self._pauses.any()
             self.slowed = self.slowed and not over
         if over:
             event(
@@ -149,20 +156,26 @@ class Steps:
     """
 
     def __init__(
-        self, pace: Pace, large: int, next_size: Callable[[], int | None] = _unknown
+        self,
+        pace: Pace,
+        large: int,
+        next_size: Callable[[], int | None] = _unknown,
+        bucket: str = "",
     ) -> None:
         self._pace = pace
+        self._bucket = bucket
         self._volume = pace.volume
         self._volume.clear()
         self._large = large
         self._next_size = next_size
         self._begun: dict[int, Begun] = {}
-        self._halted = False
+        #: Whether the store's wish to be left alone has ended it.
+        self.over = False
 
     def of(self, uploads: Iterable[Upload]) -> Iterator[Upload]:
         """Yield the uploads, each as it is to begin, until the store wants to be left alone."""
         coming = iter(uploads)
-        while not self.halted():
+        while not self.pause():
             upload = next(coming, None)
             if upload is None:
                 return
@@ -170,17 +183,20 @@ class Steps:
             if upload.size < self._large:
                 self._volume.begins(upload.record_id, upload.size)
             yield upload
+        self.over = True
 
-    def halted(self) -> bool:
-        """Whether nothing more begins, as the store has asked to be left alone."""
-        self._halted = self._halted or self._pace.pause() > 0.0
-        return self._halted
+    def pause(self) -> float:
+        """Return for how many seconds nothing more is to begin."""
+        return self._pace.pause(self._bucket)
 
     def at_most(self) -> int:
-        """Return how many transfers may be under way: no more than there are while what they send
-        is as much as the line takes in a few seconds, unless the next one is little, or the first.
+        """Return how many transfers may be under way: no more than there are while the store wants
+        to be left alone, or while what they send is as much as the line takes in a few seconds,
+        unless the next one is little, or the first.
         """
         limit = self._pace.limit()
+        if self.pause():
+            return min(limit, max(1, len(self._begun)))
         if self._volume.has_room():
             return limit
         size = self._next_size()
@@ -192,12 +208,14 @@ class Steps:
         """Learn that the line has room again, though the transfer has not ended."""
         self._volume.ends(upload.record_id, taken=True)
 
-    def ended(self, upload: Upload, outcome: Receipt | Verdict) -> float:
-        """Learn from what came of one of them; return after how many seconds that was."""
+    def ended(self, upload: Upload, outcome: Receipt | Verdict, *, again: bool = False) -> float:
+        """Learn from what came of one of them, which has failed before if it is tried `again`;
+        return after how many seconds that was."""
         under_way = len(self._begun)
         begun = self._begun.pop(upload.record_id)
         self._volume.ends(upload.record_id, taken=isinstance(outcome, Receipt))
-        self._learn(begun, outcome if isinstance(outcome, Verdict) else None, under_way)
+        verdict = outcome if isinstance(outcome, Verdict) else None
+        self._learn(begun, verdict, under_way, again=again)
         return self._pace.since(begun)
 
     def part(self, under_way: int) -> PartEnded:
@@ -209,9 +227,12 @@ class Steps:
 
         return ended
 
-    def _learn(self, begun: Begun, verdict: Verdict | None, under_way: int) -> None:
-        if verdict is not None:
-            if verdict.fewer:
-                self._pace.refused(begun, verdict.retry_after)
-        elif self._pace.slowed:
-            self._pace.succeeded(under_way)
+    def _learn(
+        self, begun: Begun, verdict: Verdict | None, under_way: int, *, again: bool = False
+    ) -> None:
+        if verdict is None:
+            self._pace.got_through(self._bucket)
+            if self._pace.slowed:
+                self._pace.succeeded(under_way)
+        elif verdict.fewer:
+            self._pace.refused(begun, verdict.retry_after, self._bucket, again=again)

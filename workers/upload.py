@@ -20,7 +20,7 @@ from workers.decisions import Decision, LetGo, Prove, PutOff
 from workers.judgement import CHANGED, decision
 from workers.lanes import carried
 from workers.opened import Files, Opened
-from workers.pace import Pace, Steps
+from workers.pace import Steps
 from workers.source import Watch
 from workers.transfer import Hooks, Interrupted, Receipt, Upload, Uploader
 from workers.turns import LONG
@@ -116,11 +116,11 @@ class _Flow:
         """Return how many bytes the next one has; None while more are yet to be claimed."""
         return self._waiting[0].upload.size if self._waiting else None
 
-    def give_back(self, *, halted: bool, pause: float) -> list[Decision]:
+    def give_back(self, *, over: bool, pause: float) -> list[Decision]:
         """Return what has not begun once this worker has been at it for long: others may have it,
-        and it thinks of others itself. So it does where the store has `halted` it, for a `pause` of
-        so many seconds from now on."""
-        if not self._waiting or not (halted or self._is_over()):
+        and it thinks of others itself. So it does where the store wants a `pause` of so many
+        seconds, or where no more is begun as it is `over`."""
+        if not self._waiting or not (pause or over or self._is_over()):
             return []
         left, self._waiting = self._waiting, deque()
         self._agent.progress.leave([one.upload.size for one in left])
@@ -174,12 +174,13 @@ def _transfer(
 ) -> Generator[list[Decision], None, None]:
     every = files.every()
     pace = agent.pace(profile)
-    pause = pace.pause()
+    bucket = every[0].claim.bucket
+    pause = pace.pause(bucket)
     if pause:
         yield [PutOff(one.claim, _ASKED, pause) for one in every]
         return
     asked = pace.begin(1)
-    error = _bucket_error(agent, uploader, every[0].claim.bucket)
+    error = _bucket_error(agent, uploader, bucket)
     if error is not None:
         verdict = _verdict(agent, profile, error)
         if verdict.fewer:
@@ -193,16 +194,17 @@ def _transfer(
     group = _Group(agent.clock)
     got_through = False
     flow = _Flow(agent, profile, files, more, group)
-    steps = Steps(pace, agent.settings.multipart_threshold, flow.next_size)
+    steps = Steps(pace, agent.settings.multipart_threshold, flow.next_size, bucket)
     agent.progress.begin([one.upload.size for one in every])
-    hooks = _hooks(agent, files, pace, steps)
+    hooks = _hooks(agent, files, steps)
     for outcome in uploader.transfer(steps.of(flow), hooks):
         if outcome is not None:
             upload, result = outcome
             agent.progress.done(upload.size)
             judged = _judged(agent, profile, result)
-            seconds = steps.ended(upload, judged)
-            decided = _judge(agent, files[upload.record_id], judged)
+            one = files[upload.record_id]
+            seconds = steps.ended(upload, judged, again=one.claim.retry_count > 0)
+            decided = _judge(agent, one, judged)
             if isinstance(decided, LetGo):
                 decided = replace(decided, seconds=seconds)
             if not isinstance(decided, PutOff):
@@ -210,13 +212,13 @@ def _transfer(
             elif got_through:
                 decided = replace(decided, delay=0.0)
             group.add([decided])
-        group.add(flow.give_back(halted=steps.halted(), pause=pace.pause()))
+        group.add(flow.give_back(over=steps.over, pause=steps.pause()))
         if group.due(idle=outcome is None):
             yield group.take()
     ended = group.take()
     decided_on = {one.claim.id for one in ended}
     left = [one.claim for one in files.every() if one.claim.id not in decided_on]
-    ended += [PutOff(claim, _ASKED, pace.pause()) for claim in left]
+    ended += [PutOff(claim, _ASKED, steps.pause()) for claim in left]
     if ended:
         yield ended
 
@@ -230,7 +232,7 @@ def _bucket_error(agent: Agent, uploader: Uploader, bucket: str) -> BaseExceptio
     return None
 
 
-def _hooks(agent: Agent, files: Files, pace: Pace, steps: Steps) -> Hooks:
+def _hooks(agent: Agent, files: Files, steps: Steps) -> Hooks:
     def started(upload: Upload, upload_id: str) -> None:
         claiming.remember_multipart(files[upload.record_id].claim, upload_id)
 
@@ -247,7 +249,7 @@ def _hooks(agent: Agent, files: Files, pace: Pace, steps: Steps) -> Hooks:
         at_most=steps.at_most,
         taken=steps.taken,
         part_begins=steps.part,
-        pause=pace.pause,
+        pause=steps.pause,
         # What fails for longer waits for its retry, which sends all parts once more.
         patience=agent.settings.retry_initial_delay,
     )

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -196,6 +197,29 @@ def test_over_a_slow_line_files_go_one_after_another(clock: Clock) -> None:
     for _ in range(4):
         next(coming)
         assert steps.at_most() == 16
+
+
+def test_while_the_store_is_left_alone_no_more_begins_yet_the_rest_does_then(clock: Clock) -> None:
+    """A slow transfer must not keep others waiting for as long as it takes."""
+    pace = Pace(USED, 16, clock.seconds)
+    steps = Steps(pace, LARGE, bucket="b")
+    coming = steps.of([Upload(number, "b", str(number), 0, 1) for number in range(8)])
+    slow, *others, refused = [next(coming) for _ in range(4)]
+    clock.advance(1.0)
+    asked = replace(SLOW, retry_after=10.0)
+    steps.ended(refused, asked)
+    for upload in others:
+        steps.ended(upload, DONE)
+    assert (steps.pause(), steps.at_most(), steps.over) == (10.0, 1, False)
+    clock.advance(10.0)
+    assert (steps.pause(), steps.at_most()) == (0.0, 2)
+    upload = next(coming)
+    assert upload.record_id == 4
+    # Whoever asks for more all the same gets nothing, and knows why.
+    steps.ended(upload, asked)
+    assert list(coming) == []
+    assert steps.over
+    assert steps.ended(slow, DONE) == 11.0
 
 
 def test_what_is_little_goes_beside_whatever_takes_long(clock: Clock) -> None:
