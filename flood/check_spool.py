@@ -1,6 +1,7 @@
 """Looks what the filesystem of a spool can do."""
 
 import os
+import stat
 from collections.abc import Iterator
 from shlex import quote
 from typing import Final
@@ -16,6 +17,7 @@ from flood.layout import CARD
 from flood.room import check_room
 from flood.spool import Spool
 from flood.states import INCOMING, STATES
+from flood.temporary import Temporary
 
 #: The part of a limit from which on it is told of.
 _NEAR: Final = 0.8
@@ -37,7 +39,7 @@ def look(spool: Spool, settings: Settings, watches: Limit) -> Iterator[Finding]:
     yield from _access(spool, settings)
     yield from room(spool.root, settings.min_free)
     yield _watches(spool, watches)
-    yield from _closed(spool)
+    yield from _closed(spool, settings)
     yield _births(spool)
     yield _leases(spool, settings)
     yield from _links()
@@ -93,29 +95,41 @@ def room(
     yield Finding(topic, about, OK, f"{free}{inodes} fit on the disk of {directory}")
 
 
-def _closed(spool: Spool) -> Iterator[Finding]:
+def _closed(spool: Spool, settings: Settings) -> Iterator[Finding]:
     """Producers' directories from which this user could take nothing."""
     if not os.access(spool.absolute(INCOMING), _ALL, effective_ids=True):
         return  # which is told of as a whole
-    closed = [
-        os.path.relpath(path, spool.root)
-        for path, _, _ in _directories(spool)
-        if not os.access(path, _ALL, effective_ids=True)
-    ]
+    ignored = Temporary(settings.ignore).is_in
+    closed = sorted(
+        path
+        for below, _, _ in _directories(spool)
+        if not _may_be_emptied(below) and not ignored(path := os.path.relpath(below, spool.root))
+    )
     if not closed:
         return
     user = users.owner(spool.absolute(CARD))
     more = f" and {intcomma(len(closed) - _NAMED)} more" if len(closed) > _NAMED else ""
-    first = quote(spool.absolute(min(closed)))
+    named = " ".join(quote(spool.absolute(path)) for path in closed[:_NAMED])
     yield Finding(
         SPOOL,
         "rights",
         ERROR,
-        f"this user may not use {', '.join(sorted(closed)[:_NAMED])}{more}",
-        "what lies there stays there: it takes all rights to a directory to move files out of it",
+        f"this user may not use {', '.join(closed[:_NAMED])}{more}",
+        "what lies there stays there: it takes all rights to a directory to move files out of it, "
+        "and to own it where it is sticky (mode 1777)",
         "have producers give them, as by their umask and group; for those that are there: "
-        f"sudo chown -R {user} {first} && sudo chmod -R u+rwX {first}",
+        f"sudo chown -R {user} {named} && sudo chmod -R u+rwX {named}",
     )
+
+
+def _may_be_emptied(path: str) -> bool:
+    """Whether this user may move others' files out of a directory."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return True  # it is gone, or what is above it is told of
+    sticky = status.st_mode & stat.S_ISVTX and os.geteuid() not in (0, status.st_uid)
+    return not sticky and os.access(path, _ALL, effective_ids=True)
 
 
 def _watches(spool: Spool, limit: Limit) -> Finding:

@@ -81,6 +81,10 @@ class Door:
         """Whether this is a name that some program uses while it writes."""
         return self._temporary.fits(path)
 
+    def ignores_all_in(self, directory: str) -> bool:
+        """Whether nothing in this directory is taken, whatever its name."""
+        return self._temporary.is_in(directory)
+
     def look(
         self, candidate: Candidate, still: Identity | None
     ) -> tuple[Place, Why | None, Identity | None] | None:

@@ -106,6 +106,7 @@ class Fsck:
                 self._spool,
                 judge=self._judge,
                 calm=Calm(clock=self._clock, sleep=self._sleep),
+                ignore=self._settings.ignore,
                 still=self._alone,
                 advance=advance,
             )

@@ -14,6 +14,7 @@ from flood.fsck_queries import Recorded
 from flood.identity import Identity
 from flood.spool import Spool
 from flood.states import COMPLETED, FAILED, INCOMING_TMP, PROCESSING, STATES
+from flood.temporary import Temporary
 from flood.walk import Oddity
 
 #: How often something that keeps moving is looked at before it is left alone.
@@ -68,7 +69,8 @@ class Survey:
     """One look over a spool, and further ones at what seems wrong, unless the spool is `still`.
 
     `judge` makes a judge for some directories, by what holds at that moment; `calm` waits until
-    the changes that were under way are over, False if they do not end; `advance` is told how many
+    the changes that were under way are over, False if they do not end; `ignore` has the patterns of
+    names that are left alone; `advance` is told how many
     files and records were looked at.
     """
 
@@ -79,12 +81,14 @@ class Survey:
         judge: Callable[[Directories], Judge],
         calm: Callable[[], bool],
         still: bool,
+        ignore: Sequence[str],
         advance: Callable[[int], None],
     ) -> None:
         self._spool = spool
         self._judge = judge
         self._calm = calm
         self._still = still
+        self._temporary = Temporary(ignore)
         self._advance = advance
         self.counts = Counts()
 
@@ -131,7 +135,8 @@ class Survey:
         for state in filter(self._spool.is_directory, STATES):
             for found in self._spool.walk(state):
                 if isinstance(found, Oddity):
-                    suspects.oddities.add(found)
+                    if not (found.unreadable and self._temporary.is_in(found.path)):
+                        suspects.oddities.add(found)
                     continue
                 self.counts.files[state] += 1
                 self._advance(1)

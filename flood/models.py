@@ -418,6 +418,8 @@ def explained(error: BaseException) -> tuple[str, str]:
     if read_only.refused(error, _path):
         return read_only.explained(error), read_only.ADVICE
     holder = writers.stopped(_path) if "locked" in text else None
+    if holder is not None and f"kill -CONT {holder}" in text:
+        return text, ""
     if holder is not None:
         return text, f"process {holder} holds it, which is stopped: kill -CONT {holder}"
     return text, next((advice for sign, advice in _ADVICE.items() if sign in text), "")

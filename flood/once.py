@@ -11,7 +11,7 @@ from flood.identity import Identity
 from flood.intake import BATCH, Intake
 from flood.spool import Spool
 from flood.states import INCOMING, PROCESSING
-from flood.walk import Found
+from flood.walk import Found, Oddity
 
 #: How many files may stand still at a time; what is more of them waits for its turn.
 CAPACITY: Final = 20_000
@@ -71,8 +71,12 @@ class Once:
                 yield found
             elif directory == PROCESSING:
                 self._intake.turn_away(found)
-            elif found.unreadable or not self._intake.door.ignores(found.path):
+            elif not self._ignored(found):
                 self._intake.door.leave(found.path, found.reason)
+
+    def _ignored(self, found: Oddity) -> bool:
+        door = self._intake.door
+        return door.ignores_all_in(found.path) if found.unreadable else door.ignores(found.path)
 
     def _admit(self, batch: list[tuple[Candidate, Identity | None]], *, again: bool) -> None:
         self._check()

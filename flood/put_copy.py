@@ -236,18 +236,22 @@ def trouble(
     if error.errno == errno.EROFS:  # which only writing meets
         return NotCopied(f"{source.path}: the spool is on a filesystem that is mounted read-only")
     if isinstance(error, PermissionError):
-        for path in map(_there, directories):
-            if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
-                owner = users.owner(path)
-                return NotCopied(
-                    f"{source.path}: this user may not write to {path}: let {owner} allow it, or "
-                    f"run flood-put as {owner}"
-                )
+        for path, what in filter(None, map(_refusal, directories)):
+            owner = users.owner(path)
+            return NotCopied(
+                f"{source.path}: this user may not {what} {path}: let {owner} allow it, or "
+                f"run flood-put as {owner}"
+            )
     return NotCopied(f"{source.path}: {error.strerror}")
 
 
-def _there(path: str) -> str:
-    """The directory, or the one in which it would have to be made."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return path
+def _refusal(path: str) -> tuple[str, str] | None:
+    """Which directory keeps this user from writing to the one at `path`, and what it refuses."""
+    above = ["/"]
+    for part in path.strip("/").split("/"):
+        above.append(os.path.join(above[-1], part))
+    for directory in above[:-1]:
+        if os.path.isdir(directory) and not os.access(directory, os.X_OK, effective_ids=True):
+            return directory, "look into"
+    there = next(each for each in reversed(above) if os.path.isdir(each))
+    return None if os.access(there, os.W_OK, effective_ids=True) else (there, "write to")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from flood import read_only, stall, status_workers, syscalls
+from flood import binding, read_only, stall, status_workers, syscalls, users
 from flood.config import Settings, command
 from flood.directories import FILE_MODE
 from flood.errors import SpoolError
@@ -76,7 +76,10 @@ def start_consumers(settings: Settings) -> str:
 def idle(spool: Spool, settings: Settings) -> str | None:
     """Why files that are put into this spool are uploaded by nobody for now, in words; None if
     somebody takes them in, somebody uploads them."""
+    others = _whose(spool)
     if not watching(spool):
+        if others is not None:
+            return f"flood-watch is not running: the files wait until {others} starts it"
         start = command(
             settings, "flood-watch", *(() if consuming(spool) else ("--consumers", "2"))
         )
@@ -86,6 +89,8 @@ def idle(spool: Spool, settings: Settings) -> str | None:
         again = stall.go_on([stopped])
         return f"flood-watch is stopped: what it has not taken waits; to let it go on: {again}"
     if not consuming(spool):
+        if others is not None:
+            return f"no consumer is running: the files wait until {others} starts one"
         start = start_consumers(settings)
         return f"no consumer is running: the files wait until one is started: {start}"
     workers = status_workers.living(spool)
@@ -94,6 +99,13 @@ def idle(spool: Spool, settings: Settings) -> str | None:
         again = stall.go_on(halted)
         return f"all consumers are stopped: the files wait; to let them go on: {again}"
     return None
+
+
+def _whose(spool: Spool) -> str | None:
+    """The user that the spool belongs to, if that is another one: whoever puts files into it may
+    have made-up keys, and starts nothing."""
+    owner = binding.owner_of(spool.root)
+    return None if owner is None or owner == os.geteuid() else users.name(owner)
 
 
 def _shared(path: str, flags: int) -> int | None:

@@ -60,7 +60,8 @@ RECORD_LOST: Final = Reason(
     PERMANENT,
     "record_lost",
     "its record was lost, this one was made from the directory: why it failed is not known any "
-    "more; flood-retry puts it back to try again",
+    "more; flood-retry puts it back to try again, but where another version may be newer, which "
+    "flood-status tells for s3://PROFILE/BUCKET/KEY",
 )
 _UNPROVEN: Final = {
     "etag": None,

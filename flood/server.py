@@ -59,7 +59,8 @@ class Server:
         self._clock = clock
         self._stop = stop
         self._tick = tick
-        self._watcher = Watcher(spool, INCOMING, self._prepare_bucket)
+        ignored = intake.door.ignores_all_in
+        self._watcher = Watcher(spool, INCOMING, self._prepare_bucket, ignored)
         self._prepared: set[str] = set()
         self._later = Later()
         self._files: dict[str, bool] = {}

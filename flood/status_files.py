@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
-from flood import layout, obstacle
+from flood import layout, obstacle, syscalls
 from flood.identity import Identity
 from flood.layout import Place
 from flood.spool import Spool
@@ -31,7 +31,7 @@ class Lying:
 @dataclass(frozen=True)
 class Closed:
     """A directory that this user cannot look into, whatever lies in it; `since` (aware) is when it
-    last changed, at the latest."""
+    was made, where the filesystem tells that: nothing in it is older."""
 
     path: str
     since: datetime
@@ -82,7 +82,7 @@ def look(spool: Spool, ignore: Sequence[str], clock: Callable[[], float], second
         deadline = now + (end - now) / (len(walks) - number)
         for found in spool.walk(state):
             if isinstance(found, Oddity):
-                ignored = state == INCOMING and temporary.fits(f"{found.path}/")
+                ignored = state == INCOMING and temporary.is_in(found.path)
                 if found.unreadable and not ignored:
                     files.closed.append(_closed(spool, found.path))
                     files.whole = False
@@ -115,7 +115,10 @@ def left(spool: Spool, files: Files) -> list[tuple[Place, Identity]]:
 
 
 def _closed(spool: Spool, path: str) -> Closed:
-    return Closed(path, spool.changed_at(path) or datetime.now(timezone.utc))
+    born = syscalls.birth_time(spool.absolute(path))
+    made = None if born is None else datetime.fromtimestamp(born, timezone.utc)
+    # Whatever comes into it changes the directory: it would never grow old while files come.
+    return Closed(path, made or spool.changed_at(path) or datetime.now(timezone.utc))
 
 
 def _in_the_way(spool: Spool, place: Place, found: Found) -> str | None:

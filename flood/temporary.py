@@ -17,6 +17,10 @@ class Temporary:
         """Whether the path has such a name, or lies in a directory that has."""
         return self.pattern(path) is not None
 
+    def is_in(self, directory: str) -> bool:
+        """Whether all that lies in the directory has such a name."""
+        return self.fits(f"{directory}/")
+
     def pattern(self, path: str) -> str | None:
         """The pattern that fits the last part of the path, or a directory in it; None if none."""
         *directories, name = path.split("/")

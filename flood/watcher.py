@@ -60,16 +60,22 @@ class News:
 class Watcher:
     """inotify watches on every directory below one directory of the spool.
 
-    `seen` is told of each directory that a scan finds. Without any watch, as when the kernel's
+    `seen` is told of each directory that a scan finds; what cannot be looked at in one that is
+    `ignored` is passed over without a word. Without any watch, as when the kernel's
     limits are reached, `complete` is False and only scans find what arrives.
     """
 
     def __init__(
-        self, spool: Spool, root: str, seen: Callable[[str], None] = lambda _directory: None
+        self,
+        spool: Spool,
+        root: str,
+        seen: Callable[[str], None] = lambda _directory: None,
+        ignored: Callable[[str], bool] = lambda _directory: False,
     ) -> None:
         self._spool = spool
         self._root = root
         self._seen = seen
+        self._ignored = ignored
         self._paths: dict[int, str] = {}
         self._watches: dict[str, int] = {}
         self._events: INotify | None = None
@@ -226,6 +232,8 @@ class Watcher:
                 pass  # the directory is deleted already
 
     def _first_time(self, about: str, error: OSError) -> bool:
+        if self._ignored(about):
+            return False
         if len(self._said) > 10_000:
             self._said.clear()
         known = (about, error.errno) in self._said

@@ -43,7 +43,8 @@ def decide(
 
     `kind` is TRANSIENT, PERMANENT or LOST, `retry_count` the retries already spent. A store's
     `retry_after` seconds come before the delay, so that others, which wait for no longer than that,
-    have time to go first. Raises ValueError for another kind: an interrupted attempt costs no retry.
+    have time to go first. Raises ValueError for another kind: an interrupted attempt costs no
+    retry.
     """
     if kind == PERMANENT:
         return None

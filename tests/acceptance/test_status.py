@@ -151,3 +151,26 @@ def test_what_has_failed_behind_a_closed_door_is_not_called_gone(
     directory.chmod(0o700)
     told = flood.run("-m", "flood.commands.status", uri).stdout
     assert f"  lies in {path}/key\n" in told
+
+
+def test_closed_directories_of_producers_that_still_write_are_nobodys_trouble(
+    make_flood: MakeFlood, bucket: str
+) -> None:
+    """rsync makes its own with mode 0700, whoever has which rights to the others."""
+    flood = make_flood(credentials(("main", "http://127.0.0.1:9")), prefix=without_roots_rights())
+    once = ("-m", "flood.commands.watch", "--once")
+    assert flood.run(*once).returncode == 0
+    partial = flood.spool / "incoming" / "main" / bucket / ".rsync-partial"
+    partial.mkdir(parents=True)
+    partial.chmod(0)
+    done = flood.run(*once)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    found = status(flood)
+    assert (found["closed"], found["whole"]) == ([], True)
+    checked = flood.run("-m", "flood.commands.check", "--json").stdout
+    assert "rights" not in {one["about"] for one in json.loads(checked)["findings"]}
+    assert flood.run("-m", "flood.commands.fsck").returncode == 0
+    watch = flood.start_watch()
+    flood.wait_for(lambda: watch.events("caught up"), "the first scan")
+    assert watch.events("cannot watch") == []
+    partial.chmod(0o700)

@@ -80,6 +80,7 @@ class Memory:
         self.peak.fair = self.peak.fair or plain
 
     def _run(self) -> None:
+        self._look()  # a run may be over before the next one
         while not self._enough.wait(_INTERVAL):
             self._look()
 

@@ -615,23 +615,47 @@ def test_without_write_access_to_the_directories(place: Place) -> None:
     assert place.untouched()
 
 
-@pytest.mark.parametrize("forbidden", ["incoming_tmp/p/box", "incoming/p/box", "incoming/p"])
-def test_what_refuses_in_the_spool_is_named(place: Place, forbidden: str) -> None:
+@pytest.mark.parametrize(
+    ("forbidden", "mode", "what"),
+    [
+        ("incoming_tmp/p/box", 0o555, "write to"),
+        ("incoming/p/box", 0o555, "write to"),
+        ("incoming/p", 0o555, "write to"),
+        ("incoming/p", 0o600, "look into"),
+    ],
+)
+def test_what_refuses_in_the_spool_is_named(
+    place: Place, forbidden: str, mode: int, what: str
+) -> None:
     """The file that was to be put has nothing to do with it."""
     place.write("a")
     for state in ("incoming_tmp", "incoming"):
         (place.root / state / "p" / "box").mkdir(parents=True, exist_ok=True)
     directory = place.root / forbidden
-    if forbidden == "incoming/p":
+    if forbidden == "incoming/p" and what == "write to":
         (directory / "box").rmdir()
-    directory.chmod(0o555)
+    directory.chmod(mode)
 
     done = put_without_privileges(place, "a", "s3://p/box/x")
 
     owner = directory.owner()
+    directory.chmod(0o755)
     assert done.returncode == 1
-    assert f"this user may not write to {directory}: let {owner} allow it, or run" in done.stderr
+    assert f"this user may not {what} {directory}: let {owner} allow it, or run" in done.stderr
     assert [path for path in place.root.glob("incoming*/p/box/*") if path.is_file()] == []
+
+
+def test_who_puts_files_into_anothers_spool_is_not_to_start_it(place: Place) -> None:
+    """Made-up keys are enough for flood-put, and no upload would succeed with them."""
+    if os.geteuid():
+        pytest.skip("only root can give the spool to another user")
+    place.write("a")
+    card = place.root / layout.CARD
+    os.chown(card, 65534, -1)
+    done = place.put("a", "s3://p/box/x")
+    assert done.returncode == 0
+    owner = card.owner()
+    assert f"not running: the files wait until {owner} starts it\n" in done.stderr
 
 
 # --- nothing is replaced -----------------------------------------------------------------------

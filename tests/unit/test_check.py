@@ -685,3 +685,22 @@ def test_settings_with_their_defaults_are_shown_on_demand() -> None:
     assert "1 more" in few
     assert "retry-max" in every
     assert few.endswith("all is well")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_sticky_directory_of_somebody_else_keeps_its_files(tmp_path: Path) -> None:
+    """Whatever rights it gives: who is neither the file's owner nor its own takes nothing out."""
+    tmp_path.chmod(0o711)
+    modes = {"sticky": 0o1777, "open": 0o777, "closed": 0o755}
+    for name, mode in modes.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+
+    def look() -> None:
+        os.chdir(tmp_path)  # which is below directories that are root's alone
+        os.setuid(65534)
+        found = {name: check_spool._may_be_emptied(name) for name in modes}
+        assert found == {"sticky": False, "open": True, "closed": False}
+        assert check_spool._may_be_emptied("gone")
+
+    assert in_child(look) == 0

@@ -32,6 +32,7 @@ from flood import (
     retry_choice,
     schema,
     stall,
+    status_files,
     status_json,
     status_text,
     status_view,
@@ -46,6 +47,7 @@ from flood.digest_records import Memory
 from flood.doing import Doing, encode
 from flood.door import Candidate
 from flood.errors import ConfigError, SpoolError
+from flood.layout import Place
 from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock, WorkerLocks
 from flood.record_values import Arrival, Reason
 from flood.retry import Retried, Retry
@@ -869,6 +871,21 @@ def test_a_file_that_is_taken_once_the_records_are_seen_waits_in_incoming(house:
             os.unlink(house.spool.absolute(f"incoming/p/b/{key}"))
 
     assert amounts(looked(house, take))[INCOMING] == (2, 7)
+
+
+def test_a_closed_directory_grows_old_though_files_come_into_it(house: House) -> None:
+    house.write("incoming/p/b/dir/one")
+    closed = house.spool.absolute("incoming/p/b/dir")
+    first = status_files._closed(house.spool, "incoming/p/b/dir")
+    house.write("incoming/p/b/dir/two")
+    os.chmod(closed, 0o700)
+    assert status_files._closed(house.spool, "incoming/p/b/dir") == first
+    assert first.waiting == Place("incoming", "p", "b", "dir/")
+    for path in ("incoming", "incoming/p", "failed/p/b/dir"):
+        assert status_files.Closed(path, first.since).waiting is None
+    assert status_files.Closed("incoming/p/b", first.since).waiting == Place(
+        "incoming", "p", "b", ""
+    )
 
 
 def test_files_above_the_buckets_are_told_of(house: House) -> None:

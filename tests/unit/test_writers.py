@@ -167,8 +167,9 @@ def test_a_stopped_process_that_has_its_turn_is_named(house: House, stopping: No
             pass
         remedy = f"process {process.pid} holds it, which is stopped: kill -CONT {process.pid}"
         assert models.explain(told.value) == f"database is locked: {remedy}"
-        with pytest.raises(TryAgainError, match=re.escape(remedy)):
+        with pytest.raises(TryAgainError, match=re.escape(remedy)) as refused:
             schema.migrate(house.database, create=False)
+        assert models.explain(refused.value) == str(refused.value), "once is enough"
         process.send_signal(signal.SIGCONT)
         process.communicate()
     assert writers.stopped(house.database) is None
