@@ -285,7 +285,7 @@ def delays_obey_the_formula(found: Evidence, backoff: Backoff) -> Iterator[Viola
             low = high = -1.0
             if kind in _TRIED_AGAIN:
                 low = backoff.initial * 2.0**number
-                high = max(low * (1 + backoff.jitter), backoff.longest)
+                high = low * (1 + backoff.jitter) + backoff.longest
             elif kind == "interrupted":
                 low, high = 0.0, _MOVE_AGAIN
             if not low - 1e-6 <= delay <= high + 1e-6:

@@ -122,7 +122,8 @@ class Pace:
 
     def got_through(self, bucket: str) -> None:
         """A transfer to this bucket went well."""
-        self._pauses.got_through(bucket)
+        with self._lock:
+            self._pauses.got_through(bucket)
 
     def succeeded(self, under_way: int) -> None:
         """A transfer went well while so many were under way; to be told of while `slowed`."""

@@ -8,7 +8,8 @@ _NEVER: Final = -math.inf
 
 
 class Pauses:
-    """One profile's, by bucket. `clock` gives seconds that never go back.
+    """One profile's, by bucket; but for `left` for one thread at a time. `clock` gives seconds
+    that never go back.
 
     A store asks for a pause in its answer to one request (Retry-After, RFC 9110, 10.2.3), and may
     mean all of them, or that bucket, or that file. At first all is left alone. Where others get
