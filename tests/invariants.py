@@ -475,19 +475,25 @@ def _versions(found: Evidence) -> _Versions:
     versions: _Versions = {}
     for place in inputs.keys() | held.keys() | departed.keys():
         rest = list(inputs[place])
-        known = []
-        for file in held.get(place, []):
-            match = _match(found, file, rest)
-            rest = [one for one in rest if one is not match]
-            words = f"what lies at {file.path}"
-            known.append(_Version(file.state, file.digest, match, words))
-        for row in departed.get(place, []):
-            match, digest = _receipted(row, rest)
-            rest = [one for one in rest if one is not match]
-            words = f"what record {row['id']} had the receipt of, {row['etag']},"
-            known.append(_Version(COMPLETED, digest, match, words))
-        versions[place] = known, rest
+        known: dict[int, _Version] = {}
+        there = [*held.get(place, []), *departed.get(place, [])]
+        # The less there is, the more inputs it may be the beginning of: it comes last.
+        for number, one in sorted(enumerate(there), key=lambda each: -_size(each[1])):
+            if isinstance(one, File):
+                match = _match(found, one, rest)
+                version = _Version(one.state, one.digest, match, f"what lies at {one.path}")
+            else:
+                match, digest = _receipted(one, rest)
+                words = f"what record {one['id']} had the receipt of, {one['etag']},"
+                version = _Version(COMPLETED, digest, match, words)
+            rest = [each for each in rest if each is not match]
+            known[number] = version
+        versions[place] = [known[number] for number in range(len(there))], rest
     return versions
+
+
+def _size(there: File | Row) -> int:
+    return there.identity[2] if isinstance(there, File) else int(there["size"])
 
 
 def _held(found: Evidence) -> dict[tuple[str, str], list[File]]:
