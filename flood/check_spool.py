@@ -100,36 +100,63 @@ def _closed(spool: Spool, settings: Settings) -> Iterator[Finding]:
     if not os.access(spool.absolute(INCOMING), _ALL, effective_ids=True):
         return  # which is told of as a whole
     ignored = Temporary(settings.ignore).is_in
-    closed = sorted(
-        path
-        for below, _, _ in _directories(spool)
-        if not _may_be_emptied(below) and not ignored(path := os.path.relpath(below, spool.root))
-    )
-    if not closed:
-        return
     user = users.owner(spool.absolute(CARD))
-    more = f" and {intcomma(len(closed) - _NAMED)} more" if len(closed) > _NAMED else ""
-    named = " ".join(quote(spool.absolute(path)) for path in closed[:_NAMED])
-    yield Finding(
-        SPOOL,
-        "rights",
-        ERROR,
-        f"this user may not use {', '.join(closed[:_NAMED])}{more}",
-        "what lies there stays there: it takes all rights to a directory to move files out of it, "
-        "and to own it where it is sticky (mode 1777)",
-        "have producers give them, as by their umask and group; for those that are there: "
-        f"sudo chown -R {user} {named} && sudo chmod -R u+rwX {named}",
-    )
+    closed, sticky = [], []
+    for below, _, _ in _directories(spool):
+        path = os.path.relpath(below, spool.root)
+        if ignored(path):
+            continue
+        if not os.access(below, _ALL, effective_ids=True) and os.path.lexists(below):
+            closed.append(path)
+        elif _keeps(below):
+            sticky.append(path)
+    if closed:
+        named = _quoted(spool, closed)
+        yield Finding(
+            SPOOL,
+            "rights",
+            ERROR,
+            f"this user may not use {_named(closed)}",
+            "what lies there stays there: it takes all rights to a directory to move files out",
+            "have producers give them, as by their umask and group; for those that are there: "
+            f"sudo chown -R {user} {named} && sudo chmod -R u+rwX {named}",
+        )
+    if sticky:
+        yield Finding(
+            SPOOL,
+            "rights",
+            ERROR,
+            f"files of others lie in {_named(sticky)}, which is sticky (mode 1777)",
+            "they stay there: only who owns such a directory takes others' files out of it",
+            f"let flood's user own it: sudo chown {user} {_quoted(spool, sticky)}",
+        )
 
 
-def _may_be_emptied(path: str) -> bool:
-    """Whether this user may move others' files out of a directory."""
+def _named(paths: list[str]) -> str:
+    more = f" and {intcomma(len(paths) - _NAMED)} more" if len(paths) > _NAMED else ""
+    return f"{', '.join(sorted(paths)[:_NAMED])}{more}"
+
+
+def _quoted(spool: Spool, paths: list[str]) -> str:
+    return " ".join(quote(spool.absolute(path)) for path in sorted(paths)[:_NAMED])
+
+
+def _keeps(path: str) -> bool:
+    """Whether others' files lie in a directory out of which only their owners may take them, or
+    its own (inode(7), the sticky bit)."""
+    me = os.geteuid()
     try:
         status = os.stat(path)
+        if not status.st_mode & stat.S_ISVTX or me in (0, status.st_uid):
+            return False
+        with os.scandir(path) as entries:
+            return any(
+                each.is_file(follow_symlinks=False)
+                and each.stat(follow_symlinks=False).st_uid != me
+                for each in entries
+            )
     except OSError:
-        return True  # it is gone, or what is above it is told of
-    sticky = status.st_mode & stat.S_ISVTX and os.geteuid() not in (0, status.st_uid)
-    return not sticky and os.access(path, _ALL, effective_ids=True)
+        return False  # taken away meanwhile
 
 
 def _watches(spool: Spool, limit: Limit) -> Finding:

@@ -14,7 +14,7 @@ from flood.fsck_queries import Recorded
 from flood.identity import Identity
 from flood.layout import Place
 from flood.record_values import Row
-from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PROCESSING
+from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PROCESSING, STATES
 from flood.whereabouts import lies_in
 
 _ARRIVING: Final = (INCOMING_TMP, INCOMING)
@@ -30,6 +30,9 @@ class Directories(Protocol):
 
     def changed_at(self, path: str) -> datetime | None:
         """When the inode last changed (aware); None if the file is gone."""
+
+    def closed(self, path: str) -> str | None:
+        """The directory on the way to `path` that this user may not look into; None if none is."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Judge:
             return settled
         if row.state == INCOMING_TMP and self.putting:
             return None  # a flood-put that lives removes its copy, then ends the record
-        return _of(recorded, kinds.VANISHED, path=row.path)
+        return self._gone(recorded)
 
     def _processing(self, recorded: Recorded) -> Finding | None:
         row = recorded.row
@@ -92,6 +95,13 @@ class Judge:
             # The claim has to end before anybody may take the file.
             kind = kinds.RAN_AHEAD if row.owner is None else kinds.DEAD_CLAIM
             return _of(recorded, kind, path=arrived)
+        return self._gone(recorded)
+
+    def _gone(self, recorded: Recorded) -> Finding | None:
+        row = recorded.row
+        paths = (row.path, *(_place(row, state).path for state in STATES))
+        if any(self.directories.closed(path) is not None for path in paths):
+            return None  # it may lie there: that is told of the directory
         return _of(recorded, kinds.VANISHED, path=row.path)
 
     def _due(self, recorded: Recorded) -> Finding | None:

@@ -13,7 +13,7 @@ from flood.fsck_kinds import Finding
 from flood.fsck_queries import Recorded
 from flood.identity import Identity
 from flood.spool import Spool
-from flood.states import COMPLETED, FAILED, INCOMING_TMP, PROCESSING, STATES
+from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PROCESSING, STATES
 from flood.temporary import Temporary
 from flood.walk import Oddity
 
@@ -63,6 +63,10 @@ class Listing:
     def changed_at(self, path: str) -> datetime | None:
         """When the inode last changed (aware); None if the file is gone."""
         return self._spool.changed_at(path)
+
+    def closed(self, path: str) -> str | None:
+        """The directory on the way to `path` that this user may not look into; None if none is."""
+        return self._spool.closed(path)
 
 
 class Survey:
@@ -135,7 +139,8 @@ class Survey:
         for state in filter(self._spool.is_directory, STATES):
             for found in self._spool.walk(state):
                 if isinstance(found, Oddity):
-                    if not (found.unreadable and self._temporary.is_in(found.path)):
+                    ignored = state == INCOMING and self._temporary.is_in(found.path)
+                    if not (found.unreadable and ignored):
                         suspects.oddities.add(found)
                     continue
                 self.counts.files[state] += 1

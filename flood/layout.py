@@ -24,7 +24,10 @@ MAX_NAME_BYTES: Final = 255
 
 _NO_NAMES: Final = frozenset({"", ".", ".."})
 
-# What `beside` adds to a name.
+# At most so long, in bytes, is what `beside` adds: of a number with 19 digits.
+_SHORTEST: Final = MAX_NAME_BYTES - len(".~9223372036854775807.9~") - 3
+
+# What it adds to a name.
 _SUFFIXED: Final = re.compile(r"(.+)\.~[0-9]+(?:\.[2-9])?~", re.DOTALL)
 
 
@@ -115,14 +118,51 @@ def without_suffix(key: str) -> str | None:
     """The key of which `beside` may have made this one; None if it has no suffix, or may have been
     shortened for it. A file may as well have come with such a name, as numbered backups of Emacs
     do."""
+    for before, name, after, whole in _suffixed(key):
+        if whole:
+            return "/".join([*before, name, *after])
+    return None
+
+
+def may_be_beside(name: str, key: str) -> bool:
+    """Whether `beside` may have made this name of the key, shortened or not."""
+    parts = key.split("/")
+    return any(
+        [*before, *after] == [*parts[: len(before)], *parts[len(before) + 1 :]]
+        and (parts[len(before)] == start if whole else parts[len(before)].startswith(start))
+        for before, start, after, whole in _suffixed(name)
+        if len(before) < len(parts)
+    )
+
+
+def beside_ranges(key: str) -> Iterator[tuple[str, str]]:
+    """Bounds, as texts are ordered, between which all names are that `beside` may make of it."""
+    parts = key.split("/")
+    for index, part in enumerate(parts):
+        start = "/".join([*parts[:index], _shortened(part, _SHORTEST)])
+        long = len(part.encode("utf-8", "surrogateescape")) > _SHORTEST
+        # A colon comes after the last digit.
+        yield (start, f"{start}\U0010ffff") if long else (f"{start}.~0", f"{start}.~:")
+
+
+def plain_ranges(name: str) -> Iterator[tuple[str, str]]:
+    """Bounds, as texts are ordered, between which all keys are of which `beside` may have made
+    this name."""
+    for before, start, after, whole in _suffixed(name):
+        low = "/".join([*before, start, *(after if whole else ())])
+        yield (low, low) if whole else (low, f"{low}\U0010ffff")
+
+
+def _suffixed(key: str) -> Iterator[tuple[list[str], str, list[str], bool]]:
+    """Each part of the key that has a suffix, without it, between those before and after; whether
+    it was certainly not shortened."""
     parts = key.split("/")
     for index in reversed(range(len(parts))):
         found = _SUFFIXED.fullmatch(parts[index])
-        # A cut takes up to three bytes more than it has to.
-        full = len(parts[index].encode("utf-8", "surrogateescape")) >= MAX_NAME_BYTES - 3
-        if found and not full and found[1] not in _NO_NAMES:
-            return "/".join([*parts[:index], found[1], *parts[index + 1 :]])
-    return None
+        if found and found[1] not in _NO_NAMES:
+            # A cut takes up to three bytes more than it has to.
+            whole = len(parts[index].encode("utf-8", "surrogateescape")) < MAX_NAME_BYTES - 3
+            yield parts[:index], found[1], parts[index + 1 :], whole
 
 
 def _shortened(name: str, limit: int) -> str:

@@ -85,6 +85,13 @@ class Tree:
             return None
         return identity_of(status) if stat.S_ISREG(status.st_mode) else None
 
+    def found(self, path: str) -> Identity | None:
+        """The same, but raises PermissionError where this user cannot look: that is not gone."""
+        identity = self.identify(path)
+        if identity is None and (closed := self.closed(path)) is not None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), closed)
+        return identity
+
     def changed_ns(self, path: str) -> int | None:
         """When the inode last changed, as by a rename, in nanoseconds since the epoch; None if it
         is gone. Unlike `flood.identity.changed_ns` it is for directories, too, and for files with

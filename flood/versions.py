@@ -84,17 +84,18 @@ def _beside(record_id: int) -> Other | None:
     if name is None:
         return None  # its first record is gone
     key = name_from(name)
-    plain = layout.without_suffix(key) if code == REMADE else None
-    found = models.execute(
-        "SELECT id, current_state, filepath, error_code FROM file_records "
-        "WHERE profile = ? AND bucket = ? AND (filepath = ? OR filepath BETWEEN ? AND ?) "
-        "AND (current_state <> 'failed' OR left_at IS NULL) "
-        "ORDER BY current_state = 'failed', id DESC",
-        # A colon comes after the last digit.
-        (profile, bucket, *(name_value(x) for x in (plain or "", f"{key}.~0", f"{key}.~:"))),
-    ).fetchall()
-    for number, state, other, why in found:
-        at = name_from(other)
-        if at == plain or (why == REMADE and layout.without_suffix(at) == key):
-            return Other(number, state)
+    ranges = [*layout.beside_ranges(key), *(layout.plain_ranges(key) if code == REMADE else ())]
+    for low, high in ranges:
+        for number, state, other, why in models.execute(
+            "SELECT id, current_state, filepath, error_code FROM file_records "
+            "WHERE profile = ? AND bucket = ? AND filepath BETWEEN ? AND ? "
+            "AND (current_state <> 'failed' OR left_at IS NULL) "
+            "ORDER BY current_state = 'failed', id DESC",
+            (profile, bucket, name_value(low), name_value(high)),
+        ).fetchall():
+            at = name_from(other)
+            if (code == REMADE and layout.may_be_beside(key, at)) or (
+                why == REMADE and layout.may_be_beside(at, key)
+            ):
+                return Other(number, state)
     return None

@@ -212,7 +212,7 @@ def _prove(agent: Agent, decision: Prove, now: datetime, proven: list[Proven]) -
     claim, receipt = decision.claim, decision.receipt
     status = os.fstat(decision.descriptor)
     identity = identity_of(status)
-    if agent.spool.identify(claim.path) != identity:
+    if agent.spool.found(claim.path) != identity:
         raise Vanished(claim.path)
     if identity != claim.identity or touched(status, decision.changed_ns):
         # The next attempt takes the new identity down, as it does with any change.
@@ -233,7 +233,7 @@ def _proof(decision: Prove) -> Proof:
 
 def _give_up(agent: Agent, decision: GiveUp, now: datetime) -> _Line:
     claim, reason = decision.claim, decision.reason
-    identity = agent.spool.identify(claim.path)
+    identity = agent.spool.found(claim.path)
     if identity is None or identity[:2] != claim.identity[:2]:
         raise Vanished(claim.path)
     place = _move(agent.spool, claim, FAILED)

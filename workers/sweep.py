@@ -77,7 +77,8 @@ def take_over(agent: Agent, schedule: settle.Schedule) -> None:
 
 def _take_over(agent: Agent, claim: Claimed, schedule: settle.Schedule) -> None:
     identity = agent.spool.identify(claim.path)
-    if identity is None or identity[:2] != claim.identity[:2]:
+    gone = identity is None and agent.spool.closed(claim.path) is None
+    if gone or (identity is not None and identity[:2] != claim.identity[:2]):
         settle.settle(agent, [Missing(claim)], _never)
         return
     if _only_to_move(agent, claim):
@@ -174,6 +175,8 @@ def _anywhere(agent: Agent, row: Row) -> bool:
         found = agent.spool.identify(path)
         if found is not None and found[:2] == row.identity[:2]:
             return True
+        if found is None and agent.spool.closed(path) is not None:
+            return True  # nobody knows
     return False
 
 

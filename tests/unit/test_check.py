@@ -688,19 +688,22 @@ def test_settings_with_their_defaults_are_shown_on_demand() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_a_sticky_directory_of_somebody_else_keeps_its_files(tmp_path: Path) -> None:
+def test_a_sticky_directory_of_somebody_else_keeps_others_files(tmp_path: Path) -> None:
     """Whatever rights it gives: who is neither the file's owner nor its own takes nothing out."""
     tmp_path.chmod(0o711)
-    modes = {"sticky": 0o1777, "open": 0o777, "closed": 0o755}
+    modes = {"sticky": 0o1777, "open": 0o777, "own": 0o1777, "above": 0o1777}
     for name, mode in modes.items():
         (tmp_path / name).mkdir()
         (tmp_path / name).chmod(mode)
+        (tmp_path / name / "below").mkdir()
+    for name in ("sticky", "open", "own"):
+        (tmp_path / name / "file").touch()
+    os.chown(tmp_path / "own" / "file", 65534, -1)
 
     def look() -> None:
         os.chdir(tmp_path)  # which is below directories that are root's alone
         os.setuid(65534)
-        found = {name: check_spool._may_be_emptied(name) for name in modes}
-        assert found == {"sticky": False, "open": True, "closed": False}
-        assert check_spool._may_be_emptied("gone")
+        found = {name: check_spool._keeps(name) for name in (*modes, "gone")}
+        assert [name for name, keeps in found.items() if keeps] == ["sticky"]
 
     assert in_child(look) == 0

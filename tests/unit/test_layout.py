@@ -91,6 +91,17 @@ def test_names_beside_a_place_tell_which_it_is(place: Place, record_id: int) -> 
         assert layout.without_suffix(candidate.key) in {place.key, *([] if whole else [None])}
 
 
+@given(places, st.integers(min_value=1, max_value=2**63 - 1))
+def test_names_beside_a_place_are_found_from_either_side(place: Place, record_id: int) -> None:
+    """Where they were shortened, too, and whichever part of them has the suffix."""
+    for candidate in layout.beside(place, record_id):
+        name, key = candidate.key, place.key
+        assert layout.may_be_beside(name, key)
+        assert any(low <= name <= high for low, high in layout.beside_ranges(key))
+        assert any(low <= key <= high for low, high in layout.plain_ranges(name))
+    assert not layout.may_be_beside(place.key, place.key)
+
+
 @pytest.mark.parametrize("key", ["key", "key.~x~", "key.~1.1~", "..~1~", ".~1~", "a.~~", "key~1~"])
 def test_other_names_are_their_own(key: str) -> None:
     assert layout.without_suffix(key) is None
