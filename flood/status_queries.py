@@ -267,3 +267,14 @@ def _destination(row: Sequence[Any]) -> Destination:
 def _coming(row: Sequence[Any]) -> Coming:
     due = utc_moment(row[5])
     return Coming(row[3], _destination(row), name_from(row[2]), row[4], due, bool(row[6]), *row[7:])
+
+
+def asked_to_wait(profile: str, since: datetime) -> bool:
+    """Whether files of this profile wait, or have waited until then (aware), as its store wanted to
+    be left alone."""
+    found = models.execute(
+        "SELECT 1 FROM file_records WHERE current_state = 'processing' AND owner IS NULL "
+        "AND next_attempt_at >= ? AND profile = ? AND error_code = 'asked_to_wait' LIMIT 1",
+        (utc_text(since), name_value(profile)),
+    ).fetchone()
+    return found is not None

@@ -159,12 +159,18 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
     try:
         with models.write():
             agent.heed_haste()
+            pause = agent.brief_pause((profile, bucket))
             destination, claims = agent.turns.claim(ids, (profile, bucket))
             if ring and claims:
                 enqueue_ring(profile, bucket)
             elif destination != (profile, bucket):
                 # Another one came first; this one's turn is yet to be.
                 enqueue(profile, bucket, ids)
+        # It may have begun, or ended, while the claim was made.
+        pause = max(pause, agent.brief_pause((profile, bucket)))
+        if not claims and pause:
+            _ring_late(agent, (profile, bucket), [pause])
+            return
         if not claims and agent.turns.refused():
             huey.rest(MOMENT)
             # Behind all others, also where it was a ring: they are what this worker is kept for.

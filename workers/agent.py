@@ -26,6 +26,10 @@ from workers.turns import Turns
 #: How long nothing more is said of a lack of descriptors or memory, in seconds.
 SCARCITY_SILENCE: Final = 600.0
 
+#: A pause of so many seconds that a store asks for is waited for; for a longer one files are put
+#: off, so that everybody sees until when.
+BRIEF_PAUSE: Final = 45.0
+
 #: How long after files are due again the ring for them comes, in seconds.
 RING_LATE: Final = 1.0
 
@@ -119,6 +123,14 @@ class Agent:
                 self._paces[profile] = Pace(profile, self.settings.concurrency, self.clock)
             return self._paces[profile]
 
+    def brief_pause(self, destination: tuple[str, str]) -> float:
+        """For how many seconds the destination's files are not even claimed, as its store wants to
+        be left alone for no longer than a moment: a backlog would be put off all at once."""
+        profile, bucket = destination
+        known = self.profiles.get(profile)
+        pause = 0.0 if known is None else self.pace(known).pause(bucket)
+        return pause if pause <= BRIEF_PAUSE else 0.0
+
     def heed_haste(self) -> None:
         """Leave no store alone any longer if somebody has asked for that since the last look."""
         asked = queries.hastened_at()
@@ -150,6 +162,7 @@ class Agent:
         return Turns(
             self.locks,
             able=partial(status_workers.able, self.spool),
+            paused=lambda destination: self.brief_pause(destination) > 0.0,
             large=self.settings.multipart_threshold,
             profiles=lambda: self.profiles,
             now=self.now,

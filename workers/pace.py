@@ -91,7 +91,7 @@ class Pace:
         return self._own.volume
 
     def refused(
-        self, begun: Begun, wait: float | None, bucket: str | None = None, *, again: bool = False
+        self, begun: Begun, wait: float | None, bucket: str = "", *, again: bool = False
     ) -> None:
         """The store asked for fewer transfers when it got this one, and to be left alone for `wait`
         seconds if that is not None, as `Pauses.asked` has it.
@@ -102,7 +102,7 @@ class Pace:
             first, now = not self.slowed, self._clock()
             self.slowed = True
             if wait is not None:
-                self._pauses.asked(bucket, wait, again=again)
+                self._pauses.asked(bucket, wait, begun.at, again=again)
             if begun.slowings == self._slowings:
                 self._slowings += 1
                 self._limit = max(1, min(self._limit, begun.under_way) // 2)
@@ -151,9 +151,14 @@ def _unknown() -> int | None:
     return None
 
 
+def _new(_record: int) -> bool:
+    return False
+
+
 class Steps:
     """What one worker has under way of a batch. Files of `large` bytes or more go in parts, each of
-    which is little; `next_size` answers how many bytes the next one has, None if that is not known.
+    which is little; `next_size` answers how many bytes the next one has, None if that is not known;
+    `again` whether the file of a record has failed before. All are of one bucket.
     """
 
     def __init__(
@@ -162,9 +167,11 @@ class Steps:
         large: int,
         next_size: Callable[[], int | None] = _unknown,
         bucket: str = "",
+        again: Callable[[int], bool] = _new,
     ) -> None:
         self._pace = pace
         self._bucket = bucket
+        self._again = again
         self._volume = pace.volume
         self._volume.clear()
         self._large = large
@@ -209,28 +216,26 @@ class Steps:
         """Learn that the line has room again, though the transfer has not ended."""
         self._volume.ends(upload.record_id, taken=True)
 
-    def ended(self, upload: Upload, outcome: Receipt | Verdict, *, again: bool = False) -> float:
-        """Learn from what came of one of them, which has failed before if it is tried `again`;
-        return after how many seconds that was."""
+    def ended(self, upload: Upload, outcome: Receipt | Verdict) -> float:
+        """Learn from what came of one of them; return after how many seconds that was."""
         under_way = len(self._begun)
         begun = self._begun.pop(upload.record_id)
         self._volume.ends(upload.record_id, taken=isinstance(outcome, Receipt))
         verdict = outcome if isinstance(outcome, Verdict) else None
-        self._learn(begun, verdict, under_way, again=again)
+        self._learn(begun, verdict, under_way, again=self._again(upload.record_id))
         return self._pace.since(begun)
 
     def part(self, under_way: int) -> PartEnded:
-        """Learn from a part, too, as `Hooks.part_begins` has it."""
+        """Learn from a part, too, as `Hooks.part_begins` has it; its file is under way alone."""
         begun = self._pace.begin(under_way)
+        again = any(self._again(record_id) for record_id in self._begun)
 
         def ended(error: BaseException | None, under_way: int) -> None:
-            self._learn(begun, None if error is None else judge(error), under_way)
+            self._learn(begun, None if error is None else judge(error), under_way, again=again)
 
         return ended
 
-    def _learn(
-        self, begun: Begun, verdict: Verdict | None, under_way: int, *, again: bool = False
-    ) -> None:
+    def _learn(self, begun: Begun, verdict: Verdict | None, under_way: int, *, again: bool) -> None:
         if verdict is None:
             self._pace.got_through(self._bucket)
             if self._pace.slowed:

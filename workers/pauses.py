@@ -12,16 +12,19 @@ class Pauses:
     that never go back.
 
     A store asks for a pause in its answer to one request (Retry-After, RFC 9110, 10.2.3), and may
-    mean all of them, or that bucket, or that file. At first all is left alone. Where others get
-    through after that, yet this bucket does not, or this file, the next pause is theirs alone: else
-    one that is refused each time would have all others wait again and again.
+    mean all of them, or that bucket, or that file. At first all is left alone. If the bucket gets
+    nothing through after that, the next pause is its own alone; if others of it get through, yet
+    this file does not, that file's: else what is refused each time would have all others wait
+    again and again.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         # Until when all is left alone, under None, and single buckets.
         self._until: dict[str | None, float] = {}
+        # When the store asked for a pause last, by bucket, and whose that was; none's if a file's.
         self._asked: dict[str, float] = {}
+        self._scopes: dict[str, str | None] = {}
         self._through: dict[str, float] = {}
 
     def left(self, bucket: str | None) -> float:
@@ -33,23 +36,22 @@ class Pauses:
         """Whether anything is left alone now."""
         return max(self._until.values(), default=_NEVER) > self._clock()
 
-    def asked(self, bucket: str | None, wait: float, *, again: bool) -> None:
-        """The store wants to be left alone for so many seconds, as it said of a file in this bucket
-        that has failed before if this is `again`, or of no bucket at all if that is None."""
-        now = self._clock()
-        asked = _NEVER if bucket is None else self._asked.get(bucket, _NEVER)
-        through = _NEVER if bucket is None else self._through.get(bucket, _NEVER)
-        if again and through > asked:
-            pass  # it alone waits
-        elif bucket is not None and through <= asked < max(self._through.values(), default=_NEVER):
-            self._extend(bucket, now + wait)
-        else:
-            self._extend(None, now + wait)
-        if bucket is not None:
-            self._asked[bucket] = now
-
-    def _extend(self, scope: str | None, until: float) -> None:
-        self._until[scope] = max(self._until.get(scope, _NEVER), until)
+    def asked(self, bucket: str, wait: float, begun: float, *, again: bool) -> None:
+        """The store wants to be left alone for so many seconds, as it said of what had `begun` then
+        in this bucket, and has failed before if this is `again`."""
+        last = self._asked.get(bucket, _NEVER)
+        if begun > last:
+            through = self._through.get(bucket, _NEVER) > last
+            self._asked[bucket] = self._clock()
+            if again and through:
+                self._scopes.pop(bucket, None)
+            else:
+                self._scopes[bucket] = None if through or last == _NEVER else bucket
+        # What was under way already when it said so says nothing else.
+        if bucket in self._scopes:
+            scope = self._scopes[bucket]
+            until = self._clock() + wait
+            self._until[scope] = max(self._until.get(scope, _NEVER), until)
 
     def got_through(self, bucket: str) -> None:
         """A file of this bucket was taken."""
@@ -57,4 +59,5 @@ class Pauses:
 
     def end(self) -> None:
         """Leave nothing alone any longer, as somebody has asked for."""
-        self._until.clear()
+        for each in (self._until, self._asked, self._scopes):
+            each.clear()

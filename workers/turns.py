@@ -31,7 +31,8 @@ class _Memory(threading.local):
 class Turns:
     """Whose records the threads of this process claim. `able` answers the workers of all processes
     that can go on; `large` is the size in bytes from which on a file is sent by itself; `profiles`
-    answers those that can be served; `now` aware times.
+    answers those that can be served; `paused` whether a destination is to be left alone for a
+    moment, as its store wants; `now` aware times.
 
     Tasks come in the order of admission, so that a file behind another destination's backlog would
     wait for all of it; a few long uploads, or a store that hangs, would hold up everything else.
@@ -44,6 +45,7 @@ class Turns:
         able: Callable[[], Collection[str]],
         large: int,
         profiles: Callable[[], Collection[str]],
+        paused: Callable[[Destination], bool],
         now: Callable[[], datetime],
     ) -> None:
         self._locks = locks
@@ -51,6 +53,7 @@ class Turns:
         self._large = large
         self._heavy = min(HEAVY, large)
         self._profiles = profiles
+        self._paused = paused
         self._now = now
         self._memory = _Memory()
 
@@ -68,7 +71,7 @@ class Turns:
         if first is not None:
             order.insert(0, (first, ()))
         for destination, wanted in order:
-            if self._is_crowded(destination, busy):
+            if self._paused(destination) or self._is_crowded(destination, busy):
                 continue
             claims = claiming.claim(
                 wanted,
@@ -128,12 +131,15 @@ class Turns:
         def load(destination: Destination) -> tuple[int, int]:
             return profiles[destination[0]], buckets[destination]
 
-        if not any(load(asked)):
+        if not (any(load(asked)) or self._paused(asked)):
             return None
         known = self._profiles()
         due = due_queries.destinations_after(last or asked, self._now())
-        best = min((each for each in due if each[0] in known), key=load, default=asked)
-        return best if load(best) < load(asked) else None
+        able = (each for each in due if each[0] in known and not self._paused(each))
+        best = min(able, key=load, default=asked)
+        if best == asked:
+            return None
+        return best if load(best) < load(asked) or self._paused(asked) else None
 
     def _is_crowded(self, destination: Destination, busy: Sequence[Busy]) -> bool:
         """Whether all workers but one are at light files of this profile, whose store may hang, as

@@ -184,8 +184,8 @@ def _transfer(
     if error is not None:
         verdict = _verdict(agent, profile, error)
         if verdict.fewer:
-            pace.refused(asked, verdict.retry_after)
-        pause = pace.pause()
+            pace.refused(asked, verdict.retry_after, bucket)
+        pause = pace.pause(bucket)
         # One file pays for the question, else a store that says so for ever is asked for ever.
         paying = every[:1] if pause else every
         decisions = [decision(agent, one.claim, one.identity, verdict) for one in paying]
@@ -194,7 +194,13 @@ def _transfer(
     group = _Group(agent.clock)
     got_through = False
     flow = _Flow(agent, profile, files, more, group)
-    steps = Steps(pace, agent.settings.multipart_threshold, flow.next_size, bucket)
+    steps = Steps(
+        pace,
+        agent.settings.multipart_threshold,
+        flow.next_size,
+        bucket,
+        again=lambda record_id: files[record_id].claim.retry_count > 0,
+    )
     agent.progress.begin([one.upload.size for one in every])
     hooks = _hooks(agent, files, steps)
     for outcome in uploader.transfer(steps.of(flow), hooks):
@@ -202,9 +208,8 @@ def _transfer(
             upload, result = outcome
             agent.progress.done(upload.size)
             judged = _judged(agent, profile, result)
-            one = files[upload.record_id]
-            seconds = steps.ended(upload, judged, again=one.claim.retry_count > 0)
-            decided = _judge(agent, one, judged)
+            seconds = steps.ended(upload, judged)
+            decided = _judge(agent, files[upload.record_id], judged)
             if isinstance(decided, LetGo):
                 decided = replace(decided, seconds=seconds)
             if not isinstance(decided, PutOff):

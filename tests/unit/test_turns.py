@@ -26,6 +26,7 @@ def workers(
     profiles: Collection[str] = "pq",
     large: int = LARGE,
     stopped: int = 0,
+    paused: Collection[Destination] = (),
 ) -> Iterator[list[Turns]]:
     """So many living workers, whose credentials have these profiles; of the first ones the process
     is stopped."""
@@ -38,6 +39,7 @@ def workers(
                 able=lambda: able(house.spool) - set(owners[:stopped]),
                 large=large,
                 profiles=lambda: profiles,
+                paused=lambda destination: destination in paused,
                 now=house.clock.now,
             )
             for each in locks
@@ -323,3 +325,18 @@ def test_nobody_waits_for_anothers_backlog(bursts: list[tuple[str, str, int]], c
             waited = waited or (attempts if destination == ("q", "last") else 0)
         assert not house.rows("current_state = 'processing'")
         assert 0 < waited <= 2 * count * (1 + len({each[:2] for each in bursts}))
+
+
+def test_what_its_store_has_wait_is_not_claimed_and_others_go(house: House) -> None:
+    one, other = ("p", "one"), ("p", "other")
+    paused = {one}
+    arrive(house, one, 3)
+    with workers(house, paused=paused) as [worker]:
+        assert worker.claim([], one) == (one, [])
+        arrive(house, other)
+        destination, claims = worker.claim([], one)
+        assert (destination, len(claims)) == (other, 1)
+        assert worker.claim([], one) == (one, [])
+        paused.clear()
+        destination, claims = worker.claim([], one)
+        assert (destination, len(claims)) == (one, 3)
