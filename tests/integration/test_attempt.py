@@ -980,6 +980,31 @@ def test_what_is_put_off_is_rung_for_though_others_of_its_attempt_go_on(
     assert due < rings[0].eta < due + timedelta(seconds=3)
 
 
+def test_for_a_moments_pause_nothing_is_claimed(
+    house: House, server: S3Server, bucket: str
+) -> None:
+    """At each pause a backlog would be claimed, and put off, all of it."""
+    admit_for_now(house, bucket, "refused")
+
+    def refuse_then_admit() -> None:
+        work_off()
+        admit_for_now(house, bucket, "a", "b")
+        work_off()
+
+    with FaultProxy(server.address) as proxy:
+        proxy.inject(s3_error(503, "SlowDown", retry_after="40"), "PUT")
+        in_consumer(house, proxy.url, refuse_then_admit)
+        assert proxy.count("PUT") == 1
+    refused, *others = house.rows()
+    assert [(row["claim_number"], row["error_code"]) for row in others] == [(0, None)] * 2
+    ring, retry = sorted(
+        huey.read_schedule(utc_moment(refused["next_attempt_at"]).replace(tzinfo=None)),
+        key=lambda one: one.eta,
+    )
+    assert (ring.args, ring.kwargs) == (["p", bucket, []], {"ring": True})
+    assert timedelta(seconds=28) < retry.eta - ring.eta < timedelta(seconds=38)
+
+
 def test_whoever_hastens_files_need_not_wait_as_a_store_asks(
     house: House, server: S3Server, bucket: str
 ) -> None:
