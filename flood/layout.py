@@ -24,10 +24,10 @@ MAX_NAME_BYTES: Final = 255
 
 _NO_NAMES: Final = frozenset({"", ".", ".."})
 
-# At most so long, in bytes, is what `beside` adds: of a number with 19 digits.
-_SHORTEST: Final = MAX_NAME_BYTES - len(".~9223372036854775807.9~") - 3
+# How long it is what `beside` adds to a name, in bytes.
+_SUFFIXES: Final = range(len(".~1~"), len(".~9223372036854775807.9~") + 1)
 
-# What it adds to a name.
+# What it adds.
 _SUFFIXED: Final = re.compile(r"(.+)\.~[0-9]+(?:\.[2-9])?~", re.DOTALL)
 
 
@@ -139,10 +139,10 @@ def beside_ranges(key: str) -> Iterator[tuple[str, str]]:
     """Bounds, as texts are ordered, between which all names are that `beside` may make of it."""
     parts = key.split("/")
     for index, part in enumerate(parts):
-        start = "/".join([*parts[:index], _shortened(part, _SHORTEST)])
-        long = len(part.encode("utf-8", "surrogateescape")) > _SHORTEST
-        # A colon comes after the last digit.
-        yield (start, f"{start}\U0010ffff") if long else (f"{start}.~0", f"{start}.~:")
+        for name in {_shortened(part, MAX_NAME_BYTES - length) for length in _SUFFIXES}:
+            start = "/".join([*parts[:index], name])
+            # A colon comes after the last digit.
+            yield f"{start}.~0", f"{start}.~:"
 
 
 def plain_ranges(name: str) -> Iterator[tuple[str, str]]:

@@ -269,12 +269,11 @@ def _coming(row: Sequence[Any]) -> Coming:
     return Coming(row[3], _destination(row), name_from(row[2]), row[4], due, bool(row[6]), *row[7:])
 
 
-def asked_to_wait(profile: str, since: datetime) -> bool:
-    """Whether files of this profile wait, or have waited until then (aware), as its store wanted to
-    be left alone."""
+def tried(profile: str, since: datetime) -> bool:
+    """Whether a worker had a file of this profile since then (aware) that waits for its retry."""
     found = models.execute(
         "SELECT 1 FROM file_records WHERE current_state = 'processing' AND owner IS NULL "
-        "AND next_attempt_at >= ? AND profile = ? AND error_code = 'asked_to_wait' LIMIT 1",
-        (utc_text(since), name_value(profile)),
+        "AND next_attempt_at >= ? AND profile = ? AND claimed_at >= ? LIMIT 1",
+        (utc_text(since), name_value(profile), utc_text(since)),
     ).fetchone()
     return found is not None

@@ -216,8 +216,8 @@ class _View:
             return set()
         due = {profile for profile, _ in due_queries.destinations(status.at - SOON)}
         due -= self._served | {upload.destination[0] for upload in status.uploads}
-        # Where the store wants to be left alone for a moment, nothing is even claimed.
-        return {profile for profile in due if not asking.asked_to_wait(profile, status.at - SOON)}
+        # Where the store wants to be left alone for a moment, nothing else is even claimed.
+        return {profile for profile in due if not asking.tried(profile, status.at - SOON)}
 
     def _note(self, record: int) -> None:
         first = self._status.first

@@ -767,6 +767,15 @@ def test_due_files_that_no_worker_takes_though_one_is_free(house: House) -> None
     assert not told()
     house.clock.advance(1)
     assert told()
+    # Whoever had a file that waits for its retry has the profile, though he leaves the rest alone.
+    [claim] = house.claim()[:1]
+    models.execute("UPDATE file_records SET owner = NULL WHERE id <> ?", (claim.id,))
+    records.retry(
+        claim, claim.identity, Reason(TRANSIENT, "SlowDown", "x"), 45.0, house.clock.now()
+    )
+    assert not told()
+    models.execute("UPDATE file_records SET next_attempt_at = created_at, claimed_at = NULL")
+    assert told()
     # Whoever is at its files has the profile, and so has who was a moment ago.
     another = WorkerLocks(house.spool)
     first, _ = house.claim(owner=another.own())
