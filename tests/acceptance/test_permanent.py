@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 from tests.acceptance.harness import (
     Flood,
@@ -33,8 +34,13 @@ def check_failed(flood: Flood, key: str, code: str) -> None:
     assert [(each["retry_number"], each["kind"]) for each in attempts] == [(0, "permanent")]
     assert row["error_code"] == attempts[0]["error_code"] == code
     assert row["error_message"] == attempts[0]["error_message"]
-    lines = [line for one in flood.running for line in one.events("failed")]
-    [line] = [each for each in lines if each["record"] == row["id"]]
+
+    def told() -> list[dict[str, Any]]:
+        lines = [line for one in flood.running for line in one.events("failed")]
+        return [each for each in lines if each["record"] == row["id"]]
+
+    flood.wait_for(told, "its line in the log, which comes after the commit")
+    [line] = told()
     assert (line["error"], line["reason"]) == (code, row["error_message"])
 
 

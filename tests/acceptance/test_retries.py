@@ -102,6 +102,7 @@ def test_ten_failed_retries_are_the_end(
     assert [each["retry_number"] for each in attempts] == list(range(11))
     assert {(each["outcome"], each["kind"]) for each in attempts} == {("failure", "transient")}
     check_delays(attempts, 0.001)
+    flood.wait_for(lambda: consumer.events("failed"), "its line, which comes after the commit")
     [line] = consumer.events("failed")
     assert (line["record"], line["error"]) == (row["id"], "SlowDown")
 
