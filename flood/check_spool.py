@@ -102,7 +102,7 @@ def _closed(spool: Spool, settings: Settings) -> Iterator[Finding]:
     ignored = Temporary(settings.ignore).is_in
     user = users.owner(spool.absolute(CARD))
     closed, sticky = [], []
-    for below, _, _ in _directories(spool):
+    for below in _directories(spool):
         path = os.path.relpath(below, spool.root)
         if ignored(path):
             continue
@@ -182,15 +182,15 @@ def _directories_of(count: int) -> str:
     return f"{intcomma(count)} {'directory' if count == 1 else 'directories'}"
 
 
-def _directories(spool: Spool) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Those of incoming, as os.walk has them, with those that cannot be read."""
-    for path, names, files in os.walk(spool.absolute(INCOMING)):
-        yield path, names, files
+def _directories(spool: Spool) -> Iterator[str]:
+    """Those of incoming, with those that cannot be read."""
+    for path, names, _ in os.walk(spool.absolute(INCOMING)):
+        yield path
         for name in names:
             below = os.path.join(path, name)
             readable = os.access(below, os.R_OK, effective_ids=True)
             if not (readable or os.path.islink(below)):
-                yield below, [], []
+                yield below
 
 
 def _births(spool: Spool) -> Finding:

@@ -24,7 +24,6 @@ START: Final[Mark] = ("", 0)
 # The receipt: a store answers every upload with an ETag, and only who has one writes a success.
 _PROVEN: Final = "upload_outcome = 'success' AND etag IS NOT NULL AND bytes_sent = size"
 
-
 _ENDED: Final = "current_state IN ('completed', 'failed') AND multipart_upload_id IS NULL"
 
 _LONG_AGO: Final = "last_pruned_at IS NULL OR last_pruned_at <= ? OR last_pruned_at > ?"

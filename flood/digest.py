@@ -21,12 +21,12 @@ from flood.status_queries import Destination
 TROUBLE: Final = "trouble"
 WELL: Final = "well"
 NOTHING: Final = "nothing"
+TEST: Final = "test"
 
 _CLOSED: Final = (
     "it is a directory that flood cannot look into: give flood's user all rights to it; "
     "flood-check says how"
 )
-TEST: Final = "test"
 
 #: How long failures are gathered, in seconds: others may follow the first.
 GATHER: Final = 60.0

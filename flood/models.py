@@ -417,11 +417,9 @@ def explained(error: BaseException) -> tuple[str, str]:
         return text, ""
     if read_only.refused(error, _path):
         return read_only.explained(error), read_only.ADVICE
-    holder = writers.stopped(_path) if "locked" in text else None
-    if holder is not None and f"kill -CONT {holder}" in text:
-        return text, ""
-    if holder is not None:
-        return text, f"process {holder} holds it, which is stopped: kill -CONT {holder}"
+    remedy = writers.remedy(_path) if "locked" in text else None
+    if remedy is not None:
+        return text, "" if remedy in text else remedy
     return text, next((advice for sign, advice in _ADVICE.items() if sign in text), "")
 
 

@@ -54,8 +54,7 @@ def watching(spool: Spool) -> bool:
 def watch_stopped(spool: Spool) -> int | None:
     """The process of the flood-watch on this spool, if somebody has stopped it, as with SIGSTOP;
     None if none is, or nobody can tell."""
-    holder = syscalls.lock_holder(spool.absolute(WATCH_LOCK))
-    return holder if holder is not None and syscalls.is_stopped(holder) else None
+    return syscalls.stopped_holder(spool.absolute(WATCH_LOCK))
 
 
 def consuming(spool: Spool) -> bool:

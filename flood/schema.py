@@ -70,10 +70,7 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
             models.execute("UPDATE spool SET id = id WHERE FALSE")
         return steps
     except Locked as error:
-        holder = writers.stopped(path)
-        who = "another program holds it"
-        if holder is not None:
-            who = f"process {holder} holds it, which is stopped: kill -CONT {holder}"
+        who = writers.remedy(path) or "another program holds it"
         raise TryAgainError(
             f"cannot use the database {path}: {who} ({path}-writers is locked)"
         ) from error

@@ -86,6 +86,12 @@ def lock_holder(path: str) -> int | None:
     return next(holders, None)
 
 
+def stopped_holder(path: str) -> int | None:
+    """As `lock_holder`, if somebody has stopped that process, as with SIGSTOP."""
+    holder = lock_holder(path)
+    return holder if holder is not None and is_stopped(holder) else None
+
+
 def rename_noreplace(directory: int, source: str, target_directory: int, target: str) -> None:
     """Rename `source` in one open directory to `target` in another, atomically.
 

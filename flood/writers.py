@@ -69,8 +69,15 @@ def turn(path: str, waiting: Waiting) -> Iterator[None]:
 def stopped(path: str) -> int | None:
     """The process that has its turn at the database, if somebody has stopped it, as with SIGSTOP;
     None if none has, or nobody can tell."""
-    holder = syscalls.lock_holder(f"{path}-writers")
-    return holder if holder is not None and syscalls.is_stopped(holder) else None
+    return syscalls.stopped_holder(f"{path}-writers")
+
+
+def remedy(path: str) -> str | None:
+    """What lets the process go on that `stopped` names, in words; None if it names none."""
+    holder = stopped(path)
+    if holder is None:
+        return None
+    return f"process {holder} holds it, which is stopped: kill -CONT {holder}"
 
 
 def leave() -> None:
