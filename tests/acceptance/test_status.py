@@ -89,12 +89,12 @@ def test_a_directory_that_cannot_be_looked_into_is_told_of(
     """As a producer's umask makes them: files wait there for ever, and nobody would know."""
     flood = make_flood(credentials(("main", "http://127.0.0.1:9")), prefix=without_roots_rights())
     flood.environ["FLOOD_RESCAN_INTERVAL"] = "2s"
-    flood.start_watch()
     album = flood.spool / "incoming" / "main" / bucket / "album"
     album.mkdir(parents=True)
     (album / "photo").write_bytes(b"photo")
     album.chmod(mode)
-    flood.wait_for(lambda: status(flood)["closed"], "its rights")
+    # Only now: it would take the file before the directory is closed.
+    flood.start_watch()
     path = f"incoming/main/{bucket}/album"
     found = status(flood)
     assert [one["path"] for one in found["closed"]] == [path]
@@ -115,12 +115,16 @@ def test_a_directory_that_cannot_be_looked_into_is_told_of(
     assert "flood_closed_directories 1.0\n" in exposed
     assert "flood_whole 0.0\n" in exposed
     assert f'oldest_waiting_timestamp_seconds{{bucket="{bucket}",profile="main"}}' in exposed
-    digest = flood.run(
-        *("-m", "flood.commands.notify", "--dry-run", "--notify-age", "1s"),
-        *("--notify-command", "true"),
-    ).stdout
-    assert f"s3://main/{bucket}/album/\n" in digest
-    assert "it is a directory that flood cannot look into" in digest
+
+    def digest() -> str:
+        return flood.run(
+            *("-m", "flood.commands.notify", "--dry-run", "--notify-age", "1s"),
+            *("--notify-command", "true"),
+        ).stdout
+
+    flood.wait_for(digest, "the directory to be a second old")
+    assert f"s3://main/{bucket}/album/\n" in digest()
+    assert "it is a directory that flood cannot look into" in digest()
     checked = flood.run("-m", "flood.commands.check", "--json").stdout
     [finding] = [one for one in json.loads(checked)["findings"] if one["about"] == "rights"]
     assert finding["found"] == f"this user may not use {path}"
