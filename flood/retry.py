@@ -12,7 +12,7 @@ from flood.errors import SpoolError
 from flood.intake import Enqueue, arrival_of, tasks_of, tell_admitted
 from flood.layout import Place
 from flood.record_values import Arrival
-from flood.retry_choice import Chosen, still_failed, still_waiting
+from flood.retry_choice import Chosen, still_failed, still_unclaimed
 from flood.spool import Occupied, Spool
 from flood.states import FAILED, INCOMING, PROCESSING
 from flood.tree import Vanished
@@ -20,10 +20,10 @@ from flood.tree import Vanished
 #: How many files one transaction puts back; other writers wait meanwhile.
 BATCH: Final = 200
 
-#: What becomes of a record: it is retried; a newer version of its key goes back with this very run,
-#: or is under way or completed; another one may be newer, which nobody knows; its place in
-#: processing is taken; nothing lies in failed any more; the file cannot be moved.
-Fate = Literal["retried", "outdated", "superseded", "unordered", "occupied", "gone", "error"]
+#: What becomes of a record: it is retried, or was due already; a newer version of its key goes back
+#: with this very run, or is under way or completed; another one may be newer, which nobody knows;
+#: its place in processing is taken; nothing lies in failed any more; the file cannot be moved.
+Fate = Literal["retried", "due", "outdated", "superseded", "unordered", "occupied", "gone", "error"]
 
 GONE: Final = (
     "it is not there any more; if it was renamed or moved, move it to incoming, where flood-watch "
@@ -72,6 +72,8 @@ class Retry:
         self._now = now
         #: Keys, with profile and bucket, of which this run has put a version back.
         self._going: set[tuple[str, str, str]] = set()
+        #: Profiles with buckets for whose due files this run has rung.
+        self._rung: set[tuple[str, str]] = set()
 
     def foresee(self, ids: Sequence[int]) -> list[Retried]:
         """What `put_back` would do with each of these records, without doing it."""
@@ -118,17 +120,25 @@ class Retry:
             done.append(Retried(one, "retried", None, successor))
         return done
 
+    def foresee_haste(self, ids: Sequence[int]) -> list[Retried]:
+        """What `hasten` would do with each of these records, without doing it."""
+        return _hastened(*still_unclaimed(ids, self._now()))
+
     def hasten(self, ids: Sequence[int]) -> list[Retried]:
         """Make those of these records due that wait for their retry, and ring for them; what a
-        store has asked to wait does not wait any longer, either."""
+        store has asked to wait does not wait any longer, either. That holds up also what is due."""
         with models.write():
             now = self._now()
-            hastened = [one for one in still_waiting(ids, now) if records.due(one.row.id, now)]
-            if hastened:
+            waiting, due = still_unclaimed(ids, now)
+            waiting = [one for one in waiting if records.due(one.row.id, now)]
+            if waiting or due:
                 queries.hasten(now)
-            for profile, bucket in sorted({(x.row.profile, x.row.bucket) for x in hastened}):
+            # A backlog comes here in many batches, and one ring takes all that is due.
+            ready = _destinations(due) - self._rung
+            for profile, bucket in sorted(_destinations(waiting) | ready):
                 self._ring(profile, bucket)
-        return [Retried(one, "retried") for one in hastened]
+            self._rung |= ready
+        return _hastened(waiting, due)
 
     def _undo(self, moved: Sequence[tuple[Chosen, Arrival]]) -> None:
         """Move files back to failed whose transaction broke off; which of them stay is told."""
@@ -206,6 +216,15 @@ class Retry:
         self._going.add(_key(one))
         moved.append((one, arrival_of(target, identity, birth)))
         return None
+
+
+def _hastened(waiting: Sequence[Chosen], due: Sequence[Chosen]) -> list[Retried]:
+    already = [Retried(one, "due", "it is due already") for one in due]
+    return [*(Retried(one, "retried") for one in waiting), *already]
+
+
+def _destinations(chosen: Sequence[Chosen]) -> set[tuple[str, str]]:
+    return {(one.row.profile, one.row.bucket) for one in chosen}
 
 
 def _newest(ids: Sequence[int]) -> list[Chosen]:

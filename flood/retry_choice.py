@@ -26,9 +26,11 @@ _COLUMNS: Final = (
 #: How many files are looked at for one without a record.
 _LOOKED: Final = 1000
 
-#: A failed file that lies in failed, as far as is known; one that waits for its retry.
+#: A failed file that lies in failed, as far as is known; one that waits for its retry, or only for
+#: a worker.
 _FAILED: Final = "current_state = 'failed' AND left_at IS NULL"
-_WAITING: Final = "current_state = 'processing' AND owner IS NULL AND next_attempt_at > ?"
+_UNCLAIMED: Final = "current_state = 'processing' AND owner IS NULL"
+_WAITING: Final = f"{_UNCLAIMED} AND next_attempt_at > ?"
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,9 @@ def failed(choice: Choice, now: datetime) -> Iterator[Chosen]:
     yield from _every(_FAILED, (), choice, now)
 
 
-def waiting(choice: Choice, now: datetime) -> Iterator[Chosen]:
-    """The records that wait for their retry, and were asked for, by id."""
-    yield from _every(_WAITING, (utc_text(now),), choice, now)
+def unclaimed(choice: Choice, now: datetime) -> Iterator[Chosen]:
+    """The records that wait for their retry, or only for a worker, and were asked for, by id."""
+    yield from _every(_UNCLAIMED, (), choice, now)
 
 
 def _every(
@@ -138,9 +140,12 @@ def still_failed(ids: Sequence[int]) -> list[Chosen]:
     return _by_id(ids, _FAILED, ())
 
 
-def still_waiting(ids: Sequence[int], now: datetime) -> list[Chosen]:
-    """Those of these records that wait for their retry, by id."""
-    return _by_id(ids, _WAITING, (utc_text(now),))
+def still_unclaimed(ids: Sequence[int], now: datetime) -> tuple[list[Chosen], list[Chosen]]:
+    """Those of these records that wait for their retry, and those that are due, each by id."""
+    waiting = _by_id(ids, _WAITING, (utc_text(now),))
+    later = {one.row.id for one in waiting}
+    every = _by_id(ids, _UNCLAIMED, ())
+    return waiting, [one for one in every if one.row.id not in later]
 
 
 def _by_id(ids: Sequence[int], where: str, parameters: tuple[Any, ...]) -> list[Chosen]:

@@ -162,6 +162,10 @@ def end(report: Report, *, waiting: bool, dry: bool) -> Iterator[str]:
     if done:
         what = ("due now", "would be due now") if waiting else ("put back", "would be put back")
         yield f"{_files(done)} {what[dry]}, {naturalsize(report.size, binary=True)}"
+    due = report.counts["due"]
+    if due:
+        kept = "" if dry else ", and kept by no store's pause any longer"
+        yield f"{_files(due)} due already{kept}"
     outdated = report.counts["outdated"]
     if outdated:
         yield f"{_files(outdated)} left in failed: a newer version goes back"

@@ -181,7 +181,7 @@ def _run(
 ) -> int:
     named = choice.names
     chosen = []
-    for one in (retry_choice.waiting if options.now else retry_choice.failed)(choice, _now()):
+    for one in (retry_choice.unclaimed if options.now else retry_choice.failed)(choice, _now()):
         chosen.append((one.version, one.row.id))
         named -= choice.naming(one)
     ids = [record_id for _, record_id in sorted(chosen, reverse=True)]
@@ -213,7 +213,7 @@ def _batch(
     retry: Retry, room: Room, ids: Sequence[int], options: argparse.Namespace
 ) -> list[Retried]:
     if options.now and options.dry_run:
-        return [Retried(one, "retried") for one in retry_choice.still_waiting(ids, _now())]
+        return retry.foresee_haste(ids)
     if options.now:
         return retry.hasten(ids)
     if options.dry_run:

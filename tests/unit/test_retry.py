@@ -11,7 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flood import departures, models, records, retry_choice, retry_report, story_text, versions
+from flood import (
+    departures,
+    models,
+    queries,
+    records,
+    retry_choice,
+    retry_report,
+    story_text,
+    versions,
+)
 from flood import story as stories
 from flood.columns import utc_text
 from flood.destination import Destination, parse
@@ -407,10 +416,27 @@ def test_what_waits_is_due_at_once(house: House) -> None:
     before = [house.row(record_id)["retry_count"] for record_id in ids]
     done = retry(house).hasten([*ids, due, 4711])
     assert sorted(one.chosen.row.id for one in done) == ids
+    assert {one.fate for one in done} == {"retried"}
     assert house.rung == [("p", "b")]
     assert sorted(claim.id for claim in house.claim()) == ids
     assert [house.row(record_id)["retry_count"] for record_id in ids] == before == [1, 1]
-    assert retry(house).hasten(ids) == []
+
+
+def test_what_is_due_is_rung_for_once_and_no_pause_keeps_it(house: House) -> None:
+    [waits] = waiting(house, "three")
+    ids = house.admit("one", "two")
+    before = queries.hastened_at()
+    run = retry(house)
+    assert {one.fate for one in run.foresee_haste(ids)} == {"due"}
+    assert (house.rung, queries.hastened_at()) == ([], before)
+    for record_id in ids:
+        assert [(one.chosen.row.id, one.fate) for one in run.hasten([record_id])] == [
+            (record_id, "due")
+        ]
+    assert house.rung == [("p", "b")]
+    assert queries.hastened_at() != before
+    assert [one.fate for one in run.hasten([waits])] == ["retried"]
+    assert house.rung == [("p", "b"), ("p", "b")]
 
 
 # --- who is chosen -----------------------------------------------------------------------------
@@ -426,6 +452,7 @@ def test_each_option_takes_what_fits_it(house: House) -> None:
     house.clock.advance(3600.0)
     fail(house, "late")
     waiting(house, "2026/waits")
+    house.admit("2026/due")
     every = {"2025/a.jpg", "2026/b.jpg", "2026/more/c.txt", "late"}
     assert chosen(house, Choice()) == every
     for choice, wanted in {
@@ -444,8 +471,10 @@ def test_each_option_takes_what_fits_it(house: House) -> None:
         Choice(older=36_500 * 86_400.0): set(),
     }.items():
         assert chosen(house, choice) == wanted, choice
-    assert chosen(house, Choice(), retry_choice.waiting) == {"2026/waits"}
-    assert chosen(house, Choice(errors=("refused",)), retry_choice.waiting) == set()
+    both = {"2026/waits", "2026/due"}
+    assert chosen(house, Choice(), retry_choice.unclaimed) == both
+    assert chosen(house, Choice(keys=("*waits",)), retry_choice.unclaimed) == {"2026/waits"}
+    assert chosen(house, Choice(errors=("refused",)), retry_choice.unclaimed) == set()
 
 
 def test_a_destination_means_a_file_or_all_below(house: House) -> None:
