@@ -6,7 +6,16 @@ from datetime import datetime
 from shlex import quote
 from typing import Final
 
-from flood import check_spool, database_files, fsck_database, models, read_only, schema, users
+from flood import (
+    check_spool,
+    database_files,
+    fsck_database,
+    models,
+    read_only,
+    schema,
+    users,
+    writers,
+)
 from flood.bell import bell_path
 from flood.check_findings import DATABASE, ERROR, OK, WARNING, Finding
 from flood.config import Settings, command
@@ -110,6 +119,16 @@ def _elsewhere(path: str, settings: Settings) -> Iterator[Finding]:
 
 
 def _healthy(path: str) -> Iterator[Finding]:
+    holder = writers.stopped(path)
+    if holder is not None:
+        yield Finding(
+            DATABASE,
+            "writers",
+            ERROR,
+            f"process {holder} holds it, and is stopped",
+            "nobody else can write: no file is taken, none that is uploaded is settled",
+            f"kill -CONT {holder}",
+        )
     steps = schema.applied(path)
     yield Finding(
         DATABASE, "integrity", OK, f"{path} is sound, and of this flood's schema ({steps[-1]})"

@@ -226,7 +226,7 @@ class Removal:
             return True
         found = self._spool.identify(row.path)
         if found is None:
-            return not self._spool.exists(row.path)
+            return not (self._spool.exists(row.path) or self._spool.closed(row.path))
         return found[:2] != row.identity[:2]
 
     def count(self, state: str, each: Due, pruned: Pruned) -> None:

@@ -175,6 +175,9 @@ class Retry:
         if departures.latest_at(row.path) != row.id:
             return Retried(one, "gone", "another record's file lies in its place")
         if self._spool.identify(row.path) is None:
+            closed = self._spool.closed(row.path)
+            if closed is not None:
+                return Retried(one, "error", f"this user cannot look into {closed}")
             there = self._spool.oddity(row.path)
             told = f"a {there} lies there" if there else GONE
             return Retried(one, "gone", f"{row.path}: {told}")

@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flood import models, schema, writers
+from flood import check_database, models, schema, writers
 from flood.errors import TryAgainError
 from flood.writers import BRIEF, PATIENCE, Locked, Waiting, turn
 from tests.spooling import House
@@ -165,6 +166,12 @@ def test_a_stopped_process_that_has_its_turn_is_named(house: House, stopping: No
         wait_until(lambda: writers.stopped(house.database) == process.pid)
         with pytest.raises(models.OperationalError) as told, models.write():
             pass
+        holder = f"process {process.pid} holds it, and is stopped"
+        models.close()
+        settings = replace(house.settings(), origins={"database": "flag"})
+        _, findings = check_database.look(house.spool, settings, house.clock.now())
+        models.bind(house.database)
+        assert (findings[0].found, findings[0].remedy) == (holder, f"kill -CONT {process.pid}")
         remedy = f"process {process.pid} holds it, which is stopped: kill -CONT {process.pid}"
         assert models.explain(told.value) == f"database is locked: {remedy}"
         with pytest.raises(TryAgainError, match=re.escape(remedy)) as refused:
