@@ -2,21 +2,16 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from typing import Final
-
-from humanize import intcomma
 
 from flood import directories, due_queries, layout
 from flood.check_findings import ERROR, WARNING, WORK, Finding
 from flood.config import Settings
+from flood.phrases import files, named
 from flood.spool import Spool
 from flood.states import INCOMING, PROCESSING
 from flood.temporary import Temporary
 from flood.text import printable
 from flood.walk import Found
-
-#: How many paths are named.
-_NAMED: Final = 3
 
 
 def look(
@@ -53,7 +48,7 @@ def _waiting(
 
 def _homeless(profile: str, counts: "Counter[str]", profiles: Collection[str]) -> Finding:
     name = printable(profile)
-    where = [f"{_files(count)} in {state}/{name}" for state, count in counts.items()]
+    where = [f"{files(count)} in {state}/{name}" for state, count in counts.items()]
     known = ", ".join(map(printable, sorted(profiles)))
     return Finding(
         WORK,
@@ -80,17 +75,11 @@ def _high(spool: Spool, ignore: Sequence[str]) -> Iterator[str]:
 
 
 def _misplaced(paths: Sequence[str]) -> Finding:
-    shown = ", ".join(map(printable, paths[:_NAMED]))
-    more = f" and {intcomma(len(paths) - _NAMED)} more" if len(paths) > _NAMED else ""
     return Finding(
         WORK,
         INCOMING,
         WARNING,
-        f"{_files(len(paths))} outside of PROFILE/BUCKET/: {shown}{more}",
+        f"{files(len(paths))} outside of PROFILE/BUCKET/: {printable(named(paths))}",
         "flood does not know where they belong, and leaves them alone",
         f"move them below {INCOMING}/PROFILE/BUCKET/, or away",
     )
-
-
-def _files(count: int) -> str:
-    return f"{intcomma(count)} {'file' if count == 1 else 'files'}"

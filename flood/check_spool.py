@@ -14,6 +14,7 @@ from flood.config import Settings, command
 from flood.errors import NoRoomError
 from flood.inotify_limits import Limit
 from flood.layout import CARD
+from flood.phrases import NAMED, named
 from flood.room import check_room
 from flood.spool import Spool
 from flood.states import INCOMING, STATES
@@ -21,9 +22,6 @@ from flood.temporary import Temporary
 
 #: The part of a limit from which on it is told of.
 _NEAR: Final = 0.8
-
-#: How many directories are named.
-_NAMED: Final = 3
 
 _ALL: Final = os.R_OK | os.W_OK | os.X_OK
 
@@ -111,34 +109,29 @@ def _closed(spool: Spool, settings: Settings) -> Iterator[Finding]:
         elif _keeps(below):
             sticky.append(path)
     if closed:
-        named = _quoted(spool, closed)
+        places = _quoted(spool, closed)
         yield Finding(
             SPOOL,
             "rights",
             ERROR,
-            f"this user may not use {_named(closed)}",
+            f"this user may not use {named(sorted(closed))}",
             "what lies there stays there: it takes all rights to a directory to move files out",
             "have producers give them, as by their umask and group; for those that are there: "
-            f"sudo chown -R {user} {named} && sudo chmod -R u+rwX {named}",
+            f"sudo chown -R {user} {places} && sudo chmod -R u+rwX {places}",
         )
     if sticky:
         yield Finding(
             SPOOL,
             "rights",
             ERROR,
-            f"files of others lie in {_named(sticky)}, which is sticky (mode 1777)",
+            f"files of others lie in {named(sorted(sticky))}, which is sticky (mode 1777)",
             "they stay there: only who owns such a directory takes others' files out of it",
             f"let flood's user own it: sudo chown {user} {_quoted(spool, sticky)}",
         )
 
 
-def _named(paths: list[str]) -> str:
-    more = f" and {intcomma(len(paths) - _NAMED)} more" if len(paths) > _NAMED else ""
-    return f"{', '.join(sorted(paths)[:_NAMED])}{more}"
-
-
 def _quoted(spool: Spool, paths: list[str]) -> str:
-    return " ".join(quote(spool.absolute(path)) for path in sorted(paths)[:_NAMED])
+    return " ".join(quote(spool.absolute(path)) for path in sorted(paths)[:NAMED])
 
 
 def _keeps(path: str) -> bool:

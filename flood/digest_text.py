@@ -10,6 +10,7 @@ from humanize import naturaldelta, naturalsize
 
 from flood.columns import utc_text
 from flood.digest import TEST, TROUBLE, Cause, Digest
+from flood.phrases import files
 from flood.states import MISNAMED
 from flood.text import printable
 
@@ -29,7 +30,7 @@ def title(digest: Digest) -> str:
         return f"{where}: all is well again"
     parts = _counts(digest)
     if digest.late:
-        parts.append(f"{_files(digest.waiting.files)} waiting, for up to {_age(digest)}")
+        parts.append(f"{files(digest.waiting.files)} waiting, for up to {_age(digest)}")
     return f"{where}: {', '.join(parts)}"
 
 
@@ -77,10 +78,10 @@ def _failures(digest: Digest) -> Iterator[str]:
     more = digest.causes[_CAUSES:]
     if more:
         yield ""
-        yield f"{_files(sum(one.files for one in more))} more, for {len(more)} other causes"
+        yield f"{files(sum(one.files for one in more))} more, for {len(more)} other causes"
     if digest.failed > sum(one.files for one in digest.causes if not one.gone):
         yield ""
-        yield f"Altogether {_files(digest.failed)} in failed."
+        yield f"Altogether {files(digest.failed)} in failed."
 
 
 def _counts(digest: Digest) -> list[str]:
@@ -88,12 +89,12 @@ def _counts(digest: Digest) -> list[str]:
     failed = sum(one.files for one in digest.causes if not one.gone)
     gone = sum(one.files for one in digest.causes if one.gone)
     counts = ((failed, "failed"), (gone, "gone"))
-    return [f"{_files(count)} {what}" for count, what in counts if count]
+    return [f"{files(count)} {what}" for count, what in counts if count]
 
 
 def _cause(cause: Cause) -> Iterator[str]:
     yield ""
-    yield f"  {_files(cause.files)} of s3://{'/'.join(cause.destination)}: {cause.code}"
+    yield f"  {files(cause.files)} of s3://{'/'.join(cause.destination)}: {cause.code}"
     if cause.hint:
         yield f"    {cause.hint}"
     for record, key in cause.named:
@@ -107,7 +108,7 @@ def _late(digest: Digest) -> Iterator[str]:
         return
     if digest.causes:
         yield ""
-    waiting = f"{_files(digest.waiting.files)} waiting, {_size(digest.waiting.size)}, the oldest"
+    waiting = f"{files(digest.waiting.files)} waiting, {_size(digest.waiting.size)}, the oldest"
     if not digest.waiting.files:
         waiting = "A directory has waited"
     limit = naturaldelta(digest.max_age)
@@ -127,7 +128,7 @@ def _well(digest: Digest) -> Iterator[str]:
     if digest.trouble is not None:
         yield f"There was trouble since {_moment(digest.trouble)}."
     if digest.waiting.files:
-        yield f"{_files(digest.waiting.files)} waiting, the oldest for {_age(digest)}."
+        yield f"{files(digest.waiting.files)} waiting, the oldest for {_age(digest)}."
 
 
 def as_json(digest: Digest) -> str:
@@ -200,10 +201,6 @@ def _json_moment(moment: datetime | None) -> str | None:
 def _command(digest: Digest, words: str) -> str:
     # Whoever reads it is in another shell, perhaps on another machine, without any setting.
     return f"{words} --server-directory {quote(digest.server_directory)}"
-
-
-def _files(count: int) -> str:
-    return f"{count} file" if count == 1 else f"{count} files"
 
 
 def _size(count: int) -> str:

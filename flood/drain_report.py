@@ -6,6 +6,7 @@ from typing import Final
 
 from humanize import naturalsize, naturaltime
 
+from flood.phrases import files
 from flood.tally import Cause, Failures, Tally
 
 #: A file that has been sent for this part of a run's time has had its chance.
@@ -37,13 +38,13 @@ def too_long(tally: Tally, max_time: float) -> Iterator[str]:
             "it needs more time than --max-time gives"
         )
     if len(long) > NAMED:
-        yield f"likewise {_files(len(long) - NAMED)} more"
+        yield f"likewise {files(len(long) - NAMED)} more"
 
 
 def done(tally: Tally) -> str:
     """How many files were uploaded, and failed, in one line."""
-    parts = [f"{_files(tally.failed)} failed"] if tally.failed else []
-    parts.append(f"{_files(tally.files)} uploaded ({naturalsize(tally.size, binary=True)})")
+    parts = [f"{files(tally.failed)} failed"] if tally.failed else []
+    parts.append(f"{files(tally.files)} uploaded ({naturalsize(tally.size, binary=True)})")
     return ", ".join(parts)
 
 
@@ -52,7 +53,7 @@ def later(count: int, first: datetime | None, now: datetime) -> str | None:
     if first is None:
         return None
     verb = "waits for its" if count == 1 else "wait for their"
-    return f"{_files(count)} {verb} next try, the first {naturaltime(first, when=now)}"
+    return f"{files(count)} {verb} next try, the first {naturaltime(first, when=now)}"
 
 
 def without_profile(profile: str, credentials: str) -> str:
@@ -64,7 +65,7 @@ def without_profile(profile: str, credentials: str) -> str:
 
 def _failure(cause: Cause, each: Failures) -> Iterator[str]:
     where = f"s3://{cause.profile}/{cause.bucket}"
-    yield f"{_files(each.files)} failed for {where}: {each.reason} ({cause.code})"
+    yield f"{files(each.files)} failed for {where}: {each.reason} ({cause.code})"
     for key, record in each.examples:
         yield f"  {key}, record {record}"
     if each.files > len(each.examples):
@@ -78,8 +79,4 @@ def _put_back(tally: Tally) -> str:
         return ""
     if there == tally.failed:
         return "; once the causes are mended, flood-retry puts the files back"
-    return f"; once the causes are mended, flood-retry puts back {_files(there)} of them"
-
-
-def _files(count: int) -> str:
-    return f"{count} file" if count == 1 else f"{count} files"
+    return f"; once the causes are mended, flood-retry puts back {files(there)} of them"

@@ -17,6 +17,7 @@ from flood.digest_records import Memory
 from flood.messenger import Answer
 from flood.opening import opened
 from flood.options import OPTIONS
+from flood.phrases import files
 from flood.spool import Spool
 
 #: How soon another try comes where nobody could be told, in seconds, unless the interval is less.
@@ -162,8 +163,7 @@ class Notify:
 def _nothing(found: Digest) -> str:
     if not found.causes:
         return "nothing to tell"
-    files = sum(cause.files for cause in found.causes)
-    which = "1 file" if files == 1 else f"{files} files"
+    which = files(sum(cause.files for cause in found.causes))
     return f"{which} failed just now: a minute later that is told, with what follows"
 
 

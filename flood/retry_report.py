@@ -12,6 +12,7 @@ from humanize import naturalsize, naturaltime
 from flood import departures, queries
 from flood.departures import REMOVED, RETRIED, How
 from flood.destination import Destination
+from flood.phrases import files
 from flood.retry import GONE, Fate, Retried
 from flood.states import EXIT_FAILED, EXIT_OK, EXIT_TRY_AGAIN, FAILED, PROCESSING
 from flood.stored import utc_moment
@@ -161,24 +162,24 @@ def end(report: Report, *, waiting: bool, dry: bool) -> Iterator[str]:
     done = report.counts["retried"]
     if done:
         what = ("due now", "would be due now") if waiting else ("put back", "would be put back")
-        yield f"{_files(done)} {what[dry]}, {naturalsize(report.size, binary=True)}"
+        yield f"{files(done)} {what[dry]}, {naturalsize(report.size, binary=True)}"
     due = report.counts["due"]
     if due:
         kept = "" if dry else ", and kept by no store's pause any longer"
-        yield f"{_files(due)} due already{kept}"
+        yield f"{files(due)} due already{kept}"
     outdated = report.counts["outdated"]
     if outdated:
-        yield f"{_files(outdated)} left in failed: a newer version goes back"
+        yield f"{files(outdated)} left in failed: a newer version goes back"
     left = report.counts["superseded"]
     if left:
         yield (
-            f"{_files(left)} left in failed: a newer version is under way or completed "
+            f"{files(left)} left in failed: a newer version is under way or completed "
             "(--overwrite-newer puts the old one over it)"
         )
     unknown = report.counts["unordered"]
     if unknown:
         yield (
-            f"{_files(unknown)} left in failed: another version may be newer, which nobody knows "
+            f"{files(unknown)} left in failed: another version may be newer, which nobody knows "
             "since a record was lost (look at both; --overwrite-newer puts this one over it)"
         )
 
@@ -212,7 +213,3 @@ def _object(one: Retried) -> dict[str, Any]:
         "fate": one.fate,
         "reason": one.reason,
     }
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"

@@ -6,9 +6,9 @@ from typing import Final
 
 from humanize import naturaldelta
 
+from flood.phrases import named
 from flood.states import FAILED
 from flood.status import WAITING, Status
-from flood.status_words import named
 from flood.text import printable
 
 # As monitoring systems know them: nagios-plugins.org/doc/guidelines.html, "Plugin Return Codes".

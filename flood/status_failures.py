@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from flood.advice import Advice
+from flood.phrases import files
 from flood.states import MISNAMED
 from flood.status import NO_RECORD, SUPERSEDED, UNKNOWN, Failure, Status
 from flood.status_layout import Columns, section
@@ -21,11 +22,11 @@ def superseded(status: Status) -> "Iterator[RenderableType]":
     """What flood-retry would refuse."""
     count = status.total((SUPERSEDED,)).files
     if count:
-        files, have = ("1 file", "has") if count == 1 else (f"{count} files", "have")
+        have = "has" if count == 1 else "have"
         yield ""
         yield text(
-            f"{files} in failed {have} a later version under way or completed; flood-retry goes "
-            "over that only with --overwrite-newer",
+            f"{files(count)} in failed {have} a later version under way or completed; flood-retry "
+            "goes over that only with --overwrite-newer",
             "dim",
         )
 

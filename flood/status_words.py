@@ -1,6 +1,5 @@
 """Puts times, sizes, names into words for a person."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -11,9 +10,6 @@ from flood.text import printable
 
 if TYPE_CHECKING:
     from rich.text import Text
-
-#: How many paths are named.
-_NAMED: Final = 3
 
 # What was written after the look at the clock is not yet of another clock.
 _CLOCKS_DIFFER: Final = timedelta(seconds=5)
@@ -50,12 +46,6 @@ def clock(seconds: float | None) -> str:
 def short(seconds: int) -> str:
     """A bound of age, as headings have it."""
     return f"{seconds // 3600}h" if seconds >= 3600 else f"{seconds // 60}m"
-
-
-def named(paths: Sequence[str]) -> str:
-    """Some of the paths where they are many."""
-    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    return f"{', '.join(paths[:_NAMED])}{more}"
 
 
 def text(words: str, style: str = "") -> "Text":

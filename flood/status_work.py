@@ -9,10 +9,11 @@ from humanize import naturaldelta
 
 from flood import stall
 from flood.advice import Advice
+from flood.phrases import files, named
 from flood.states import INCOMING_TMP
 from flood.status import WAITING, WINDOWS, Status, Upload
 from flood.status_layout import Columns, facts, section
-from flood.status_words import ago, clock, name, named, size, text
+from flood.status_words import ago, clock, name, size, text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -74,10 +75,10 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
             "yellow",
         )
     if status.lingering:
-        files = "1 file has" if status.lingering == 1 else f"{status.lingering} files have"
+        have = "has" if status.lingering == 1 else "have"
         yield text(
-            f"{files} waited in incoming for over a minute: where flood-watch leaves files there, "
-            "its log says why; of profiles that the credentials lack, and of room, tells: "
+            f"{files(status.lingering)} {have} waited in incoming for over a minute: where "
+            "flood-watch leaves files there, its log says why; of profiles that the credentials lack, and of room, tells: "
             f"{advice.check()}"
         )
     if status.stopped and not status.idle:

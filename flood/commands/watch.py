@@ -26,6 +26,7 @@ from flood.notify_child import EVERY, NotifyChild
 from flood.notify_lock import NotifyLock
 from flood.once import Once
 from flood.patience import TROUBLE_PAUSE, patiently
+from flood.phrases import files
 from flood.purge import purge
 from flood.put_locks import consuming, start_consumers
 from flood.rereading import Rereading
@@ -129,7 +130,7 @@ def _take_in(settings: Settings, stop: Stop, terminal: Terminal) -> int:
         home.leave()
         models.close()
     waiting = f", {once.waiting} must wait" if once.waiting else ""
-    terminal.say(f"{once.taken} {'file' if once.taken == 1 else 'files'} taken in{waiting}")
+    terminal.say(f"{files(once.taken)} taken in{waiting}")
     return EXIT_INTERRUPTED if stop.is_set() else EXIT_OK
 
 
