@@ -78,8 +78,8 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
         have = "has" if status.lingering == 1 else "have"
         yield text(
             f"{files(status.lingering)} {have} waited in incoming for over a minute: where "
-            "flood-watch leaves files there, its log says why; of profiles that the credentials lack, and of room, tells: "
-            f"{advice.check()}"
+            "flood-watch leaves files there, its log says why; of profiles that the "
+            f"credentials lack, and of room, tells: {advice.check()}"
         )
     if status.stopped and not status.idle:
         count = len(status.stopped)
