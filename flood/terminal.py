@@ -18,7 +18,7 @@ def prepare() -> None:
     """See to it that stdin, stdout, stderr are open, and that any name can be printed.
 
     Of a process that was started without one of them, the next file to be opened, as a database,
-    would get its number, and whatever is printed.
+    would get its number, and whatever is printed: to be called before anything is opened.
     """
     for number in range(3):
         try:
@@ -26,7 +26,8 @@ def prepare() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     # Python has None in their place; the streams it would have made are as good as these.
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  open until the end
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  open until the end
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the locale

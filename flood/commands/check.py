@@ -44,9 +44,9 @@ usage or configuration; 130 interrupted."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run flood-check; return its exit status."""
+    prepare()
     stop = Stop()
     stop.install()
-    prepare()
     options, settings = config.load(_parser(), argv, os.environ)
     quiet_log = settings.origins["log_level"] == "default"
     log.configure("error" if quiet_log else settings.log_level, settings.log_format)

@@ -65,10 +65,10 @@ _UNSET: Final = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run flood-notify; return its exit status."""
+    prepare()
     stop = Stop()
     stop.install()
     models.be_brief_when(stop.is_set)
-    prepare()
     parent.end_with(os.environ)
     parser = _parser()
     if parent.VARIABLE in os.environ:

@@ -52,10 +52,10 @@ full: try again later; 130 interrupted."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run flood-prune; return its exit status."""
+    prepare()
     stop = Stop()
     stop.install()
     models.be_brief_when(stop.is_set)
-    prepare()
     options, settings = config.load(_parser(), argv, os.environ)
     quiet_log = settings.origins["log_level"] == "default"
     log.configure(

@@ -69,10 +69,10 @@ What was delivered before an error stays delivered."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run flood-put; return its exit status."""
+    prepare()
     stop = Stop()
     stop.install()
     models.be_brief_when(stop.is_set)
-    prepare()
     parser = _parser()
     options, settings = config.load(parser, argv, os.environ)
     if len(options.names) < 2:

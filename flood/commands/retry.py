@@ -66,10 +66,10 @@ _AGE: Final = durations(0, 36_500 * 86_400)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run flood-retry; return its exit status."""
+    prepare()
     stop = Stop()
     stop.install()
     models.be_brief_when(stop.is_set)
-    prepare()
     parser = _parser()
     options, settings = config.load(parser, argv, os.environ)
     quiet_log = settings.origins["log_level"] == "default"

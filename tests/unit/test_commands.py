@@ -41,15 +41,27 @@ except SystemExit:
     print(getattr(signal.getsignal(signal.SIGINT), "__name__", "ignored"), file=sys.stderr)
 """
 
+STREAMS = """
+import os, sys
+from importlib import import_module
+try:
+    import_module("flood.commands." + sys.argv[1]).main(["--version"])
+except SystemExit:
+    pass
+with open(sys.argv[2], "w") as file:
+    for number in range(3):
+        print(os.readlink(f"/proc/self/fd/{number}"), file=file)
+    print(None in (sys.stdin, sys.stdout, sys.stderr), file=file)
+"""
+
+COMMANDS = ["watch", "drain", "put", "status", "retry", "prune", "notify", "fsck", "check", "init"]
+
 
 def environ(*first: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": ":".join(map(str, (*first, ROOT)))}
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["watch", "drain", "put", "status", "retry", "prune", "notify", "fsck", "check", "init"],
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_an_early_interrupt_ends_it_without_a_traceback(command: str, tmp_path: Path) -> None:
     (tmp_path / "peewee.py").write_text(SLOW)
     with subprocess.Popen(
@@ -63,6 +75,20 @@ def test_an_early_interrupt_ends_it_without_a_traceback(command: str, tmp_path: 
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=30) == (b"", b"")
     assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nothing_of_its_own_takes_the_place_of_a_stream_that_is_closed(
+    command: str, tmp_path: Path
+) -> None:
+    """As from a service that closes them: a pipe there would be written to, or never be quiet."""
+    found = tmp_path / "found"
+    subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", STREAMS, command, found],
+        env=environ(),
+        check=True,
+    )
+    assert found.read_text().split() == ["/dev/null"] * 3 + ["False"]
 
 
 @pytest.mark.parametrize(
