@@ -28,14 +28,14 @@ def failures(tally: Tally) -> Iterator[str]:
 
 
 def too_long(tally: Tally, max_time: float) -> Iterator[str]:
-    """Which files could not be sent although they had most of the time, in seconds: no later run
-    will do better."""
+    """Which files were not delivered although they had most of the time, in seconds: no later run
+    will do better, unless the store does."""
     long = [one for one in tally.stopped if one.seconds >= MOST * max_time]
     for one in long[:NAMED]:
         yield (
             f"s3://{one.profile}/{one.bucket}/{one.key}, record {one.record}, was broken off "
             f"after {one.seconds:.0f} s, and begins anew next time: with what went beside it, "
-            "it needs more time than --max-time gives"
+            "it needs more time than --max-time gives, or the store does not answer"
         )
     if len(long) > NAMED:
         yield f"likewise {files(len(long) - NAMED)} more"

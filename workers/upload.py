@@ -179,7 +179,7 @@ def _transfer(
     if pause:
         yield [PutOff(one.claim, _ASKED, pause) for one in every]
         return
-    asked = pace.begin(1)
+    asked, since = pace.begin(1), agent.clock()
     error = _bucket_error(agent, uploader, bucket)
     if error is not None:
         verdict = _verdict(agent, profile, error)
@@ -189,6 +189,9 @@ def _transfer(
         # One file pays for the question, else a store that says so for ever is asked for ever.
         paying = every[:1] if pause else every
         decisions = [decision(agent, one.claim, one.identity, verdict) for one in paying]
+        if isinstance(decisions[0], LetGo):
+            # One of them tells for how long the store has not answered.
+            decisions[0] = replace(decisions[0], seconds=agent.clock() - since)
         yield [*decisions, *(PutOff(one.claim, _ASKED, pause) for one in every[len(paying) :])]
         return
     group = _Group(agent.clock)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import pty
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from tests.acceptance.harness import (
     check_promises,
     credentials,
 )
-from tests.faults import Line, Pass, s3_error
+from tests.faults import Line, Pass, Stall, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
 
@@ -316,6 +317,25 @@ def test_it_ends_in_order_when_its_time_is_over(
     assert (attempt["retry_number"], attempt["kind"]) == (0, "interrupted")
     proxy.heal()
     drain(proxied, "--max-time", "1m")
+    check_promises(proxied, server)
+
+
+def test_a_store_that_does_not_even_say_which_buckets_it_has_is_told_of(
+    proxied: Flood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    """Each run ends before the time-out, which would cost a retry, and be told of in the end."""
+    proxy.inject(Stall("request"), "GET", times=None)
+    for key in ("a", "b"):
+        proxied.drop(bucket, key, b"data")
+    take_in(proxied)
+    done = proxied.run("-m", "flood.commands.drain", "--max-time", "1")
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert re.match(f"flood-drain: s3://main/{bucket}/[ab], record [12], was broken off", line)
+    assert line.endswith("it needs more time than --max-time gives, or the store does not answer")
+    assert [row["retry_count"] for row in proxied.rows()] == [0, 0]
+    proxy.heal()
+    drain(proxied)
     check_promises(proxied, server)
 
 
