@@ -2,8 +2,8 @@
 
 import fcntl
 import os
-import re
 import pty
+import re
 import signal
 import subprocess
 from collections.abc import Callable
