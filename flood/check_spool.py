@@ -16,14 +16,12 @@ from flood.inotify_limits import Limit
 from flood.layout import CARD
 from flood.phrases import NAMED, named
 from flood.room import check_room
-from flood.spool import Spool
+from flood.spool import ALL_RIGHTS, Spool
 from flood.states import INCOMING, STATES
 from flood.temporary import Temporary
 
 #: The part of a limit from which on it is told of.
 _NEAR: Final = 0.8
-
-_ALL: Final = os.R_OK | os.W_OK | os.X_OK
 
 
 def look(spool: Spool, settings: Settings, watches: Limit) -> Iterator[Finding]:
@@ -47,10 +45,10 @@ def _access(spool: Spool, settings: Settings) -> Iterator[Finding]:
     user = users.owner(spool.absolute(CARD))
     wrong = check_directories.wrong(spool)
     denied = [
-        name
-        for name in (*STATES, layout.PRIVATE)
-        if name not in wrong and not os.access(spool.absolute(name), _ALL, effective_ids=True)
+        name for name in (*STATES, layout.PRIVATE) if name not in wrong and _denied(spool, name)
     ]
+    if not wrong and not denied:
+        denied = _denied_to_workers(spool)
     if not denied:
         yield Finding(SPOOL, "access", OK, f"this user may use it; it belongs to {user}")
         return
@@ -59,15 +57,39 @@ def _access(spool: Spool, settings: Settings) -> Iterator[Finding]:
         meaning = "nothing can be taken in, nor moved on once it is uploaded"
         yield Finding(SPOOL, "access", ERROR, seen, meaning, read_only.ADVICE)
         return
+    mends = (
+        f"run flood as {user}, flood-check too: "
+        f"{command(settings, 'sudo', '-u', user, 'flood-check')}"
+    )
+    if user == users.mine():
+        places = " ".join(quote(spool.absolute(name)) for name in denied)
+        mends = f"sudo chown -R {user} {places} && sudo chmod -R u+rwX {places}"
     yield Finding(
         SPOOL,
         "access",
         ERROR,
         f"this user may not use {', '.join(denied)} in {spool.root}",
         f"flood cannot work as this user; the spool belongs to {user}",
-        f"run flood as {user}, flood-check too: "
-        f"{command(settings, 'sudo', '-u', user, 'flood-check')}",
+        mends,
     )
+
+
+def _denied(spool: Spool, name: str) -> bool:
+    return not os.access(spool.absolute(name), ALL_RIGHTS, effective_ids=True)
+
+
+def _denied_to_workers(spool: Spool) -> list[str]:
+    """The directory of living workers, if this user may not use it, or cannot tell of one of them
+    whether he lives."""
+    path = spool.absolute(layout.WORKERS)
+    if not os.path.isdir(path):
+        return []
+    unreadable = _denied(spool, layout.WORKERS) or any(
+        not os.access(f"{path}/{name}", os.R_OK, effective_ids=True)
+        and os.path.exists(f"{path}/{name}")
+        for name in os.listdir(path)
+    )
+    return [layout.WORKERS] if unreadable else []
 
 
 def room(
@@ -95,7 +117,7 @@ def room(
 
 def _closed(spool: Spool, settings: Settings) -> Iterator[Finding]:
     """Producers' directories from which this user could take nothing."""
-    if not os.access(spool.absolute(INCOMING), _ALL, effective_ids=True):
+    if not os.access(spool.absolute(INCOMING), ALL_RIGHTS, effective_ids=True):
         return  # which is told of as a whole
     ignored = Temporary(settings.ignore).is_in
     user = users.owner(spool.absolute(CARD))
@@ -104,7 +126,7 @@ def _closed(spool: Spool, settings: Settings) -> Iterator[Finding]:
         path = os.path.relpath(below, spool.root)
         if ignored(path):
             continue
-        if not os.access(below, _ALL, effective_ids=True) and os.path.lexists(below):
+        if not os.access(below, ALL_RIGHTS, effective_ids=True) and os.path.lexists(below):
             closed.append(path)
         elif _keeps(below):
             sticky.append(path)

@@ -116,6 +116,15 @@ def _made(path: str) -> int:
     return made
 
 
+def _give(directory: str) -> None:
+    """Have a new directory of root's belong to whom the one above belongs to, who has to be able to
+    make his locks there."""
+    if os.geteuid() == 0:
+        with suppress(OSError):
+            above = os.stat(os.path.dirname(directory))
+            os.chown(directory, above.st_uid, above.st_gid, follow_symlinks=False)
+
+
 def held(path: str) -> bool:
     """Whether anybody holds this lock file, shared or alone. For the instant of the question nobody
     else can take it."""
@@ -190,7 +199,7 @@ class WorkerLocks:
         """Whether the worker behind this name is gone. A stopped one lives; so does one whose lock
         cannot be looked at."""
         try:
-            with open(f"{self._directory}/{owner}", "r+b", buffering=0) as file:
+            with open(f"{self._directory}/{owner}", "rb", buffering=0) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except FileNotFoundError:
             # On a disk that is not mounted nothing is found, which says nothing.
@@ -209,7 +218,7 @@ class WorkerLocks:
             if owner in spared:
                 continue
             try:
-                with open(f"{self._directory}/{owner}", "r+b", buffering=0) as file:
+                with open(f"{self._directory}/{owner}", "rb", buffering=0) as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     self._spool.remove(f"{WORKERS}/{owner}")
             except OSError:
@@ -234,10 +243,10 @@ class WorkerLocks:
             # Not its parents: where they are gone, the spool is, and must not be made anew.
             with suppress(FileExistsError):
                 os.mkdir(self._directory, MODE)
+                _give(self._directory)
         while True:
             owner = uuid.uuid4().hex
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            file = FileIO(os.open(f"{self._directory}/{owner}", flags, FILE_MODE), "r+")
+            file = FileIO(_made(f"{self._directory}/{owner}"), "r+")
             fcntl.flock(file, fcntl.LOCK_EX)
             # Between the two calls a sweep may have found the file unlocked and removed it.
             if os.fstat(file.fileno()).st_nlink:

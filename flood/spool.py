@@ -7,9 +7,10 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
+from shlex import quote
 from typing import Final
 
-from flood import directories, layout, syscalls
+from flood import directories, layout, syscalls, users
 from flood.directories import Kept
 from flood.errors import SpoolError
 from flood.identity import Identity, identity_of
@@ -17,6 +18,9 @@ from flood.layout import Place
 from flood.states import COMPLETED, FAILED, STATES
 from flood.tree import NOT_THERE, PATH_MAX, SHORT, Tree, Vanished
 from flood.walk import kind_of
+
+#: What flood needs to do with its directories.
+ALL_RIGHTS: Final = os.R_OK | os.W_OK | os.X_OK
 
 # A name that nothing has.
 _NOTHING: Final = ".flood-nothing"
@@ -98,10 +102,16 @@ class Spool(Tree):
 
     def check_workers(self) -> None:
         """Raise SpoolError if something is in the place of the directory of living workers, which
-        the first one makes: no worker could begin."""
+        the first one makes, or this user may not use it: no worker could begin."""
         wrong = self.wrong_with(layout.WORKERS)
+        path = self.absolute(layout.WORKERS)
         if wrong is not None:
-            raise SpoolError(wrong, f"move away what is in {self.absolute(layout.WORKERS)}")
+            raise SpoolError(wrong, f"move away what is in {path}")
+        if os.path.isdir(path) and not os.access(path, ALL_RIGHTS, effective_ids=True):
+            owner = users.owner(os.path.dirname(path))
+            mine = owner == users.mine()
+            mended = f"sudo chown -R {owner} {quote(path)}" if mine else f"run flood as {owner}"
+            raise SpoolError(f"this user may not use {path}", mended)
 
     def wrong_with(self, name: str) -> str | None:
         """Why one of the directories directly below the server directory cannot be used, None if it

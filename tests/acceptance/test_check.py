@@ -170,6 +170,28 @@ def test_what_this_user_may_not_use_is_named(make_flood: MakeFlood, server: S3Se
     (flood.spool / ".flood").chmod(0o700)
 
 
+def test_a_directory_of_workers_that_is_anothers_is_told_of(
+    make_flood: MakeFlood, server: S3Server
+) -> None:
+    """As a consumer that root has run once by mistake may leave it."""
+    flood = make_flood(credentials(("main", server.url)), prefix=without_roots_rights())
+    assert flood.run("-m", "flood.commands.watch", "--once").returncode == 0
+    workers = flood.spool / ".flood" / "workers"
+    workers.mkdir()
+    lock = workers / "a"
+    lock.touch()
+    assert ("access", "error") not in wrong(check(flood))
+    for path, mode in ((lock, 0), (workers, 0o500)):
+        path.chmod(mode)
+        [finding] = [x for x in check(flood)["findings"] if x["about"] == "access"]
+        assert finding["found"] == f"this user may not use .flood/workers in {flood.spool}"
+        assert finding["remedy"].endswith(f"sudo chmod -R u+rwX {workers}")
+    done = flood.run("-m", "flood.commands.drain")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"flood-drain: this user may not use {workers}: sudo chown -R")
+    workers.chmod(0o700)
+
+
 def terminal(flood: Flood, *command: str, **environ: str) -> str:
     """What the command prints on a terminal of 80 columns."""
     ours, theirs = pty.openpty()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from flood import users
+from flood.errors import SpoolError
 from flood.layout import CARD
 from flood.locks import WORKERS, FileLock, WorkerLocks
 from flood.spool import Spool
@@ -99,14 +101,18 @@ def owned() -> Iterator[Path]:
         yield Path(made)
 
 
+def become(number: int) -> None:
+    os.umask(0o077)
+    os.setgroups([])
+    os.setgid(number)
+    os.setuid(number)
+
+
 def as_user(number: int, path: Path) -> int:
     """Take a lock exclusively as this user; 0 if that went well."""
 
     def take() -> None:
-        os.umask(0o077)
-        os.setgroups([])
-        os.setgid(number)
-        os.setuid(number)
+        become(number)
         assert FileLock(str(path)).try_exclusive()
 
     return in_child(take)
@@ -123,6 +129,51 @@ def test_what_root_locks_is_the_owners(owned: Path) -> None:
 def test_what_another_user_locks_the_owner_can_lock(owned: Path) -> None:
     assert as_user(OTHER - 1, owned / "lock") == 0
     assert as_user(OTHER, owned / "lock") == 0
+
+
+def test_a_worker_of_roots_keeps_nobody_else_from_work(owned: Path) -> None:
+    """The first one makes the directory; the locks of the dead stay until a sweep."""
+    (owned / ".flood").mkdir()
+    os.chown(owned / ".flood", OTHER, OTHER)
+    spool = Spool(str(owned))
+    spool.keep(CARD, "{}")
+    roots = WorkerLocks(spool)
+    name = roots.own()
+
+    def work() -> None:
+        become(OTHER)
+        spool.check_workers()
+        locks = WorkerLocks(spool)
+        assert not locks.dead(name)
+        locks.forget_dead(())
+        assert locks.dead(locks.own()) is False
+
+    assert in_child(work) == 0
+    roots.disown()
+
+    def sweep() -> None:
+        become(OTHER)
+        locks = WorkerLocks(spool)
+        assert locks.dead(name)
+        locks.forget_dead(())
+        assert os.listdir(spool.absolute(WORKERS)) == []
+
+    assert in_child(sweep) == 0
+
+
+def test_no_worker_begins_where_it_could_not_tell_that_it_lives(owned: Path) -> None:
+    (owned / ".flood" / "workers").mkdir(parents=True)
+    os.chown(owned / ".flood", OTHER, OTHER)
+    owner = users.name(OTHER)
+    chown = f"sudo chown -R {owner} {owned}/.flood/workers"
+    for user, mended in ((OTHER, chown), (1, f"run flood as {owner}")):
+
+        def check(user: int = user, mended: str = mended) -> None:
+            become(user)
+            with pytest.raises(SpoolError, match=mended):
+                Spool(str(owned)).check_workers()
+
+        assert in_child(check) == 0
 
 
 def test_no_lock_is_made_through_a_link(owned: Path, tmp_path: Path) -> None:
