@@ -12,7 +12,6 @@ from flood.profiles import Profile
 from flood.text import printable
 
 # How `flood.credentials` ends what it has to say.
-_NONE: Final = "no credentials file was found"
 _TAKEN: Final = ": this file was taken because "
 
 
@@ -58,9 +57,10 @@ def describe(profile: Profile) -> str:
 
 def _refused(error: CredentialsError) -> Iterator[Finding]:
     *lines, last = str(error).splitlines()
-    if last.startswith(_NONE):
+    if last.startswith(credentials.NO_FILE):
         looked = f" ({'; '.join(lines)})" if lines else ""
-        yield _wrong(f"{_NONE}{looked}", last.removeprefix(f"{_NONE}: "))
+        seen, _, advice = last.partition(": ")
+        yield _wrong(f"{seen}{looked}", advice)
         return
     if _TAKEN in last:
         yield Finding(CREDENTIALS, "file", OK, last)

@@ -8,11 +8,14 @@ from functools import partial
 from shlex import quote
 from typing import Final
 
-from flood import exposure, ini
+from flood import exposure, ini, users
 from flood.errors import CredentialsError
 from flood.expand import expand_user, expand_variables
 from flood.profiles import Profile, names_provider, read_profile
 from flood.text import printable
+
+#: How the last line begins where no file was taken.
+NO_FILE: Final = "no credentials file"
 
 _SIZE_MAX: Final = 1024**2  # bytes; no credentials file is larger
 #: The variable that names the file for the AWS CLI's search; empty, it leads to none.
@@ -71,6 +74,7 @@ def load(argument: str | None, argument_first: bool, environ: Mapping[str, str])
     given = [_Candidate(argument, "--credentials names it", True)] if argument else []
     order = [*given, searched] if argument_first else [searched, *given]
     passed_over: list[str] = []
+    denied: list[str] = []
     warnings: list[str] = []
     for candidate in order:
         path = printable(candidate.path)
@@ -81,6 +85,8 @@ def load(argument: str | None, argument_first: bool, environ: Mapping[str, str])
             passed_over.append(f"{path or SEARCHED}: {reason}")
             if candidate.is_argument or not isinstance(error, FileNotFoundError):
                 warnings.append(passed_over[-1])
+            if isinstance(error, PermissionError):
+                denied.append(candidate.path)
             continue
         if not file.names_provider and not candidate.is_argument and candidate is not order[-1]:
             passed_over.append(
@@ -101,7 +107,8 @@ def load(argument: str | None, argument_first: bool, environ: Mapping[str, str])
         why = "; ".join([candidate.why, *unused, *passed_over])
         return Credentials(candidate.path, why, profiles, tuple(warnings), file.stamp)
     advice = "name one with --credentials or FLOOD_CREDENTIALS; flood-init DIR writes a template"
-    raise CredentialsError("\n".join([*passed_over, f"no credentials file was found: {advice}"]))
+    end = f"can be read: {_readable(denied[0])}" if denied else f"was found: {advice}"
+    raise CredentialsError("\n".join([*passed_over, f"{NO_FILE} {end}"]))
 
 
 def load_again(known: Credentials) -> Credentials:
@@ -118,6 +125,13 @@ def load_again(known: Credentials) -> Credentials:
     warnings = list(exposure.above(known.path))
     profiles = _profiles(path, file, warnings)
     return replace(known, profiles=profiles, warnings=tuple(warnings), stamp=file.stamp)
+
+
+def _readable(path: str) -> str:
+    """What lets this user read the file."""
+    if not os.path.lexists(path):
+        return f"let {users.mine()} use each directory on the way to {printable(path)}"
+    return f"let {users.mine()} read it: sudo chown {users.mine()} {printable(quote(path))}"
 
 
 def stamp_of(path: str) -> Stamp | None:

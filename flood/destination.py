@@ -37,17 +37,18 @@ class Destination:
         return Place(INCOMING, self.profile, self.bucket, key)
 
 
-def parse(uri: str) -> Destination:
+def parse(uri: str, form: str = _FORM) -> Destination:
     """Return the destination that `uri` names; nothing in it is decoded, `%20` is three characters.
+    `form` tells whoever got it wrong how to write it.
 
     Raises ConfigError for whatever could leave the bucket's directory or be no S3 name.
     """
     if not uri.startswith(_SCHEME):
-        raise ConfigError(f"the destination {printable(uri)!r} does not begin with s3://; {_FORM}")
+        raise ConfigError(f"the destination {printable(uri)!r} does not begin with s3://; {form}")
     profile, _, rest = uri.removeprefix(_SCHEME).partition("/")
     bucket, _, path = rest.partition("/")
     if not layout.is_name(profile) or not bucket:
-        raise ConfigError(f"{printable(uri)} names no profile or no bucket; {_FORM}")
+        raise ConfigError(f"{printable(uri)} names no profile or no bucket; {form}")
     if not _BUCKET.fullmatch(bucket):
         raise ConfigError(
             f"{printable(uri)}: no store has a bucket of the name {printable(bucket)!r}"

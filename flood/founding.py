@@ -218,9 +218,11 @@ class Founding:
             yield self.path(name), files.lay(name, content, _MODES[name])
         spool_is_new = not self._spool.present()
         database_is_new = not os.path.exists(self.path(DATABASE))
-        if spool_is_new or database_is_new:
+        # Somebody may have removed a directory, or a run was broken off before it made all of them.
+        lacks = any(self._spool.wrong_with(name) for name in (*STATES, PRIVATE))
+        if lacks or spool_is_new or database_is_new:
             self._set_up()
-        yield self.path(SPOOL), spool_is_new
+        yield self.path(SPOOL), lacks or spool_is_new
         yield self.path(DATABASE), database_is_new
 
     def _set_up(self) -> None:

@@ -38,6 +38,9 @@ _KEYS: Final = {spelling: key for key, spellings in SPELLINGS.items() for spelli
 _COMMENTABLE: Final = (PROVIDER, REGION, ENDPOINT)
 _COMMENT: Final = re.compile(r"(?:^|\s)\s*[#;].*")
 _VISIBLE: Final = re.compile(r"[!-~]+")
+
+# As documentation has it; no region or endpoint has these characters, a secret may.
+_PLACEHOLDER: Final = re.compile(r"<[^<>]*>")
 _REGION: Final = re.compile(r"[A-Za-z0-9._-]{1,63}")
 _NAME_MAX: Final = 255  # bytes: NAME_MAX of Linux
 
@@ -144,6 +147,11 @@ def _values(section: Section, problem: Tell, warning: Tell) -> dict[str, Entry]:
             warning(f"{key} has different values (lines {lines}); line {last.line} counts")
         if "\n" in last.value:
             problem(f"{key} (line {last.line}) goes on below, where lines are indented deeper")
+        elif key in _COMMENTABLE and (placeholder := _PLACEHOLDER.search(last.value)):
+            problem(
+                f"{key} (line {last.line}) has {printable(placeholder[0])} in it; put what that "
+                "stands for in its place"
+            )
         elif last.value and not _VISIBLE.fullmatch(last.value):
             problem(
                 f"{key} (line {last.line}) holds a blank or a character that cannot be part of "

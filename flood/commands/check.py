@@ -122,12 +122,15 @@ def _probes(given: Sequence[str], profiles: Mapping[str, Profile]) -> dict[str, 
         uri = text
         if "://" not in text:
             if len(profiles) > 1:
+                named = (
+                    text if text.partition("/")[0] in profiles else f"PROFILE/{text or 'BUCKET'}"
+                )
                 raise ConfigError(
                     f"--probe {printable(text)}: there are several profiles ({known}): write "
-                    f"--probe s3://PROFILE/{printable(text)}"
+                    f"--probe s3://{printable(named)}"
                 )
             uri = f"s3://{next(iter(profiles))}/{text}"
-        target = destination.parse(uri)
+        target = destination.parse(uri, "write --probe s3://PROFILE/BUCKET")
         if target.key:
             raise ConfigError(f"--probe {printable(text)}: name a bucket, without a path in it")
         if target.profile not in profiles:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from flood import users
 from tests.acceptance.harness import Flood, MakeFlood, credentials, without_roots_rights
 from tests.faults import Stall
 from tests.proxy import FaultProxy
@@ -81,7 +82,13 @@ def test_the_exit_status_tells_what_is_wrong(
     flood.wait_for(lambda: flood.count(current_state="processing"), "the file's record")
     assert wrong(check(flood))[-1] == ("consumers", "error")
     for arguments, words in (
-        (("--probe", bucket), "several profiles (dead, main)"),
+        (
+            ("--probe", bucket),
+            f"several profiles (dead, main): write --probe s3://PROFILE/{bucket}",
+        ),
+        (("--probe", f"main/{bucket}"), f"write --probe s3://main/{bucket}"),
+        (("--probe", ""), "write --probe s3://PROFILE/BUCKET"),
+        (("--probe", "s3://main"), "no bucket; write --probe s3://PROFILE/BUCKET"),
         (("--probe", "s3://nobody/bucket"), "no such profile"),
         (("--probe", "s3://main/bucket/key"), "without a path"),
         (("--probe", "s3://main/abc/../d"), "must not have"),
@@ -168,6 +175,26 @@ def test_what_this_user_may_not_use_is_named(make_flood: MakeFlood, server: S3Se
     report = check(flood)
     assert wrong(report) == [("server directory", "error")]
     (flood.spool / ".flood").chmod(0o700)
+
+
+def test_credentials_that_this_user_may_not_read_are_told_of(
+    make_flood: MakeFlood, server: S3Server
+) -> None:
+    flood = make_flood(credentials(("main", server.url)), prefix=without_roots_rights())
+    flood.credentials.chmod(0)
+    [finding] = [x for x in check(flood)["findings"] if x["topic"] == "credentials"]
+    assert finding["found"].startswith(
+        f"no credentials file can be read ({flood.credentials}: Perm"
+    )
+    assert finding["remedy"].endswith(f"read it: sudo chown {users.mine()} {flood.credentials}")
+    keys = flood.directory / "keys"
+    keys.mkdir()
+    flood.credentials.chmod(0o600)
+    flood.environ["FLOOD_CREDENTIALS"] = str(flood.credentials.rename(keys / "credentials"))
+    keys.chmod(0)
+    [finding] = [x for x in check(flood)["findings"] if x["topic"] == "credentials"]
+    assert finding["remedy"].endswith(f"each directory on the way to {keys}/credentials")
+    keys.chmod(0o700)
 
 
 def test_a_directory_of_workers_that_is_anothers_is_told_of(

@@ -180,6 +180,15 @@ def test_a_run_that_was_broken_off_is_repeated(tmp_path: Path, left: str) -> Non
     assert "server-directory" in (tmp_path / "d/flood.conf").read_text()
 
 
+@pytest.mark.parametrize("name", ["failed", "incoming_tmp"])
+def test_a_directory_that_is_missing_is_made(tmp_path: Path, name: str) -> None:
+    found(tmp_path / "d")
+    (tmp_path / "d/spool" / name).rmdir()
+    assert dict(found(tmp_path / "d"))["spool"]
+    assert (tmp_path / "d/spool" / name).is_dir()
+    assert [new for _, new in found(tmp_path / "d")] == [False] * 4
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.text(

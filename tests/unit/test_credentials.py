@@ -132,6 +132,10 @@ def test_every_missing_key_of_every_profile_is_named(tmp_path: Path) -> None:
         (f"{AMAZON}= {SECRET}\n", "line 6 is neither [profile] nor 'key = value'"),
         (f"{AMAZON}[b\n", "line 6 is no [profile]"),
         (f"{AMAZON}[b] {SECRET}\n", "line 6 is no [profile]"),
+        (
+            f"{AMAZON}AWS_ENDPOINT = https://<account id>.example.com\n",
+            "AWS_ENDPOINT (line 6) has <account id> in it; put what that stands for in its place",
+        ),
         (AMAZON.replace("amazon", "aws"), "provider (line 2) is none of amazon, cloudflare, "),
         (AMAZON.replace("amazon", SECRET), "provider (line 2) is none of"),
         (
@@ -228,6 +232,11 @@ def test_what_is_taken_without_a_word(tmp_path: Path, text: str) -> None:
 def test_percent_signs_are_taken_as_they_are(tmp_path: Path) -> None:
     secret = "a%(x)s%%b=c:d#e;f"
     assert read(tmp_path, AMAZON.replace(SECRET, secret)).profiles["a"].secret_access_key == secret
+
+
+def test_a_secret_may_look_like_a_placeholder(tmp_path: Path) -> None:
+    found = read(tmp_path, AMAZON.replace(SECRET, "a<b>c"))
+    assert found.profiles["a"].secret_access_key == "a<b>c"
 
 
 @pytest.mark.parametrize(
