@@ -209,7 +209,10 @@ def _oldest(status: Status) -> Oldest | None:
 
 def _why_arrived(status: Status, arrived: Lying) -> str:
     if not status.watching:
-        return "flood-watch does not run: what is in incoming waits until it does"
+        where = (
+            "in incoming" if arrived.place.state == INCOMING else "in processing without a record"
+        )
+        return f"flood-watch does not run: what is {where} waits until it does"
     if status.watch_stopped is not None:
         return (
             "flood-watch is stopped: what is in incoming waits; to let it go on: "

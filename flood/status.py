@@ -132,6 +132,8 @@ class Status:
     stalled: list[int] = field(default_factory=list)
     #: The profiles that the credentials may lack: a worker is free, yet takes none of their files.
     unserved: list[str] = field(default_factory=list)
+    #: How many files lie in processing without a record, and count as if they were in incoming.
+    stranded: int = 0
     #: How many files flood-watch, which runs, has not taken for a minute, but those held back.
     lingering: int = 0
     #: Files by destination, then by stage.

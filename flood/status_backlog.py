@@ -38,7 +38,8 @@ def amounts(status: Status) -> "Iterator[RenderableType]":
         yield text("\nNo file has come yet.")
     gone = status.gone_before
     history = status.failed_records - status.total((FAILED, SUPERSEDED)).files - gone
-    if history > 0:
+    # What was not counted may well lie there.
+    if history > 0 and status.whole:
         more = "1 more has" if history == 1 else f"{history} more have"
         file = "file is" if history == 1 else "files are"
         yield text(f"{more} failed, whose {file} not in failed any more", "dim")

@@ -84,7 +84,7 @@ def look(spool: Spool, ignore: Sequence[str], clock: Callable[[], float], second
             if isinstance(found, Oddity):
                 ignored = state == INCOMING and temporary.is_in(found.path)
                 if found.unreadable and not ignored:
-                    files.closed.append(_closed(spool, found.path))
+                    files.closed.append(closed(spool, found.path))
                     files.whole = False
                 continue
             if state == INCOMING and temporary.fits(found.path):
@@ -114,7 +114,7 @@ def left(spool: Spool, files: Files) -> list[tuple[Place, Identity]]:
     ]
 
 
-def _closed(spool: Spool, path: str) -> Closed:
+def closed(spool: Spool, path: str) -> Closed:
     born = syscalls.birth_time(spool.absolute(path))
     made = None if born is None else datetime.fromtimestamp(born, timezone.utc)
     # Whatever comes into it changes the directory: it would never grow old while files come.

@@ -38,6 +38,7 @@ def as_json(status: Status) -> str:
             "uploads": [_upload(one) for one in status.uploads],
             "retries": [_coming(one) for one in status.retries],
             "held_back": {"files": status.held_back, "oldest": [_back(x) for x in status.back]},
+            "stranded": status.stranded,
             "lingering": status.lingering,
             "unserved": status.unserved,
             "failures": [_failure(one) for one in status.failures],

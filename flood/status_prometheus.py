@@ -65,6 +65,7 @@ def registry(status: Status) -> "CollectorRegistry":
     gauge("workers_busy", "Workers that have claimed files.").set(
         sum(upload.worker is not None for upload in status.uploads)
     )
+    gauge("stranded_files", "Files in processing without a record.").set(status.stranded)
     gauge("misplaced_files", "Files in incoming above the buckets, which nobody takes.").set(
         len(status.misplaced)
     )

@@ -1,5 +1,6 @@
 """What flood-status asks the tables."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -87,6 +88,15 @@ def backlog(now: datetime, bounds: Sequence[int]) -> list[Waiting]:
         (utc_text(now),),
     ).fetchall()
     return [Waiting(_destination(row), bool(row[2]), *row[3:]) for row in rows]
+
+
+def in_processing_by_destination() -> "Counter[Destination]":
+    """How many records are in processing."""
+    rows = models.execute(
+        "SELECT profile, bucket, count(*) FROM file_records WHERE current_state = 'processing' "
+        "GROUP BY profile, bucket"
+    ).fetchall()
+    return Counter({_destination(row): row[2] for row in rows})
 
 
 def taken(files: Sequence[tuple[Place, Identity]]) -> set[tuple[Place, Identity]]:

@@ -6,7 +6,16 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from flood import due_queries, layout, models, put_locks, stall, status_files, status_workers
+from flood import (
+    due_queries,
+    layout,
+    models,
+    put_locks,
+    stall,
+    status_files,
+    status_stranded,
+    status_workers,
+)
 from flood import status_queries as asking
 from flood.layout import Place
 from flood.spool import Spool
@@ -48,7 +57,10 @@ def look(
 
     Raises SpoolError while the spool is away, what the database raises.
     """
-    files = status_files.look(spool, ignore, clock, seconds)
+    end = clock() + seconds
+    recorded = asking.in_processing_by_destination()
+    files = status_files.look(spool, ignore, clock, seconds * 0.7)
+    lying = status_stranded.count(spool, files, clock, (end - clock()) * 0.7)
     spool.check_present()  # or nothing would seem to lie there
     status = Status(spool.root, database, now(), whole=files.whole)
     status.watching = put_locks.watching(spool)
@@ -65,6 +77,9 @@ def look(
         view.count_files(files)
         view.count_backlog()
         view.count_claims(asking.claimed())
+        # What is at work beside this look moves files on, of which the records tell a moment later.
+        suspects = [x for x in lying if lying[x] > max(recorded[x], view.in_processing(x))]
+        view.count_stranded(status_stranded.look(spool, suspects, status.at, clock, end - clock()))
         view.count_ended()
         status.retries = view.next_retries()
         status.queue = asking.queue()
@@ -90,12 +105,10 @@ class _View:
 
     def count_files(self, files: Files) -> None:
         """What lies outside of processing and completed."""
-        for stage, lying in ((INCOMING_TMP, files.copying), (INCOMING, files.incoming)):
-            for one in lying:
-                place = (one.place.profile, one.place.bucket)
-                self.amounts[place][stage].add(1, one.size, one.since)
-                if stage == INCOMING:
-                    self._add_age(place, one.since)
+        for one in files.copying:
+            place = (one.place.profile, one.place.bucket)
+            self.amounts[place][INCOMING_TMP].add(1, one.size, one.since)
+        self._count_arriving(files.incoming)
         self._status.misplaced = sorted(files.misplaced)
         self._status.closed = sorted(files.closed, key=lambda one: one.path)
         for closed in files.closed:
@@ -108,6 +121,25 @@ class _View:
         self._status.held_back = len(files.back)
         self._status.arriving = {_key(one.place) for one in files.incoming}
         self._count_failed(files.failed, self._status.arriving)
+
+    def in_processing(self, place: Destination) -> int:
+        """How many records of this destination are in processing."""
+        stages = self.amounts.get(place, {})
+        return sum(stages[stage].files for stage in (DUE, UPLOADING, RETRY) if stage in stages)
+
+    def count_stranded(self, stranded: Sequence[Lying]) -> None:
+        """What lies in processing without a record waits as if it were in incoming still."""
+        self._count_arriving(stranded)
+        status = self._status
+        status.stranded = len(stranded)
+        known = [*stranded, *([status.arrived] if status.arrived else [])]
+        status.arrived = min(known, key=lambda one: one.since, default=None)
+
+    def _count_arriving(self, lying: Sequence[Lying]) -> None:
+        for one in lying:
+            place = (one.place.profile, one.place.bucket)
+            self.amounts[place][INCOMING].add(1, one.size, one.since)
+            self._add_age(place, one.since)
 
     def _held_back(self, one: Lying, path: str) -> Back:
         oddity = self._spool.oddity(path)

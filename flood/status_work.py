@@ -74,6 +74,14 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
             f"why: {advice.check()}",
             "yellow",
         )
+    if status.stranded:
+        have = "has" if status.stranded == 1 else "have"
+        yield text(
+            f"{files(status.stranded)} in processing {have} no record, as whoever took them was "
+            "killed; they count as incoming, and flood-watch takes them up, or at once flood-watch "
+            "--once",
+            "yellow",
+        )
     if status.lingering:
         have = "has" if status.lingering == 1 else "have"
         yield text(

@@ -4,9 +4,14 @@ import errno
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
 from flood import directories
 from flood.identity import Identity, identity_of
+
+#: So many names are counted at a time.
+_SOME: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,24 @@ def walk(root: str, directory: str) -> Iterator[Found | Oddity]:
                         yield Oddity(path, kind_of(status.st_mode))
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ELOOP):
+                yield Oddity(current, f"unreadable ({error.strerror})")
+
+
+def counts(root: str, directory: str) -> Iterator[tuple[str, int] | Oddity]:
+    """How many files lie directly in each directory below one, a few at a time, without a look at
+    any of them; what is neither file nor directory counts, too. A directory that cannot be read
+    comes as an Oddity."""
+    waiting = [directory]
+    while waiting:
+        current = waiting.pop()
+        try:
+            with directories.listed(f"{root}/{current}") as entries:
+                while some := list(islice(entries, _SOME)):
+                    below = [each.name for each in some if each.is_dir(follow_symlinks=False)]
+                    waiting += [f"{current}/{name}" for name in below]
+                    yield current, len(some) - len(below)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 yield Oddity(current, f"unreadable ({error.strerror})")
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from io import StringIO
 from itertools import product
 from pathlib import Path
@@ -78,7 +78,7 @@ AWAY = Reason(TRANSIENT, "connection_refused", "the store refused; it is tried a
 PLACE = ("p", "b")
 
 
-def seen(house: House, seconds: float = 60.0) -> Status:
+def seen(house: House, seconds: float = 60.0, now: Callable[[], datetime] | None = None) -> Status:
     """What flood-status sees, with a connection that can change nothing."""
     models.close()
     schema.open_for_reading(house.database)
@@ -87,7 +87,7 @@ def seen(house: House, seconds: float = 60.0) -> Status:
             house.spool,
             house.database,
             ["*.part"],
-            now=house.clock.now,
+            now=now or house.clock.now,
             clock=house.clock.seconds,
             seconds=seconds,
         )
@@ -847,6 +847,38 @@ def looked(house: House, meanwhile: Callable[[], None]) -> Status:
         models.bind(house.database)
 
 
+def from_now(seconds: float) -> Callable[[], datetime]:
+    return lambda: datetime.now(timezone.utc) + timedelta(seconds=seconds)
+
+
+def test_what_lies_in_processing_without_a_record_counts_as_incoming(house: House) -> None:
+    """As of a flood-retry, or a flood-watch, that was killed before it could write the record."""
+    house.admit("dir/known")
+    house.claim(*house.admit("claimed"))
+    assert seen(house, now=from_now(60.0)).stranded == 0
+    for path in ("processing/p/b/dir/lost", "processing/q/b/lost"):
+        house.write(path, b"12345")
+    assert seen(house, now=from_now(0.0)).stranded == 0, "the record may be about to come"
+    found = seen(house, now=from_now(60.0))
+    assert found.stranded == 2
+    assert amounts(found)[INCOMING] == (1, 5)
+    assert found.total((INCOMING,)).files == 2
+    assert sum(map(sum, found.ages.values())) == 4
+    assert found.arrived is not None
+    assert found.arrived.place.path in ("processing/p/b/dir/lost", "processing/q/b/lost")
+    assert "2 files in processing have no record, as whoever took them was killed" in shown(found)
+    assert seen(house, -1.0, now=from_now(60.0)).stranded == 0, "there was no time for it"
+
+
+def test_why_a_file_in_processing_without_a_record_waits(house: House) -> None:
+    house.write("processing/p/b/lost")
+    found = seen(house, now=from_now(60.0))
+    told = digest.look(found, Memory(None, None, None, None, None), max_age=1.0, gather=1.0)
+    assert told.late
+    assert told.oldest is not None
+    assert "what is in processing without a record waits until it does" in told.oldest.reason
+
+
 def test_a_file_that_is_taken_meanwhile_is_counted_once(house: House) -> None:
     new = [f"incoming/p/b/{key}" for key in ("a", "b", "c\udc80")]
     for path in new:
@@ -885,10 +917,10 @@ def test_a_file_that_is_taken_once_the_records_are_seen_waits_in_incoming(house:
 def test_a_closed_directory_grows_old_though_files_come_into_it(house: House) -> None:
     house.write("incoming/p/b/dir/one")
     closed = house.spool.absolute("incoming/p/b/dir")
-    first = status_files._closed(house.spool, "incoming/p/b/dir")
+    first = status_files.closed(house.spool, "incoming/p/b/dir")
     house.write("incoming/p/b/dir/two")
     os.chmod(closed, 0o700)
-    assert status_files._closed(house.spool, "incoming/p/b/dir") == first
+    assert status_files.closed(house.spool, "incoming/p/b/dir") == first
     assert first.waiting == Place("incoming", "p", "b", "dir/")
     for path in ("incoming", "incoming/p", "failed/p/b/dir"):
         assert status_files.Closed(path, first.since).waiting is None
