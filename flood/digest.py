@@ -122,6 +122,10 @@ def look(status: Status, known: Memory, *, max_age: float | None, gather: float)
         kind = TROUBLE
     elif known.trouble and not (failures or late) and _all_is_well(status):
         kind = WELL
+    causes = tuple(_causes(failures))
+    failed = status.total((FAILED,)).files
+    if not status.whole:  # not all of those that are told of may have been met
+        failed = max(failed, sum(one.files for one in causes if not one.gone))
     begun = [moment for moment in (known.trouble, first, since if late else None) if moment]
     return Digest(
         kind=kind,
@@ -130,8 +134,8 @@ def look(status: Status, known: Memory, *, max_age: float | None, gather: float)
         server_directory=status.server_directory,
         database=status.database,
         since=known.told,
-        causes=tuple(_causes(failures)),
-        failed=status.total((FAILED,)).files,
+        causes=causes,
+        failed=failed,
         superseded=status.total((SUPERSEDED,)).files,
         waiting=waiting,
         oldest=oldest,

@@ -870,6 +870,16 @@ def test_what_lies_in_processing_without_a_record_counts_as_incoming(house: Hous
     assert seen(house, -1.0, now=from_now(60.0)).stranded == 0, "there was no time for it"
 
 
+def test_a_digest_has_no_fewer_failures_than_it_tells_of(house: House) -> None:
+    house.admit("one", "two", "three")
+    house.settle(*(GiveUp(claim, DENIED) for claim in house.claim()))
+    found = seen(house, -1.0)
+    assert found.total((FAILED,)).files < 3
+    assert "not in failed any more" not in shown(found)
+    told = digest.look(found, Memory(None, None, None, None, None), max_age=None, gather=0.0)
+    assert told.failed == sum(cause.files for cause in told.causes) == 3
+
+
 def test_why_a_file_in_processing_without_a_record_waits(house: House) -> None:
     house.write("processing/p/b/lost")
     found = seen(house, now=from_now(60.0))
