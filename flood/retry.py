@@ -127,13 +127,16 @@ class Retry:
     def hasten(self, ids: Sequence[int]) -> list[Retried]:
         """Make those of these records due that wait for their retry, and ring for them; what a
         store has asked to wait does not wait any longer, either. That holds up also what is due."""
+        waiting, due = still_unclaimed(ids, self._now())
+        if not waiting and _destinations(due) <= self._rung:
+            return _hastened(waiting, due)  # a backlog, for which nobody need be kept waiting
         with models.write():
             now = self._now()
             waiting, due = still_unclaimed(ids, now)
             waiting = [one for one in waiting if records.due(one.row.id, now)]
             if waiting or due:
                 queries.hasten(now)
-            # A backlog comes here in many batches, and one ring takes all that is due.
+            # One ring takes all that is due.
             ready = _destinations(due) - self._rung
             for profile, bucket in sorted(_destinations(waiting) | ready):
                 self._ring(profile, bucket)
