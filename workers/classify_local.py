@@ -48,14 +48,6 @@ REST: Final = (
     ),
     Rule(
         PERMANENT,
-        "key_not_utf8",
-        "a name is not UTF-8, which S3 requires",
-        NAME,
-        exceptions=(UnicodeError,),
-        quote=False,
-    ),
-    Rule(
-        PERMANENT,
         "configuration",
         "the profile or this machine's configuration cannot be used",
         KEYS,

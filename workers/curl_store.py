@@ -102,11 +102,11 @@ class Store:
         handle.setopt(pycurl.NOPROXY, "")  # _proxy has decided
         handle.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
         if os.path.isdir(self._trusted):
-            for option in (pycurl.CAPATH, pycurl.PROXY_CAPATH):
-                handle.setopt(option, self._trusted)
+            options = (pycurl.CAPATH, pycurl.PROXY_CAPATH)
         else:
-            for option in (pycurl.CAINFO, pycurl.PROXY_CAINFO):
-                handle.setopt(option, self._trusted)
+            options = (pycurl.CAINFO, pycurl.PROXY_CAINFO)
+        for option in options:
+            handle.setopt(option, os.fsencode(self._trusted))  # pycurl takes ASCII only as text
 
     def check(self) -> None:
         """Raise ConfigError if the profile has what no header can carry; libcurl would not."""

@@ -296,6 +296,22 @@ def test_certificate_of_an_authority_in_a_directory(
     assert isinstance(put(secure.url), Receipt)
 
 
+@pytest.mark.parametrize("name", ["jörg", "ca bundle", os.fsdecode(b"j\xf6rg")], ids=ascii)
+def test_authorities_lie_below_any_directory(
+    put: Send, secure: FaultProxy, trusted: None, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    bundle = Path(os.environ["AWS_CA_BUNDLE"])
+    directory = bundle.parent / name
+    directory.mkdir()
+    named = bundle.rename(directory / "ca.pem")
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(named))
+    assert isinstance(put(secure.url), Receipt)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(directory))  # no certificate is found by its name there
+    expect(put(secure.url), PERMANENT, "tls_certificate")
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(directory / "other.pem"))
+    expect(put(secure.url), PERMANENT, "ca_bundle")
+
+
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
 def test_an_empty_list_of_authorities_trusts_nobody_new(
     put: Send, secure: FaultProxy, monkeypatch: pytest.MonkeyPatch, variable: str
