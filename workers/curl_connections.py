@@ -208,8 +208,9 @@ class Connections:
                         continue
                     exchange.failure = Unanswered(exchange.host)
                 if exchange.failure is None:
+                    proxied = exchange.proxy is not None
                     exchange.failure = scarce or failure(
-                        easy, code, words, exchange.host, exchange.proxy
+                        easy, code, words, exchange.host, proxied=proxied
                     )
                 ended.append(self._release(easy))
         return ended

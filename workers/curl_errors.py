@@ -60,9 +60,9 @@ _DENIED: Final = frozenset({401, 403, 405, 407})
 _FIRST_REFUSAL: Final = 300
 
 
-def failure(handle: Any, code: int, words: str, host: str, proxy: str) -> TransportFailed:
-    """Return why libcurl gave a transfer up; `proxy` is empty where there is none."""
-    reason = _reason(handle, code, words, proxied=bool(proxy))
+def failure(handle: Any, code: int, words: str, host: str, *, proxied: bool) -> TransportFailed:
+    """Return why libcurl gave a transfer up."""
+    reason = _reason(handle, code, words, proxied=proxied)
     return TransportFailed(reason, host, words or f"libcurl's error {code}")
 
 

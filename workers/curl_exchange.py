@@ -5,6 +5,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from workers.curl_payload import Stream
+from workers.proxies import Proxy
 
 #: What is kept of an answer's body, in bytes; S3's refusals have a few hundred.
 LONGEST_KEPT: Final = 64 * 1024
@@ -16,18 +17,18 @@ _SUCCESS: Final = range(200, 300)
 class Exchange:
     """A request of one of the methods that S3 has.
 
-    `headers` are lines, `region` is what the signature names, `proxy` is a proxy's URL or empty; a
-    body in bytes is held in memory, any other is read while it is sent. `longest` bytes of the
-    answer's body are kept. Once `Connections` gives it back, `failure` tells why there is no
-    answer, or `status` is the answer's; `head` is what came before the beginning of the answer's
-    body, which is `content`. `twice` tells whether the request was sent twice.
+    `headers` are lines, `region` is what the signature names; a body in bytes is held in memory,
+    any other is read while it is sent. `longest` bytes of the answer's body are kept. Once
+    `Connections` gives it back, `failure` tells why there is no answer, or `status` is the
+    answer's; `head` is what came before the beginning of the answer's body, which is `content`.
+    `twice` tells whether the request was sent twice.
     """
 
     operation: str
     url: str
     region: str
     headers: list[str]
-    proxy: str = ""
+    proxy: Proxy | None = None
     body: bytes | Stream | None = None
     size: int = 0
     method: str = "PUT"

@@ -12,6 +12,7 @@ from workers.classify_rule import SCARCE_ERRNOS
 from workers.curl_exchange import Exchange
 from workers.curl_payload import Stream
 from workers.failures import endless
+from workers.proxies import Proxy
 
 #: What a handle is made for; each kind is used again for its own.
 KINDS: Final = ("memory", "stream", "head", "get", "post", "delete")
@@ -60,7 +61,7 @@ class Handle:
         self._taken = 0
         self._head: list[bytes] = []
         self._content = bytearray()
-        self._proxy: str | None = None
+        self._proxy: Proxy | None = None
         self._region: str | None = None
         self._headers: list[str] = []
         configure(self.easy)
@@ -90,8 +91,7 @@ class Handle:
         self.asked = 0.0
         easy.setopt(pycurl.URL, exchange.url)
         if exchange.proxy != self._proxy:
-            easy.setopt(pycurl.PROXY, exchange.proxy)
-            self._proxy = exchange.proxy
+            self._go_through(exchange.proxy)
         if exchange.region != self._region:
             easy.setopt(pycurl.AWS_SIGV4, f"aws:amz:{exchange.region}:s3")
             self._region = exchange.region
@@ -105,6 +105,15 @@ class Handle:
             easy.setopt(pycurl.INFILESIZE_LARGE, exchange.size)
             easy.setopt(pycurl.READFUNCTION, reader.read)
             easy.setopt(pycurl.SEEKFUNCTION, reader.seek)
+
+    def _go_through(self, proxy: Proxy | None) -> None:
+        self._proxy = proxy
+        if proxy is None:
+            self.easy.setopt(pycurl.PROXY, "")
+            return
+        self.easy.setopt(pycurl.PROXY, proxy.address)
+        self.easy.setopt(pycurl.PROXYUSERNAME, proxy.user)
+        self.easy.setopt(pycurl.PROXYPASSWORD, proxy.password)
 
     def begin_again(self) -> None:
         """Tell libcurl of the same exchange as if it had not begun. What was sent goes over a new

@@ -19,7 +19,7 @@ from workers.authorities import authorities
 from workers.classify_rule import KEYS
 from workers.curl_exchange import LONGEST_KEPT, Exchange
 from workers.curl_payload import Payload
-from workers.proxies import proxy
+from workers.proxies import Proxy, proxy
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -46,7 +46,7 @@ class _Target:
 
     address: str
     region: str
-    proxy: str
+    proxy: Proxy | None
 
 
 class Question(NamedTuple):
@@ -99,7 +99,9 @@ class Store:
         handle.setopt(pycurl.USERAGENT, f"flood/{__version__} {pycurl.version.split()[1]}")
         handle.setopt(pycurl.TCP_KEEPALIVE, 1)
         handle.setopt(pycurl.UPLOAD_BUFFERSIZE, _BLOCK)
-        handle.setopt(pycurl.NOPROXY, "")  # _proxy has decided
+        # `proxy` decides, not the environment.
+        handle.setopt(pycurl.PROXY, "")
+        handle.setopt(pycurl.NOPROXY, "")
         handle.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
         if os.path.isdir(self._trusted):
             options = (pycurl.CAPATH, pycurl.PROXY_CAPATH)

@@ -17,7 +17,7 @@ from flood.states import PERMANENT
 from workers.classify import classify
 from workers.failures import TransportFailed
 from workers.lanes import carried
-from workers.proxies import proxy
+from workers.proxies import Proxy, proxy
 from workers.transfer import Interrupted
 
 #: The limit for each step on the way, in seconds.
@@ -162,10 +162,10 @@ class Way:
         )
 
 
-def _gate(proxied: str) -> tuple[str, int]:
-    """Where a proxy is; what it needs to let anybody through is none of a report's business."""
-    parts = urlsplit(proxied)
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 1080)
+def _gate(proxied: Proxy) -> tuple[str, int]:
+    """Where a proxy is, whose port is always said."""
+    parts = urlsplit(proxied.address)
+    return parts.hostname or "", parts.port or 0
 
 
 def _name(host: str, port: int) -> str:

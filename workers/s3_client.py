@@ -16,8 +16,8 @@ from flood import __version__
 from workers.answer_limits import SHORT_CONNECT, SHORT_READ
 from workers.answer_xml import is_page, readable
 from workers.authorities import authorities
-from workers.failures import not_s3
-from workers.proxies import proxy
+from workers.failures import TransportFailed, not_s3
+from workers.proxies import Proxy, proxy
 from workers.s3_session import Session, send_again, sender
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Clients:
                 client = _build(self._profile, self._pool, *self._timeouts[name])
                 session = Session(
                     verify=authorities(),
-                    proxies=_proxies(client.meta.endpoint_url),
+                    proxy=_proxy(client.meta.endpoint_url),
                     timeout=self._timeouts[name],
                     max_pool_connections=self._pool,
                 )
@@ -141,10 +141,19 @@ class Clients:
             return self._made[name]
 
 
-def _proxies(address: str) -> dict[str, str]:
-    """What botocore takes for the proxies of this address."""
+def _proxy(address: str) -> Proxy | None:
+    """The proxy on the way to this address; raises TransportFailed where only libcurl knows how to
+    speak to it."""
     found = proxy(address)
-    return {urlsplit(address).scheme: found} if found else {}
+    if found is None or found.address.startswith("http"):
+        return found
+    parts = urlsplit(address)
+    raise TransportFailed(
+        "proxy",
+        parts.netloc,
+        f"{parts.scheme.upper()}_PROXY is a SOCKS proxy, to which boto3 cannot speak: set one that"
+        " speaks HTTP",
+    )
 
 
 def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: float) -> Any:

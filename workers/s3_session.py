@@ -22,6 +22,7 @@ from botocore.httpsession import ProxyConfiguration, URLLib3Session
 
 from workers.answer_limits import COMPLETION, LONGEST, TIMEOUTS
 from workers.failures import TransportFailed, Unanswered, endless
+from workers.proxies import Proxy
 
 # 101 would end the talk in HTTP, which nobody has asked for.
 _INTERIM: Final = range(102, 200)
@@ -207,18 +208,31 @@ class _SecurePool(_Wary, AWSHTTPSConnectionPool):  # type: ignore[misc]  # as ab
 
 
 class _Proxies(ProxyConfiguration):  # type: ignore[misc]  # as above
-    def _construct_basic_auth(self, username: str, password: str) -> str:
-        # botocore's own knows ASCII only; libcurl sends what the percent signs stood for.
-        return f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"
+    """One proxy for everything, or none."""
+
+    def __init__(self, proxy: Proxy | None) -> None:
+        super().__init__(dict.fromkeys(("http", "https"), proxy.address) if proxy else None)
+        self._headers = _authorization(proxy) if proxy else {}
+
+    def proxy_headers_for(self, _proxy_url: str) -> dict[str, str]:
+        return self._headers
+
+
+def _authorization(proxy: Proxy) -> dict[str, str]:
+    # As libcurl has it, a user alone has an empty password.
+    if not proxy.user + proxy.password:
+        return {}
+    basic = base64.b64encode(b"%b:%b" % (proxy.user, proxy.password)).decode()
+    return {"Proxy-Authorization": f"Basic {basic}"}
 
 
 class Session(URLLib3Session):  # type: ignore[misc]  # as above
     """botocore's own, of which `send` raises TransportFailed where an answer has no end; `verify`
     may be a directory of certificates, too."""
 
-    def __init__(self, *, proxies: dict[str, str], **options: Any) -> None:
-        super().__init__(proxies=proxies, **options)
-        self._proxy_config = _Proxies(proxies=proxies)
+    def __init__(self, *, proxy: Proxy | None, **options: Any) -> None:
+        super().__init__(**options)
+        self._proxy_config = _Proxies(proxy)
 
     def _setup_ssl_cert(self, conn: Any, url: str, verify: Any) -> None:
         super()._setup_ssl_cert(conn, url, verify)

@@ -7,13 +7,18 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import pytest
 import trustme
+from botocore.exceptions import ProxyConnectionError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
 from tests.faults import Alive, Alter, Answer, Cut, Fault, Preceded, Raw, Stall, Unending, s3_error
@@ -22,6 +27,7 @@ from tests.servers import SECRET_ACCESS_KEY, S3Server
 from tests.uploading import (
     LARGE,
     MIB,
+    UPLOADERS,
     MakeUploader,
     Open,
     Record,
@@ -30,6 +36,7 @@ from tests.uploading import (
     transferred,
 )
 from workers.classify import classify
+from workers.failures import TransportFailed
 from workers.transfer import Receipt, Upload, Uploader
 
 Send = Callable[..., object]
@@ -389,13 +396,40 @@ def test_an_http_proxy_passes_on(
     assert {"proxy-authorization" in each.headers for each in proxy.requests} == {True}
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("us%20er:p%40ss%3Aw%C3%B6rd", "us er:p@ss:wörd".encode()),
+        ("jörg:wörd", "jörg:wörd".encode()),
+        ("jörg:wörd".encode("latin-1"), "jörg:wörd".encode("latin-1")),
+        ("j%F6rg:a%0Ab", b"j\xf6rg:a\nb"),
+        ("user:a:b%c%25|<>{}^`\"'$&", b"user:a:b%c%|<>{}^`\"'$&"),
+        ("user", b"user:"),
+        (":word", b":word"),
+    ],
+    ids=ascii,
+)
 def test_who_an_http_proxy_lets_through_may_have_any_password(
-    put: Send, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    put: Send,
+    proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    written: str | bytes,
+    meant: bytes,
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//us%20er:p%40ss%3Aw%C3%B6rd@"))
+    address = proxy.url.replace("//", f"//{os.fsdecode(written)}@")
+    monkeypatch.setenv("HTTP_PROXY", address)
     assert isinstance(put("http://store.invalid:9000"), Receipt)
     asked = {each.headers["proxy-authorization"] for each in proxy.requests}
-    assert asked == {f"Basic {base64.b64encode('us er:p@ss:wörd'.encode()).decode()}"}
+    assert asked == {f"Basic {base64.b64encode(meant).decode()}"}
+
+
+@pytest.mark.parametrize("written", ["HTTP://{}/", "//{}/any/path?query", "{}"])
+def test_the_address_of_an_http_proxy_may_be_written_in_several_ways(
+    put: Send, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", written.format(proxy.url.removeprefix("http://")))
+    assert isinstance(put("http://store.invalid:9000"), Receipt)
+    assert {"proxy-authorization" in each.headers for each in proxy.requests} == {False}
 
 
 @pytest.mark.parametrize(
@@ -403,7 +437,12 @@ def test_who_an_http_proxy_lets_through_may_have_any_password(
     [
         *("us:SEC/RETPW@127.0.0.1:9", "us:SEC#RET/PW@127.0.0.1:9", "us:SEC?RETPW@127.0.0.1:9"),
         *("http://us/SECRETPW@127.0.0.1:9", "http://us:SECRETPW@127.0.0.1:99999", "http://:9"),
-        *("http://us:SECRETPW@[::1:9", "http://us:SECRETPW@127.0.0.1:0"),
+        *("http://us:SECRETPW@[::1:9", "http://us:SECRETPW@127.0.0.1:0", "foo bar"),
+        *("http://us:SEC RETPW@127.0.0.1:9", "http://us:SEC\nRETPW@127.0.0.1:9"),
+        *("http://us:SEC@RETPW@127.0.0.1:9", "http://us:SEC\\RETPW@127.0.0.1:9"),
+        *("http://us:SEC%00RETPW@127.0.0.1:9", "http://us:SECRETPW@bad host:9"),
+        *("ftp://us:SECRETPW@127.0.0.1:9", "http://us:SECRETPW@[::1::2]:9", "http://us:SECRETPW"),
+        *("http://us:SECRETPW@h..h:9", "http://us:SECRETPW@höst:9", " us:SECRETPW@127.0.0.1:9"),
     ],
 )
 def test_what_is_no_address_of_a_proxy_is_not_told(
@@ -413,6 +452,83 @@ def test_what_is_no_address_of_a_proxy_is_not_told(
     message = expect(put("http://store.invalid"), TRANSIENT, "proxy")
     assert "HTTP_PROXY is no address of a proxy; where user" in message
     assert not re.search("SEC|RET|PW@|us:", message)
+
+
+#: No three letters of it come in a row by chance.
+HUSH = "Zq7Xw9Kj2Vp4"
+
+# What an address is made of, with much that it must not have.
+_ODD = st.just("") | st.text("u\u00f6\udcf6%0:@/?#\\ \n\t\x7f[]{}<>\"'|^`$&;=+~", max_size=3)
+
+
+@st.composite
+def proxies(draw: st.DrawFn) -> str:
+    cut = draw(st.integers(3, len(HUSH)))
+    schemes = ["", "http://", "HTTP://", "//", "https://", "socks5h://", "ftp://", "http:/", " "]
+    hosts = ["127.0.0.1:9", "127.0.0.1", "[::1]:9", "[::1", "[::1::2]:9", "bad host", "a..b", ""]
+    return "".join(
+        (
+            draw(st.sampled_from(schemes)),
+            *(draw(_ODD), ":", HUSH[:cut], draw(_ODD), HUSH[cut:], draw(_ODD), "@"),
+            *(draw(st.sampled_from(hosts)), draw(_ODD)),
+        )
+    )
+
+
+@pytest.mark.parametrize("kind", UPLOADERS)
+@given(address=proxies())
+def test_no_part_of_a_proxys_password_is_told(kind: str, address: str) -> None:
+    """Whatever the one library or the other makes of it; nothing listens there."""
+    with patch.dict(os.environ, {"HTTP_PROXY": address}):
+        used = profile("http://store.invalid:9000")
+        failures = (TransportFailed, ProxyConnectionError)
+        with closing(UPLOADERS[kind](used)) as uploader, pytest.raises(failures) as caught:
+            uploader.ensure_bucket("bucket")
+    verdict = classify(caught.value)
+    assert (verdict.kind, verdict.code) == (TRANSIENT, "proxy")
+    said = f"{verdict.message} {caught.value!r}"
+    assert [HUSH[n : n + 3] for n in range(len(HUSH) - 2) if HUSH[n : n + 3] in said] == []
+
+
+def test_a_proxy_that_speaks_socks_takes_libcurl(
+    put: Send, make_uploader: MakeUploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with refusing_socks() as (address, heard):
+        monkeypatch.setenv("HTTP_PROXY", f"socks5h://user:{HUSH}@{address}")
+        message = expect(put("http://store.invalid"), TRANSIENT, "proxy")
+    assert HUSH not in message
+    if make_uploader is UPLOADERS["boto3"]:
+        assert "HTTP_PROXY is a SOCKS proxy, to which boto3 cannot speak" in message
+        assert heard == []
+    else:
+        assert heard == [b"\x01\x04user%c%b" % (len(HUSH), HUSH.encode())]
+
+
+@contextmanager
+def refusing_socks() -> Iterator[tuple[str, list[bytes]]]:
+    """A SOCKS proxy that lets somebody in, but connects to nothing (RFC 1928, RFC 1929); its
+    address, with what it is told of who asks."""
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        with suppress(OSError):
+            connection = listening.accept()[0]
+            with connection:
+                connection.recv(512)
+                connection.sendall(b"\x05\x02")
+                heard.append(connection.recv(512))
+                connection.sendall(b"\x01\x00")
+                connection.recv(512)
+                connection.sendall(b"\x05\x01\x00\x01" + bytes(6))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}", heard
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def test_an_http_proxy_is_passed_by(
