@@ -14,6 +14,9 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9._-]{3,63}")
 _AMAZON: Final = re.compile(r"(?!.*--)[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
 _SPECIAL: Final = re.compile(r"xn--.*|sthree-.*|amzn-s3-demo-.*|.*-s3alias|.*\.mrap")
 
+# What botocore takes for one.
+_ANY_REGION: Final = re.compile(r"(?![0-9]+\Z)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+
 # Regions of the partition "aws", as botocore's own table has it; others have other domains.
 _REGION: Final = re.compile(r"(us|eu|ap|sa|ca|me|af|il|mx)-\w+-\d+")
 
@@ -34,6 +37,11 @@ def address(profile: "Profile", bucket: str, region: str | None) -> str | None:
 def is_plain(bucket: str) -> bool:
     """Whether a bucket's name stands in paths and texts as it is."""
     return _PLAIN.fullmatch(bucket) is not None
+
+
+def is_region(text: str) -> bool:
+    """Whether it can be a region's name, of whatever store."""
+    return _ANY_REGION.fullmatch(text) is not None
 
 
 def service(profile: "Profile", region: str | None = None) -> str | None:

@@ -14,7 +14,7 @@ import pycurl
 
 from flood import __version__
 from flood.errors import ConfigError
-from workers.addresses import address, service
+from workers.addresses import address, is_region, service
 from workers.authorities import authorities
 from workers.classify_rule import KEYS
 from workers.curl_exchange import LONGEST_KEPT, Exchange
@@ -36,7 +36,6 @@ _BLOCK: Final = 256 * 1024
 _ASK_FIRST: Final = 1024**2
 
 _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]+")
-_REGION: Final = re.compile(r"[A-Za-z0-9-]{1,40}")
 _TOLD: Final = re.compile(rb"<Region>([^<]*)</Region>")
 
 
@@ -127,7 +126,7 @@ class Store:
         if not told:
             found = _TOLD.search(exchange.content)
             told = found.group(1).decode("latin-1") if found else ""
-        if not _REGION.fullmatch(told) or told == exchange.region:
+        if not is_region(told) or told == exchange.region:
             return False
         with self._lock:
             self._regions[bucket] = told

@@ -14,7 +14,6 @@ from workers.classify import classify
 from workers.classify_answers import SKEWED
 from workers.failures import BucketMissing, InvalidBucket, NotS3, not_s3
 from workers.known import Known
-from workers.s3_client import REDIRECTS
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
@@ -35,6 +34,9 @@ _NO_ANSWER: Final = frozenset(
     }
 )
 _NOT_FOUND: Final = 404
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+# A redirect without a code of its own, as each is that answers HEAD.
+_ELSEWHERE: Final = frozenset(map(str, _REDIRECTS))
 _NO_BUCKET: Final = frozenset({"NoSuchBucket", "404", "NotFound"})
 
 
@@ -106,7 +108,7 @@ class Buckets:
                     raise _Untold from None
                 status = error.response["ResponseMetadata"]["HTTPStatusCode"]
                 # A store that sends elsewhere says so in a code of its own.
-                if status == _NOT_FOUND or (status in REDIRECTS and code in ("", str(status))):
+                if status == _NOT_FOUND or (status in _REDIRECTS and code in ("", str(status))):
                     raise self._not_s3() from None
                 raise
             if "Buckets" not in answer:
@@ -119,10 +121,9 @@ class Buckets:
 
     def _probed(self, client: Any, bucket: str) -> bool:
         """Ask for the bucket itself; return False if the store does not tell."""
-        for ask in (
-            partial(client.head_bucket, Bucket=bucket),
-            partial(client.list_objects_v2, Bucket=bucket, MaxKeys=1),
-        ):
+        head = partial(client.head_bucket, Bucket=bucket)
+        listing = partial(client.list_objects_v2, Bucket=bucket, MaxKeys=1)
+        for ask, no_answer in ((head, _NO_ANSWER | _ELSEWHERE), (listing, _NO_ANSWER)):
             try:
                 ask()
             except ClientError as error:
@@ -133,7 +134,7 @@ class Buckets:
                         f" {self._endpoint()}: create it, then retry the file, or move the file to"
                         " the right bucket's directory in incoming"
                     ) from None
-                if code not in _NO_ANSWER:
+                if code not in no_answer:
                     raise
             else:
                 return True

@@ -13,6 +13,7 @@ from botocore.config import Config
 from botocore.loaders import Loader
 
 from flood import __version__
+from workers.addresses import is_region
 from workers.answer_limits import SHORT_CONNECT, SHORT_READ
 from workers.answer_xml import is_page, readable
 from workers.authorities import authorities
@@ -64,9 +65,6 @@ _LARGEST_POOL: Final = 1024
 _SUCCESS: Final = range(200, 300)
 # What may come before the first byte of XML: white space, a byte order mark.
 _BLANK: Final = b" \t\r\n\xef\xbb\xbf"
-
-#: Statuses of answers that send elsewhere.
-REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class Clients:
@@ -191,7 +189,7 @@ def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: 
     client.meta.events.register_first("before-parse.*.*", _make_readable)
     where = profile.endpoint or f"Amazon S3, region {profile.region}"
     client.meta.events.register_first("before-parse.*.*", partial(_refuse_pages, where))
-    client.meta.events.register_first("needs-retry.s3.ListBuckets", _follow_no_redirect)
+    client.meta.events.register_first("needs-retry.s3", _follow_named_regions)
     if not provider.expect_continue:
         for operation in ("PutObject", "UploadPart"):
             client.meta.events.register(f"before-sign.s3.{operation}", _remove_expect)
@@ -206,10 +204,16 @@ def _reveal(request: Any, **_: object) -> None:
     raise _Address(request.url)
 
 
-def _follow_no_redirect(request_dict: Any, response: Any, **_: object) -> None:
-    # botocore would ask for the region of the bucket that is asked about, and there is none.
-    if response is not None and response[0].status_code in REDIRECTS:
-        request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
+def _follow_named_regions(request_dict: Any, response: Any, **_: object) -> None:
+    """Have botocore follow no answer that does not name the bucket's region. It would ask HEAD for
+    that; where HEAD is sent elsewhere without a region, too, it would ask without end."""
+    if response is None:
+        return
+    asked = request_dict["context"].setdefault("s3_redirect", {})
+    told = response[1]["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+    told = told or response[1].get("Error", {}).get("Region")
+    if asked.get("bucket") is None or not isinstance(told, str) or not is_region(told):
+        asked["redirected"] = True
 
 
 def _remove_expect(request: Any, **_: object) -> None:

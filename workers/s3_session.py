@@ -185,6 +185,8 @@ class _Wary:
         self._wary = threading.local()
 
     def urlopen(self, *rest: Any, **options: Any) -> Any:
+        # Of a 303 urllib3 would make a GET, and stumble over botocore's headers.
+        options["redirect"] = False
         try:
             return super().urlopen(*rest, **options)  # type: ignore[misc]  # the pool's
         except Unanswered:

@@ -135,6 +135,7 @@ PAGE = b'<!DOCTYPE HTML>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n</he
         Answer(404),
         Answer(301, b"", {"Location": "https://127.0.0.1:9/"}),
         Answer(302, b"<html><body>Moved</body></html>", {"Location": "http://127.0.0.1:9/login"}),
+        Answer(303, b"", {"Location": "/login"}),
         Answer(307, b"", {"Location": "/login"}),
     ],
     ids=repr,

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import pytest
 import trustme
-from botocore.exceptions import ProxyConnectionError
+from botocore.exceptions import ClientError, ProxyConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -705,6 +705,79 @@ def test_a_store_that_redirects_is_said_to(put: Send, proxy: FaultProxy) -> None
     assert "sends this bucket's requests to another address" in message
     assert "AWS_REGION" in message
     assert "AWS_ENDPOINT" in message
+
+
+REDIRECTS: Final = (301, 302, 303, 307, 308)
+
+
+@pytest.mark.parametrize("size", [4, LARGE])
+@pytest.mark.parametrize("status", REDIRECTS)
+def test_head_that_is_sent_elsewhere_is_asked_no_more(
+    put: Send, proxy: FaultProxy, status: int, size: int
+) -> None:
+    """Neither does it name a region, nor would HEAD of the bucket."""
+    proxy.inject(Answer(status, b"", {"Location": ELSEWHERE}), "HEAD", times=None)
+    expect(put(proxy.url, bytes(size)), TRANSIENT, "not_s3")
+    assert proxy.count("HEAD") == 1
+
+
+@pytest.mark.parametrize("region", ["", "<Region>no region</Region>", "<Region><a/></Region>"])
+@pytest.mark.parametrize("size", [4, LARGE])
+def test_a_region_that_is_not_named_is_not_asked_for(
+    put: Send, proxy: FaultProxy, size: int, region: str
+) -> None:
+    body = f"<Error><Code>PermanentRedirect</Code><Endpoint>x</Endpoint>{region}</Error>"
+    redirect = Answer(301, body.encode(), {"Location": ELSEWHERE})
+    proxy.inject(redirect, "PUT", times=None)
+    proxy.inject(redirect, "POST", times=None)
+    proxy.inject(Answer(301, b"", {"Location": ELSEWHERE}), "HEAD", times=None)
+    expect(put(proxy.url, bytes(size)), PERMANENT, "PermanentRedirect")
+    assert (proxy.count("HEAD"), proxy.count("PUT") + proxy.count("POST")) == (0, 1)
+
+
+@pytest.mark.parametrize("status", REDIRECTS)
+@pytest.mark.parametrize(
+    ("code", "kind", "recorded"),
+    [
+        ("PermanentRedirect", PERMANENT, "PermanentRedirect"),
+        ("TemporaryRedirect", TRANSIENT, "TemporaryRedirect"),
+        ("", TRANSIENT, "not_s3"),
+    ],
+)
+def test_what_sends_a_bucket_elsewhere_is_asked_with_what_code(
+    make_uploader: MakeUploader,
+    proxy: FaultProxy,
+    bucket: str,
+    status: int,
+    code: str,
+    kind: str,
+    recorded: str,
+) -> None:
+    location = {"Location": ELSEWHERE}
+    coded = s3_error(status, code, **location) if code else Answer(status, b"", location)
+    proxy.inject(coded, "GET", f"^/{bucket}", times=None)
+    proxy.inject(s3_error(403, "AccessDenied"), "GET", times=None)
+    proxy.inject(Answer(status, b"", location), "HEAD", times=None)
+    with closing(make_uploader(profile(proxy.url))) as uploader:
+        with pytest.raises(ClientError) as caught:
+            uploader.ensure_bucket(bucket)
+        expect(caught.value, kind, recorded)
+    asked = [each.method for each in proxy.requests if each.target.startswith(f"/{bucket}")]
+    assert asked == ["HEAD", "GET"]
+
+
+def test_head_that_names_the_region_of_a_bucket_is_followed(
+    make_uploader: MakeUploader, moto_server: S3Server, bucket_name: Callable[[], str]
+) -> None:
+    bucket = moto_server.make_bucket(bucket_name())
+    with FaultProxy(moto_server.address) as proxy:
+        proxy.inject(s3_error(403, "AccessDenied"), "GET", times=None)
+        proxy.inject(Answer(301, b"", {"x-amz-bucket-region": "eu-west-3"}), "HEAD")
+        with closing(make_uploader(profile(proxy.url))) as uploader:
+            uploader.ensure_bucket(bucket)
+        asked = [each for each in proxy.requests if each.method == "HEAD"]
+    regions = [each.headers["authorization"].split("/")[2] for each in asked]
+    assert regions == ["us-east-1", "eu-west-3"]
 
 
 def test_retry_after_is_heard(put: Send, proxy: FaultProxy) -> None:
