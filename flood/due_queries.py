@@ -2,18 +2,16 @@
 
 from collections.abc import Collection, Iterator
 from datetime import datetime
-from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from flood import models
 from flood.columns import name_from, name_value, utc_text
 from flood.stored import utc_moment
 
-#: Among so many destinations whose turn comes is looked for.
-_LOOKS: Final = 32
-
 _UNCLAIMED: Final = "current_state = 'processing' AND owner IS NULL"
 _BEFORE_ALL: Final = ("", "")  # no profile has an empty name
+_BEHIND_ALL: Final = b"\xff" * 256  # nor any bucket one of so many bytes; blobs come behind texts
+_NEXT_PROFILE: Final = f"SELECT min(profile) FROM file_records WHERE {_UNCLAIMED} AND profile >"
 
 
 def destinations(now: datetime) -> list[tuple[str, str]]:
@@ -31,13 +29,46 @@ def unclaimed() -> list[tuple[str, str]]:
     return [(name_from(profile), name_from(bucket)) for profile, bucket in _each(_BEFORE_ALL)]
 
 
-def destinations_after(start: tuple[str, str], now: datetime) -> Iterator[tuple[str, str]]:
-    """The other destinations that have a due, unclaimed record, in the order of their names from
-    `start` on, then from the first. Of very many only some are looked at."""
-    at = utc_text(now)
-    for profile, bucket in islice(_all_beyond(name_value(start[0]), name_value(start[1])), _LOOKS):
-        if _is_due(profile, bucket, at):
-            yield name_from(profile), name_from(bucket)
+def profiles() -> list[str]:
+    """Each profile that has an unclaimed record, due or not."""
+    # One step through the index for each: SQLite would read all entries for a DISTINCT.
+    rows = models.execute(
+        f"WITH RECURSIVE step (profile) AS (SELECT ({_NEXT_PROFILE} ?) UNION ALL "
+        f"SELECT ({_NEXT_PROFILE} step.profile) FROM step WHERE profile IS NOT NULL) "
+        "SELECT profile FROM step WHERE profile IS NOT NULL",
+        _BEFORE_ALL[:1],
+    ).fetchall()
+    return [name_from(row[0]) for row in rows]
+
+
+class Look(NamedTuple):
+    """Where a look through a profile's buckets ended, None behind the last; whether a record is due
+    there; how many of them it went through."""
+
+    bucket: str | None
+    due: bool
+    passed: int
+
+
+def look(profile: str, after: str, until: str | None, now: datetime, limit: int) -> Look:
+    """Look for a bucket with a due, unclaimed record, in the order of the names behind `after`, as
+    far as `until` unless that is None, through `limit` at most of those that have unclaimed ones.
+    """
+    last = _BEHIND_ALL if until is None else name_value(until)
+    # However many records wait in a bucket, it takes two steps through the index, and all of them
+    # one statement: where a store is down, thousands of buckets may wait for their retries.
+    bucket, due, passed = models.execute(
+        "WITH RECURSIVE step (bucket, passed) AS (SELECT ?, 0 UNION ALL "
+        f"SELECT (SELECT min(bucket) FROM file_records WHERE {_UNCLAIMED} AND profile = ? "
+        "AND bucket > step.bucket AND bucket <= ?), passed + 1 FROM step WHERE bucket IS NOT NULL) "
+        # A bucket of no name is none: what comes behind the last.
+        "SELECT COALESCE(bucket, '') AS bucket, EXISTS (SELECT 1 FROM file_records "
+        f"WHERE {_UNCLAIMED} AND profile = ? AND bucket = step.bucket AND next_attempt_at <= ?) "
+        "AS due, passed FROM step WHERE passed > 0 AND (bucket IS NULL OR due OR passed = ?) "
+        "LIMIT 1",
+        (name_value(after), name_value(profile), last, name_value(profile), utc_text(now), limit),
+    ).fetchone()
+    return Look(name_from(bucket) or None, bool(due), passed)
 
 
 def _is_due(profile: Any, bucket: Any, at: str) -> bool:
@@ -47,18 +78,6 @@ def _is_due(profile: Any, bucket: Any, at: str) -> bool:
         (profile, bucket, at),
     ).fetchone()
     return bool(row[0])
-
-
-def _all_beyond(profile: Any, bucket: Any) -> Iterator[tuple[Any, Any]]:
-    """Where else unclaimed records wait: what comes after this destination, then what before."""
-    first = None
-    for each in _each((profile, bucket)):
-        first = first or each
-        yield each
-    for each in _each(_BEFORE_ALL):
-        if each in ((profile, bucket), first):
-            return
-        yield each
 
 
 def _each(after: tuple[Any, Any]) -> Iterator[tuple[Any, Any]]:

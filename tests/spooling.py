@@ -180,6 +180,31 @@ class House:
         assert result.admitted == len(keys), result
         return [self.in_processing(key) for key in keys]
 
+    def wait(self, due: datetime, *destinations: tuple[str, str], files: int = 1) -> None:
+        """Records of so many files that wait in processing for their time, in each of these."""
+        at, then = utc_text(self.clock.now()), utc_text(due)
+        with models.write():
+            models.execute_many(
+                "INSERT INTO file_records (profile, bucket, filepath, file_creation_date, "
+                "current_state, last_updated, device, inode, size, mtime_ns, spool_path, "
+                "next_attempt_at, created_at) "
+                "VALUES (?, ?, ?, ?, 'processing', ?, 1, ?, 4, 1, ?, ?, ?)",
+                [
+                    (
+                        *map(name_value, each),
+                        f"w{number}",
+                        at,
+                        at,
+                        number,
+                        f"{PROCESSING}/w{number}",
+                        then,
+                        at,
+                    )
+                    for each in destinations
+                    for number in range(files)
+                ],
+            )
+
     def in_processing(self, key: str) -> int:
         [row] = self.rows("filepath = ? AND current_state = 'processing'", name_value(key))
         return int(row["id"])

@@ -2,8 +2,9 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Final
 
 from flood import claims as claiming
@@ -11,8 +12,7 @@ from flood import due_queries, queries
 from flood.locks import WorkerLocks
 from flood.queries import Busy
 from flood.record_values import Claimed
-
-Destination = tuple[str, str]
+from workers.rounds import Destination, Rounds
 
 #: An attempt that has lasted for so long may well last longer.
 LONG: Final = timedelta(seconds=10)
@@ -56,6 +56,7 @@ class Turns:
         self._paused = paused
         self._now = now
         self._memory = _Memory()
+        self._rounds = Rounds()
 
     def claim(self, ids: Sequence[int], asked: Destination) -> tuple[Destination, list[Claimed]]:
         """Claim what is due of `ids`, with more of the same destination; or of another one that
@@ -69,6 +70,8 @@ class Turns:
         order: list[tuple[Destination, Sequence[int]]] = [(asked, ids)]
         first = self._first(asked, busy)
         if first is not None:
+            # Also if it gets nothing now: others behind it shall have their turns.
+            self._rounds.choose(first)
             order.insert(0, (first, ()))
         for destination, wanted in order:
             if self._paused(destination) or self._is_crowded(destination, busy):
@@ -131,15 +134,26 @@ class Turns:
         def load(destination: Destination) -> tuple[int, int]:
             return profiles[destination[0]], buckets[destination]
 
-        if not (any(load(asked)) or self._paused(asked)):
+        most, paused = load(asked), self._paused(asked)
+        if not (any(most) or paused):
             return None
-        known = self._profiles()
-        due = due_queries.destinations_after(last or asked, self._now())
-        able = (each for each in due if each[0] in known and not self._paused(each))
-        best = min(able, key=load, default=asked)
-        if best == asked:
-            return None
-        return best if load(best) < load(asked) or self._paused(asked) else None
+
+        def comes_first(each: Destination) -> bool:
+            fewer = paused or load(each) < most
+            return fewer and each not in (last, asked) and not self._paused(each)
+
+        able = self._profiles()
+        known = [each for each in due_queries.profiles() if each in able]
+        # Where fewer workers are comes first; each lot is searched by itself, so that thousands of
+        # buckets in one hide nothing in another.
+        for workers, lot in groupby(sorted(known, key=profiles.__getitem__), profiles.__getitem__):
+            if workers > most[0] and not paused:
+                break
+            due = filter(comes_first, self._rounds.due(list(lot), self._now()))
+            best = _least(due, buckets)
+            if best is not None:
+                return best
+        return None
 
     def _is_crowded(self, destination: Destination, busy: Sequence[Busy]) -> bool:
         """Whether all workers but one are at light files of this profile, whose store may hang, as
@@ -167,3 +181,14 @@ class Turns:
         rest."""
         able = set(self._able())
         return len(queries.owners_of(self._heavy) & able) < max(1, len(able) - 1)
+
+
+def _least(due: Iterable[Destination], workers: Mapping[Destination, int]) -> Destination | None:
+    """The first of these at which there are the fewest workers."""
+    best = None
+    for each in due:
+        if best is None or workers[each] < workers[best]:
+            best = each
+        if not workers[best]:
+            break
+    return best

@@ -25,6 +25,7 @@ from flood.retention import Keeping, Retention
 from flood.states import FAILED, INCOMING, INCOMING_TMP, PERMANENT, PROCESSING, TRANSIENT
 from tests.spooling import LARGE, START, House
 from workers.decisions import GiveUp, LetGo, TryAgain
+from workers.rounds import LOOKS, Rounds
 
 REFUSED = Reason(PERMANENT, "refused", "no")
 AWAY = Reason(TRANSIENT, "timeout", "no answer")
@@ -61,7 +62,8 @@ def course(house: House) -> None:
     with models.write():
         assert agent.turns.claim([], ("p", "b"))
     agent.locks.disown()
-    list(due_queries.destinations_after(("a", "b"), START))
+    assert due_queries.profiles() == ["p"]
+    assert due_queries.look("p", "a", None, START, 10) == (None, False, 2)
     due_queries.with_large(1, START, ["p"])
     house.spool.move(f"{FAILED}/p/b/refused", f"{INCOMING}/p/b/refused")
     house.write(f"{PROCESSING}/p/b/found")
@@ -139,7 +141,7 @@ def test_a_worker_finds_its_turn_as_soon_behind_any_backlog(house: House) -> Non
             with models.write():
                 _, claims = agent.turns.claim([], asked)
             assert len(claims) == TASK_FILES
-        assert list(due_queries.destinations_after(("p", "b"), START)) == [("p", "c")]
+        assert list(Rounds().due(due_queries.profiles(), START)) == [("p", "b"), ("p", "c")]
         assert due_queries.destinations(START) == [("p", "b"), ("p", "c")]
         assert due_queries.with_large(LARGE, START, ["p"]) is None
         assert not queries.delivered_since("p", "b", START)
@@ -154,6 +156,17 @@ def test_a_worker_finds_its_turn_as_soon_behind_any_backlog(house: House) -> Non
         efforts.append(effort(take_turns))
     agent.locks.disown()
     assert efforts[1] < 1.2 * efforts[0], efforts
+
+
+def test_no_search_for_a_turn_is_longer_than_another(house: House) -> None:
+    """However many buckets wait for their retries, or are due and not to be had."""
+    later = START + timedelta(days=1)
+    efforts = []
+    for due, profile in ((later, "p"), (START, "q")):
+        for known in (0, 1, 3):
+            house.wait(due, *((profile, f"{known}{number:04}") for number in range(LOOKS)))
+            efforts.append(effort(lambda: list(Rounds().due([profile], START))))  # noqa: B023  at once
+    assert max(efforts) < 1.1 * efforts[0], efforts
 
 
 def test_a_clock_that_was_set_back_is_looked_for_among_what_waits_for_later(house: House) -> None:

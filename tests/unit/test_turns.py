@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,8 @@ from flood.locks import WorkerLocks
 from flood.record_values import TASK_FILES, Claimed, Proof
 from flood.status_workers import able
 from tests.spooling import LARGE, House, quick_house
-from workers.turns import HEAVY, LONG, Destination, Turns
+from workers.rounds import LOOKS, Destination
+from workers.turns import HEAVY, LONG, Turns
 
 BURST = ("p", "burst")
 
@@ -151,6 +153,94 @@ def test_what_is_not_due_or_without_credentials_has_no_turn(house: House, worker
         "WHERE bucket = 'waits'"
     )
     assert [claim(worker, BURST)[0] for _ in range(2)] == [BURST, BURST]
+
+
+def wait(house: House, profile: str, count: int) -> None:
+    """Files of so many buckets wait for their retries, since their store is down."""
+    later = house.clock.now() + timedelta(hours=1)
+    house.wait(later, *((profile, f"m{number:05}") for number in range(count)))
+
+
+@pytest.mark.parametrize("down", ["p", "q"])
+@pytest.mark.parametrize("late", [("p", "late"), ("p", "zz"), ("r", "later")])
+def test_buckets_that_wait_for_their_retries_hold_up_nobody(
+    house: House, down: str, late: Destination
+) -> None:
+    """Neither in the profile of the burst nor in another one."""
+    arrive(house, BURST, 3 * TASK_FILES)
+    wait(house, down, 200)
+    with workers(house, profiles="pqr") as [worker]:
+        assert claim(worker, BURST)[0] == BURST
+        arrive(house, late)
+        assert claim(worker, BURST)[0] == late
+        assert claim(worker, BURST)[0] == BURST
+
+
+def test_a_worker_does_not_go_on_before_what_is_behind_others_retries(
+    house: House, worker: Turns
+) -> None:
+    arrive(house, BURST, 2 * TASK_FILES)
+    wait(house, "p", 200)
+    assert claim(worker, BURST)[0] == BURST
+    arrive(house, ("p", "zz"))
+    assert go_on(worker, BURST) == 0
+    assert claim(worker, BURST)[0] == ("p", "zz")
+
+
+def test_what_is_behind_thousands_of_retries_has_its_turn_a_few_later(
+    house: House, worker: Turns
+) -> None:
+    """No look is longer than it may be, and each goes on where the last one ended."""
+    arrive(house, BURST, 6 * TASK_FILES)
+    wait(house, "p", 3 * LOOKS)
+    arrive(house, ("p", "zz"))
+    went = [claim(worker, BURST)[0] for _ in range(6)]
+    assert went.count(("p", "zz")) == 1
+    assert went.index(("p", "zz")) == 4
+
+
+def test_thousands_of_retries_hide_nothing_where_others_are_at_work(
+    house: House, worker: Turns
+) -> None:
+    """What waits there comes first, had it been looked for: nobody is at that profile."""
+    arrive(house, BURST, 2 * TASK_FILES)
+    wait(house, "q", 3 * LOOKS)
+    arrive(house, ("p", "late"))
+    assert [claim(worker, BURST)[0] for _ in range(2)] == [BURST, ("p", "late")]
+
+
+def test_many_buckets_of_one_profile_do_not_hide_another_profile(
+    house: House, worker: Turns
+) -> None:
+    arrive(house, BURST, 2 * TASK_FILES)
+    house.wait(house.clock.now(), *(("p", f"m{number:05}") for number in range(200)))
+    arrive(house, ("q", "other"))
+    assert [claim(worker, BURST)[0] for _ in range(2)] == [BURST, ("q", "other")]
+
+
+def test_others_backlogs_take_turns_too(house: House, worker: Turns) -> None:
+    """While tasks of one only come up."""
+    arrive(house, BURST, 4 * TASK_FILES)
+    for bucket in ("c", "d", "e"):
+        arrive(house, ("p", bucket), 2 * TASK_FILES)
+    went = []
+    for _ in range(8):
+        (_, bucket), claims = claim(worker, BURST)
+        went.append(bucket)
+        finish(house, claims)
+    assert went == ["burst", "c", "burst", "d", "burst", "e", "burst", "c"]
+
+
+def test_what_cannot_go_hides_nothing_behind_it(house: House) -> None:
+    """Large files whose turn it is, without room for them."""
+    for bucket in ("a", "b"):
+        arrive(house, ("p", bucket), data=b"x" * LARGE)
+    arrive(house, ("p", "c"))
+    arrive(house, BURST, 3 * TASK_FILES)
+    with workers(house, 2, {"p"}) as [first, second]:
+        assert claim(first, ("p", "a"))[0] == ("p", "a")
+        went = [claim(second, BURST)[0][1] for _ in range(3)]
+    assert went == ["burst", "burst", "c"]
 
 
 def test_what_was_asked_for_comes_where_the_other_has_nothing_that_may_go(house: House) -> None:
