@@ -11,19 +11,26 @@ Destination = tuple[str, str]
 #: Through so many buckets one search goes: a millisecond or two, in which nobody else can write.
 LOOKS: Final = 1000
 
+#: So many destinations that had their turns are remembered.
+TURNS: Final = 1000
+
 # What a statement costs besides, in buckets.
 _STATEMENT: Final = 10
 
 
 class Rounds:
-    """Where each profile's next search begins: behind the bucket that had its turn last, or where
-    the last search was broken off, since thousands that wait for their retries may come before the
-    one that is due. For one thread at a time.
+    """Where each profile's next search begins, and whose turn was when.
+
+    It begins behind the bucket that was chosen last, or where the last search was broken off, since
+    thousands that wait for their retries may come before the one that is due. For one thread at a
+    time.
     """
 
     def __init__(self) -> None:
         # The profile that was searched last comes last.
         self._places: dict[str, str] = {}
+        self._turns: dict[Destination, int] = {}
+        self._count = 0
 
     def due(self, profiles: Collection[str], now: datetime) -> Iterator[Destination]:
         """Where something is due: those first whose turn comes next. Who takes one of them says
@@ -40,6 +47,18 @@ class Rounds:
         profile, bucket = destination
         self._places.pop(profile, None)
         self._places[profile] = bucket
+
+    def claimed(self, destination: Destination) -> None:
+        """Records of it were claimed, whoever chose it."""
+        self._count += 1
+        self._turns.pop(destination, None)
+        self._turns[destination] = self._count
+        if len(self._turns) > TURNS:
+            del self._turns[next(iter(self._turns))]
+
+    def last_turn(self, destination: Destination) -> int:
+        """The number of its last claim, of all that were made; 0 where that is long ago."""
+        return self._turns.get(destination, 0)
 
     def _round(self, profile: str, now: datetime, left: int) -> Generator[Destination, None, int]:
         """Those of one profile; return how many buckets more the search may go through."""

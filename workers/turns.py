@@ -87,6 +87,7 @@ class Turns:
             )
             if claims:
                 self._memory.last = destination
+                self._rounds.claimed(destination)
                 return destination, claims
         return asked, []
 
@@ -135,12 +136,17 @@ class Turns:
             return profiles[destination[0]], buckets[destination]
 
         most, paused = load(asked), self._paused(asked)
-        if not (any(most) or paused):
+        # The tasks of two destinations may alternate: each is then asked for when the worker comes
+        # from the other. A third one that has had no turn for longer goes before them.
+        since = self._rounds.last_turn(asked) if asked != last else 0
+        if not (any(most) or paused or since):
             return None
 
         def comes_first(each: Destination) -> bool:
-            fewer = paused or load(each) < most
-            return fewer and each not in (last, asked) and not self._paused(each)
+            if each in (last, asked) or self._paused(each):
+                return False
+            longer = load(each) == most and self._rounds.last_turn(each) < since
+            return paused or load(each) < most or longer
 
         able = self._profiles()
         known = [each for each in due_queries.profiles() if each in able]

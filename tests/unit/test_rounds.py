@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from flood import due_queries
 from tests.spooling import START, House
-from workers.rounds import LOOKS, Destination, Rounds
+from workers.rounds import LOOKS, TURNS, Destination, Rounds
 
 LATER = START + timedelta(hours=1)
 
@@ -80,3 +80,18 @@ def test_many_profiles_hide_nothing(house: House) -> None:
     rounds = Rounds()
     found = [list(rounds.due([*names, "z"], START)) for _ in range(5)]
     assert [("z", "b")] in found
+
+
+def test_who_had_no_turn_for_long_counts_as_one_that_had_none() -> None:
+    rounds = Rounds()
+    one, *others = many("p", TURNS + 1)
+    assert rounds.last_turn(one) == 0
+    rounds.claimed(one)
+    rounds.claimed(others[0])
+    assert 0 < rounds.last_turn(one) < rounds.last_turn(others[0])
+    rounds.claimed(one)
+    assert rounds.last_turn(others[0]) < rounds.last_turn(one)
+    for each in others[1:]:
+        rounds.claimed(each)
+    assert rounds.last_turn(others[0]) == 0
+    assert 0 < rounds.last_turn(one) < rounds.last_turn(others[-1])

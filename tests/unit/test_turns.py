@@ -91,7 +91,7 @@ def test_one_worker_takes_turns(house: House, worker: Turns) -> None:
         went.append(destination if claims else None)
         finish(house, claims)
     # Another profile's first, as its store may be another one.
-    assert went == [("q", "later"), BURST, ("p", "late"), BURST, None]
+    assert went == [("q", "later"), ("p", "late"), BURST, BURST, None]
 
 
 def test_a_worker_goes_where_none_is(house: House) -> None:
@@ -228,19 +228,54 @@ def test_others_backlogs_take_turns_too(house: House, worker: Turns) -> None:
         (_, bucket), claims = claim(worker, BURST)
         went.append(bucket)
         finish(house, claims)
-    assert went == ["burst", "c", "burst", "d", "burst", "e", "burst", "c"]
+    assert went == ["burst", "c", "d", "e", "burst", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("bursts", [[BURST, ("p", "b")], [BURST, ("q", "b")], [BURST, ("q", "z")]])
+@pytest.mark.parametrize("late", [("p", "late"), ("q", "late")])
+def test_bursts_whose_tasks_alternate_have_others_wait_no_longer(
+    house: House, worker: Turns, bursts: list[Destination], late: Destination
+) -> None:
+    """A worker that comes from the one is at the other for the first time whenever it is asked."""
+    for _ in range(6):
+        for each in bursts:
+            arrive(house, each, TASK_FILES)
+    arrive(house, late)
+    tasks = deque(house.enqueued)
+    went: list[Destination] = []
+    while late not in went:
+        profile, bucket, ids = tasks.popleft()
+        with models.write():
+            destination, claims = worker.claim(ids, (profile, bucket))
+        if destination != (profile, bucket):
+            tasks.append((profile, bucket, ids))
+        went += [destination] if claims else []
+        finish(house, claims)
+    # Profiles have as many turns each, then the buckets of one.
+    assert len(went) <= 4
+
+
+def test_tasks_of_many_buckets_are_not_passed_over_for_nothing(house: House, worker: Turns) -> None:
+    """Each has its turn in the order of admission."""
+    buckets = [("p", f"{number * 7 % 20:02}") for number in range(20)]
+    for each in buckets:
+        arrive(house, each)
+    for each in buckets:
+        destination, claims = claim(worker, each)
+        assert destination == each
+        finish(house, claims)
 
 
 def test_what_cannot_go_hides_nothing_behind_it(house: House) -> None:
     """Large files whose turn it is, without room for them."""
-    for bucket in ("a", "b"):
+    for bucket in ("a", "large"):
         arrive(house, ("p", bucket), data=b"x" * LARGE)
-    arrive(house, ("p", "c"))
+    arrive(house, ("p", "small"))
     arrive(house, BURST, 3 * TASK_FILES)
     with workers(house, 2, {"p"}) as [first, second]:
         assert claim(first, ("p", "a"))[0] == ("p", "a")
         went = [claim(second, BURST)[0][1] for _ in range(3)]
-    assert went == ["burst", "burst", "c"]
+    assert went == ["burst", "burst", "small"]
 
 
 def test_what_was_asked_for_comes_where_the_other_has_nothing_that_may_go(house: House) -> None:
