@@ -1,11 +1,12 @@
 """Attempts to upload claimed files to a real server, then what a consumer makes of them."""
 
+import mimetypes
 import os
 import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from itertools import count
@@ -303,6 +304,7 @@ def test_without_descriptors_an_attempt_does_not_go_on(
     house: House, uploader: Uploader, bucket: str
 ) -> None:
     """What waits for one would be claimed again and again."""
+    mimetypes.init()  # its files are read once, while the first upload begins
     claims = claimed(house, bucket, {"a": b"x"})
     for one in claimed(house, bucket, {"b": b"y", "c": b"z"}):
         records.put_off(one, house.clock.now(), 0.0)
@@ -311,21 +313,14 @@ def test_without_descriptors_an_attempt_does_not_go_on(
     def more(_company: int) -> list[Claimed]:
         calls.append(1)
         found = house.claim_more(bucket)
-        limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() - 1, hard))
-        undo.append(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard)))
+        shortage.enter_context(spooling.without_descriptors())
         return found
 
-    undo: list[Callable[[], None]] = []
     agent = house.agent(uploader)
-    try:
+    with ExitStack() as shortage:
         for decisions in attempt(agent, claims, more):
-            while undo:
-                undo.pop()()
+            shortage.close()
             house.settle(*decisions, agent=agent)
-    finally:
-        while undo:
-            undo.pop()()
     assert len(calls) == 1
     assert [row["current_state"] for row in house.rows()] == ["completed", *["processing"] * 2]
     assert not house.claimed()
