@@ -11,17 +11,14 @@ from flood.stored import utc_moment
 _UNCLAIMED: Final = "current_state = 'processing' AND owner IS NULL"
 _BEFORE_ALL: Final = ("", "")  # no profile has an empty name
 _BEHIND_ALL: Final = b"\xff" * 256  # nor any bucket one of so many bytes; blobs come behind texts
+#: Through so many buckets one statement goes.
+_LOOKS: Final = 10_000
 _NEXT_PROFILE: Final = f"SELECT min(profile) FROM file_records WHERE {_UNCLAIMED} AND profile >"
 
 
 def destinations(now: datetime) -> list[tuple[str, str]]:
     """Each profile with each bucket that has a due, unclaimed record."""
-    at = utc_text(now)
-    return [
-        (name_from(profile), name_from(bucket))
-        for profile, bucket in _each(_BEFORE_ALL)
-        if _is_due(profile, bucket, at)
-    ]
+    return list(_due(now))
 
 
 def unclaimed() -> list[tuple[str, str]]:
@@ -71,13 +68,13 @@ def look(profile: str, after: str, until: str | None, now: datetime, limit: int)
     return Look(name_from(bucket) or None, bool(due), passed)
 
 
-def _is_due(profile: Any, bucket: Any, at: str) -> bool:
-    row = models.execute(
-        f"SELECT EXISTS (SELECT 1 FROM file_records WHERE {_UNCLAIMED} "
-        "AND profile = ? AND bucket = ? AND next_attempt_at <= ?)",
-        (profile, bucket, at),
-    ).fetchone()
-    return bool(row[0])
+def _due(now: datetime) -> Iterator[tuple[str, str]]:
+    for profile in profiles():
+        seen = look(profile, "", None, now, _LOOKS)
+        while seen.bucket is not None:
+            if seen.due:
+                yield profile, seen.bucket
+            seen = look(profile, seen.bucket, None, now, _LOOKS)
 
 
 def _each(after: tuple[Any, Any]) -> Iterator[tuple[Any, Any]]:
@@ -116,8 +113,7 @@ def with_large(large: int, now: datetime, profiles: Collection[str]) -> tuple[st
 
 def anything(now: datetime) -> bool:
     """Whether a record waits for nothing but a worker."""
-    at = utc_text(now)
-    return any(_is_due(*each, at) for each in _each(_BEFORE_ALL))
+    return any(True for _ in _due(now))
 
 
 def dated_ahead(moment: datetime, limit: int) -> list[tuple[int, str, str]]:
