@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 
-from flood import models
+from flood import models, queries
 from flood.columns import name_from, name_value, utc_text
-from flood.record_values import AHEAD, ROW_COLUMNS, Row, chunks, row_from
+from flood.record_values import AHEAD, ROW_COLUMNS, Arrival, Row, chunks, row_from
 from flood.versions import GUARDED
 
 #: How a file has left: flood deleted it for its owner's retention; flood-retry took it back; it was
@@ -131,10 +131,24 @@ def retried(record_id: int, successor: int, now: datetime) -> None:
     with models.write():
         leave([record_id], RETRIED, now)
         models.execute(
-            "UPDATE file_records SET origin = "
-            "(SELECT COALESCE(origin, id) FROM file_records WHERE id = ?) WHERE id = ?",
+            "UPDATE file_records SET (origin, arrival) = "
+            "(SELECT COALESCE(origin, id), arrival FROM file_records WHERE id = ?) WHERE id = ?",
             (record_id, successor),
         )
+
+
+def leaving(arrivals: Sequence[Arrival]) -> dict[str, Row]:
+    """The records of failed that these files in processing left without a word, by their paths
+    there, as a flood-retry died before it could write theirs."""
+    found = {}
+    wanted = {(one.profile, one.bucket, one.key, one.identity): one.path for one in arrivals}
+    where = "current_state = 'failed' AND left_at IS NULL ORDER BY id"
+    for columns in queries.of_keys([one[:3] for one in wanted], ROW_COLUMNS, where):
+        row = row_from(columns)
+        path = wanted.get((row.profile, row.bucket, row.key, row.identity))
+        if path is not None:
+            found[path] = row
+    return found
 
 
 def left(record_id: int) -> tuple[How, int | None] | None:

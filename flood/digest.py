@@ -168,7 +168,8 @@ def _is_news(oldest: Oldest | None, status: Status, known: Memory) -> bool:
 def _all_is_well(status: Status) -> bool:
     # Where not all files could be counted in time, nobody knows.
     failed = status.total((FAILED,)).files
-    return status.whole and not failed and not digest_records.failed_before()
+    left = failed or status.stranded
+    return status.whole and not left and not digest_records.failed_before()
 
 
 def _causes(failures: Iterable[Untold]) -> list[Cause]:

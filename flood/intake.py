@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from logging import INFO, getLogger
 from typing import Final
 
-from flood import layout, log, models, queries, records, syscalls, telling
+from flood import departures, layout, log, models, queries, records, syscalls, telling
 from flood.door import Candidate, Door, Why
 from flood.identity import Identity
 from flood.layout import Place
@@ -291,6 +291,7 @@ class Intake:
                         continue
                     without.append(arrival_of(place, one.identity, births[one.path]))
                 ids = self._record(without, changed, way)
+                self._go_on(without, ids)
             way.tell()
             for path in misplaced:
                 self.door.leave(path, "it must lie below incoming/PROFILE/BUCKET/: move it there")
@@ -299,6 +300,15 @@ class Intake:
                     tell_admitted(arrival, record_id, came_from)
             taken += len(without)
         return taken
+
+    def _go_on(self, arrivals: Sequence[Arrival], ids: Sequence[int]) -> None:
+        """Have these records go on with those whose files a flood-retry has moved, and was killed:
+        they are the same versions of their keys."""
+        left = departures.leaving(arrivals)
+        for arrival, record_id in zip(arrivals, ids, strict=True):
+            before = left.get(arrival.path)
+            if before is not None and not self._spool.exists(before.path):
+                departures.retried(before.id, record_id, self._now())
 
     def take_up_stranded(self) -> None:
         """Second try for the files that a failed transaction left in processing."""

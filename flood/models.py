@@ -128,6 +128,7 @@ class FileRecord(Table):
     left_how = TextField(null=True)
     origin = IntegerField(null=True)
     told_at = UtcField(null=True)
+    arrival = IntegerField(null=True)
 
     class Meta:
         table_name = "file_records"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from flood import claims, departures, models, queries
+from flood import claims, departures, models, queries, versions
 from flood.claims import MINE
 from flood.columns import name_from, name_value, utc_text
 from flood.identity import Identity
@@ -146,6 +146,7 @@ def _known(
             "current_state": PROCESSING,
             "spool_path": name_value(arrival.path),
             "next_attempt_at": utc_text(now),
+            "arrival": versions.arrival(adopted),
         },
     )
     return adopted

@@ -181,6 +181,10 @@ class Retry:
             closed = self._spool.closed(row.path)
             if closed is not None:
                 return Retried(one, "error", f"this user cannot look into {closed}")
+            going = _place(row.profile, row.bucket, row.key).path
+            if self._spool.identify(going) == row.identity:
+                told = "it is there already, yet without a record: flood-watch takes it up"
+                return Retried(one, "gone", f"{going}: {told}")
             there = self._spool.oddity(row.path)
             told = f"a {there} lies there" if there else GONE
             return Retried(one, "gone", f"{row.path}: {told}")

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any, Final
 
-from flood import departures, models
+from flood import departures, models, versions
 from flood.columns import utc_text
 from flood.destination import Destination
 from flood.layout import Place
@@ -20,7 +20,8 @@ from flood.walk import Found
 _PAGE: Final = 5000
 
 _COLUMNS: Final = (
-    f"{ROW_COLUMNS}, error_code, COALESCE(completed_at, created_at), COALESCE(origin, id)"
+    f"{ROW_COLUMNS}, error_code, COALESCE(completed_at, created_at), "
+    f"{versions.place('file_records')}"
 )
 
 #: How many files are looked at for one without a record.

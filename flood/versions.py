@@ -9,6 +9,21 @@ from flood.columns import name_from, name_value
 REMADE: Final = "record_lost"
 
 
+#: Between the places of two records in the order of arrival there are so many others.
+_STEP: Final = 2**20
+
+
+def place(record: str) -> str:
+    """The place of a record, named so in the statement, among the versions of its key: that of the
+    first record of its file, unless it had one before it arrived, and others were faster."""
+    return f"COALESCE({record}.arrival, {_first(record)} * {_STEP})"
+
+
+def _first(record: str) -> str:
+    """The first record of the same file."""
+    return f"COALESCE({record}.origin, {record}.id)"
+
+
 def _remade(version: str) -> str:
     return (
         f"EXISTS (SELECT 1 FROM file_records AS remade WHERE remade.id = {version} "
@@ -16,16 +31,16 @@ def _remade(version: str) -> str:
     )
 
 
-# Versions of a key came in the order of their first records, unless the later of these was remade:
-# a record that is made from the directory says nothing of what was there before it.
-_ONE: Final = "COALESCE(one.origin, one.id)"
-_LATER: Final = "COALESCE(later.origin, later.id)"
-_EARLIER: Final = "COALESCE(earlier.origin, earlier.id)"
+# Versions of a key are in the order of their places, unless the later of two was remade: a record
+# that is made from the directory says nothing of what was there before it.
+_IS_LATER: Final = f"{place('later')} > {place('one')}"
 
 _OF_ONE_KEY: Final = (
     "later.profile = one.profile AND later.bucket = one.bucket AND later.filepath = one.filepath"
 )
-_NEWER: Final = f"later.current_state <> 'failed' AND {_LATER} > {_ONE} AND NOT {_remade(_LATER)}"
+_NEWER: Final = (
+    f"later.current_state <> 'failed' AND {_IS_LATER} AND NOT {_remade(_first('later'))}"
+)
 
 #: Whether a version of the key of the record `one` that came after it is under way or completed.
 SUPERSEDED: Final = f"EXISTS (SELECT 1 FROM file_records AS later WHERE {_OF_ONE_KEY} AND {_NEWER})"
@@ -35,7 +50,7 @@ SUPERSEDED: Final = f"EXISTS (SELECT 1 FROM file_records AS later WHERE {_OF_ONE
 GUARDED: Final = (
     "SELECT 1 FROM file_records AS earlier WHERE earlier.profile = one.profile "
     "AND earlier.bucket = one.bucket AND earlier.filepath = one.filepath "
-    f"AND ({_EARLIER} < {_ONE} OR {_remade(_EARLIER)}) "
+    f"AND ({place('earlier')} < {place('one')} OR {_remade(_first('earlier'))}) "
     "AND earlier.current_state IN ('processing', 'failed') AND earlier.left_at IS NULL"
 )
 
@@ -56,18 +71,31 @@ def newer(record_id: int) -> Other | None:
 def unordered(record_id: int) -> Other | None:
     """A version of the record's key that is under way, completed or in failed, and of which nobody
     knows whether it came before the record's own."""
+    latest = f"CASE WHEN {_IS_LATER} THEN {_first('later')} ELSE {_first('one')} END"
     return _beside(record_id) or _other(
         record_id,
-        f"{_LATER} <> {_ONE} AND {_remade(f'max({_LATER}, {_ONE})')} "
+        f"{_first('later')} <> {_first('one')} AND {_remade(latest)} "
         "AND (later.current_state <> 'failed' OR later.left_at IS NULL)",
     )
+
+
+def arrival(record_id: int) -> int | None:
+    """The place of a record whose file arrives only now, for its column `arrival`; None if that is
+    where its id puts it, as no version that has a later one arrived before."""
+    last, own = models.execute(
+        f"SELECT max({place('later')}), {place('one')} FROM file_records AS one "
+        f"LEFT JOIN file_records AS later ON {_OF_ONE_KEY} "
+        "AND later.current_state NOT IN ('incoming_tmp', 'incoming') WHERE one.id = ?",
+        (record_id,),
+    ).fetchone()
+    return None if last is None or last < own else int(last) + 1
 
 
 def _other(record_id: int, which: str) -> Other | None:
     found = models.execute(
         "SELECT later.id, later.current_state FROM file_records AS one "
         f"JOIN file_records AS later ON {_OF_ONE_KEY} WHERE one.id = ? AND {which} "
-        f"ORDER BY later.current_state = 'failed', {_LATER} DESC LIMIT 1",
+        f"ORDER BY later.current_state = 'failed', {place('later')} DESC LIMIT 1",
         (record_id,),
     ).fetchone()
     return Other(*found) if found else None

@@ -24,7 +24,9 @@ from flood import (
 from flood import story as stories
 from flood.columns import utc_text
 from flood.destination import Destination, parse
+from flood.door import Candidate
 from flood.errors import SpoolError
+from flood.intake import arrival_of
 from flood.layout import Place
 from flood.record_values import Proof, Reason
 from flood.retry import Retried, Retry
@@ -546,9 +548,86 @@ def test_one_that_was_moved_back_without_a_word_then_failed_again(house: House, 
     assert claim.id != old
     house.settle(GiveUp(claim, REFUSED))
     assert house.files() == {"failed/p/b/dir/one": b"data"}
-    assert house.row(old)["left_how"] == "gone"
+    how = {"processing": "retried", "incoming": "gone"}[state]
+    assert house.row(old)["left_how"] == how
+    assert house.row(claim.id)["origin"] == (old if how == "retried" else None)
     assert house.row(claim.id)["left_at"] is None
     consistent(house)
+
+
+def begin_put(house: House, key: str) -> Callable[[], int]:
+    """A flood-put that has made its record, and copies; what it returns has the copy arrive, be
+    admitted, and answers its record."""
+    name = f"incoming_tmp/p/b/{len(house.rows())}"
+    house.write(name)
+    identity = house.spool.identify(name)
+    assert identity is not None
+    made = arrival_of(Place("incoming_tmp", "p", "b", key), identity, None)
+    [record] = records.put_begun([made], house.clock.now())
+
+    def arrive() -> int:
+        path = f"incoming/p/b/{key}"
+        os.makedirs(os.path.dirname(house.spool.absolute(path)), exist_ok=True)
+        os.rename(house.spool.absolute(name), house.spool.absolute(path))
+        house.clock.advance(1.0)
+        assert house.intake().admit([(Candidate(path), None)]).admitted == 1
+        assert house.in_processing(key) == record
+        return record
+
+    return arrive
+
+
+def test_versions_are_in_the_order_in_which_they_arrived(house: House) -> None:
+    """Whichever of them flood-put began to copy first."""
+    large, slow = begin_put(house, "key"), begin_put(house, "key")
+    [small] = fail(house, "key")
+    first = large()
+    with proven(house, house.claim()[0]) as decision:
+        house.settle(decision)
+    assert put_back(house, small) == {small: "superseded"}
+    assert versions.newer(first) is None
+    second = slow()
+    house.settle(GiveUp(house.claim()[0], REFUSED))
+    # It came last, so that nothing that was completed makes it outdated.
+    assert put_back(house, small, second) == {small: "outdated", second: "retried"}
+    [claim] = house.claim()
+    third = claim.id
+    house.settle(GiveUp(claim, REFUSED))
+    [latest] = fail(house, "key")
+    assert put_back(house, third, latest) == {third: "outdated", latest: "retried"}
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.permutations(range(5)), st.integers(0, 5))
+def test_whoever_arrives_last_is_the_newest(order: list[int], puts: int) -> None:
+    with quick_house() as house:
+        begun = [begin_put(house, "key") for _ in range(puts)]
+        arrived = []
+        for number in order:
+            if number < puts:
+                arrived.append(begun[number]())
+            else:
+                arrived += house.admit("key")
+            house.settle(GiveUp(house.claim()[0], REFUSED))
+        places = [one.version for one in retry_choice.still_failed(sorted(arrived))]
+        by_record = dict(zip(sorted(arrived), places, strict=True))
+        assert [by_record[record] for record in arrived] == sorted(set(places))
+        fates = put_back(house, *arrived)
+        assert [record for record, fate in fates.items() if fate == "retried"] == [arrived[-1]]
+
+
+def test_a_version_that_a_killed_flood_retry_has_moved_keeps_its_place(house: House) -> None:
+    [old, new] = failing(house, "key", 2)
+    path = house.row(old)["spool_path"]
+    os.makedirs(house.spool.absolute("processing/p/b"), exist_ok=True)
+    os.rename(house.spool.absolute(str(path)), house.spool.absolute("processing/p/b/key"))
+    assert put_back(house, old) == {old: "gone"}
+    house.recover()
+    [claim] = house.claim()
+    assert house.row(claim.id)["origin"] == old
+    with proven(house, claim) as decision:
+        house.settle(decision)
+    assert put_back(house, new) == {new: "retried"}
 
 
 def again(house: House) -> None:
@@ -664,7 +743,7 @@ def test_flood_watch_is_faster_at_any_line() -> None:
 def test_what_is_chosen_tells_its_facts(house: House) -> None:
     [old] = fail(house, "key")
     [one] = retry_choice.failed(Choice(), house.clock.now())
-    assert (one.row.id, one.error_code, one.version) == (old, "refused", old)
+    assert (one.row.id, one.error_code) == (old, "refused")
     assert one.since == utc_text(START)
 
 
