@@ -171,6 +171,7 @@ class SpoolInfo(Table):
     told_oldest = TextField(null=True)
     hastened_at = UtcField(null=True)
     prune_mark = NameField(null=True)
+    clock = TextField(null=True)
 
     class Meta:
         table_name = "spool"

@@ -80,6 +80,8 @@ class Removal:
         self._keep_records = keep_records
         self._now = now
         self._told = told
+        #: Why nothing of failed is deleted for its age, if that is so.
+        self.spared: str | None = None
 
     def take(self, state: str, page: Sequence[Lying], pruned: Pruned) -> None:
         """Delete those files of a page whose time is over, and note which are gone."""
@@ -120,7 +122,9 @@ class Removal:
                     others.append((one, identity))
                 if not over:
                     continue
-                if identity != one.row.identity:
+                if state == FAILED and self.spared is not None:
+                    pruned.stay[self.spared] = pruned.stay.get(self.spared, 0) + 1
+                elif identity != one.row.identity:
                     pruned.stay[_ALTERED] = pruned.stay.get(_ALTERED, 0) + 1
                 elif state == COMPLETED and not one.proven:
                     pruned.stay[_UNPROVEN] = pruned.stay.get(_UNPROVEN, 0) + 1

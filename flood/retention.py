@@ -7,9 +7,10 @@ from datetime import datetime
 from logging import INFO, WARNING, getLogger
 from typing import Final
 
-from flood import departures, log, models
+from flood import departures, leaps, log, models
 from flood.departures import START, Mark
 from flood.hollow import hollow
+from flood.leaps import Running, Seen
 from flood.removal import BATCH, Pruned, Removal, earlier
 from flood.spool import Spool
 from flood.states import COMPLETED, FAILED
@@ -40,7 +41,8 @@ class Keeping:
 class Retention:
     """What the owner wants to keep of one spool with its `database`. `now` answers aware times,
     `clock` monotonic seconds; `stopping` tells that whoever asks is to end; `told` is shown each
-    path that is deleted, directories with a slash.
+    path that is deleted, directories with a slash; `running` answers for how long the machine has
+    been.
 
     What it does raises SpoolError while the spool is away, what the database raises, OSError.
     """
@@ -55,6 +57,7 @@ class Retention:
         clock: Callable[[], float],
         stopping: Callable[[], bool],
         told: Callable[[str], None] = lambda _path: None,
+        running: Callable[[], Running] = leaps.running,
     ) -> None:
         self._spool = spool
         self._keep = {COMPLETED: keep.completed, FAILED: keep.failed}
@@ -64,6 +67,7 @@ class Retention:
         self._clock = clock
         self._stopping = stopping
         self._told = told
+        self._running = running
         # Where the last run ended, as what has to stay must not be in the way of the rest.
         self._marks: dict[str, Mark] = {}
         # The look at the directories, with the path where it stopped.
@@ -101,6 +105,7 @@ class Retention:
         return pruned
 
     def _run(self, until: float, directories: bool, pruned: Pruned) -> None:
+        self._mind_the_clock(leaps.note)
         for state in (COMPLETED, FAILED):
             horizon = self._horizon(state)
             if horizon is not None:
@@ -113,6 +118,8 @@ class Retention:
         """Whether it is time for a run: what is kept for so long only has been, or the directories
         are to be looked at. A few questions to the tables, which change nothing."""
         now = self._now()
+        if self._keep[FAILED] is not None and leaps.look(now, self._running)[1]:
+            return True
         for state, keep in self._keep.items():
             if keep is not None and departures.lying(state, START, earlier(now, keep), 1):
                 return True
@@ -124,6 +131,7 @@ class Retention:
     def foresee(self) -> Pruned:
         """What a run without end would delete now; nothing is changed."""
         pruned = Pruned()
+        self._mind_the_clock(lambda now, running: leaps.look(now, running)[0])
         leaving: list[int] = []
         for state in (COMPLETED, FAILED):
             horizon = self._horizon(state)
@@ -142,6 +150,15 @@ class Retention:
                 self._told(f"{path}/")
                 pruned.directories += 1
         return pruned
+
+    def _mind_the_clock(self, look: Callable[[datetime, Callable[[], Running]], Seen]) -> None:
+        """Delete nothing of failed, which no store has, for an age that only a wrong clock gives
+        it: it stays for as long as it would have from when the clock was set."""
+        keep, now = self._keep[FAILED], self._now()
+        if keep is not None:
+            seen = look(now, self._running)
+            late = seen.last_set > earlier(now, keep)
+            self._removal.spared = leaps.told(seen) if late else None
 
     # --- files ----------------------------------------------------------------------------------
 

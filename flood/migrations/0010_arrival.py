@@ -1,4 +1,4 @@
-"""Versions of a key are in the order in which they arrived, whenever their records were made."""
+"""Neither copies that take long nor a clock that is wrong have flood take old for new."""
 
 
 def up(migrator, db):
@@ -6,4 +6,7 @@ def up(migrator, db):
         db.execute_sql(statement)
 
 
-STATEMENTS = ("ALTER TABLE file_records ADD COLUMN arrival INTEGER",)
+STATEMENTS = (
+    "ALTER TABLE file_records ADD COLUMN arrival INTEGER",
+    "ALTER TABLE spool ADD COLUMN clock TEXT",
+)

@@ -17,6 +17,7 @@ from flood import departures, models, records, versions
 from flood.columns import utc_text
 from flood.errors import SpoolError
 from flood.hollow import REST, hollow
+from flood.leaps import Running
 from flood.record_values import Reason
 from flood.removal import BATCH, Pruned
 from flood.retention import Keeping, Retention
@@ -39,7 +40,12 @@ STEPS = {"_take", "_settle", "_discard", "_removed", "_records", "discard", "lea
 def retention(house: House, **changes: Any) -> Retention:
     keep = {"completed": None, "failed": None, "records": None}
     rest = {key: changes.pop(key) for key in list(changes) if key not in keep}
-    usual = {"now": house.clock.now, "clock": house.clock.seconds, "stopping": lambda: False}
+    usual = {
+        "now": house.clock.now,
+        "clock": house.clock.seconds,
+        "stopping": lambda: False,
+        "running": lambda: Running("boot", house.clock.seconds()),
+    }
     return Retention(
         house.spool, house.database, Keeping(**{**keep, **changes}), **{**usual, **rest}
     )
@@ -582,6 +588,8 @@ def test_a_run_is_due_when_something_may_go(house: House) -> None:
 
     assert due()  # nobody has looked at the directories yet
     prune(house)
+    assert due(failed=2 * DAY)  # nor at the clock
+    prune(house, failed=2 * DAY)
     complete(house, "done")
     fail(house, "refused")
     house.clock.advance(DAY)
@@ -591,10 +599,12 @@ def test_a_run_is_due_when_something_may_go(house: House) -> None:
         departures.prune_stops("", None)
     every = {"completed": 2 * DAY, "failed": 2 * DAY, "records": DAY}
     assert not due()
+    assert due(**every)  # the clock is noted every hour
+    prune(house, failed=2 * DAY)
     assert not due(**every)
     for keep in ({"completed": DAY}, {"failed": DAY}):
         before = house.rows()
-        assert due(**{**every, **keep})
+        assert due(**{**every, **keep}), keep
         assert house.rows() == before
         prune(house, **keep)
         assert not due(**keep)
