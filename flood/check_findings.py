@@ -10,13 +10,14 @@ WARNING: Final = "warning"
 ERROR: Final = "error"
 
 # What findings are about, in the order in which they are shown.
+SETTINGS: Final = "settings"
 CREDENTIALS: Final = "credentials"
 STORE: Final = "store"
 SPOOL: Final = "spool"
 DATABASE: Final = "database"
 WORK: Final = "work"
 NOTIFICATIONS: Final = "notifications"
-TOPICS: Final = (CREDENTIALS, STORE, SPOOL, DATABASE, WORK, NOTIFICATIONS)
+TOPICS: Final = (SETTINGS, CREDENTIALS, STORE, SPOOL, DATABASE, WORK, NOTIFICATIONS)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Final
 
-from flood.check_findings import ERROR, OK, WARNING, Finding
+from flood.check_findings import ERROR, OK, SETTINGS, WARNING, Finding
 from flood.lines import Line
 
 #: Settings that are shown although nobody has set them.
@@ -46,11 +46,12 @@ def as_json(report: Report, status: int) -> str:
 
 def lines(report: Report, *, everything: bool) -> Iterator[Line]:
     """The report for a person; `everything` shows the settings that have their defaults, too."""
-    yield Line("settings", "bold")
+    yield Line(SETTINGS, "bold")
     yield from _settings(report, everything)
     for title, group in groupby(report.findings, key=_title):
-        yield Line("")
-        yield Line(title, "bold")
+        if title != SETTINGS:
+            yield Line("")
+            yield Line(title, "bold")
         for finding in group:
             yield from _told(finding)
     yield Line("")

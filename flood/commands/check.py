@@ -4,13 +4,13 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from typing import Final
 
 from flood import check_credentials, check_report, config, destination, lines, log, models
-from flood.check_findings import ERROR
+from flood.check_findings import ERROR, SETTINGS, WARNING, Finding
 from flood.check_report import Report
 from flood.command_line import Parser
 from flood.config import Settings
@@ -94,7 +94,7 @@ def _check(options: argparse.Namespace, settings: Settings, stop: Stop, terminal
     )
     with terminal.busy("checking"):
         found = check.run()
-    report = Report(config.describe(settings), [*told, *found])
+    report = Report(config.describe(settings), [*_variables(os.environ), *told, *found])
     status = EXIT_FAILED if report.count(ERROR) else EXIT_OK
     if credentials is None:
         status = EXIT_USAGE
@@ -112,6 +112,12 @@ def _check(options: argparse.Namespace, settings: Settings, stop: Stop, terminal
         terminal.problem(f"cannot write to stdout: {terminal.unheard.strerror}")
         return status or EXIT_FAILED
     return status
+
+
+def _variables(environ: Mapping[str, str]) -> Iterator[Finding]:
+    for name, advice in config.unknown_variables(environ):
+        seen = f"{name} is in the environment, and is no setting"
+        yield Finding(SETTINGS, "variable", WARNING, seen, "it sets nothing", advice)
 
 
 def _probes(given: Sequence[str], profiles: Mapping[str, Profile]) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Final
 
-from flood import config, fsck_database, fsck_report, lines, log, models
+from flood import config, fsck_database, fsck_report, lines, log, models, startup
 from flood.command_line import Parser
 from flood.config import Settings
 from flood.errors import FloodError
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, settings = config.load(_parser(), argv, os.environ)
     quiet_log = settings.origins["log_level"] == "default"
     log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
+    startup.announce(settings, os.environ)
     terminal = Terminal(_NAME, quiet=False)
     try:
         return _fsck(options, settings, terminal)

@@ -19,6 +19,7 @@ from flood import (
     models,
     notify,
     parent,
+    startup,
 )
 from flood.command_line import Parser
 from flood.config import Settings
@@ -76,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, settings = config.load(parser, argv, os.environ)
     quiet_log = settings.origins["log_level"] == "default"
     log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
+    startup.announce(settings, os.environ)
     terminal = Terminal(_NAME, quiet=False)
     if options.test and options.dry_run:
         parser.error("--test does not go with --dry-run: take one of them")

@@ -13,7 +13,7 @@ from typing import Final
 
 from humanize import naturalsize
 
-from flood import config, log, models, retention_report
+from flood import config, log, models, retention_report, startup
 from flood.command_line import Parser
 from flood.config import Settings
 from flood.errors import FloodError
@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings.log_format,
         without=(CANNOT_REMOVE,) if quiet_log else (),  # told at the end
     )
+    startup.announce(settings, os.environ)
     terminal = Terminal(_NAME, quiet=options.quiet)
     try:
         return _prune(options, settings, stop, terminal)

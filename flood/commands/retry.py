@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Final
 
-from flood import config, destination, log, models, retry_choice, retry_report
+from flood import config, destination, log, models, retry_choice, retry_report, startup
 from flood.advice import Advice
 from flood.command_line import Parser
 from flood.destination import Destination
@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, settings = config.load(parser, argv, os.environ)
     quiet_log = settings.origins["log_level"] == "default"
     log.configure("warning" if quiet_log else settings.log_level, settings.log_format)
+    startup.announce(settings, os.environ)
     terminal = Terminal(_NAME, quiet=options.quiet)
     try:
         choice = _choice(options, parser)

@@ -232,3 +232,18 @@ def test_a_person_sees_that_there_is_nothing_to_do(flood: Flood) -> None:
         stdin=subprocess.DEVNULL,
     )
     assert (done.returncode, done.stdout.splitlines()) == (0, ["nothing to put back"])
+
+
+@pytest.mark.parametrize("command", ["watch --once", "drain", "retry --all", "prune", "fsck"])
+def test_a_variable_that_sets_nothing_is_told_of(flood: Flood, command: str) -> None:
+    assert flood.run("-m", "flood.commands.watch", "--once").returncode == 0
+    name, *arguments = command.split()
+    done = flood.run(
+        *("-m", f"flood.commands.{name}", *arguments, "--log-level", "warning"),
+        environ={"FLOOD_KEEPCOMPLETED": "1d"},
+    )
+    assert "FLOOD_KEEPCOMPLETED" in done.stderr
+    assert "is keep-completed meant?" in done.stderr
+    checked = flood.run("-m", "flood.commands.check", environ={"FLOOD_KEEPCOMPLETED": "1d"}).stdout
+    assert "variable: FLOOD_KEEPCOMPLETED is in the environment, and is no setting" in checked
+    assert "mends: is keep-completed meant?" in checked
