@@ -4,6 +4,8 @@ import configparser
 import io
 import logging
 import os
+import tempfile
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +14,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flood import credentials, endpoints, ini, log, startup
+from flood import credentials, endpoints, ini, log, startup, users
 from flood.errors import CredentialsError
 from flood.expand import expand_user, expand_variables
 from flood.profiles import SPELLINGS
 from flood.providers import PROVIDERS, Provider
+from tests.spooling import in_child
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
 SECRET = "SeCrEtSeCrEt0123456789"
@@ -316,6 +319,28 @@ def test_no_endpoint_is_a_crash(text: str) -> None:
 )
 def test_who_can_read_along(address: str, exposed: bool) -> None:
     assert endpoints.is_exposed(address) is exposed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_nobody_is_told_to_take_the_keys_of_another_user() -> None:
+    with tempfile.TemporaryDirectory() as made:  # pytest's own are closed to others
+        Path(made).chmod(0o755)
+        path = Path(made, "credentials")
+        path.write_text(AMAZON)
+        path.chmod(0o600)
+
+        def load(owner: str) -> None:
+            os.setuid(1)
+            with pytest.raises(CredentialsError) as told:
+                credentials.load(str(path), True, {"HOME": made})
+            assert str(told.value).endswith(
+                f"can be read: run this as {owner}, whose it is, or name a file of your own with "
+                "--credentials"
+            )
+
+        for user in (0, 65534):
+            os.chown(path, user, user)
+            assert in_child(partial(load, users.name(user))) == 0
 
 
 class TestSearch:
