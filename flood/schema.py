@@ -3,7 +3,7 @@
 import os
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -65,6 +65,8 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
             check()
         with turn(path, models.waiting()):
             steps = _upgrade(path)
+        for lacking in _lacks():
+            raise SpoolError(f"the database {path} is broken: {lacking}", "flood-fsck --repair")
         with models.write():
             # Whoever may only read it learns so now; BEGIN alone does not mind.
             models.execute("UPDATE spool SET id = id WHERE FALSE")
@@ -215,12 +217,7 @@ def open_for_looking(path: str) -> list[str]:
         known, applied = _applied(path)
         if applied and known - applied:
             return []  # what it lacks, an upgrade adds
-        for table in models.TABLES if applied else ():
-            name = table._meta.table_name
-            present = {column.name for column in models.database.get_columns(name)}
-            missing = {field.column_name for field in table._meta.sorted_fields} - present
-            problems += [f"{name} has no column {column}" for column in sorted(missing)]
-        return problems if applied else [_NO_TABLES]
+        return list(_lacks()) if applied else [_NO_TABLES]
     except models.DatabaseError as error:
         text = str(error)
         if any(sign in text for sign in _BROKEN):
@@ -230,6 +227,16 @@ def open_for_looking(path: str) -> list[str]:
             raise SpoolError(f"cannot read the database {path}: {_give_access(denied)}") from error
         text, advice = models.explained(error)
         raise SpoolError(f"cannot read the database {path}: {text}", advice) from error
+
+
+def _lacks() -> Iterator[str]:
+    """The columns that flood's tables do not have, though all steps were applied: somebody has
+    changed the tables, or a step that had been applied."""
+    for table in models.TABLES:
+        name = table._meta.table_name
+        present = {column.name for column in models.database.get_columns(name)}
+        missing = {field.column_name for field in table._meta.sorted_fields} - present
+        yield from (f"{name} has no column {column}" for column in sorted(missing))
 
 
 def open_for_reading(path: str) -> None:

@@ -620,3 +620,14 @@ def test_a_complaint_that_is_no_text_is_one_of_the_database(tmp_path: Path) -> N
         models.close()
     with pytest.raises(SpoolError, match=r"flood\.db: .*malformed: restore the database, or have"):
         schema.migrate(str(path), create=False)
+
+
+def test_a_table_that_lacks_a_column_is_refused(house: House) -> None:
+    """Nobody could work on it, and each try would fail in the middle."""
+    models.execute("ALTER TABLE file_records RENAME COLUMN bytes_sent TO other")
+    models.close()
+    with pytest.raises(
+        SpoolError, match=r"is broken: file_records has no column bytes_sent: flood-"
+    ):
+        schema.migrate(house.database, create=False)
+    assert schema.open_for_looking(house.database) == ["file_records has no column bytes_sent"]
