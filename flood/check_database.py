@@ -1,6 +1,7 @@
 """Looks at the database of a spool, without writing to it."""
 
 import os
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from shlex import quote
@@ -26,6 +27,10 @@ from flood.spool import Spool
 
 #: Whose a file is that is not there, or in a directory that this user may not search.
 _NOBODY_KNOWN: Final = "nobody known"
+
+#: Who writes is looked at so often, so many seconds apart: others may write for a moment.
+_LOOKS: Final = 4
+_BETWEEN: Final = 0.1
 
 _REFUSED: Final = (
     "neither flood-watch nor consumers start; flood-put refuses, or puts without records"
@@ -129,6 +134,16 @@ def _healthy(path: str) -> Iterator[Finding]:
             "nobody else can write: no file is taken, none that is uploaded is settled",
             f"kill -CONT {holder}",
         )
+    alien = _alien(path)
+    if alien is not None:
+        yield Finding(
+            DATABASE,
+            "writers",
+            ERROR,
+            f"process {alien} holds it, which is none of flood's",
+            "nobody else can write: no file is taken, none that is uploaded is settled",
+            f"have it end its transaction, or end it; this tells what it is: ps -fp {alien}",
+        )
     steps = schema.applied(path)
     yield Finding(
         DATABASE, "integrity", OK, f"{path} is sound, and of this flood's schema ({steps[-1]})"
@@ -145,6 +160,17 @@ def _healthy(path: str) -> Iterator[Finding]:
             "whoever writes keeps all others from reading: flood is slow, and may wait in vain",
             f"stop flood, then: sqlite3 {quote(path)} 'PRAGMA journal_mode = WAL'",
         )
+
+
+def _alien(path: str) -> int | None:
+    """Who, but for flood's own, keeps writing to the database for as long as one looks."""
+    alien = writers.foreign(path)
+    for _ in range(_LOOKS - 1):
+        if alien is None:
+            break
+        time.sleep(_BETWEEN)
+        alien = alien if writers.foreign(path) == alien else None
+    return alien
 
 
 def _room(path: str, settings: Settings) -> Iterator[Finding]:

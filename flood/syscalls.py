@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import fcntl
+import math
 import os
 import resource
 import signal
@@ -69,10 +70,10 @@ def is_stopped(pid: int) -> bool:
     return state in (b"T", b"t")
 
 
-def lock_holder(path: str) -> int | None:
-    """The process that holds a lock, flock(2), alone (proc_locks(5)); None where none does that can
-    be seen from here. On btrfs or overlayfs the kernel may number the device in another way than
-    stat(2) does, which looks the same."""
+def lock_holder(path: str, byte: int | None = None) -> int | None:
+    """The process that holds a lock, flock(2), alone, or one of this byte, fcntl(2); None where
+    none does that can be seen from here (proc_locks(5)). On btrfs or overlayfs the kernel may
+    number the device in another way than stat(2) does, which looks the same."""
     try:
         found = os.stat(path)
         with open("/proc/locks", encoding="ascii") as file:
@@ -80,10 +81,15 @@ def lock_holder(path: str) -> int | None:
     except OSError:
         return None
     device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
-    wanted = ["FLOCK", "ADVISORY", "WRITE", f"{device}:{found.st_ino}"]
-    # Who waits for a lock has an arrow in the second place.
-    holders = (int(fields[4]) for fields in locks if [*fields[1:4], *fields[5:6]] == wanted)
-    return next(holders, None)
+    kind = "FLOCK" if byte is None else "POSIX"
+    wanted = [kind, "ADVISORY", "WRITE", f"{device}:{found.st_ino}"]
+    for fields in locks:
+        # Who waits for a lock has an arrow in the second place.
+        if [*fields[1:4], *fields[5:6]] == wanted:
+            first, last = fields[6:8]
+            if byte is None or int(first) <= byte <= (math.inf if last == "EOF" else int(last)):
+                return int(fields[4])
+    return None
 
 
 def stopped_holder(path: str) -> int | None:

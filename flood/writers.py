@@ -17,6 +17,10 @@ BRIEF: Final = 3.0
 
 _LOOK: Final = 0.1
 
+# The byte of what SQLite has beside a database that whoever writes has locked: WAL_WRITE_LOCK in
+# its wal.c, counted from UNIX_SHM_BASE in its os_unix.c.
+_WRITING: Final = 120
+
 
 class Locked(Exception):
     """The turn did not come in time."""
@@ -72,12 +76,23 @@ def stopped(path: str) -> int | None:
     return syscalls.stopped_holder(f"{path}-writers")
 
 
+def foreign(path: str) -> int | None:
+    """The process that writes to the database without a turn, as none of flood's does: a shell of
+    SQLite's within a transaction, or a backup that hangs. None if nobody does, or can tell."""
+    holder = syscalls.lock_holder(f"{os.path.realpath(path)}-shm", _WRITING)
+    return None if holder == syscalls.lock_holder(f"{path}-writers") else holder
+
+
 def remedy(path: str) -> str | None:
-    """What lets the process go on that `stopped` names, in words; None if it names none."""
+    """What has the process let go that keeps all others from writing, in words; None if nobody
+    knows of one."""
     holder = stopped(path)
-    if holder is None:
-        return None
-    return f"process {holder} holds it, which is stopped: kill -CONT {holder}"
+    if holder is not None:
+        return f"process {holder} holds it, which is stopped: kill -CONT {holder}"
+    holder = foreign(path)
+    if holder is not None:
+        return f"process {holder} holds it, none of flood's, and has to let go: ps -fp {holder}"
+    return None
 
 
 def leave() -> None:

@@ -152,6 +152,32 @@ with turn(sys.argv[1], Waiting(lambda: False)):
 """
 
 
+def test_another_programs_transaction_is_told_of(house: House, stopping: None) -> None:
+    """As of a shell of SQLite's that somebody has left open."""
+    assert writers.foreign(house.database) is None
+    with models.write():
+        assert writers.foreign(house.database) is None
+    begin = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN IMMEDIATE')"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{begin}; print('held', flush=True); input()", house.database],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(models.OperationalError) as told, models.write():
+            pass
+        assert f"process {process.pid} holds it, none of flood's" in models.explain(told.value)
+        models.close()
+        settings = replace(house.settings(), origins={"database": "flag"})
+        _, findings = check_database.look(house.spool, settings, house.clock.now())
+        models.bind(house.database)
+        assert findings[0].found == f"process {process.pid} holds it, which is none of flood's"
+        assert findings[0].remedy.endswith(f"ps -fp {process.pid}")
+        process.communicate(b"\n")
+    assert writers.foreign(house.database) is None
+
+
 def test_a_stopped_process_that_has_its_turn_is_named(house: House, stopping: None) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", TURN, house.database],
