@@ -7,13 +7,13 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any, Final
 
-from flood import departures, models, versions
+from flood import departures, layout, models, queries, versions, whereabouts
 from flood.columns import utc_text
 from flood.destination import Destination
 from flood.layout import Place
 from flood.record_values import ROW_COLUMNS, Row, chunks, row_from
 from flood.spool import Spool
-from flood.states import FAILED
+from flood.states import FAILED, PROCESSING
 from flood.walk import Found
 
 #: Rows in one answer; between two answers nothing of the database is held.
@@ -44,6 +44,15 @@ class Chosen:
     error_code: str | None
     since: str
     version: int
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A file in failed that no record has there; `coming` is the record that is about to, as who
+    gave the file up was killed before he could write it, None if somebody renamed it there."""
+
+    path: str
+    coming: int | None
 
 
 @dataclass(frozen=True)
@@ -124,16 +133,29 @@ def _every(
                 yield one
 
 
-def stray(spool: Spool, destination: Destination) -> str | None:
-    """The path of a file that lies in failed where the destination says, and no record knows of, as
-    somebody renamed it there; None if there is none, or only among many."""
+def stray(spool: Spool, destination: Destination) -> Stray | None:
+    """A file that lies in failed where the destination says, and that no record has there; None if
+    there is none, or only among many."""
     path = Place(FAILED, destination.profile, destination.bucket, destination.key).path
     here = spool.identify(path) is not None and not spool.behind_link(path)
     lying = [path] if here else []
     if destination.into:
         found = spool.walk(path.rstrip("/"))
         lying = [each.path for each in islice(found, _LOOKED) if isinstance(each, Found)]
-    return next((each for each in lying if departures.latest_at(each) is None), None)
+    lost = next((each for each in lying if departures.latest_at(each) is None), None)
+    return None if lost is None else Stray(lost, _coming(spool, lost))
+
+
+def _coming(spool: Spool, path: str) -> int | None:
+    place = layout.parse(path)
+    if place is None:
+        return None
+    keys = {place.key, layout.without_suffix(place.key) or place.key}
+    paths = [Place(PROCESSING, place.profile, place.bucket, key).path for key in keys]
+    for row in queries.at_paths(paths, PROCESSING).values():
+        if whereabouts.lies_in(spool, row) == place:
+            return row.id
+    return None
 
 
 def still_failed(ids: Sequence[int]) -> list[Chosen]:

@@ -14,6 +14,7 @@ from flood.departures import REMOVED, RETRIED, How
 from flood.destination import Destination
 from flood.phrases import files
 from flood.retry import GONE, Fate, Retried
+from flood.retry_choice import Stray
 from flood.states import EXIT_FAILED, EXIT_OK, EXIT_TRY_AGAIN, FAILED, PROCESSING
 from flood.stored import utc_moment
 
@@ -88,11 +89,11 @@ def unmet(
     named: Collection[int | Destination],
     *,
     waiting: bool,
-    stray: Callable[[Destination], str | None],
+    stray: Callable[[Destination], Stray | None],
     repair: str,
 ) -> Iterator[str]:
-    """Why records or files that were named are not retried. `stray` finds a file in failed that has
-    no record, `repair` is the command that makes one."""
+    """Why records or files that were named are not retried. `stray` finds a file in failed that no
+    record has there, `repair` is the command that mends that."""
     wanted = "wait for a retry" if waiting else "lie in failed"
     ids = sorted(each for each in named if isinstance(each, int))
     found = queries.outcomes(ids)
@@ -115,10 +116,17 @@ def unmet(
             lost = None if waiting else stray(each)
             why = f"no files that {wanted} fit this"
             if lost is not None:
-                why = (
-                    f"no record knows {lost}: move it to incoming, or have one made of it: {repair}"
-                )
+                why = _astray(lost, repair)
             yield f"{each.uri()}: {why}"
+
+
+def _astray(lost: Stray, repair: str) -> str:
+    if lost.coming is None:
+        return f"no record knows {lost.path}: move it to incoming, or have one made of it: {repair}"
+    return (
+        f"record {lost.coming} is about to say that {lost.path} has failed, at the latest with the "
+        f"next sweep of a consumer or of flood-drain; try again then; at once: {repair}"
+    )
 
 
 def _departed(how: How, successor: int | None) -> str:

@@ -40,6 +40,7 @@ from workers.decisions import GiveUp, TryAgain
 
 PROOF = Proof("etag", None, None, 4)
 AWAY = Reason(TRANSIENT, "timeout", "no answer")
+OTHER = "failed/p/b/dir/other"
 STEPS = {"put_back", "_obstacle", "_move", "retried", "leave", "admit", "move"}
 
 
@@ -770,6 +771,33 @@ def unmet(house: House, *named: int | Destination) -> list[str]:
             repair=house.advice(config="/c").repair(),
         )
     )
+
+
+def test_what_a_record_is_about_to_say_is_told(house: House) -> None:
+    """As of a consumer that was killed between the move to failed and the row."""
+    [first] = fail(house, "dir/key")
+    later = house.admit("dir/key", "dir/other")
+    house.claim()
+    os.rename(house.spool.absolute("processing/p/b/dir/other"), house.spool.absolute(OTHER))
+    move = house.spool.move_beside
+    beside = move("processing/p/b/dir/key", Place("failed", "p", "b", "dir/key"), later[0])
+    assert beside.key == f"dir/key.~{later[0]}~"
+    for key, record, path in (
+        ("dir/other", later[1], OTHER),
+        (beside.key, later[0], beside.path),
+    ):
+        assert unmet(house, Destination("p", "b", key, into=False)) == [
+            f"s3://p/b/{key}: record {record} is about to say that {path} has failed, at the "
+            "latest with the next sweep of a consumer or of flood-drain; try again then; at once: "
+            "flood-fsck --repair --config /c"
+        ]
+    house.sweep()
+    assert [one.row.id for one in retry_choice.failed(Choice(), START)] == [first, *later]
+    # What has the place of a record is not its file.
+    house.admit("dir/third")
+    house.write("failed/p/b/dir/third", b"another")
+    [text] = unmet(house, Destination("p", "b", "dir/third", into=False))
+    assert "no record knows failed/p/b/dir/third: " in text
 
 
 def test_what_was_renamed_in_failed_is_told_with_what_to_do(house: House) -> None:
