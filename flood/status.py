@@ -166,6 +166,13 @@ class Status:
     closed: list[Closed] = field(default_factory=list)
     #: Whether all files outside of the records were counted.
     whole: bool = True
+    #: Whether they were not for this alone: processing holds so many that there was no time to tell
+    #: whether some have no record, and it has no more than may just be being taken.
+    unsought: bool = False
+    #: How many files lie in processing, with a record or without, as far as there was time.
+    in_processing: int = 0
+    #: Whether there has ever been a record.
+    recorded: bool = False
 
     @property
     def idle(self) -> bool:

@@ -35,11 +35,11 @@ def amounts(status: Status) -> "Iterator[RenderableType]":
     if table.row_count:
         yield from section(table)
     else:
-        yield text("\nNo file has come yet.")
+        yield text(f"\n{_none(status)}")
     gone = status.gone_before
     history = status.failed_records - status.total((FAILED, SUPERSEDED)).files - gone
     # What was not counted may well lie there.
-    if history > 0 and status.whole:
+    if history > 0 and (status.whole or status.unsought):
         more = "1 more has" if history == 1 else f"{history} more have"
         file = "file is" if history == 1 else "files are"
         yield text(f"{more} failed, whose {file} not in failed any more", "dim")
@@ -49,6 +49,15 @@ def amounts(status: Status) -> "Iterator[RenderableType]":
         yield text(
             f"{more} failed as {file} gone before the upload: put again what is needed", "dim"
         )
+
+
+def _none(status: Status) -> str:
+    """What is true where no file is counted."""
+    if status.in_processing or status.misplaced or not status.whole:
+        return "No file is counted."
+    if status.recorded:
+        return "Nothing waits, and nothing lies in failed."
+    return "No file has come yet."
 
 
 def ages(status: Status) -> "Iterator[RenderableType]":

@@ -63,7 +63,8 @@ def judge(status: Status, limits: Limits) -> tuple[int, str]:
         wrong = [f"{waiting.files} waiting", f"{failed.files} failed"]
         wrong += [f"oldest waits {naturaldelta(age)}"] if waiting.oldest else []
     wrong += _also(status, waiting.files)
-    if worst == OK and not status.whole:
+    # What was not counted may be beyond any limit that is not passed yet.
+    if worst != CRITICAL and not status.whole:
         worst = UNKNOWN
     return worst, line(worst, "; ".join(wrong), _figures(limits, age, failed.files, waiting.files))
 

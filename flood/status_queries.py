@@ -163,6 +163,12 @@ def claimed() -> list[Held]:
     return sorted(held, key=lambda one: (one.claimed_at, one.id))
 
 
+def recorded() -> bool:
+    """Whether there has ever been a record, even if none was kept."""
+    row = models.execute("SELECT seq FROM sqlite_sequence WHERE name = 'file_records'").fetchone()
+    return row is not None and row[0] > 0
+
+
 def completed() -> dict[Destination, tuple[int, int]]:
     """How many records each destination has in completed, with the sum of their sizes."""
     rows = models.execute(

@@ -21,12 +21,15 @@ _PAGE: Final = 500
 
 def count(
     spool: Spool, files: Files, clock: Callable[[], float], seconds: float
-) -> "Counter[Destination]":
-    """How many files lie in processing, by destination: nothing if that takes longer than so many
-    seconds of `clock`. Directories that cannot be looked into are added to `files`."""
+) -> "tuple[Counter[Destination], bool]":
+    """How many files lie in processing, by destination, as far as they are counted in so many
+    seconds of `clock`, with whether those are all. Directories that cannot be looked into are added
+    to `files`."""
     end = clock() + seconds
     found: Counter[Destination] = Counter()
     for each in spool.counts(PROCESSING):
+        if clock() > end:
+            return found, False
         if isinstance(each, Oddity):
             files.closed.append(closed(spool, each.path))
             files.whole = False
@@ -34,9 +37,7 @@ def count(
         place = layout.parse(f"{each[0]}/*")
         if place is not None:
             found[place.profile, place.bucket] += each[1]
-        if clock() > end:
-            return Counter()
-    return found
+    return found, True
 
 
 def look(
@@ -45,21 +46,21 @@ def look(
     now: datetime,
     clock: Callable[[], float],
     seconds: float,
-) -> list[Lying]:
+) -> tuple[list[Lying], bool]:
     """The files of these destinations that lie in processing without a record, as whoever took them
-    was killed before he could write it; as many as are found in so many seconds of `clock`. To be
-    called after the records are known of `now`."""
+    was killed before he could write it; as many as are found in so many seconds of `clock`, with
+    whether those are all. To be called after the records are known of `now`."""
     end = clock() + seconds
     found: list[Lying] = []
     page: list[Lying] = []
     for one in _lying(spool, suspects, now):
-        page.append(one)
         if len(page) == _PAGE:
             found += _unknown(page)
             page = []
             if clock() > end:
-                return found
-    return found + _unknown(page)
+                return found, False
+        page.append(one)
+    return found + _unknown(page), True
 
 
 def _lying(spool: Spool, suspects: Collection[Destination], now: datetime) -> Iterator[Lying]:

@@ -1,7 +1,7 @@
 """Looks at what one spool has to do, is doing, could not do."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -17,6 +17,7 @@ from flood import (
     status_workers,
 )
 from flood import status_queries as asking
+from flood.intake import BATCH
 from flood.layout import Place
 from flood.spool import Spool
 from flood.states import COMPLETED, FAILED, GONE_BEFORE, INCOMING, INCOMING_TMP
@@ -60,9 +61,9 @@ def look(
     end = clock() + seconds
     recorded = asking.in_processing_by_destination()
     files = status_files.look(spool, ignore, clock, seconds * 0.7)
-    lying = status_stranded.count(spool, files, clock, (end - clock()) * 0.7)
+    lying, counted = status_stranded.count(spool, files, clock, (end - clock()) * 0.7)
     spool.check_present()  # or nothing would seem to lie there
-    status = Status(spool.root, database, now(), whole=files.whole)
+    status = Status(spool.root, database, now(), in_processing=lying.total())
     status.watching = put_locks.watching(spool)
     status.watch_stopped = put_locks.watch_stopped(spool)
     status.consuming = put_locks.consuming(spool)
@@ -78,9 +79,14 @@ def look(
         view.count_backlog()
         view.count_claims(asking.claimed())
         # What is at work beside this look moves files on, of which the records tell a moment later.
-        suspects = [x for x in lying if lying[x] > max(recorded[x], view.in_processing(x))]
-        view.count_stranded(status_stranded.look(spool, suspects, status.at, clock, end - clock()))
+        suspects = lying - Counter({x: max(recorded[x], view.in_processing(x)) for x in lying})
+        stranded, sought = status_stranded.look(spool, suspects, status.at, clock, end - clock())
+        status.whole = files.whole and counted and sought
+        few = not stranded and (sought or suspects.total() <= BATCH)
+        status.unsought = not status.whole and files.whole and few
+        view.count_stranded(stranded)
         view.count_ended()
+        status.recorded = asking.recorded()
         status.retries = view.next_retries()
         status.queue = asking.queue()
         status.lingering = view.lingering(files)

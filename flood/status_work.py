@@ -109,8 +109,8 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
             f"to take it: {advice.check()}",
             "yellow",
         )
-    elif not status.whole:
-        yield text("Too many files to count them all in time: there are more", "yellow")
+    elif not (status.whole or status.unsought):
+        yield text("Too many files to count them all in time: there may be more", "yellow")
 
 
 def _at_work(status: Status) -> Sequence[str]:

@@ -34,6 +34,7 @@ from flood import (
     stall,
     status_files,
     status_json,
+    status_stranded,
     status_text,
     status_view,
     story,
@@ -62,7 +63,7 @@ from flood.states import (
     PERMANENT,
     TRANSIENT,
 )
-from flood.status import AGES, DUE, RETRY, SUPERSEDED, UPLOADING, WINDOWS, Status
+from flood.status import AGES, DUE, RETRY, STAGES, SUPERSEDED, UPLOADING, WINDOWS, Status
 from flood.status_check import CRITICAL, OK, UNKNOWN, WARNING, Limit, Limits, judge
 from flood.status_files import look as look_at_files
 from flood.status_fit import Fitted
@@ -78,7 +79,12 @@ AWAY = Reason(TRANSIENT, "connection_refused", "the store refused; it is tried a
 PLACE = ("p", "b")
 
 
-def seen(house: House, seconds: float = 60.0, now: Callable[[], datetime] | None = None) -> Status:
+def seen(
+    house: House,
+    seconds: float = 60.0,
+    now: Callable[[], datetime] | None = None,
+    clock: Callable[[], float] | None = None,
+) -> Status:
     """What flood-status sees, with a connection that can change nothing."""
     models.close()
     schema.open_for_reading(house.database)
@@ -88,7 +94,7 @@ def seen(house: House, seconds: float = 60.0, now: Callable[[], datetime] | None
             house.database,
             ["*.part"],
             now=now or house.clock.now,
-            clock=house.clock.seconds,
+            clock=clock or house.clock.seconds,
             seconds=seconds,
         )
     finally:
@@ -119,6 +125,24 @@ def test_an_empty_spool(house: House) -> None:
     assert "Nobody is at work, so all of it waits; to start: flood-watch --consumers 2" in shown(
         seen(house)
     )
+
+
+def test_a_spool_without_files_may_have_had_some(house: House) -> None:
+    given_up(house, "bad")
+    os.unlink(house.spool.absolute("failed/p/b/bad"))
+    text = shown(seen(house))
+    assert "\nNothing waits, and nothing lies in failed.\n1 more has failed, whose file" in text
+    models.execute("DELETE FROM retry_attempts")
+    models.execute("DELETE FROM file_records")  # as --keep-records does
+    assert "Nothing waits, and nothing lies in failed." in shown(seen(house))
+
+
+@pytest.mark.parametrize("path", ["processing/p/b/taken", "incoming/p/misplaced"])
+def test_what_does_not_count_is_there_all_the_same(house: House, path: str) -> None:
+    house.write(path)
+    found = seen(house, now=from_now(0.0))
+    assert found.total(STAGES).files == 0
+    assert "\nNo file is counted.\n" in shown(found)
 
 
 def test_each_stage_is_counted(house: House) -> None:
@@ -867,7 +891,81 @@ def test_what_lies_in_processing_without_a_record_counts_as_incoming(house: Hous
     assert found.arrived is not None
     assert found.arrived.place.path in ("processing/p/b/dir/lost", "processing/q/b/lost")
     assert "2 files in processing have no record, as whoever took them was killed" in shown(found)
+    assert found.whole
     assert seen(house, -1.0, now=from_now(60.0)).stranded == 0, "there was no time for it"
+
+
+def test_where_some_without_a_record_may_not_be_counted_nothing_is_called_well(
+    house: House,
+) -> None:
+    """As many as are found count; whether those are all, nobody knows."""
+    for number in range(501):
+        house.write(f"processing/p/b/{number}")
+    begun = []
+
+    def now() -> datetime:
+        begun.append(True)
+        return from_now(60.0)()
+
+    found = seen(house, now=now, clock=lambda: 100.0 if begun else 0.0)
+    assert found.stranded == 500
+    assert (found.whole, found.unsought) == (False, False)
+    assert "Too many files to count them all in time: there may be more" in shown(found)
+    answer, line = judge(found, Limits(None, None, Limit(500)))
+    assert (answer, "; too many files to count them all in time" in line) == (UNKNOWN, True)
+    assert not json.loads(status_json.as_json(found))["whole"]
+    assert "flood_whole 0.0\n" in generate_latest(registry(found)).decode()
+    found = seen(house, now=from_now(60.0))
+    assert (found.stranded, found.whole) == (501, True)
+
+
+def test_a_backlog_that_takes_too_long_to_count_is_no_persons_trouble(house: House) -> None:
+    """A program that judges it has to know."""
+    given_up(house, "bad")
+    os.unlink(house.spool.absolute("failed/p/b/bad"))
+    house.admit("a", "b")
+    found = seen(house, -1.0)
+    assert (found.whole, found.unsought) == (False, True)
+    assert "there may be more" not in shown(found)
+    assert "1 more has failed, whose file is not in failed any more" in shown(found)
+    assert judge(found, Limits(None, None, None))[0] == UNKNOWN
+    assert seen(house).whole
+
+
+def test_a_few_too_many_in_a_large_backlog_may_just_be_being_taken(house: House) -> None:
+    """So that a person who watches how it grows is not told each second."""
+    for start in (0, 251):
+        house.admit(*(f"{number}" for number in range(start, start + 251)))
+    house.write("processing/p/b/below/new")
+    begun = []
+
+    def now() -> datetime:
+        begun.append(True)
+        return from_now(60.0)()
+
+    found = seen(house, now=now, clock=lambda: 100.0 if begun else 0.0)
+    assert (found.stranded, found.whole, found.unsought) == (0, False, True)
+    assert "there may be more" not in shown(found)
+    for number in range(500):
+        house.write(f"processing/p/b/below/{number}")
+    begun.clear()
+    found = seen(house, now=now, clock=lambda: 100.0 if begun else 0.0)
+    assert (found.stranded, found.whole, found.unsought) == (0, False, False)
+    assert "there may be more" in shown(found)
+
+
+def test_what_of_processing_could_be_counted_counts(house: House) -> None:
+    """More files than records are too many already."""
+    for number in range(4):
+        house.write(f"processing/p/b/{number}/lost")
+    passing = iter(range(100))
+    files = status_files.Files()
+    counted, whole = status_stranded.count(
+        house.spool, files, lambda: float(next(passing)), seconds=5.0
+    )
+    assert not whole
+    assert 0 < counted[PLACE] < 4
+    assert status_stranded.count(house.spool, files, lambda: 0.0, 5.0) == ({PLACE: 4}, True)
 
 
 def test_a_digest_has_no_fewer_failures_than_it_tells_of(house: House) -> None:
@@ -1114,7 +1212,7 @@ def test_counting_ends_when_its_time_is_over(house: House) -> None:
     assert 0 < len(files.failed) < 20
     found = seen(house, seconds=-1.0)
     assert not found.whole
-    assert "there are more" in shown(found)
+    assert "there may be more" in shown(found)
 
 
 # --- for programs --------------------------------------------------------------------------------
@@ -1165,6 +1263,15 @@ def test_what_was_not_counted_is_not_called_well(house: House) -> None:
     assert answer == UNKNOWN
     assert "too many files" in line
     assert judge(seen(house, seconds=-1.0), Limits(None, None, Limit(0)))[0] == CRITICAL
+
+
+def test_what_was_not_counted_may_be_worse_than_a_warning(house: House) -> None:
+    given_up(house, "bad")
+    limits = Limits(None, Limit(5, 0), None)
+    assert judge(seen(house), limits)[0] == WARNING
+    answer, line = judge(seen(house, seconds=-1.0), limits)
+    assert answer == UNKNOWN
+    assert line.startswith("FLOOD UNKNOWN - 1 failed; too many files to count them all in time")
 
 
 # --- one file ------------------------------------------------------------------------------------
