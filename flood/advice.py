@@ -24,6 +24,10 @@ class Advice:
         """What starts flood-watch where consumers run by themselves."""
         return config.command(self._whole, "flood-watch")
 
+    def once(self) -> str:
+        """What takes in what is there, where no flood-watch runs."""
+        return config.command(self._whole, "flood-watch", "--once")
+
     def consumers(self) -> str:
         """What starts consumers where flood-watch runs."""
         return start_consumers(self._whole)

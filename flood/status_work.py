@@ -78,8 +78,7 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
         have = "has" if status.stranded == 1 else "have"
         yield text(
             f"{files(status.stranded)} in processing {have} no record, as whoever took them was "
-            "killed; they count as incoming, and flood-watch takes them up, or at once flood-watch "
-            "--once",
+            f"killed; they count as incoming; {_taken_up(status, advice)}",
             "yellow",
         )
     if status.lingering:
@@ -111,6 +110,16 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
         )
     elif not (status.whole or status.unsought):
         yield text("Too many files to count them all in time: there may be more", "yellow")
+
+
+def _taken_up(status: Status, advice: Advice) -> str:
+    if not status.watching:
+        return f"the next start of flood-watch takes them up; at once: {advice.once()}"
+    goes_on = "" if status.watch_stopped is None else ", once it goes on"
+    return (
+        "flood-watch takes them up when it looks through processing again, as a rule within "
+        f"--rescan-interval{goes_on}; at once: {advice.repair()}"
+    )
 
 
 def _at_work(status: Status) -> Sequence[str]:

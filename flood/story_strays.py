@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from flood import queries
+from flood import put_locks, queries
 from flood.advice import Advice
 from flood.layout import Place
 from flood.record_values import Row
 from flood.spool import Spool
+from flood.stall import go_on
 from flood.states import COMPLETED, FAILED, INCOMING_TMP, PROCESSING
 from flood.story_queries import Record
 
@@ -49,7 +50,7 @@ def _next(spool: Spool, place: Place, path: str, state: str, advice: Advice) -> 
     if state == PROCESSING:
         if row is not None:
             return f"it was taken at this moment, as record {row.id}"
-        return f"the next start of flood-watch takes it up; at once: {advice.repair()}"
+        return _taken_up(spool, advice)
     coming = _owner(spool, path, place.moved(PROCESSING).path, PROCESSING)
     if coming is not None:
         return f"record {coming.id} is about to say so, at the latest with a consumer's next sweep"
@@ -63,6 +64,17 @@ def _next(spool: Spool, place: Place, path: str, state: str, advice: Advice) -> 
     return (
         "a person moves it to incoming, where flood-watch takes it as a new file, or has a record "
         f"made of it, which flood-retry can put back: {advice.repair()}"
+    )
+
+
+def _taken_up(spool: Spool, advice: Advice) -> str:
+    if not put_locks.watching(spool):
+        return f"the next start of flood-watch takes it up; at once: {advice.once()}"
+    stopped = put_locks.watch_stopped(spool)
+    goes_on = "" if stopped is None else f", once it goes on, as it is stopped: {go_on([stopped])}"
+    return (
+        "flood-watch takes it up when it looks through processing again, as a rule within "
+        f"--rescan-interval{goes_on}; at once: {advice.repair()}"
     )
 
 

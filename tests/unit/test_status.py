@@ -895,6 +895,22 @@ def test_what_lies_in_processing_without_a_record_counts_as_incoming(house: Hous
     assert seen(house, -1.0, now=from_now(60.0)).stranded == 0, "there was no time for it"
 
 
+def test_what_takes_up_files_without_a_record_is_told(house: House) -> None:
+    """A flood-watch that runs lets no other one in, also with --once."""
+    house.write("processing/p/b/lost")
+    now = from_now(60.0)
+    where = "--server-directory /srv/spool"
+    once = f"; the next start of flood-watch takes them up; at once: flood-watch --once {where}"
+    assert once in shown(seen(house, now=now), server_directory="/srv/spool")
+    watch = FileLock(house.spool.absolute(WATCH_LOCK))
+    assert watch.try_exclusive()
+    text = shown(seen(house, now=now), server_directory="/srv/spool")
+    again = "flood-watch takes them up when it looks through processing again, as a rule within"
+    assert f"{again} --rescan-interval; at once: flood-fsck --repair {where}\n" in text
+    assert "--once" not in text
+    watch.release()
+
+
 def test_where_some_without_a_record_may_not_be_counted_nothing_is_called_well(
     house: House,
 ) -> None:

@@ -7,12 +7,12 @@ import pytest
 
 from flood import departures
 from flood.record_values import Reason
-from flood.states import INCOMING_TMP, PERMANENT, STATES
+from flood.states import INCOMING_TMP, PERMANENT, PROCESSING, STATES
 from flood.story_text import as_json
 from tests.fscking import fsck
-from tests.spooling import House
+from tests.spooling import House, quick_house
 from tests.unit.test_fsck import done, given_up, move
-from tests.unit.test_status import told
+from tests.unit.test_status import a_watch, told
 from workers.decisions import GiveUp
 
 DENIED = Reason(PERMANENT, "AccessDenied", "the access key may not write there; let it")
@@ -58,7 +58,7 @@ def test_what_a_directory_of_its_name_keeps_in_incoming(house: House) -> None:
     ("state", "words"),
     [
         ("incoming_tmp", "the next start of flood-watch deletes it"),
-        ("processing", "the next start of flood-watch takes it up; at once: flood-fsck --repair -"),
+        ("processing", "the next start of flood-watch takes it up; at once: flood-watch --once -"),
         ("completed", "nothing tells whether it was uploaded; to have it uploaded, move it to inc"),
         ("failed", "moves it to incoming, where flood-watch takes it as a new file, or has a rec"),
     ],
@@ -75,9 +75,26 @@ def test_a_file_without_a_record_has_a_story_too(house: House, state: str, words
     assert (stray["path"], f"  next      {stray['next']}") == (f"{state}/p/b/key", last)
     if state == INCOMING_TMP:
         return
-    assert last.endswith("flood-fsck --repair --config /c")
+    mends = "flood-watch --once" if state == PROCESSING else "flood-fsck --repair"
+    assert last.endswith(f"{mends} --config /c")
     fsck(house, repair=True)
     assert told(house)[1].strays == []
+
+
+def test_who_takes_up_a_file_without_a_record_is_told() -> None:
+    # On a filesystem whose device has one number for the table of locks, for stat(2).
+    with quick_house() as house, a_watch(house) as stop:
+        house.write("processing/p/b/key")
+        takes = (
+            "flood-watch takes it up when it looks through processing again, as a rule within "
+            "--rescan-interval"
+        )
+        [stray] = told(house)[1].strays
+        assert stray.next == f"{takes}; at once: flood-fsck --repair"
+        pid = stop(True)
+        [stray] = told(house)[1].strays
+        goes_on = f"once it goes on, as it is stopped: kill -CONT {pid}"
+        assert stray.next == f"{takes}, {goes_on}; at once: flood-fsck --repair"
 
 
 def test_a_link_without_a_record(house: House) -> None:
