@@ -168,7 +168,7 @@ def _is_news(oldest: Oldest | None, status: Status, known: Memory) -> bool:
 def _all_is_well(status: Status) -> bool:
     # Where not all files could be counted in time, nobody knows.
     failed = status.total((FAILED,)).files
-    left = failed or status.stranded
+    left = failed or status.unrecorded
     return status.whole and not left and not digest_records.failed_before()
 
 

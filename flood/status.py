@@ -134,6 +134,8 @@ class Status:
     unserved: list[str] = field(default_factory=list)
     #: How many files lie in processing without a record, and count as if they were in incoming.
     stranded: int = 0
+    #: How many more files than records were in processing: those, and what was taken just now.
+    unrecorded: int = 0
     #: How many files flood-watch, which runs, has not taken for a minute, but those held back.
     lingering: int = 0
     #: Files by destination, then by stage.

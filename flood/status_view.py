@@ -80,6 +80,7 @@ def look(
         view.count_claims(asking.claimed())
         # What is at work beside this look moves files on, of which the records tell a moment later.
         suspects = lying - Counter({x: max(recorded[x], view.in_processing(x)) for x in lying})
+        status.unrecorded = suspects.total()
         stranded, sought = status_stranded.look(spool, suspects, status.at, clock, end - clock())
         status.whole = files.whole and counted and sought
         few = not stranded and (sought or suspects.total() <= BATCH)

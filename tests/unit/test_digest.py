@@ -431,6 +431,24 @@ def test_all_is_well_again_is_told_once_after_trouble(house: House, listener: Li
     assert listener.hears(after=100 * HOUR) is None
 
 
+def test_all_is_not_well_though_a_killed_flood_retry_has_moved_the_file(
+    house: House, listener: Listener
+) -> None:
+    """It has no record until flood-watch finds it."""
+    [old] = fail(house, "a")
+    assert listener.hears(after=GATHER)
+    path = house.spool.absolute("processing/p/b/a")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.rename(house.spool.absolute(str(house.row(old)["spool_path"])), path)
+    assert listener.hears(after=HOUR) is None
+    house.recover()
+    assert listener.hears(after=HOUR) is None
+    upload(house, house.in_processing("a"))
+    told = listener.hears(after=HOUR)
+    assert told is not None
+    assert told["kind"] == "well"
+
+
 def test_all_is_not_well_while_a_retry_is_to_come(house: House, listener: Listener) -> None:
     [record] = house.admit("a")
     assert listener.hears(after=HOUR + 1)

@@ -882,7 +882,9 @@ def test_what_lies_in_processing_without_a_record_counts_as_incoming(house: Hous
     assert seen(house, now=from_now(60.0)).stranded == 0
     for path in ("processing/p/b/dir/lost", "processing/q/b/lost"):
         house.write(path, b"12345")
-    assert seen(house, now=from_now(0.0)).stranded == 0, "the record may be about to come"
+    just_now = seen(house, now=from_now(0.0))
+    assert just_now.stranded == 0, "the record may be about to come"
+    assert just_now.unrecorded == 2
     found = seen(house, now=from_now(60.0))
     assert found.stranded == 2
     assert amounts(found)[INCOMING] == (1, 5)
