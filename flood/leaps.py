@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import Final, NamedTuple
@@ -29,9 +30,12 @@ class Running(NamedTuple):
 
 
 def running() -> Running:
-    """The kernel's own word, which no clock changes (random(4), clock_gettime(2))."""
-    with open(_BOOT_ID, encoding="ascii") as file:
-        return Running(file.read().strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
+    """The kernel's own word, which no clock changes (random(4), clock_gettime(2)). Where it does
+    not say which boot it is, each other one looks like a leap."""
+    boot = ""
+    with suppress(OSError), open(_BOOT_ID, encoding="ascii") as file:
+        boot = file.read().strip()
+    return Running(boot, time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,20 @@ class Seen:
 def look(now: datetime, running: Callable[[], Running]) -> tuple[Seen, bool]:
     """What is to be known of the clock at `now` (aware), with whether that is news."""
     clock, created = models.execute("SELECT clock, created_at FROM spool WHERE id = 1").fetchone()
-    known = None if clock is None else Seen(**json.loads(clock))
+    known = _known(clock)
     seen = _judged(known, now.timestamp(), running(), utc_moment(created).timestamp())
     if known is None:
         return seen, True
     moved = abs(seen.began - known.began) > 1.0
     return seen, moved or seen.boot != known.boot or seen.at - known.at > _NOTED
+
+
+def _known(clock: str | None) -> Seen | None:
+    """What was noted; None also if somebody else has written there."""
+    try:
+        return None if clock is None else Seen(**json.loads(clock))
+    except (TypeError, ValueError):
+        return None
 
 
 def note(now: datetime, running: Callable[[], Running]) -> Seen:

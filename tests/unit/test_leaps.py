@@ -147,6 +147,10 @@ def test_a_look_alone_notes_nothing(house: House) -> None:
     seen, news = leaps.look(START + timedelta(days=1), lambda: Running("b", 1.0))
     assert news
     assert models.execute("SELECT clock FROM spool").fetchone() == (None,)
+    for damaged in ("{", "[]", '{"boot": 1}'):
+        with models.write():
+            models.execute("UPDATE spool SET clock = ?", (damaged,))
+        assert leaps.look(START + timedelta(days=1), lambda: Running("b", 1.0)) == (seen, True)
     noted = leaps.note(START + timedelta(days=1), lambda: Running("b", 1.0))
     assert noted == seen
     again, news = leaps.look(START + timedelta(days=1, seconds=5), lambda: Running("b", 6.0))
