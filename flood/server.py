@@ -1,6 +1,7 @@
 """Server mode: takes up what waits, then follows what arrives."""
 
 import select
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from logging import ERROR, INFO, WARNING, getLogger
@@ -28,6 +29,9 @@ SCANS: Final = 0.05
 
 #: Seconds until another try after the database, or the disk, refused a batch.
 TROUBLE_PAUSE: Final = 2.0
+
+#: How many files one scan finds before others have their turn.
+SHARE: Final = 100
 
 logger = getLogger(__name__)
 
@@ -64,7 +68,7 @@ class Server:
         self._prepared: set[str] = set()
         self._later = Later()
         self._files: dict[str, bool] = {}
-        self._scans: list[Iterator[str]] = []
+        self._scans: deque[Iterator[str]] = deque()
         self._takes: Iterator[Found] | None = None
         self._taking = Seldom(SCANS)
         self._scanned = 0.0
@@ -158,7 +162,7 @@ class Server:
         if self._guarded(lambda: self._take(now, starting)) is None:
             # Nothing is forgotten: a scan finds all that was not taken, in whatever number.
             self._files.clear()
-            self._scans[:] = [self._watcher.scan(INCOMING)]
+            self._scans = deque([self._watcher.scan(INCOMING)])
 
     def _take(self, now: float, starting: bool) -> None:
         try:
@@ -192,9 +196,11 @@ class Server:
                 closed = self._files.pop(path)
                 chosen[path] = (Candidate(path, closed), self._later.still(path, now))
         while self._scans and len(chosen) < BATCH:
-            found = list(islice(self._scans[0], BATCH))
-            if not found:
-                self._scans.pop(0)
+            # In turn: a new directory must not wait for all of a large one that came before it.
+            scan = self._scans.popleft()
+            found = list(islice(scan, SHARE))
+            if found:
+                self._scans.append(scan)
             for path in found:
                 if path not in self._later:
                     chosen.setdefault(path, (Candidate(path), None))

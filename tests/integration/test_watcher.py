@@ -386,6 +386,30 @@ def test_a_newer_version_goes_in_once_the_way_is_free(house: House) -> None:
         wait_until(lambda: taken(house).get("key") == b"new")
 
 
+def test_a_new_directory_does_not_wait_for_all_of_a_large_one(house: House) -> None:
+    """Each is scanned, as what came into it before it was watched has no events."""
+    stage = Path(house.spool.root).parent / "stage"
+    for name, files in (("large", 3000), ("small", 3)):
+        (stage / name).mkdir(parents=True)
+        for number in range(files):
+            (stage / name / f"{number}").write_bytes(b"x")
+    place = Path(house.spool.absolute("incoming/p/b"))
+    place.mkdir(parents=True)
+    moved = threading.Event()
+
+    def enqueue(*task: Any) -> None:
+        if not moved.is_set():  # as the first of the large one are taken
+            os.rename(stage / "small", place / "small")
+            moved.set()
+        house.enqueued.append(task)
+
+    with serving(house, enqueue=enqueue):
+        os.rename(stage / "large", place / "large")
+        wait_until(lambda: len(house.rows()) == 3003, 60.0)
+    order = [name_from(row["filepath"]).partition("/")[0] for row in house.rows()]
+    assert max(n for n, name in enumerate(order) if name == "small") < 2500
+
+
 # --- the start ---------------------------------------------------------------------------------
 
 
