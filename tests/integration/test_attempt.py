@@ -2,7 +2,6 @@
 
 import mimetypes
 import os
-import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -479,13 +478,12 @@ def test_a_lack_of_descriptors_costs_no_retry(
 ) -> None:
     keys = [f"{number:02}" for number in range(60)]
     claims = claimed(house, bucket, dict.fromkeys(keys, b"x"))
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     agent = house.agent(uploader)
 
     def limited() -> None:
         with models.write():
             pass  # as the claim does
-        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + 50, hard))
+        spooling.leave_descriptors(50)
         for decisions in attempt(agent, claims):
             house.settle(*decisions, agent=agent)
 
@@ -502,15 +500,12 @@ def test_a_lack_of_all_descriptors_is_waited_out(
     house: House, uploader: Uploader, bucket: str
 ) -> None:
     claims = claimed(house, bucket, dict.fromkeys(["one", "two"], b"x"))
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     agent = house.agent(uploader)
 
     def limited() -> None:
         with models.write():
             pass
-        free = os.dup(0)  # the lowest number that is free: there may be gaps
-        os.close(free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        spooling.leave_descriptors(0)
         for decisions in attempt(agent, claims):
             assert [type(one) for one in decisions] == [PutOff, PutOff]
             house.settle(*decisions, agent=agent)
@@ -534,10 +529,7 @@ def test_what_is_only_to_be_moved_leaves_a_descriptor_for_the_move(
     agent = house.agent(Refusing())
 
     def limited() -> None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        free = os.dup(0)  # the lowest number that is free: there may be gaps
-        os.close(free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 12, hard))
+        spooling.leave_descriptors(12)
         for _ in range(len(claims)):
             again = claiming.claim(
                 [], "p", bucket, owner=NOBODY, large=LARGE, now=house.clock.now()
