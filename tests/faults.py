@@ -2,6 +2,7 @@
 
 import http.client
 import re
+import select
 import socket
 import ssl
 import struct
@@ -167,6 +168,25 @@ class Line(Fault):
             with self._counts:
                 self._present -= 1
         exchange.reply(*answer)
+
+
+@dataclass(frozen=True)
+class Tunnel(Fault):
+    """A CONNECT is obeyed, though it always leads to `address`."""
+
+    address: tuple[str, int]
+
+    def play(self, exchange: Exchange) -> None:
+        client = exchange.conn
+        with socket.create_connection(self.address, timeout=60) as store:
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            others = {client: store, store: client}
+            while True:
+                for one in select.select(list(others), [], [])[0]:
+                    data = one.recv(BLOCK)
+                    if not data:
+                        raise Gone
+                    others[one].sendall(data)
 
 
 @dataclass(frozen=True)

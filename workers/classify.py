@@ -182,7 +182,9 @@ def _host(error: BaseException) -> str:
     if isinstance(error, TransportFailed):
         return error.host
     keywords = getattr(error, "kwargs", None)
-    address = keywords.get("endpoint_url") if isinstance(keywords, dict) else None
+    if not isinstance(keywords, dict):
+        return ""
+    address = keywords.get("proxy_url") or keywords.get("endpoint_url")
     if not isinstance(address, str):
         return ""
     return urlsplit(address).netloc.rpartition("@")[2]

@@ -7,12 +7,31 @@ import ssl
 from typing import Final
 
 from botocore import exceptions as boto
+from urllib3.exceptions import SSLError as TLSError
 
 from flood.states import PERMANENT, TRANSIENT
 from workers.classify_rule import AGAIN, ENDPOINT, FILE, FILE_ERRNOS, KEYS, Rule
 from workers.failures import TransportFailed
 
+# On the way to a proxy boto.SSLError becomes a boto.ProxyConnectionError.
 TRANSPORT: Final = (
+    Rule(
+        PERMANENT,
+        "ca_bundle",
+        "the file with trusted certificates cannot be read",
+        "correct AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE, restart flood, then retry the file",
+        exceptions=(boto.SSLError, TLSError),
+        errnos=FILE_ERRNOS,
+    ),
+    Rule(
+        PERMANENT,
+        "ca_bundle",
+        "the file with trusted certificates has none",
+        "correct AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE, restart flood, then retry the file",
+        exceptions=(boto.SSLError, TLSError),
+        text="NO_CERTIFICATE_OR_CRL_FOUND",
+        reason="ca_bundle_empty",
+    ),
     Rule(
         PERMANENT,
         "proxy_denied",
@@ -21,6 +40,16 @@ TRANSPORT: Final = (
         "the file",
         exceptions=(boto.ProxyConnectionError,),
         text=r"Tunnel connection failed: 40[1357]",
+    ),
+    Rule(
+        TRANSIENT,
+        "proxy",
+        "TLS with the HTTP proxy fails",
+        f"{AGAIN}; if this goes on, write http:// in HTTP_PROXY or HTTPS_PROXY where the proxy "
+        "speaks no TLS, or name its authority's certificate in AWS_CA_BUNDLE, then restart flood",
+        exceptions=(boto.ProxyConnectionError,),
+        text=r"SSLError\(",
+        reason="proxy_tls",
     ),
     Rule(
         TRANSIENT,
@@ -35,23 +64,6 @@ TRANSPORT: Final = (
         "the store's host name cannot be resolved",
         f"{AGAIN}; check the spelling of AWS_ENDPOINT if this goes on",
         exceptions=(socket.gaierror,),
-    ),
-    Rule(
-        PERMANENT,
-        "ca_bundle",
-        "the file with trusted certificates cannot be read",
-        "correct AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE, restart flood, then retry the file",
-        exceptions=(boto.SSLError,),
-        errnos=FILE_ERRNOS,
-    ),
-    Rule(
-        PERMANENT,
-        "ca_bundle",
-        "the file with trusted certificates has none",
-        "correct AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE, restart flood, then retry the file",
-        exceptions=(boto.SSLError,),
-        text="NO_CERTIFICATE_OR_CRL_FOUND",
-        reason="ca_bundle_empty",
     ),
     Rule(
         PERMANENT,

@@ -208,10 +208,7 @@ class Connections:
                         continue
                     exchange.failure = Unanswered(exchange.host)
                 if exchange.failure is None:
-                    proxied = exchange.proxy is not None
-                    exchange.failure = scarce or failure(
-                        easy, code, words, exchange.host, proxied=proxied
-                    )
+                    exchange.failure = scarce or failure(easy, code, words, exchange)
                 ended.append(self._release(easy))
         return ended
 

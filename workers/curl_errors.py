@@ -7,6 +7,7 @@ from typing import Any, Final
 import pycurl
 
 from workers.classify_rule import SCARCE_ERRNOS
+from workers.curl_exchange import Exchange
 from workers.failures import TransportFailed
 
 #: The oldest libcurl that the tests were run with; much older ones sign some keys wrongly.
@@ -56,17 +57,22 @@ _NOT_TLS: Final = re.compile(
 # libcurl takes 300 KiB of them, and has no code of its own for more.
 _TOO_MANY: Final = "Too large response headers"
 _OTHER_HOST: Final = re.compile(r"(?i)subject name|does not match|not match target")
+_HANDSHAKE: Final = frozenset({pycurl.E_SSL_CONNECT_ERROR, pycurl.E_PEER_FAILED_VERIFICATION})
+#: What says something of the proxy, rather than of the store.
+_PROXYS: Final = frozenset({"proxy", "proxy_denied", "proxy_tls"})
 _DENIED: Final = frozenset({401, 403, 405, 407})
 _FIRST_REFUSAL: Final = 300
 
 
-def failure(handle: Any, code: int, words: str, host: str, *, proxied: bool) -> TransportFailed:
-    """Return why libcurl gave a transfer up."""
-    reason = _reason(handle, code, words, proxied=proxied)
+def failure(handle: Any, code: int, words: str, exchange: Exchange) -> TransportFailed:
+    """Return why libcurl gave an exchange up."""
+    reason = _reason(handle, code, words, exchange)
+    between = exchange.proxy if reason in _PROXYS else None
+    host = between.host if between else exchange.host
     return TransportFailed(reason, host, words or f"libcurl's error {code}")
 
 
-def _reason(handle: Any, code: int, words: str, *, proxied: bool) -> str:
+def _reason(handle: Any, code: int, words: str, exchange: Exchange) -> str:
     tunnel = handle.getinfo(pycurl.HTTP_CONNECTCODE)
     if tunnel >= _FIRST_REFUSAL:
         return "proxy_denied" if tunnel in _DENIED else "proxy"
@@ -74,7 +80,9 @@ def _reason(handle: Any, code: int, words: str, *, proxied: bool) -> str:
     if number in SCARCE_ERRNOS:
         return "local_resources"
     if code == pycurl.E_COULDNT_CONNECT:
-        return "proxy" if proxied else NOT_CONNECTED.get(number, "unreachable")
+        return "proxy" if exchange.proxy else NOT_CONNECTED.get(number, "unreachable")
+    if code in _HANDSHAKE and _is_with_proxy(tunnel, exchange):
+        return "proxy_tls"
     if code == pycurl.E_SSL_CONNECT_ERROR:
         if number == errno.ECONNRESET or "reset by peer" in words:
             return "connection_reset"
@@ -84,3 +92,10 @@ def _reason(handle: Any, code: int, words: str, *, proxied: bool) -> str:
     if code == pycurl.E_RECV_ERROR and words.startswith(_TOO_MANY):
         return "endless"
     return REASONS.get(code, "network")
+
+
+def _is_with_proxy(tunnel: int, exchange: Exchange) -> bool:
+    """Whether TLS was with the proxy: it has not answered CONNECT, or is never asked to."""
+    if exchange.proxy is None or not exchange.proxy.secure:
+        return False
+    return not (tunnel and exchange.url.startswith("https:"))

@@ -63,7 +63,8 @@ class ContradictedByHead(FloodError):
 class TransportFailed(FloodError):
     """A request did not get through.
 
-    `reason` names the row of the error table that tells what this means, `host` is the store.
+    `reason` names the row of the error table that tells what this means, `host` is the store,
+    or the proxy on the way to it.
     """
 
     def __init__(self, reason: str, host: str, words: str) -> None:

@@ -39,6 +39,16 @@ class Proxy:
     user: bytes = field(repr=False)
     password: bytes = field(repr=False)
 
+    @property
+    def host(self) -> str:
+        """Host and port."""
+        return urlsplit(self.address).netloc
+
+    @property
+    def secure(self) -> bool:
+        """Whether one speaks TLS to it."""
+        return self.address.startswith("https:")
+
 
 def proxy(address: str) -> Proxy | None:
     """Return the proxy that the environment names for an address: HTTPS_PROXY or HTTP_PROXY, as for

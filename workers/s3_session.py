@@ -236,10 +236,13 @@ class Session(URLLib3Session):  # type: ignore[misc]  # as above
         super().__init__(**options)
         self._proxy_config = _Proxies(proxy)
 
-    def _setup_ssl_cert(self, conn: Any, url: str, verify: Any) -> None:
-        super()._setup_ssl_cert(conn, url, verify)
-        if conn.ca_certs and os.path.isdir(conn.ca_certs):
-            conn.ca_cert_dir, conn.ca_certs = conn.ca_certs, None
+    def _setup_ssl_cert(self, conn: Any, _url: str, verify: Any) -> None:
+        # botocore goes by the store's address, but to a proxy one may speak TLS on the way to a
+        # store that has none. A pool is every thread's: nothing in it may be another for a moment.
+        if conn.scheme == "https":
+            directory = os.path.isdir(verify)
+            conn.ca_certs, conn.ca_cert_dir = (None, verify) if directory else (verify, None)
+            conn.cert_reqs = "CERT_REQUIRED"
 
     def _get_connection_manager(self, url: str, proxy_url: str | None = None) -> Any:
         manager = super()._get_connection_manager(url, proxy_url)

@@ -21,7 +21,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
-from tests.faults import Alive, Alter, Answer, Cut, Fault, Preceded, Raw, Stall, Unending, s3_error
+from tests.faults import (
+    Alive,
+    Alter,
+    Answer,
+    Cut,
+    Fault,
+    Preceded,
+    Raw,
+    Stall,
+    Tunnel,
+    Unending,
+    s3_error,
+)
 from tests.proxy import FaultProxy
 from tests.servers import SECRET_ACCESS_KEY, S3Server
 from tests.uploading import (
@@ -297,10 +309,15 @@ def test_certificate_of_an_authority_named_in_the_environment(
 def test_certificate_of_an_authority_in_a_directory(
     put: Send, secure: FaultProxy, trusted: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    trust_directory(monkeypatch)
+    assert isinstance(put(secure.url), Receipt)
+
+
+def trust_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name the directory that has the file with authorities, instead of it."""
     directory = os.path.dirname(os.environ["AWS_CA_BUNDLE"])
     subprocess.run(["openssl", "rehash", directory], check=True, capture_output=True)
     monkeypatch.setenv("AWS_CA_BUNDLE", directory)
-    assert isinstance(put(secure.url), Receipt)
 
 
 @pytest.mark.parametrize("name", ["jörg", "ca bundle", os.fsdecode(b"j\xf6rg")], ids=ascii)
@@ -547,6 +564,163 @@ def test_an_http_proxy_that_is_down(put: Send, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("HTTP_PROXY", between.url)
         expect(put("http://store.invalid"), TRANSIENT, "proxy")
         between.up()
+
+
+#: The two ways through a proxy: what it reads itself, what goes through a tunnel.
+STORES: Final = ("http://store.invalid:9000", "https://store.invalid:9000")
+
+
+def _port(between: FaultProxy | S3Server) -> int:
+    return between.port if isinstance(between, FaultProxy) else between.address[1]
+
+
+def through(monkeypatch: pytest.MonkeyPatch, between: FaultProxy | S3Server) -> None:
+    """Have every store be asked through a proxy, to which one speaks TLS."""
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, f"https://user:hunter2@127.0.0.1:{_port(between)}")
+
+
+def blamed(message: str, between: FaultProxy | S3Server) -> bool:
+    return f"(127.0.0.1:{_port(between)}: " in message and "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    "directory",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.skipif(
+                not shutil.which("openssl"), reason="takes openssl to name certificates"
+            ),
+        ),
+    ],
+)
+def test_an_https_proxy_passes_on(
+    put: Send, secure: FaultProxy, trusted: None, monkeypatch: pytest.MonkeyPatch, directory: bool
+) -> None:
+    if directory:
+        trust_directory(monkeypatch)
+    through(monkeypatch, secure)
+    assert isinstance(put(STORES[0]), Receipt)
+    assert {"proxy-authorization" in each.headers for each in secure.requests} == {True}
+
+
+def test_an_https_proxy_lets_a_tunnel_through(
+    put: Send,
+    rclone_server: S3Server,
+    secure: FaultProxy,
+    authority: trustme.CA,
+    trusted: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    through(monkeypatch, secure)
+    with FaultProxy(rclone_server.address, tls=server_tls(authority, "store.invalid")) as store:
+        secure.inject(Tunnel(("127.0.0.1", store.port)), "CONNECT", times=None)
+        assert isinstance(put(STORES[1]), Receipt)
+        assert not any("proxy-authorization" in each.headers for each in store.requests)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("url", STORES)
+def test_an_https_proxy_with_a_certificate_of_an_unknown_authority(
+    put: Send, secure: FaultProxy, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    through(monkeypatch, secure)
+    message = expect(put(url), TRANSIENT, "proxy")
+    assert blamed(message, secure)
+    assert "AWS_CA_BUNDLE" in message
+    assert secure.requests == []
+
+
+@pytest.mark.parametrize("url", STORES)
+def test_an_https_proxy_with_a_certificate_of_another_host(
+    put: Send, authority: trustme.CA, trusted: None, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    with FaultProxy(tls=server_tls(authority, "elsewhere.invalid")) as between:
+        through(monkeypatch, between)
+        assert blamed(expect(put(url), TRANSIENT, "proxy"), between)
+        assert between.requests == []
+
+
+@pytest.mark.parametrize("url", STORES)
+@pytest.mark.parametrize("bundle", ["/nowhere/ca.pem", __file__])
+def test_an_https_proxy_takes_authorities_that_can_be_read(
+    put: Send, secure: FaultProxy, monkeypatch: pytest.MonkeyPatch, bundle: str, url: str
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
+    through(monkeypatch, secure)
+    expect(put(url), PERMANENT, "ca_bundle")
+    assert secure.requests == []
+
+
+@pytest.mark.parametrize("url", STORES)
+def test_an_https_proxy_that_speaks_http(
+    put: Send, rclone_server: S3Server, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    through(monkeypatch, rclone_server)
+    message = expect(put(url), TRANSIENT, "proxy")
+    assert blamed(message, rclone_server)
+    assert "write http://" in message
+
+
+@pytest.mark.parametrize("url", STORES)
+@pytest.mark.parametrize("greeting", ["cut-hello", "reset-hello"])
+def test_the_handshake_with_an_https_proxy_breaks(
+    put: Send,
+    secure: FaultProxy,
+    trusted: None,
+    monkeypatch: pytest.MonkeyPatch,
+    greeting: Any,
+    url: str,
+) -> None:
+    secure.greeting = greeting
+    through(monkeypatch, secure)
+    assert blamed(expect(put(url), TRANSIENT, "proxy"), secure)
+
+
+def test_an_https_proxy_breaks_after_a_tunnel(
+    make_uploader: MakeUploader,
+    opened: Open,
+    bucket: str,
+    rclone_server: S3Server,
+    secure: FaultProxy,
+    authority: trustme.CA,
+    trusted: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What an earlier request learned of the proxy says nothing of this one."""
+    through(monkeypatch, secure)
+    with (
+        FaultProxy(rclone_server.address, tls=server_tls(authority, "store.invalid")) as store,
+        closing(make_uploader(profile(STORES[1]))) as uploader,
+    ):
+        secure.inject(Tunnel(("127.0.0.1", store.port)), "CONNECT", times=None)
+        assert isinstance(send(uploader, Upload(1, bucket, "key", opened(b"1"), 1)), Receipt)
+        secure.down()
+        secure.greeting = "cut-hello"
+        secure.up()
+        result = send(uploader, Upload(2, bucket, "key", opened(b"2"), 1))
+        assert blamed(expect(result, TRANSIENT, "proxy"), secure)
+
+
+@pytest.mark.parametrize("speaks_tls", [False, True])
+def test_behind_an_https_proxy_it_is_the_store(
+    put: Send,
+    rclone_server: S3Server,
+    secure: FaultProxy,
+    trusted: None,
+    monkeypatch: pytest.MonkeyPatch,
+    speaks_tls: bool,
+) -> None:
+    through(monkeypatch, secure)
+    with FaultProxy(tls=server_tls(trustme.CA(), "store.invalid")) as store:
+        address = ("127.0.0.1", store.port) if speaks_tls else rclone_server.address
+        secure.inject(Tunnel(address), "CONNECT", times=None)
+        code = "tls_certificate" if speaks_tls else "not_tls"
+        assert "(store.invalid:9000: " in expect(put(STORES[1]), PERMANENT, code)
 
 
 @pytest.mark.parametrize(
