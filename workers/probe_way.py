@@ -79,8 +79,8 @@ class Way:
         with connection:
             peer = connection.getpeername()
             yield self._found("TCP", OK, f"connected to {_name(*peer[:2])}", seconds)
-            if secure and not proxied:
-                yield self._encrypted(connection, host)
+            if proxied.secure if proxied else secure:
+                yield self._encrypted(connection, host, proxied=bool(proxied))
 
     def _timed(self, call: Callable[[], Any]) -> tuple[Any, float]:
         """What the call answers, with how long it took; raises Interrupted if it takes too long."""
@@ -110,7 +110,8 @@ class Way:
             "TCP", f"{peer} cannot be connected to ({_words(error)})", _WAITS, remedy
         )
 
-    def _encrypted(self, connection: socket.socket, host: str) -> Finding:
+    def _encrypted(self, connection: socket.socket, host: str, *, proxied: bool) -> Finding:
+        setting = "HTTPS_PROXY or HTTP_PROXY" if proxied else self.hint
         try:
             context = _context(self.authorities)
         except (OSError, ssl.SSLError) as error:
@@ -128,21 +129,23 @@ class Way:
             return self._wrong(
                 "TLS",
                 f"the certificate of {host} cannot be trusted ({error.verify_message})",
-                _FAILS,
-                f"check {self.hint} and the clock; name the certificate of an authority of your "
+                _WAITS if proxied else _FAILS,
+                f"check {setting} and the clock; name the certificate of an authority of your "
                 "own in AWS_CA_BUNDLE",
             )
         except OSError as error:
             return self._wrong(
                 "TLS",
                 f"TLS with {host} fails ({_words(error)})",
-                _FAILS if classify(error).kind == PERMANENT else _WAITS,
-                f"check scheme and port of {self.hint}; is there a proxy or firewall in between?",
+                _FAILS if classify(error).kind == PERMANENT and not proxied else _WAITS,
+                f"check scheme and port of {setting}; is there a proxy or firewall in between?",
             )
         seconds = self.clock() - begun
-        return self._certified(f"{version}", certificate, seconds)
+        return self._certified(f"{version}", certificate, seconds, proxied=proxied)
 
-    def _certified(self, version: str, certificate: Any, seconds: float) -> Finding:
+    def _certified(
+        self, version: str, certificate: Any, seconds: float, *, proxied: bool
+    ) -> Finding:
         ends = certificate.get("notAfter")
         if not ends:
             return self._found("TLS", OK, version, seconds)
@@ -156,8 +159,8 @@ class Way:
             "TLS",
             WARNING,
             f"{text}, which is in {naturaldelta(left)}",
-            "every file for this profile fails from then on",
-            "have whoever runs the server renew its certificate",
+            f"{_WAITS if proxied else _FAILS}, from then on",
+            f"have whoever runs the {'proxy' if proxied else 'server'} renew its certificate",
             self.profile,
         )
 

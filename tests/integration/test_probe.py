@@ -256,6 +256,76 @@ def test_a_proxy_that_is_down_is_what_is_told_of(
     assert not any("secret" in repr(each) for each in found)
 
 
+@pytest.fixture
+def through(monkeypatch: pytest.MonkeyPatch) -> Callable[[FaultProxy | S3Server], None]:
+    """Has every store be asked through a proxy, to which one speaks TLS."""
+
+    def name(between: FaultProxy | S3Server) -> None:
+        port = between.port if isinstance(between, FaultProxy) else between.address[1]
+        for variable in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(variable, f"https://user:hunter2@127.0.0.1:{port}")
+        monkeypatch.delenv("no_proxy")
+        monkeypatch.delenv("NO_PROXY")
+
+    return name
+
+
+@pytest.mark.parametrize(
+    ("host", "left", "status", "words"),
+    [
+        ("127.0.0.1", 300, OK, "certificate until"),
+        ("127.0.0.1", 3, WARNING, "which is in"),
+        ("127.0.0.1", -1, ERROR, "expired"),
+        ("other.example.com", 300, ERROR, "mismatch"),
+    ],
+)
+def test_the_certificate_of_an_https_proxy(
+    rclone_server: S3Server,
+    trusted: trustme.CA,
+    through: Callable[[FaultProxy], None],
+    host: str,
+    left: int,
+    status: str,
+    words: str,
+) -> None:
+    tls = server_tls(trusted, host, not_after=now() + timedelta(days=left))
+    with FaultProxy(rclone_server.address, tls=tls) as between:
+        through(between)
+        found = ask(profile("http://store.invalid:9000"))
+        assert bool(between.requests) == (status != ERROR)
+    assert [each.about for each in found[:3]] == ["proxy", "TCP", "TLS"]
+    assert (found[2].status, words in found[2].found) == (status, True)
+    assert status == OK or found[2].meaning.startswith("files for this profile wait")
+    assert ("ListBuckets" in statuses(found)) == (status != ERROR)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("url", ["http://store.invalid:9000", "https://store.invalid"])
+def test_an_https_proxy_that_nobody_can_trust_is_told_no_password(
+    rclone_server: S3Server,
+    authority: trustme.CA,
+    through: Callable[[FaultProxy], None],
+    url: str,
+) -> None:
+    with FaultProxy(rclone_server.address, tls=server_tls(authority, "127.0.0.1")) as between:
+        through(between)
+        found = ask(profile(url))
+        assert between.requests == []
+    assert statuses(found) == {"proxy": OK, "TCP": OK, "TLS": ERROR}
+    assert "AWS_CA_BUNDLE" in found[-1].remedy
+    assert "check HTTPS_PROXY or HTTP_PROXY" in found[-1].remedy
+
+
+def test_an_https_proxy_without_tls(
+    rclone_server: S3Server, through: Callable[[S3Server], None]
+) -> None:
+    through(rclone_server)
+    found = ask(profile("http://store.invalid:9000"))
+    assert statuses(found) == {"proxy": OK, "TCP": OK, "TLS": ERROR}
+    assert "scheme and port of HTTPS_PROXY" in found[-1].remedy
+    assert found[-1].meaning.startswith("files for this profile wait")
+
+
 # --- what it answers -----------------------------------------------------------------------------
 
 
