@@ -83,6 +83,8 @@ def _reason(handle: Any, code: int, words: str, exchange: Exchange) -> str:
         return "proxy" if exchange.proxy else NOT_CONNECTED.get(number, "unreachable")
     if code in _HANDSHAKE and _is_with_proxy(tunnel, exchange):
         return "proxy_tls"
+    if code == pycurl.E_OPERATION_TIMEDOUT and _is_with_proxy(tunnel, exchange):
+        return "proxy"
     if code == pycurl.E_SSL_CONNECT_ERROR:
         if number == errno.ECONNRESET or "reset by peer" in words:
             return "connection_reset"
@@ -95,7 +97,8 @@ def _reason(handle: Any, code: int, words: str, exchange: Exchange) -> str:
 
 
 def _is_with_proxy(tunnel: int, exchange: Exchange) -> bool:
-    """Whether TLS was with the proxy: it has not answered CONNECT, or is never asked to."""
+    """Whether one spoke TLS with the proxy, or was about to: it has not answered CONNECT, or is
+    never asked to."""
     if exchange.proxy is None or not exchange.proxy.secure:
         return False
     return not (tunnel and exchange.url.startswith("https:"))
