@@ -48,7 +48,7 @@ def _access(spool: Spool, settings: Settings) -> Iterator[Finding]:
         name for name in (*STATES, layout.PRIVATE) if name not in wrong and _denied(spool, name)
     ]
     if not wrong and not denied:
-        denied = _denied_to_workers(spool)
+        denied = [*_denied_to_workers(spool), *_denied_locks(spool)]
     if not denied:
         yield Finding(SPOOL, "access", OK, f"this user may use it; it belongs to {user}")
         return
@@ -90,6 +90,17 @@ def _denied_to_workers(spool: Spool) -> list[str]:
         for name in os.listdir(path)
     )
     return [layout.WORKERS] if unreadable else []
+
+
+def _denied_locks(spool: Spool) -> list[str]:
+    """Lock files that this user may not even read, which is what locking takes."""
+    directory = spool.absolute(layout.PRIVATE)
+    return [
+        f"{layout.PRIVATE}/{name}"
+        for name in sorted(os.listdir(directory))
+        if os.path.isfile(f"{directory}/{name}")
+        and not os.access(f"{directory}/{name}", os.R_OK, effective_ids=True)
+    ]
 
 
 def room(

@@ -196,6 +196,10 @@ def _load(
         problems.append(f"server-directory is not set: {parser.how_to_set('server_directory')}")
     problems += [*_contradictions(values), *_wrong_encoding()]
     if problems:
+        problems += [
+            f"{name} is in the environment, and is no setting; {advice}"
+            for name, advice in unknown_variables(environ)
+        ]
         raise ConfigError("\n".join(problems))
     return namespace, Settings(**values, origins=origins)
 

@@ -131,16 +131,15 @@ def _readable(path: str) -> str:
     """What lets this user read a file that he may not read."""
     own = "or name a file of your own with --credentials"
     try:
-        whose, above = os.stat(path).st_uid, os.stat(os.path.dirname(path) or ".").st_uid
+        whose = users.owner(path)
     except OSError:
         return f"let {users.mine()} use each directory on the way to {printable(path)}, {own}"
-    # Somebody else's keys are not to be had by a command that is copied from a message.
-    if above == os.geteuid() and whose in (0, above):
+    if users.takes_over(path):
         return (
             f"let {users.mine()} read it: sudo chown {users.mine()} {printable(quote(path))} "
             f"&& chmod 600 {printable(quote(path))}"
         )
-    return f"run this as {users.name(whose)}, whose it is, {own}"
+    return f"run this as {whose}, whose it is, {own}"
 
 
 def stamp_of(path: str) -> Stamp | None:

@@ -213,16 +213,17 @@ def _oldest(status: Status) -> Oldest | None:
 
 
 def _why_arrived(status: Status, arrived: Lying) -> str:
+    stranded = arrived.place.state != INCOMING
+    where = "in processing without a record" if stranded else "in incoming"
     if not status.watching:
-        where = (
-            "in incoming" if arrived.place.state == INCOMING else "in processing without a record"
-        )
         return f"flood-watch does not run: what is {where} waits until it does"
     if status.watch_stopped is not None:
         return (
-            "flood-watch is stopped: what is in incoming waits; to let it go on: "
+            f"flood-watch is stopped: what is {where} waits; to let it go on: "
             f"{stall.go_on([status.watch_stopped])}"
         )
+    if stranded:
+        return "whoever took it was killed before it had a record: flood-watch takes it up"
     if any(back.lying == arrived for back in status.back):
         return "an earlier version of the same key is still being worked on"
     return "flood-watch has not taken it: its log says why"

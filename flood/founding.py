@@ -10,13 +10,13 @@ from pathlib import PurePath
 from shlex import quote
 from typing import Final
 
-from flood import binding, config, credentials, directories, models, schema
+from flood import binding, config, credentials, directories, models, schema, users
 from flood.config import Settings
 from flood.errors import ConfigError, FloodError, NoRoomError, ReadOnlyError, SpoolError
 from flood.home import Home
 from flood.layout import CARD, MAX_NAME_BYTES, PRIVATE
 from flood.options import OPTIONS
-from flood.spool import Spool
+from flood.spool import ALL_RIGHTS, Spool
 from flood.states import STATES
 from flood.text import printable
 
@@ -150,7 +150,10 @@ class Founding:
         Raises SpoolError, SpoolLockedError while flood-watch runs there, NoRoomError.
         """
         try:
-            yield from self._make()
+            for path, new in self._make():
+                if not new:
+                    self._check_usable(path)
+                yield path, new
         except OSError as error:
             raise self._refused(error, error.strerror or str(error), _advice(error)) from error
         except ReadOnlyError as error:
@@ -166,6 +169,15 @@ class Founding:
             raise self._refused(error, text, advice or _CHOOSE) from error
         finally:
             models.close()
+
+    def _check_usable(self, path: str) -> None:
+        """Raise SpoolError for a part that was there, and is of no use to this user."""
+        rights = ALL_RIGHTS if os.path.isdir(path) else os.R_OK
+        if os.path.exists(path) and not os.access(path, rights, effective_ids=True):
+            owner = users.owner(path)
+            raise SpoolError(
+                f"this user may not use {path}: run flood-init as {owner}, whose it is"
+            )
 
     def elsewhere(self, environ: Mapping[str, str]) -> Iterator[tuple[str, str | None, str]]:
         """Which settings of a flood.conf that was kept lead to other places than those made here:

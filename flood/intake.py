@@ -6,7 +6,17 @@ from datetime import datetime, timezone
 from logging import INFO, getLogger
 from typing import Final
 
-from flood import departures, layout, log, models, queries, records, syscalls, telling
+from flood import (
+    departures,
+    layout,
+    log,
+    models,
+    queries,
+    records,
+    syscalls,
+    telling,
+    versions,
+)
 from flood.door import Candidate, Door, Why
 from flood.identity import Identity
 from flood.layout import Place
@@ -290,8 +300,11 @@ class Intake:
                     if self._spool.identify(one.path) != one.identity:
                         continue
                     without.append(arrival_of(place, one.identity, births[one.path]))
+                left = self._left(without)
                 ids = self._record(without, changed, way)
-                self._go_on(without, ids)
+                for arrival, record_id in zip(without, ids, strict=True):
+                    if left.get(arrival.path, record_id) != record_id:
+                        departures.retried(left[arrival.path], record_id, self._now())
             way.tell()
             for path in misplaced:
                 self.door.leave(path, "it must lie below incoming/PROFILE/BUCKET/: move it there")
@@ -301,14 +314,15 @@ class Intake:
             taken += len(without)
         return taken
 
-    def _go_on(self, arrivals: Sequence[Arrival], ids: Sequence[int]) -> None:
-        """Have these records go on with those whose files a flood-retry has moved, and was killed:
-        they are the same versions of their keys."""
-        left = departures.leaving(arrivals)
-        for arrival, record_id in zip(arrivals, ids, strict=True):
-            before = left.get(arrival.path)
-            if before is not None and not self._spool.exists(before.path):
-                departures.retried(before.id, record_id, self._now())
+    def _left(self, arrivals: Sequence[Arrival]) -> dict[str, int]:
+        """The records that these files have left, by their paths, as a flood-retry moved them, and
+        was killed: they are the same versions of their keys. What it would have refused somebody
+        else has put into incoming, as a new one, and flood-watch was killed."""
+        return {
+            path: row.id
+            for path, row in departures.leaving(arrivals).items()
+            if not self._spool.exists(row.path) and versions.newer(row.id) is None
+        }
 
     def take_up_stranded(self) -> None:
         """Second try for the files that a failed transaction left in processing."""

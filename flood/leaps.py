@@ -41,8 +41,7 @@ def running() -> Running:
 @dataclass(frozen=True)
 class Seen:
     """What the clock was at a look, in seconds since the epoch: itself, when this boot began, the
-    latest that it has ever shown, when it was last set to another time, 0 where nobody has seen
-    that."""
+    latest that it has ever shown, when it was last set to another time, or the database made."""
 
     boot: str
     began: float
@@ -52,7 +51,7 @@ class Seen:
 
     @property
     def last_set(self) -> datetime:
-        """When the clock was last set to another time (aware)."""
+        """When the clock was last set to another time, or the database made (aware)."""
         return datetime.fromtimestamp(self.set_at, timezone.utc)
 
     @property
@@ -66,7 +65,10 @@ def look(now: datetime, running: Callable[[], Running]) -> tuple[Seen, bool]:
     """What is to be known of the clock at `now` (aware), with whether that is news."""
     clock, created = models.execute("SELECT clock, created_at FROM spool WHERE id = 1").fetchone()
     known = _known(clock)
-    seen = _judged(known, now.timestamp(), running(), utc_moment(created).timestamp())
+    made = utc_moment(created).timestamp()
+    seen = _judged(known, now.timestamp(), running(), made)
+    # What has failed before the database was made was dated by another one, or by a wrong clock.
+    seen = replace(seen, set_at=max(seen.set_at, made))
     if known is None:
         return seen, True
     moved = abs(seen.began - known.began) > 1.0
@@ -76,8 +78,9 @@ def look(now: datetime, running: Callable[[], Running]) -> tuple[Seen, bool]:
 def _known(clock: str | None) -> Seen | None:
     """What was noted; None also if somebody else has written there."""
     try:
-        return None if clock is None else Seen(**json.loads(clock))
-    except (TypeError, ValueError):
+        boot, *times = (json.loads(clock or "{}")[name] for name in Seen.__match_args__)
+        return Seen(str(boot), *map(float, times))
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -94,8 +97,8 @@ def told(seen: Seen) -> str:
     """Why nothing is deleted for its age."""
     day = utc_text(seen.last_set)[:10]
     return (
-        f"as the clock was set to another time on {day}, nobody knows for how long they have lain "
-        "there; it counts from that day on"
+        f"as the clock was set to another time on {day}, or flood's database made, nobody knows "
+        "for how long they have lain there; it counts from that day on"
     )
 
 
@@ -103,8 +106,11 @@ def _judged(known: Seen | None, wall: float, running: Running, created: float) -
     began = wall - running.seconds
     if known is None:
         known = Seen(running.boot, began, created, created, 0.0)
-    seen = Seen(running.boot, began, wall, max(known.latest, wall), known.set_at)
     # Of the time while it was off a machine knows nothing, but that clocks do not go back.
     same = running.boot == known.boot
+    # Who sets the clock back sets it right, as far as anybody knows.
+    back = same and began < known.began - LEAP
+    latest = wall if back else max(known.latest, wall)
+    seen = Seen(running.boot, began, wall, latest, known.set_at)
     leapt = abs(began - known.began) > LEAP if same else known.behind
     return replace(seen, set_at=wall) if leapt or seen.behind > known.behind else seen

@@ -74,7 +74,7 @@ class FileLock:
 
     def _open(self) -> None:
         if self._descriptor < 0:
-            self._descriptor = _opened(self.path)
+            self._descriptor = opened(self.path)
 
     def _try(self, operation: int) -> bool:
         self._open()
@@ -88,7 +88,7 @@ class FileLock:
         return True
 
 
-def _opened(path: str) -> int:
+def opened(path: str) -> int:
     """A descriptor of a directory, or of a file that is made if need be."""
     if os.path.isdir(path):
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -4,14 +4,13 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from flood import binding, read_only, stall, status_workers, syscalls, users
 from flood.config import Settings, command
-from flood.directories import FILE_MODE
 from flood.errors import SpoolError
-from flood.locks import CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, held
+from flood.locks import CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, held, opened
 from flood.put_plan import Stopped
 from flood.spool import Spool
 
@@ -27,7 +26,9 @@ def put_lock(
     Raises Stopped, or SpoolError if this user may not even read it.
     """
     path = spool.absolute(PUT_LOCK)
-    while (descriptor := _shared(path, os.O_CREAT)) is None:
+    with suppress(OSError):
+        os.close(opened(path))  # which makes it so that its owner can lock it, too
+    while (descriptor := _shared(path)) is None:
         pause(_LOOK)
         if stopping():
             raise Stopped
@@ -42,7 +43,7 @@ def watching(spool: Spool) -> bool:
     instant of the look finds its lock taken."""
     path = spool.absolute(WATCH_LOCK)
     try:
-        descriptor = _shared(path, 0)
+        descriptor = _shared(path)
     except SpoolError:
         return os.path.exists(path)  # nobody can tell
     if descriptor is None:
@@ -107,11 +108,11 @@ def _whose(spool: Spool) -> str | None:
     return None if owner is None or owner == os.geteuid() else users.name(owner)
 
 
-def _shared(path: str, flags: int) -> int | None:
+def _shared(path: str) -> int | None:
     """A descriptor with the shared lock; None while somebody has it alone."""
     try:
         # flock needs no more than reading, which is all that other users may do.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, FILE_MODE)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         if read_only.refused(error, path):
             raise read_only.told(f"cannot open {path}") from error

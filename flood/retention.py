@@ -118,7 +118,7 @@ class Retention:
         """Whether it is time for a run: what is kept for so long only has been, or the directories
         are to be looked at. A few questions to the tables, which change nothing."""
         now = self._now()
-        if self._keep[FAILED] is not None and leaps.look(now, self._running)[1]:
+        if leaps.look(now, self._running)[1]:
             return True
         for state, keep in self._keep.items():
             if keep is not None and departures.lying(state, START, earlier(now, keep), 1):
@@ -155,10 +155,10 @@ class Retention:
         """Delete nothing of failed, which no store has, for an age that only a wrong clock gives
         it: it stays for as long as it would have from when the clock was set."""
         keep, now = self._keep[FAILED], self._now()
-        if keep is not None:
-            seen = look(now, self._running)
-            late = seen.last_set > earlier(now, keep)
-            self._removal.spared = leaps.told(seen) if late else None
+        # Also where nothing is deleted: somebody may want that later.
+        seen = look(now, self._running)
+        late = keep is not None and seen.last_set > earlier(now, keep)
+        self._removal.spared = leaps.told(seen) if late else None
 
     # --- files ----------------------------------------------------------------------------------
 

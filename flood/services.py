@@ -203,7 +203,7 @@ def _lines(path: str, shown: str) -> list[tuple[int, str]]:
         if status.st_uid not in (os.geteuid(), 0):
             raise ConfigError(
                 f"{shown} belongs to {users.name(status.st_uid)}, who can read and change it, and "
-                f"URLs are secrets: run {_take_over(path)}"
+                f"URLs are secrets: {_take_over(path)}"
             )
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(
@@ -228,11 +228,13 @@ def _whose(path: str) -> str:
         return ""
     if number == os.geteuid():
         return ""
-    return f", as it belongs to {users.name(number)}: run {_take_over(path)}"
+    return f", as it belongs to {users.name(number)}: {_take_over(path)}"
 
 
 def _take_over(path: str) -> str:
-    return f"sudo chown {users.mine()} {printable(quote(path))}"
+    if users.takes_over(path):
+        return f"run sudo chown {users.mine()} {printable(quote(path))}"
+    return "run this as that user, or name a file of your own"
 
 
 def _deliver(services: "list[Service]", title: str, body: str, kind: str) -> int:

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import Final
 
 from flood import (
     due_queries,
@@ -43,6 +44,9 @@ from flood.status_files import Files, Lying
 from flood.status_queries import Coming, Destination, Held
 from flood.status_workers import Worker
 
+#: So many files in processing are looked at one by one.
+_FEW: Final = 5000
+
 
 def look(
     spool: Spool,
@@ -80,8 +84,10 @@ def look(
         view.count_claims(asking.claimed())
         # What is at work beside this look moves files on, of which the records tell a moment later.
         suspects = lying - Counter({x: max(recorded[x], view.in_processing(x)) for x in lying})
-        status.unrecorded = suspects.total()
-        stranded, sought = status_stranded.look(spool, suspects, status.at, clock, end - clock())
+        # Of a few each is looked at: a record whose file is gone makes up for one without a record.
+        asked = lying if lying.total() <= _FEW else suspects
+        stranded, sought = status_stranded.look(spool, asked, status.at, clock, end - clock())
+        status.unrecorded = max(suspects.total(), len(stranded))
         status.whole = files.whole and counted and sought
         few = not stranded and (sought or suspects.total() <= BATCH)
         status.unsought = not status.whole and files.whole and few

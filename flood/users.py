@@ -17,6 +17,17 @@ def owner(path: str) -> str:
     return name(os.stat(path).st_uid)
 
 
+def takes_over(path: str) -> bool:
+    """Whether this user may be told to make a file with secrets his own: nobody is to get another
+    one's by a command that he copies from a message, be it through a link."""
+    me = os.geteuid()
+    try:
+        whose = {os.stat(path).st_uid, os.stat(os.path.dirname(path) or ".").st_uid}
+    except OSError:
+        return False
+    return not me or (me in whose and whose <= {0, me} and not os.path.islink(path))
+
+
 def mine() -> str:
     """The name of the user whose rights this process has."""
     return name(os.geteuid())

@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from flood.founding import Founding
 from flood.locks import FileLock
 from huey_config import huey
 from tests.mounts import mounting
-from tests.spooling import Clock
+from tests.spooling import Clock, in_child
 
 ROOT = Path(__file__).parents[2]
 
@@ -178,6 +179,22 @@ def test_a_run_that_was_broken_off_is_repeated(tmp_path: Path, left: str) -> Non
         assert dict(found(tmp_path / "d"))["flood.db"]
     assert [new for _, new in found(tmp_path / "d")] == [False] * 4
     assert "server-directory" in (tmp_path / "d/flood.conf").read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_what_is_another_users_is_not_said_to_be_there() -> None:
+    with tempfile.TemporaryDirectory() as made:  # pytest's own are closed to others
+        Path(made).chmod(0o755)
+        found(Path(made, "d"))
+
+        def again() -> None:
+            os.setuid(65534)
+            with pytest.raises(
+                SpoolError, match="/credentials: run flood-init as root, whose it is"
+            ):
+                found(Path(made, "d"))
+
+        assert in_child(again) == 0
 
 
 @pytest.mark.parametrize("name", ["failed", "incoming_tmp"])

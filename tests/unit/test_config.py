@@ -201,6 +201,7 @@ def test_all_problems_are_told_at_once(
     Path("flood.conf").write_text("concurrency = 0\nwhat = 1\n")
     del environ["FLOOD_SERVER_DIRECTORY"]
     environ |= {"FLOOD_CREDENTIALS_FIRST": "perhaps", "FLOOD_READ_TIMEOUT": "1e3"}
+    environ |= {"FLOOD_SERVER_DIR": "/x"}
     lines = refusal(capsys, environ, "--retry-jitter=nan", "--multipart-threshold=8M")
     assert all(line.startswith("flood-watch: error: ") for line in lines)
     for said in (
@@ -211,9 +212,10 @@ def test_all_problems_are_told_at_once(
         "--retry-jitter: 'nan'",
         "multipart-part-size (16MiB) is larger than multipart-threshold (8MiB)",
         "server-directory is not set: give --server-directory, or set FLOOD_SERVER_DIRECTORY",
+        "FLOOD_SERVER_DIR is in the environment, and is no setting; is server-directory meant?",
     ):
         assert len([line for line in lines if said in line]) == 1, (said, lines)
-    assert len(lines) == 7
+    assert len(lines) == 8
 
 
 @pytest.mark.parametrize(

@@ -341,6 +341,13 @@ def test_nobody_is_told_to_take_the_keys_of_another_user() -> None:
         for user in (0, 65534):
             os.chown(path, user, user)
             assert in_child(partial(load, users.name(user))) == 0
+        # Nor through a link in a directory of one's own.
+        own = Path(made, "own")
+        own.mkdir()
+        os.chown(own, 1, 1)
+        own.joinpath("link").symlink_to(path)
+        path = own / "link"
+        assert in_child(partial(load, users.name(65534))) == 0
 
 
 class TestSearch:

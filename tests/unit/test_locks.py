@@ -6,7 +6,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from flood import users
 from flood.errors import SpoolError
 from flood.layout import CARD
 from flood.locks import WORKERS, FileLock, WorkerLocks
+from flood.put_locks import put_lock
 from flood.spool import Spool
 from tests.spooling import fork, in_child
 
@@ -159,6 +162,23 @@ def test_a_worker_of_roots_keeps_nobody_else_from_work(owned: Path) -> None:
         assert os.listdir(spool.absolute(WORKERS)) == []
 
     assert in_child(sweep) == 0
+
+
+def test_a_flood_put_of_roots_keeps_nobody_else_out(owned: Path) -> None:
+    (owned / ".flood").mkdir()
+    os.chown(owned / ".flood", OTHER, OTHER)
+    spool = Spool(str(owned))
+
+    def put(user: int) -> None:
+        if user:
+            become(user)
+        os.umask(0o077)
+        with put_lock(spool, time.sleep, lambda: True):
+            pass
+
+    for user in (0, OTHER):
+        assert in_child(partial(put, user)) == 0
+    assert (owned / ".flood/put.lock").stat().st_uid == OTHER
 
 
 def test_no_worker_begins_where_it_could_not_tell_that_it_lives(owned: Path) -> None:

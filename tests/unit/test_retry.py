@@ -631,6 +631,21 @@ def test_a_version_that_a_killed_flood_retry_has_moved_keeps_its_place(house: Ho
     assert put_back(house, new) == {new: "retried"}
 
 
+def test_one_that_somebody_moves_to_incoming_is_new_whoever_dies(house: House) -> None:
+    """As flood-retry tells people to do; the disk looks as if it had done that itself."""
+    [old] = fail(house, "key")
+    house.clock.advance(1.0)
+    complete(house, "key")
+    os.makedirs(house.spool.absolute("processing/p/b"), exist_ok=True)
+    path = house.spool.absolute(str(house.row(old)["spool_path"]))
+    os.rename(path, house.spool.absolute("processing/p/b/key"))
+    house.recover()
+    [claim] = house.claim()
+    house.settle(GiveUp(claim, REFUSED))
+    assert versions.newer(claim.id) is None
+    assert put_back(house, claim.id) == {claim.id: "retried"}
+
+
 def again(house: House) -> None:
     if not models.database.in_transaction():
         wanted(house)

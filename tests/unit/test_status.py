@@ -996,6 +996,13 @@ def test_a_digest_has_no_fewer_failures_than_it_tells_of(house: House) -> None:
     assert told.failed == sum(cause.files for cause in told.causes) == 3
 
 
+def test_a_record_without_a_file_hides_no_file_without_a_record(house: House) -> None:
+    house.admit("gone")
+    os.unlink(house.spool.absolute("processing/p/b/gone"))
+    house.write("processing/p/b/lost")
+    assert seen(house, now=from_now(60.0)).stranded == 1
+
+
 def test_why_a_file_in_processing_without_a_record_waits(house: House) -> None:
     house.write("processing/p/b/lost")
     found = seen(house, now=from_now(60.0))
