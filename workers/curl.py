@@ -51,6 +51,7 @@ class Curl:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         provider = profile.provider
+        self._buckets = Known(bucket_cache_seconds, clock)
         self._make_boto3 = partial(
             _s3,
             profile,
@@ -61,6 +62,7 @@ class Curl:
             read_timeout=read_timeout,
             bucket_cache_seconds=bucket_cache_seconds,
             clock=clock,
+            known=self._buckets,
         )
         self._made: S3 | None = None
         self._threshold = threshold(provider, multipart_threshold)
@@ -70,7 +72,6 @@ class Curl:
         self._read_timeout = read_timeout or provider.read_timeout
         self._clock = clock
         self._store = Store(profile, self._ask_address)
-        self._buckets = Known(bucket_cache_seconds, clock)
         self._lock = Lock()
         self._idle: list[Connections] = []
         self._closings = 0
@@ -81,7 +82,7 @@ class Curl:
         if bucket in self._buckets:
             return
         with self._borrowed() as connections:
-            found = listed(self._store, connections, bucket)
+            found = listed(self._store, connections, bucket, self._buckets)
         if not found:
             self._boto3().ensure_bucket(bucket, is_listed=found)
         self._buckets.add(bucket)

@@ -15,6 +15,7 @@ import pycurl
 from flood import __version__
 from flood.errors import ConfigError
 from workers.addresses import address, is_region, service
+from workers.answer_limits import LONGEST
 from workers.authorities import authorities
 from workers.classify_rule import KEYS
 from workers.curl_exchange import LONGEST_KEPT, Exchange
@@ -198,7 +199,12 @@ class Store:
         if root is None:
             return None
         url = f"{root}?max-buckets=1000&prefix={quote(prefix, safe='~')}"
-        return Exchange("ListBuckets", url, region, self._token(), proxy(root), method="GET")
+        # A store that does not know the prefix sends the names of all buckets.
+        return Exchange(
+            *("ListBuckets", url, region, self._token(), proxy(root)),
+            method="GET",
+            longest=LONGEST,
+        )
 
     def _token(self) -> list[str]:
         token = self._profile.session_token

@@ -17,6 +17,7 @@ from workers.classify import classify
 from workers.classify_answers import SKEWED
 from workers.classify_rule import AGAIN
 from workers.failures import BucketMissing, InvalidBucket, NotS3
+from workers.known import Known
 from workers.probe_way import STEP, Way
 from workers.s3_bucket import Buckets
 from workers.s3_client import Clients
@@ -85,7 +86,7 @@ class Probe:
     def _ask(self, client: Any) -> Iterator[Finding]:
         skews: list[timedelta] = []
         client.meta.events.register("after-call.s3", self._clocked(skews))
-        buckets = Buckets(self.profile, 0, self.clock)
+        buckets = Buckets(self.profile, Known(0.0, self.clock))
         names: set[str] | None = None
         try:
             names = buckets.names(client)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from workers.known import Known
 from workers.lanes import Lanes, carried
 from workers.media_type import content_type
 from workers.opening import is_large, refusal, threshold
@@ -29,7 +30,8 @@ class S3:
     """An Uploader for one profile; any number of threads may use it at once.
 
     Sizes are bytes, times seconds; a time-out of None is the provider's own. `concurrency` is the
-    number of transfers at once for each thread that calls `transfer`.
+    number of transfers at once for each thread that calls `transfer`. `known` are the buckets that
+    somebody else has found, who is told of others in turn.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class S3:
         read_timeout: float | None,
         bucket_cache_seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        known: Known | None = None,
     ) -> None:
         provider = profile.provider
         self._provider = provider
@@ -50,7 +53,7 @@ class S3:
         self._threshold = threshold(provider, multipart_threshold)
         self._part_size = multipart_part_size
         self._clock = clock
-        self._buckets = Buckets(profile, bucket_cache_seconds, clock)
+        self._buckets = Buckets(profile, known or Known(bucket_cache_seconds, clock))
         self.clients = Clients(
             profile,
             concurrency,

@@ -3,7 +3,7 @@
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,14 +45,14 @@ class _Untold(Exception):
 
 
 class Buckets:
-    """Remembers for `seconds` which buckets of a profile can be used, never which cannot.
+    """Remembers which buckets of a profile can be used, never which cannot.
 
-    Any thread may ask; `clock` gives seconds that never go back.
+    Any thread may ask.
     """
 
-    def __init__(self, profile: "Profile", seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(self, profile: "Profile", known: Known) -> None:
         self._profile = profile
-        self._known = Known(seconds, clock)
+        self._known = known
         self._warned: set[str] = set()
         self._lock = threading.Lock()
 
@@ -82,8 +82,10 @@ class Buckets:
         # which pages in its own way.
         try:
             pages = self._pages(client, Prefix=bucket) if is_listed is None else ()
-            if any(bucket in names for names in pages):
-                return True
+            for names in pages:
+                self._known.add_listed(names)
+                if bucket in names:
+                    return True
         except _Untold:
             pass
         return self._probed(client, bucket)

@@ -14,7 +14,7 @@ from tests.faults import Answer, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
 from tests.spooling import Clock
-from tests.uploading import Open, boto3_uploader, profile, send
+from tests.uploading import MakeUploader, Open, boto3_uploader, profile, send
 from workers.classify import classify
 from workers.failures import BucketMissing, NotS3
 from workers.s3_client import Clients
@@ -172,6 +172,37 @@ def test_a_list_of_many_pages(uploader: Uploader, proxy: FaultProxy) -> None:
     proxy.inject(listing("bucket-3"), "GET", r"continuation-token=next")
     uploader.ensure_bucket("bucket-3")
     assert proxy.count("GET", "prefix=bucket-3") == 2
+
+
+def test_what_a_list_shows_is_known_for_a_while(
+    make_uploader: MakeUploader, proxy: FaultProxy, clock: Clock
+) -> None:
+    """Of a store that knows no prefix, and sends some hundred KiB for each bucket."""
+    names = [f"bucket-{number}" for number in range(3000)]
+    proxy.inject(listing(*names), "GET", LIST, times=None)
+    with closing(make_uploader(profile(proxy.url), clock=clock.seconds)) as uploader:
+        uploader.ensure_bucket("bucket-2999")
+        clock.advance(59.0)
+        for name in names:
+            uploader.ensure_bucket(name)
+        assert [each.method for each in proxy.requests] == ["GET"]
+        clock.advance(2.0)
+        uploader.ensure_bucket("bucket-1500")
+        assert [each.method for each in proxy.requests] == ["GET", "GET"]
+
+
+def test_what_a_list_lacks_is_asked_for_afresh(
+    make_uploader: MakeUploader, proxy: FaultProxy
+) -> None:
+    proxy.inject(listing("bucket-1"), "GET", LIST)
+    proxy.inject(listing("bucket-1", "bucket-2"), "GET", LIST)
+    proxy.inject(listing("bucket-1"), "GET", LIST)
+    with closing(make_uploader(profile(proxy.url))) as uploader:
+        for name in ("bucket-1", "bucket-2"):
+            uploader.ensure_bucket(name)
+        with pytest.raises(BucketMissing):
+            uploader.ensure_bucket("bucket-3")
+    assert [each.method for each in proxy.requests] == ["GET", "GET", "GET", "HEAD"]
 
 
 def test_a_list_that_never_ends_is_left(uploader: Uploader, proxy: FaultProxy, bucket: str) -> None:
