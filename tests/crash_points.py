@@ -220,7 +220,7 @@ POINTS: Final = (
         "parts-none",
         "consumer",
         "workers/s3_multipart.py",
-        "send",
+        "_send",
         "upload_id, twice",
         "S6",
         "large",
@@ -229,31 +229,31 @@ POINTS: Final = (
         "parts-no-id",
         "consumer",
         "workers/s3_multipart.py",
-        "send",
+        "_send",
         "hooks.multipart_started(",
         "S6",
         "large",
     ),
     Point(
-        "parts-id", "consumer", "workers/s3_multipart.py", "send", "parts = self.r", "S6", "large"
+        "parts-id", "consumer", "workers/s3_multipart.py", "_send", "parts = self.r", "S6", "large"
     ),
     Point(
         "parts-sent",
         "consumer",
         "workers/s3_multipart.py",
-        "send",
+        "_send",
         "sent = self._c",
         "S6",
         "large",
     ),
     Point(
-        "parts-whole", "consumer", "workers/s3_multipart.py", "send", "whole = True", "S6", "large"
+        "parts-whole", "consumer", "workers/s3_multipart.py", "_send", "whole = True", "S6", "large"
     ),
     Point(
         "parts-no-head",
         "consumer",
         "workers/s3_multipart.py",
-        "send",
+        "_send",
         "receipt = confirm(",
         "S6",
         "large",

@@ -8,6 +8,7 @@ from flood.providers import Provider
 from flood.states import PERMANENT
 from workers.failures import KeyNotUtf8, KeyTooLong
 from workers.lanes import carried
+from workers.leftovers import tell_left
 from workers.source import Watch
 from workers.transfer import Hooks, Interrupted, Upload
 from workers.verdict import judge
@@ -47,4 +48,5 @@ def refusal(upload: Upload, hooks: Hooks, watch: Watch, abort: Abort) -> BaseExc
             # Where the store forbids it, trying again would not help either.
             if judge(error).kind != PERMANENT:
                 return error
+            tell_left(hooks, upload, upload.multipart_upload_id, error)
     return None

@@ -4,16 +4,15 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from flood.log import event
 from flood.providers import Provider
 from flood.states import TRANSIENT
 from workers.failures import Unlisted
-from workers.lanes import carried
+from workers.leftovers import remaining, tell_left
 from workers.source import Source, Watch
 from workers.transfer import Hooks, Interrupted, Measure, PartEnded, Receipt, Upload
 from workers.verdict import judge
@@ -158,14 +157,22 @@ class Multipart:
 
         Raises Interrupted, or what judge knows.
         """
-        self._clear_leftovers()
+        left = self._clear_leftovers()
+        try:
+            return self._send(hooks, left)
+        finally:
+            # What failed while the file was being sent may not fail any more.
+            self._abort(hooks, left)
+
+    def _send(self, hooks: Hooks, left: set[str]) -> Receipt:
+        """Send the file; add to what is `left` of others."""
         mark = os.urandom(16).hex()
         upload_id, twice = self.requests.create(mark)
         whole = False
         try:
             hooks.multipart_started(self.large.upload, upload_id)
             if twice:
-                self._clear_leftovers(upload_id)
+                left.update(self._clear_leftovers(upload_id))
             parts = self.requests.send_parts(upload_id)
             sent = self._complete(upload_id, parts, mark)
             receipt = confirm(self.provider, self.large.upload, sent, self.requests.head)
@@ -173,22 +180,21 @@ class Multipart:
             whole = True
         finally:
             self.large.source.close()
-            gone = whole or self._abort(upload_id)
+            gone = whole or self._abort(hooks, [upload_id])
             if gone:
                 _tell_ended(hooks, self.large.upload)
         return receipt
 
-    def _clear_leftovers(self, own: str | None = None) -> None:
-        """Abort unfinished uploads of exactly this key, but for the one that has just begun.
+    def _clear_leftovers(self, own: str | None = None) -> set[str]:
+        """Abort unfinished uploads of exactly this key, but for the one that has just begun; return
+        those that stay.
 
         A process that died before it could record an id leaves one, so does an answer that was
-        lost. A store that does not list them is no reason to fail.
+        lost. A store that does not list them is no reason to fail, nor is one that keeps them.
         """
         upload = self.large.upload
         try:
-            for upload_id in self.requests.unfinished():
-                if upload_id != own:
-                    carried(partial(self.requests.abort, upload_id), self.large.watch.expired)
+            found = [each for each in self.requests.unfinished() if each != own]
         except Exception as error:  # noqa: BLE001  see above
             event(
                 _log,
@@ -200,6 +206,8 @@ class Multipart:
                 # The verdict takes boto3, for a key that merely may not list.
                 reason=str(error) if isinstance(error, Unlisted) else judge(error).message,
             )
+            return set()
+        return set(remaining(self.requests.abort, found, self.large.watch.expired))
 
     def _complete(self, upload_id: str, parts: list[Part], mark: str) -> Sent:
         """Make the parts one object; an answer that got lost is looked for in the object."""
@@ -231,25 +239,14 @@ class Multipart:
             return Whole(shown.etag, shown.version_id)
         return None
 
-    def _abort(self, upload_id: str) -> bool:
+    def _abort(self, hooks: Hooks, upload_ids: Iterable[str]) -> bool:
+        """Abort these, and tell of those that stay; return whether none does."""
         # Where the worker is to stop, the store has a moment for it; the next attempt does it else.
-        large = self.large
-        given_up = Watch(large.watch.expired, time.monotonic, _LAST_WORDS).expired
-        try:
-            carried(partial(self.requests.abort, upload_id), given_up)
-        except (Exception, Interrupted) as error:  # noqa: BLE001  the reason to abort must not be hidden
-            event(
-                _log,
-                logging.WARNING,
-                "multipart upload left behind",
-                record=large.upload.record_id,
-                bucket=large.upload.bucket,
-                key=large.upload.key,
-                upload_id=upload_id,
-                reason=judge(error).message,
-            )
-            return False
-        return True
+        given_up = Watch(self.large.watch.expired, time.monotonic, _LAST_WORDS).expired
+        left = remaining(self.requests.abort, upload_ids, given_up)
+        for upload_id, error in left.items():
+            tell_left(hooks, self.large.upload, upload_id, error)
+        return not left
 
 
 def _tell_ended(hooks: Hooks, upload: Upload) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 
@@ -93,6 +93,7 @@ class Hooks:
     `part_begins` is told, in any thread, that a part of a large file begins as the last of so many.
     `pause` tells for how many seconds the store wants to be left alone.
     `patience` is how long the pauses before further tries of one part may be together, in seconds.
+    `left_behind` are the ids of multipart uploads of which the log has told that they stay.
     """
 
     stopping: Callable[[], bool]
@@ -104,6 +105,7 @@ class Hooks:
     part_begins: Callable[[int], PartEnded] = _unheard
     pause: Callable[[], float] = _at_once
     patience: float = 0.0
+    left_behind: set[str] = field(default_factory=set)
 
 
 class Uploader(Protocol):

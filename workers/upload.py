@@ -260,6 +260,7 @@ def _hooks(agent: Agent, files: Files, steps: Steps) -> Hooks:
         pause=steps.pause,
         # What fails for longer waits for its retry, which sends all parts once more.
         patience=agent.settings.retry_initial_delay,
+        left_behind=agent.left_behind,
     )
 
 

@@ -808,6 +808,32 @@ def test_a_sweep_aborts_what_a_settled_record_left(
     assert house.row(claim.id)["multipart_upload_id"] is None
 
 
+def test_what_the_log_has_told_of_no_sweep_tells_again(
+    house: House,
+    make_uploader: MakeUploader,
+    server: S3Server,
+    bucket: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    [claim] = claimed(house, bucket, {"large": bytes(MULTIPART)})
+    with FaultProxy(server.address) as proxy:
+        proxy.inject(s3_error(403, "AccessDenied"), "PUT", times=None)
+        proxy.inject(s3_error(403, "AccessDenied"), "DELETE", times=None)
+        with closing(make_uploader(known(proxy.url))) as uploader, caplog.at_level("WARNING"):
+            agent = house.agent(uploader)
+            house.settle(*decide(agent, [claim]), agent=agent)
+            house.sweep(agent)
+            assert proxy.count("DELETE") == 2
+            told = [one.getMessage() for one in caplog.records]
+            assert [one for one in told if one.startswith("multipart upload")] == [
+                "multipart upload left behind"
+            ]
+            proxy.heal()
+            house.sweep(agent)
+    assert server.unfinished(bucket) == []
+    assert house.row(claim.id)["multipart_upload_id"] is None
+
+
 class _Alive(WorkerLocks):
     """As if every worker lived."""
 

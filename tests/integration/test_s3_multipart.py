@@ -3,11 +3,13 @@
 import errno
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
 
@@ -27,6 +29,7 @@ from tests.uploading import (
     wait_until,
 )
 from workers.classify import classify
+from workers.leftovers import remaining
 from workers.s3_answer import refusal
 from workers.s3_multipart import MAX_PARTS, Patience, part_size, pauses
 from workers.transfer import Hooks, Interrupted, PartEnded, Receipt, Upload, Uploader
@@ -258,6 +261,73 @@ def test_an_older_object_is_not_taken_for_the_new_one(
     assert server.unfinished(upload.bucket) == []
 
 
+@pytest.mark.parametrize(("times", "stays"), [(1, False), (2, True)])
+def test_what_was_begun_twice_is_aborted_twice_if_need_be(
+    server: S3Server,
+    uploader: Uploader,
+    proxy: FaultProxy,
+    upload: Upload,
+    caplog: pytest.LogCaptureFixture,
+    times: int,
+    stays: bool,
+) -> None:
+    record = Record()
+    proxy.inject(Cut("stored"), "POST", CREATE)
+    proxy.inject(s3_error(500, "InternalError"), "DELETE", times=times)
+    with caplog.at_level(logging.WARNING):
+        assert isinstance(send(uploader, upload, record), Receipt)
+    assert [name for name, _ in record.events] == ["started", "ended"]
+    left = server.unfinished(upload.bucket)
+    assert len(left) == stays
+    assert told_left(caplog) == left
+
+
+def test_what_cannot_be_aborted_keeps_nothing_else(
+    server: S3Server,
+    uploader: Uploader,
+    proxy: FaultProxy,
+    upload: Upload,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nor is it told of each time."""
+    begun = [
+        server.client.create_multipart_upload(Bucket=upload.bucket, Key="key")["UploadId"]
+        for _ in range(3)
+    ]
+    listed = server.unfinished(upload.bucket)
+    assert sorted(listed) == sorted(begun)
+    denied = f"uploadId={re.escape(quote(listed[0], safe='~'))}$"
+    proxy.inject(s3_error(403, "AccessDenied"), "DELETE", denied, times=None)
+    hooks = Record().hooks()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            [(_, result)] = transferred(uploader, [upload], hooks)
+            assert isinstance(result, Receipt)
+            assert server.unfinished(upload.bucket) == listed[:1]
+    assert told_left(caplog) == listed[:1]
+
+
+def told_left(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        each.facts["upload_id"]  # type: ignore[attr-defined]  # flood.log
+        for each in caplog.records
+        if each.getMessage() == "multipart upload left behind"
+    ]
+
+
+def test_a_store_that_hangs_is_not_waited_for_again() -> None:
+    """Whoever has given up asks for none of the others."""
+    asked: list[str] = []
+
+    def hang(upload_id: str) -> None:
+        asked.append(upload_id)
+        raise TimeoutError
+
+    assert list(remaining(hang, ["a", "b"], lambda: False)) == ["a", "b"] == asked
+    assert list(remaining(hang, ["c", "d"], lambda: asked[-1] == "c")) == ["c", "d"]
+    assert asked == ["a", "b", "c"]
+
+
 def test_an_abort_that_fails_is_told(
     server: S3Server,
     uploader: Uploader,
@@ -273,7 +343,7 @@ def test_an_abort_that_fails_is_told(
     assert [name for name, _ in record.events] == ["started"], "it stays recorded"
     upload_id = record.events[0][1]
     assert server.unfinished(upload.bucket) == [upload_id]
-    assert [each.facts["upload_id"] for each in caplog.records] == [upload_id]  # type: ignore[attr-defined]  # flood.log
+    assert told_left(caplog) == [upload_id]
 
 
 def test_what_cannot_be_recorded_is_not_begun(
@@ -302,11 +372,17 @@ def test_an_end_that_cannot_be_recorded_spoils_nothing(
 
 
 def test_earlier_parts_that_may_not_be_removed_stop_nothing(
-    uploader: Uploader, proxy: FaultProxy, bucket: str, opened: Open
+    uploader: Uploader,
+    proxy: FaultProxy,
+    bucket: str,
+    opened: Open,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     proxy.inject(s3_error(403, "AccessDenied"), "DELETE")
     upload = Upload(1, bucket, "key", opened(b"data"), 4, multipart_upload_id="old")
-    assert isinstance(send(uploader, upload), Receipt)
+    with caplog.at_level(logging.WARNING):
+        assert isinstance(send(uploader, upload), Receipt)
+    assert told_left(caplog) == ["old"]
 
 
 def test_earlier_parts_that_cannot_be_removed_now_do(
