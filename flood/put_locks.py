@@ -4,12 +4,12 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 from flood import binding, read_only, stall, status_workers, syscalls, users
 from flood.config import Settings, command
-from flood.errors import SpoolError
+from flood.errors import FloodError, SpoolError
 from flood.locks import CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, held, opened
 from flood.put_plan import Stopped
 from flood.spool import Spool
@@ -26,8 +26,10 @@ def put_lock(
     Raises Stopped, or SpoolError if this user may not even read it.
     """
     path = spool.absolute(PUT_LOCK)
-    with suppress(OSError):
+    try:
         os.close(opened(path))  # which makes it so that its owner can lock it, too
+    except OSError as error:
+        raise _refused(path, error) from error
     while (descriptor := _shared(path)) is None:
         pause(_LOOK)
         if stopping():
@@ -114,9 +116,7 @@ def _shared(path: str) -> int | None:
         # flock needs no more than reading, which is all that other users may do.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        if read_only.refused(error, path):
-            raise read_only.told(f"cannot open {path}") from error
-        raise SpoolError(f"cannot open {path}: {error.strerror}") from error
+        raise _refused(path, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
@@ -125,3 +125,9 @@ def _shared(path: str) -> int | None:
             return None
         raise SpoolError(f"cannot lock {path}: {error.strerror}") from error
     return descriptor
+
+
+def _refused(path: str, error: OSError) -> FloodError:
+    if read_only.refused(error, path):
+        return read_only.told(f"cannot open {path}")
+    return SpoolError(f"cannot open {path}: {error.strerror}")
