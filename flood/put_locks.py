@@ -26,10 +26,11 @@ def put_lock(
     Raises Stopped, or SpoolError if this user may not even read it.
     """
     path = spool.absolute(PUT_LOCK)
-    try:
-        os.close(opened(path))  # which makes it so that its owner can lock it, too
-    except OSError as error:
-        raise _refused(path, error) from error
+    if not os.path.lexists(path):
+        try:
+            os.close(opened(path))  # which makes it so that its owner can lock it, too
+        except OSError as error:
+            raise _refused(path, error) from error
     while (descriptor := _shared(path)) is None:
         pause(_LOOK)
         if stopping():
