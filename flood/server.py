@@ -30,8 +30,10 @@ SCANS: Final = 0.05
 #: Seconds until another try after the database, or the disk, refused a batch.
 TROUBLE_PAUSE: Final = 2.0
 
-#: How many files one scan finds before others have their turn.
+#: How many files one scan finds before others have their turn, so many at a time: each that has
+#: begun keeps a directory open.
 SHARE: Final = 100
+OPEN: Final = 8
 
 logger = getLogger(__name__)
 
@@ -200,7 +202,7 @@ class Server:
             scan = self._scans.popleft()
             found = list(islice(scan, SHARE))
             if found:
-                self._scans.append(scan)
+                self._scans.insert(OPEN - 1, scan)
             for path in found:
                 if path not in self._later:
                     chosen.setdefault(path, (Candidate(path), None))

@@ -190,11 +190,10 @@ def silent(status: Status) -> "Iterator[RenderableType]":
                 "yellow",
             )
         if upload.worker is None:
-            yield text(
-                f"The worker of record {upload.record} died: a sweep of any consumer gives its "
-                "files back within a minute",
-                "yellow",
-            )
+            soon = "a sweep of any consumer gives its files back within a minute"
+            if not status.consuming:
+                soon = "a consumer, or flood-drain, gives its files back once one runs"
+            yield text(f"The worker of record {upload.record} died: {soon}", "yellow")
 
 
 def _what(upload: Upload) -> str:

@@ -173,9 +173,12 @@ class _Teller:
                 "rename it, or see --ignore"
             )
         if self._working is not None:
+            then = "as soon as that has ended"
+            if not self._watching:
+                then = f"once that has ended and flood-watch runs; to start it: {self._start()}"
             return (
-                f"waits for record {self._working.id}, an earlier file of this key; it is taken as "
-                "soon as that has ended"
+                f"waits for record {self._working.id}, an earlier file of this key; it is taken "
+                f"{then}"
             )
         in_the_way = obstacle.in_the_way(self._spool, self._place)
         if in_the_way is not None and self._spool.identify(in_the_way) is None:
@@ -211,7 +214,9 @@ class _Teller:
                 if doing is not None and syscalls.is_stopped(doing.pid):
                     return f"its worker is stopped; to let it go on: {stall.go_on([doing.pid])}"
                 return "a worker is at it"
-            return "its worker died: a sweep of any consumer gives it back within a minute"
+            if put_locks.consuming(self._spool):
+                return "its worker died: a sweep of any consumer gives it back within a minute"
+            return "its worker died: a consumer, or flood-drain, gives it back once one runs"
         idle = self._idle()
         if record.due is not None and record.due > self._at:
             return f"{which_attempt(record.retry_count)} at {_time(record.due)}{idle}"

@@ -24,7 +24,7 @@ from flood.columns import name_from, name_value
 from flood.errors import NoRoomError
 from flood.home import Home
 from flood.record_values import Proof
-from flood.server import Server
+from flood.server import OPEN, SHARE, Server
 from flood.states import STATES
 from flood.stop import Stop
 from tests import spooling
@@ -408,6 +408,36 @@ def test_a_new_directory_does_not_wait_for_all_of_a_large_one(house: House) -> N
         wait_until(lambda: len(house.rows()) == 3003, 60.0)
     order = [name_from(row["filepath"]).partition("/")[0] for row in house.rows()]
     assert max(n for n, name in enumerate(order) if name == "small") < 2500
+
+
+def test_scans_of_many_directories_keep_few_of_them_open(house: House) -> None:
+    stage = Path(house.spool.root).parent / "stage"
+    for number in range(60):
+        (stage / f"{number}").mkdir(parents=True)
+        for name in range(SHARE + 50):
+            (stage / f"{number}" / f"{name}").write_bytes(b"x")
+    place = Path(house.spool.absolute("incoming/p/b"))
+    place.mkdir(parents=True)
+    most = 0
+
+    def enqueue(*task: Any) -> None:
+        nonlocal most
+        held = [
+            os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if is_open(n)
+        ]
+        most = max(most, sum(path.startswith(f"{place}/") for path in held))
+        house.enqueued.append(task)
+
+    with serving(house, enqueue=enqueue):
+        for number in range(60):
+            os.rename(stage / f"{number}", place / f"{number}")
+        wait_until(lambda: len(house.rows()) == 60 * (SHARE + 50), 60.0)
+    # Two for each scan that has begun; moves keep some, too.
+    assert most <= 2 * OPEN + 16
+
+
+def is_open(descriptor: str) -> bool:
+    return os.path.lexists(f"/proc/self/fd/{descriptor}")
 
 
 # --- the start ---------------------------------------------------------------------------------
