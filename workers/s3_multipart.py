@@ -1,6 +1,7 @@
 """Sends one large file in parts."""
 
 import logging
+import math
 import os
 import time
 import zlib
@@ -34,6 +35,7 @@ _AT_LEAST: Final = 2
 _LONGEST: Final = 30.0
 _ROUNDING: Final = 1e-9
 _LAST_WORDS: Final = 2.0
+_ONCE_MORE: Final = 5.0
 
 #: The object's metadata that tell it from an earlier one of the same key and size.
 MARK: Final = "flood-upload"
@@ -158,11 +160,13 @@ class Multipart:
         Raises Interrupted, or what judge knows.
         """
         left = self._clear_leftovers()
+        if self.large.watch.expired():
+            raise Interrupted
         try:
             return self._send(hooks, left)
         finally:
-            # What failed while the file was being sent may not fail any more.
-            self._abort(hooks, left)
+            # What failed before may not fail any more; a store that hangs keeps no proof waiting.
+            self._abort(hooks, left, _ONCE_MORE)
 
     def _send(self, hooks: Hooks, left: set[str]) -> Receipt:
         """Send the file; add to what is `left` of others."""
@@ -239,11 +243,15 @@ class Multipart:
             return Whole(shown.etag, shown.version_id)
         return None
 
-    def _abort(self, hooks: Hooks, upload_ids: Iterable[str]) -> bool:
-        """Abort these, and tell of those that stay; return whether none does."""
+    def _abort(self, hooks: Hooks, upload_ids: Iterable[str], seconds: float = math.inf) -> bool:
+        """Abort these, in so many seconds at most, and tell of those that stay; return whether none
+        does."""
         # Where the worker is to stop, the store has a moment for it; the next attempt does it else.
-        given_up = Watch(self.large.watch.expired, time.monotonic, _LAST_WORDS).expired
-        left = remaining(self.requests.abort, upload_ids, given_up)
+        stopped = Watch(self.large.watch.expired, time.monotonic, _LAST_WORDS).expired
+        latest = time.monotonic() + seconds
+        left = remaining(
+            self.requests.abort, upload_ids, lambda: stopped() or time.monotonic() > latest
+        )
         for upload_id, error in left.items():
             tell_left(hooks, self.large.upload, upload_id, error)
         return not left

@@ -136,6 +136,30 @@ def test_no_request_of_a_large_file_holds_a_stop_up(
     wait_until(lambda: not flood_threads())
 
 
+def test_nothing_is_begun_after_a_stop_that_comes_while_leftovers_are_aborted(
+    make_uploader: MakeUploader,
+    rclone_server: S3Server,
+    proxy: FaultProxy,
+    bucket: str,
+    opened: Open,
+) -> None:
+    record = Record()
+    rclone_server.client.create_multipart_upload(Bucket=bucket, Key="key")
+    proxy.inject(Stall("request"), "DELETE", times=None)
+    with closing(make_uploader(profile(proxy.url), clock=LeapingClock(record.stop))) as uploader:
+        upload = Upload(1, bucket, "key", opened(bytes(LARGE)), LARGE)
+
+        def wait() -> None:
+            wait_until(lambda: proxy.count("DELETE") > 0)
+            record.stop.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+        assert isinstance(send(uploader, upload, record), Interrupted)
+    proxy.down()
+    assert proxy.count("DELETE") == 1
+    assert proxy.count("POST") == 0
+
+
 def test_a_store_that_hangs_when_a_stopped_upload_is_aborted(
     make_uploader: MakeUploader, proxy: FaultProxy, bucket: str, opened: Open
 ) -> None:
