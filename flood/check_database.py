@@ -124,26 +124,7 @@ def _elsewhere(path: str, settings: Settings) -> Iterator[Finding]:
 
 
 def _healthy(path: str) -> Iterator[Finding]:
-    holder = writers.stopped(path)
-    if holder is not None:
-        yield Finding(
-            DATABASE,
-            "writers",
-            ERROR,
-            f"process {holder} holds it, and is stopped",
-            "nobody else can write: no file is taken, none that is uploaded is settled",
-            f"kill -CONT {holder}",
-        )
-    alien = _alien(path)
-    if alien is not None:
-        yield Finding(
-            DATABASE,
-            "writers",
-            ERROR,
-            f"process {alien} holds it, which is none of flood's",
-            "nobody else can write: no file is taken, none that is uploaded is settled",
-            f"have it end its transaction, or end it; this tells what it is: ps -fp {alien}",
-        )
+    yield from _held(path)
     steps = schema.applied(path)
     yield Finding(
         DATABASE, "integrity", OK, f"{path} is sound, and of this flood's schema ({steps[-1]})"
@@ -160,6 +141,28 @@ def _healthy(path: str) -> Iterator[Finding]:
             "whoever writes keeps all others from reading: flood is slow, and may wait in vain",
             f"stop flood, then: sqlite3 {quote(path)} 'PRAGMA journal_mode = WAL'",
         )
+
+
+def _held(path: str) -> Iterator[Finding]:
+    """Who keeps all others from writing."""
+    stopped, alien = writers.stopped(path), _alien(path)
+    for holder, how, mends in (
+        (stopped, "and is stopped", f"kill -CONT {stopped}"),
+        (
+            alien,
+            "which is none of flood's",
+            f"have it end its transaction, or end it; this tells what it is: ps -fp {alien}",
+        ),
+    ):
+        if holder is not None:
+            yield Finding(
+                DATABASE,
+                "writers",
+                ERROR,
+                f"process {holder} holds it, {how}",
+                "nobody else can write: no file is taken, none that is uploaded is settled",
+                mends,
+            )
 
 
 def _alien(path: str) -> int | None:

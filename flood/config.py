@@ -161,6 +161,11 @@ def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     ]
 
 
+def no_setting(name: str) -> str:
+    """What is wrong with one of them, in words."""
+    return f"{name} is in the environment, and is no setting"
+
+
 def describe(settings: Settings) -> list[tuple[str, str, str]]:
     """Return each setting's name, value, origin, all printable; there are no secrets in them."""
     return [
@@ -196,10 +201,8 @@ def _load(
         problems.append(f"server-directory is not set: {parser.how_to_set('server_directory')}")
     problems += [*_contradictions(values), *_wrong_encoding()]
     if problems:
-        problems += [
-            f"{name} is in the environment, and is no setting; {advice}"
-            for name, advice in unknown_variables(environ)
-        ]
+        unknown = unknown_variables(environ)
+        problems += [f"{no_setting(name)}; {advice}" for name, advice in unknown]
         raise ConfigError("\n".join(problems))
     return namespace, Settings(**values, origins=origins)
 

@@ -8,12 +8,13 @@ from flood import models
 from flood.columns import name_from, name_value, utc_text
 from flood.stored import utc_moment
 
-_UNCLAIMED: Final = "current_state = 'processing' AND owner IS NULL"
+#: What nobody has claimed.
+UNCLAIMED: Final = "current_state = 'processing' AND owner IS NULL"
 _BEFORE_ALL: Final = ("", "")  # no profile has an empty name
 _BEHIND_ALL: Final = b"\xff" * 256  # nor any bucket one of so many bytes; blobs come behind texts
 #: Through so many buckets one statement goes.
 _LOOKS: Final = 10_000
-_NEXT_PROFILE: Final = f"SELECT min(profile) FROM file_records WHERE {_UNCLAIMED} AND profile >"
+_NEXT_PROFILE: Final = f"SELECT min(profile) FROM file_records WHERE {UNCLAIMED} AND profile >"
 
 
 def destinations(now: datetime) -> list[tuple[str, str]]:
@@ -56,11 +57,11 @@ def look(profile: str, after: str, until: str | None, now: datetime, limit: int)
     # one statement: where a store is down, thousands of buckets may wait for their retries.
     bucket, due, passed = models.execute(
         "WITH RECURSIVE step (bucket, passed) AS (SELECT ?, 0 UNION ALL "
-        f"SELECT (SELECT min(bucket) FROM file_records WHERE {_UNCLAIMED} AND profile = ? "
+        f"SELECT (SELECT min(bucket) FROM file_records WHERE {UNCLAIMED} AND profile = ? "
         "AND bucket > step.bucket AND bucket <= ?), passed + 1 FROM step WHERE bucket IS NOT NULL) "
         # A bucket of no name is none: what comes behind the last.
         "SELECT COALESCE(bucket, '') AS bucket, EXISTS (SELECT 1 FROM file_records "
-        f"WHERE {_UNCLAIMED} AND profile = ? AND bucket = step.bucket AND next_attempt_at <= ?) "
+        f"WHERE {UNCLAIMED} AND profile = ? AND bucket = step.bucket AND next_attempt_at <= ?) "
         "AS due, passed FROM step WHERE passed > 0 AND (bucket IS NULL OR due OR passed = ?) "
         "LIMIT 1",
         (name_value(after), name_value(profile), last, name_value(profile), utc_text(now), limit),
@@ -90,7 +91,7 @@ def _each(after: tuple[Any, Any]) -> Iterator[tuple[Any, Any]]:
 
 def _first(within: str, names: tuple[Any, ...]) -> tuple[Any, Any] | None:
     row: tuple[Any, Any] | None = models.execute(
-        f"SELECT profile, bucket FROM file_records WHERE {_UNCLAIMED} AND {within} "
+        f"SELECT profile, bucket FROM file_records WHERE {UNCLAIMED} AND {within} "
         "ORDER BY profile, bucket LIMIT 1",
         names,
     ).fetchone()
@@ -103,7 +104,7 @@ def with_large(large: int, now: datetime, profiles: Collection[str]) -> tuple[st
     marks = ", ".join("?" * len(profiles))
     row = models.execute(
         # The least size is that of an index of its own, so that no small files are gone through.
-        f"SELECT profile, bucket FROM file_records WHERE {_UNCLAIMED} "
+        f"SELECT profile, bucket FROM file_records WHERE {UNCLAIMED} "
         f"AND size >= 5242880 AND next_attempt_at <= ? AND size >= ? AND +profile IN ({marks}) "
         "ORDER BY next_attempt_at, id LIMIT 1",
         (utc_text(now), large, *map(name_value, profiles)),
@@ -124,7 +125,7 @@ def dated_ahead(moment: datetime, limit: int) -> list[tuple[int, str, str]]:
     # A record is due no sooner than it was written: what waits for its turn is not gone through.
     for destination in _each(_BEFORE_ALL):
         found += models.execute(
-            f"SELECT id, last_updated, next_attempt_at FROM file_records WHERE {_UNCLAIMED} AND "
+            f"SELECT id, last_updated, next_attempt_at FROM file_records WHERE {UNCLAIMED} AND "
             "profile = ? AND bucket = ? AND next_attempt_at > ? AND last_updated > ? LIMIT ?",
             (*destination, at, at, limit - len(found)),
         )
@@ -136,7 +137,7 @@ def dated_ahead(moment: datetime, limit: int) -> list[tuple[int, str, str]]:
 def count(now: datetime) -> int:
     """How many records are due, and claimed by nobody."""
     row = models.execute(
-        f"SELECT count(*) FROM file_records WHERE {_UNCLAIMED} AND next_attempt_at <= ?",
+        f"SELECT count(*) FROM file_records WHERE {UNCLAIMED} AND next_attempt_at <= ?",
         (utc_text(now),),
     ).fetchone()
     return int(row[0])
@@ -146,7 +147,7 @@ def upcoming(now: datetime) -> tuple[int, datetime | None]:
     """How many records wait for a later try, when the first of them is due."""
     count, first = models.execute(
         "SELECT count(*), min(next_attempt_at) FROM file_records "
-        f"WHERE {_UNCLAIMED} AND next_attempt_at > ?",
+        f"WHERE {UNCLAIMED} AND next_attempt_at > ?",
         (utc_text(now),),
     ).fetchone()
     return int(count), utc_moment(first) if first else None

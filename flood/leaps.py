@@ -78,7 +78,8 @@ def look(now: datetime, running: Callable[[], Running]) -> tuple[Seen, bool]:
 def _known(clock: str | None) -> Seen | None:
     """What was noted; None also if somebody else has written there."""
     try:
-        boot, *times = (json.loads(clock or "{}")[name] for name in Seen.__match_args__)
+        noted = json.loads(clock or "{}")
+        boot, *times = (noted[name] for name in Seen.__match_args__)
         return Seen(str(boot), *map(float, times))
     except (KeyError, TypeError, ValueError, OverflowError):
         return None

@@ -105,7 +105,8 @@ class Retention:
         return pruned
 
     def _run(self, until: float, directories: bool, pruned: Pruned) -> None:
-        self._mind_the_clock(leaps.note)
+        # Also where nothing is deleted: somebody may want that later.
+        self._mind_the_clock(leaps.note(self._now(), self._running))
         for state in (COMPLETED, FAILED):
             horizon = self._horizon(state)
             if horizon is not None:
@@ -131,7 +132,7 @@ class Retention:
     def foresee(self) -> Pruned:
         """What a run without end would delete now; nothing is changed."""
         pruned = Pruned()
-        self._mind_the_clock(lambda now, running: leaps.look(now, running)[0])
+        self._mind_the_clock(leaps.look(self._now(), self._running)[0])
         leaving: list[int] = []
         for state in (COMPLETED, FAILED):
             horizon = self._horizon(state)
@@ -151,13 +152,11 @@ class Retention:
                 pruned.directories += 1
         return pruned
 
-    def _mind_the_clock(self, look: Callable[[datetime, Callable[[], Running]], Seen]) -> None:
+    def _mind_the_clock(self, seen: Seen) -> None:
         """Delete nothing of failed, which no store has, for an age that only a wrong clock gives
         it: it stays for as long as it would have from when the clock was set."""
-        keep, now = self._keep[FAILED], self._now()
-        # Also where nothing is deleted: somebody may want that later.
-        seen = look(now, self._running)
-        late = keep is not None and seen.last_set > earlier(now, keep)
+        keep = self._keep[FAILED]
+        late = keep is not None and seen.last_set > earlier(self._now(), keep)
         self._removal.spared = leaps.told(seen) if late else None
 
     # --- files ----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, Final
 from flood import departures, layout, models, queries, versions, whereabouts
 from flood.columns import utc_text
 from flood.destination import Destination
+from flood.due_queries import UNCLAIMED
 from flood.layout import Place
 from flood.record_values import ROW_COLUMNS, Row, chunks, row_from
 from flood.spool import Spool
@@ -27,11 +28,9 @@ _COLUMNS: Final = (
 #: How many files are looked at for one without a record.
 _LOOKED: Final = 1000
 
-#: A failed file that lies in failed, as far as is known; one that waits for its retry, or only for
-#: a worker.
+#: A failed file that lies in failed, as far as is known; one that waits for its retry.
 _FAILED: Final = "current_state = 'failed' AND left_at IS NULL"
-_UNCLAIMED: Final = "current_state = 'processing' AND owner IS NULL"
-_WAITING: Final = f"{_UNCLAIMED} AND next_attempt_at > ?"
+_WAITING: Final = f"{UNCLAIMED} AND next_attempt_at > ?"
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def failed(choice: Choice, now: datetime) -> Iterator[Chosen]:
 
 def unclaimed(choice: Choice, now: datetime) -> Iterator[Chosen]:
     """The records that wait for their retry, or only for a worker, and were asked for, by id."""
-    yield from _every(_UNCLAIMED, (), choice, now)
+    yield from _every(UNCLAIMED, (), choice, now)
 
 
 def _every(
@@ -167,7 +166,7 @@ def still_unclaimed(ids: Sequence[int], now: datetime) -> tuple[list[Chosen], li
     """Those of these records that wait for their retry, and those that are due, each by id."""
     waiting = _by_id(ids, _WAITING, (utc_text(now),))
     later = {one.row.id for one in waiting}
-    every = _by_id(ids, _UNCLAIMED, ())
+    every = _by_id(ids, UNCLAIMED, ())
     return waiting, [one for one in every if one.row.id not in later]
 
 

@@ -116,7 +116,7 @@ def _check(options: argparse.Namespace, settings: Settings, stop: Stop, terminal
 
 def _variables(environ: Mapping[str, str]) -> Iterator[Finding]:
     for name, advice in config.unknown_variables(environ):
-        seen = f"{name} is in the environment, and is no setting"
+        seen = config.no_setting(name)
         yield Finding(SETTINGS, "variable", WARNING, seen, "it sets nothing", advice)
 
 

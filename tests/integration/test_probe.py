@@ -132,7 +132,8 @@ def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return authority
 
 
-@pytest.mark.parametrize(
+#: For which host and how many days a certificate is, with what is found of it.
+CERTIFICATES = pytest.mark.parametrize(
     ("host", "left", "status", "words"),
     [
         ("127.0.0.1", 300, OK, "certificate until"),
@@ -141,6 +142,9 @@ def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("other.example.com", 300, ERROR, "mismatch"),
     ],
 )
+
+
+@CERTIFICATES
 def test_certificates(
     rclone_server: S3Server, trusted: trustme.CA, host: str, left: int, status: str, words: str
 ) -> None:
@@ -270,15 +274,7 @@ def through(monkeypatch: pytest.MonkeyPatch) -> Callable[[FaultProxy | S3Server]
     return name
 
 
-@pytest.mark.parametrize(
-    ("host", "left", "status", "words"),
-    [
-        ("127.0.0.1", 300, OK, "certificate until"),
-        ("127.0.0.1", 3, WARNING, "which is in"),
-        ("127.0.0.1", -1, ERROR, "expired"),
-        ("other.example.com", 300, ERROR, "mismatch"),
-    ],
-)
+@CERTIFICATES
 def test_the_certificate_of_an_https_proxy(
     rclone_server: S3Server,
     trusted: trustme.CA,

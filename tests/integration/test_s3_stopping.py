@@ -49,11 +49,11 @@ class LeapingClock:
         return time.monotonic() + self._leap
 
 
-def stop_during_put(record: Record, proxy: FaultProxy) -> None:
-    """Tell the worker to stop once a PUT has reached the proxy."""
+def stop_during(record: Record, proxy: FaultProxy, method: str, path: str = "") -> None:
+    """Tell the worker to stop once such a request has reached the proxy."""
 
     def wait() -> None:
-        wait_until(lambda: proxy.count("PUT") > 0)
+        wait_until(lambda: proxy.count(method, path) > 0)
         record.stop.set()
 
     threading.Thread(target=wait, daemon=True).start()
@@ -65,7 +65,7 @@ def test_what_is_short_may_finish(
     record = Record()
     proxy.inject(Stall("stored", seconds=0.5), "PUT")
     with closing(make_uploader(profile(proxy.url), concurrency=1)) as uploader:
-        stop_during_put(record, proxy)
+        stop_during(record, proxy, "PUT")
         uploads = [Upload(n, bucket, f"key-{n}", opened(b"data"), 4) for n in range(2)]
         outcomes = dict(transferred(uploader, uploads, record.hooks()))
     assert isinstance(outcomes[uploads[0]], Receipt)
@@ -89,7 +89,7 @@ def test_what_takes_too_long_is_interrupted(
     used = profile(proxy.url)
     with closing(make_uploader(used, clock=LeapingClock(record.stop))) as uploader:
         upload = Upload(1, bucket, "key", opened(bytes(size)), size)
-        stop_during_put(record, proxy)
+        stop_during(record, proxy, "PUT")
         began = time.monotonic()
         result = send(uploader, upload, record)
         assert isinstance(result, Interrupted)
@@ -123,12 +123,7 @@ def test_no_request_of_a_large_file_holds_a_stop_up(
     proxy.inject(Stall("request"), method, path, times=None)
     with closing(make_uploader(profile(proxy.url), clock=LeapingClock(record.stop))) as uploader:
         upload = Upload(1, bucket, "key", opened(bytes(LARGE)), LARGE)
-
-        def wait() -> None:
-            wait_until(lambda: proxy.count(method, path) > 0)
-            record.stop.set()
-
-        threading.Thread(target=wait, daemon=True).start()
+        stop_during(record, proxy, method, path)
         began = time.monotonic()
         assert isinstance(send(uploader, upload, record), Interrupted)
         assert time.monotonic() - began < 15.0
@@ -148,12 +143,7 @@ def test_nothing_is_begun_after_a_stop_that_comes_while_leftovers_are_aborted(
     proxy.inject(Stall("request"), "DELETE", times=None)
     with closing(make_uploader(profile(proxy.url), clock=LeapingClock(record.stop))) as uploader:
         upload = Upload(1, bucket, "key", opened(bytes(LARGE)), LARGE)
-
-        def wait() -> None:
-            wait_until(lambda: proxy.count("DELETE") > 0)
-            record.stop.set()
-
-        threading.Thread(target=wait, daemon=True).start()
+        stop_during(record, proxy, "DELETE")
         assert isinstance(send(uploader, upload, record), Interrupted)
     proxy.down()
     assert proxy.count("DELETE") == 1
@@ -169,7 +159,7 @@ def test_a_store_that_hangs_when_a_stopped_upload_is_aborted(
     proxy.inject(Stall("request"), "DELETE", times=None)
     with closing(make_uploader(profile(proxy.url), clock=LeapingClock(record.stop))) as uploader:
         upload = Upload(1, bucket, "key", opened(bytes(LARGE)), LARGE)
-        stop_during_put(record, proxy)
+        stop_during(record, proxy, "PUT")
         began = time.monotonic()
         assert isinstance(send(uploader, upload, record), Interrupted)
         assert time.monotonic() - began < 15.0
@@ -219,7 +209,7 @@ def test_nothing_reads_a_descriptor_that_was_given_back(
     used = profile(proxy.url)
     with closing(make_uploader(used, clock=LeapingClock(record.stop))) as uploader:
         upload = Upload(1, bucket, "key", opened(bytes(size)), size)
-        stop_during_put(record, proxy)
+        stop_during(record, proxy, "PUT")
         assert isinstance(send(uploader, upload, record), Interrupted)
         wait_until(lambda: not flood_threads())
     assert rclone_server.keys(bucket) == []
