@@ -347,7 +347,7 @@ def test_over_a_slow_line_each_run_delivers_something(
     for number in range(24):
         proxied.drop(bucket, f"key-{number}", os.urandom(MIB))
     take_in(proxied)
-    done = proxied.run("-m", "flood.commands.drain", "--max-time", "4")
+    done = proxied.run("-m", "flood.commands.drain", "--max-time", "8")
     sent = [row["filepath"] for row in proxied.rows() if row["current_state"] == "completed"]
     assert len(sent) >= 2, done
     assert set(sent) <= set(server.keys(bucket))
