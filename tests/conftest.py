@@ -66,7 +66,7 @@ def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server
     """A server that verifies every signature."""
     directory: Path = tmp_path_factory.mktemp("rclone")
     with servers.rclone(directory) as process:
-        yield S3Server("rclone", process.port, verifies=True)
+        yield S3Server("rclone", process.port, verifies=True, directory=directory)
 
 
 @pytest.fixture(scope="session")
