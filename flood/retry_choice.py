@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from flood import departures, layout, models, queries, versions, whereabouts
 from flood.columns import utc_text
@@ -22,27 +22,31 @@ _PAGE: Final = 5000
 
 _COLUMNS: Final = (
     f"{ROW_COLUMNS}, error_code, COALESCE(completed_at, created_at), "
-    f"{versions.place('file_records')}"
+    f"{versions.place('file_records')}, next_attempt_at"
 )
 
 #: How many files are looked at for one without a record.
 _LOOKED: Final = 1000
 
-#: A failed file that lies in failed, as far as is known; one that waits for its retry.
+#: A failed file that lies in failed, as far as is known.
 _FAILED: Final = "current_state = 'failed' AND left_at IS NULL"
-_WAITING: Final = f"{UNCLAIMED} AND next_attempt_at > ?"
 
 
 @dataclass(frozen=True)
 class Chosen:
     """A record that may be retried, with the code of its last failure; `since`, as the tables hold
-    it, is when it failed, or for one that waits when it was taken. Versions of one key come in the
-    order of `version`."""
+    it, is when it failed, or for one that waits when it was taken, `due` when it may be tried.
+    Versions of one key come in the order of `version`."""
 
     row: Row
     error_code: str | None
     since: str
     version: int
+    due: str | None
+
+    def waits(self, now: datetime) -> bool:
+        """Whether it is one that waits for its retry."""
+        return isinstance(self.due, str) and self.due > utc_text(now)
 
 
 @dataclass(frozen=True)
@@ -108,26 +112,24 @@ def _is_at(row: Row, destination: Destination) -> bool:
 
 def failed(choice: Choice, now: datetime) -> Iterator[Chosen]:
     """The failed records that were asked for, by id."""
-    yield from _every(_FAILED, (), choice, now)
+    yield from _every(_FAILED, choice, now)
 
 
 def unclaimed(choice: Choice, now: datetime) -> Iterator[Chosen]:
     """The records that wait for their retry, or only for a worker, and were asked for, by id."""
-    yield from _every(UNCLAIMED, (), choice, now)
+    yield from _every(UNCLAIMED, choice, now)
 
 
-def _every(
-    where: str, parameters: tuple[Any, ...], choice: Choice, now: datetime
-) -> Iterator[Chosen]:
+def _every(where: str, choice: Choice, now: datetime) -> Iterator[Chosen]:
     # What lies in failed, or waits, has indices of its own, which are in no order of ids.
     ids = [
         row[0]
         for row in models.execute(
-            f"SELECT id FROM file_records WHERE {where} ORDER BY +id", parameters
+            f"SELECT id FROM file_records WHERE {where} ORDER BY +id"
         ).fetchall()
     ]
     for start in range(0, len(ids), _PAGE):
-        for one in _by_id(ids[start : start + _PAGE], where, parameters):
+        for one in _by_id(ids[start : start + _PAGE], where):
             if choice.fits(one, now):
                 yield one
 
@@ -159,23 +161,21 @@ def _coming(spool: Spool, path: str) -> int | None:
 
 def still_failed(ids: Sequence[int]) -> list[Chosen]:
     """Those of these records whose files lie in failed, as far as is known, by id."""
-    return _by_id(ids, _FAILED, ())
+    return _by_id(ids, _FAILED)
 
 
 def still_unclaimed(ids: Sequence[int], now: datetime) -> tuple[list[Chosen], list[Chosen]]:
     """Those of these records that wait for their retry, and those that are due, each by id."""
-    waiting = _by_id(ids, _WAITING, (utc_text(now),))
-    later = {one.row.id for one in waiting}
-    every = _by_id(ids, UNCLAIMED, ())
-    return waiting, [one for one in every if one.row.id not in later]
+    every = _by_id(ids, UNCLAIMED)
+    return [one for one in every if one.waits(now)], [one for one in every if not one.waits(now)]
 
 
-def _by_id(ids: Sequence[int], where: str, parameters: tuple[Any, ...]) -> list[Chosen]:
+def _by_id(ids: Sequence[int], where: str) -> list[Chosen]:
     found = []
     for part, marks in chunks(ids):
         for columns in models.execute(
             f"SELECT {_COLUMNS} FROM file_records WHERE id IN ({marks}) AND {where} ORDER BY id",
-            (*part, *parameters),
+            tuple(part),
         ).fetchall():
-            found.append(Chosen(row_from(columns), *columns[11:14]))
+            found.append(Chosen(row_from(columns), *columns[11:15]))
     return found

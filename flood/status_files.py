@@ -89,20 +89,28 @@ def look(spool: Spool, ignore: Sequence[str], clock: Callable[[], float], second
                 continue
             if state == INCOMING and temporary.fits(found.path):
                 continue
-            place = layout.parse(found.path)
-            if place is None:
+            one = placed(found)
+            if one is None:
                 if state == INCOMING:
                     files.misplaced.append(found.path)
                 continue
-            since = datetime.fromtimestamp(found.changed, timezone.utc)
-            lying.append(Lying(place, found.identity, since))
-            path = _in_the_way(spool, place, found) if state == INCOMING else None
+            lying.append(one)
+            path = _in_the_way(spool, one) if state == INCOMING else None
             if path is not None:
-                files.back.append((lying[-1], path))
+                files.back.append((one, path))
             if clock() > deadline:
                 files.whole = False
                 break
     return files
+
+
+def placed(found: Found) -> Lying | None:
+    """What a walk has met, with its place; None where it has none."""
+    place = layout.parse(found.path)
+    if place is None:
+        return None
+    since = datetime.fromtimestamp(found.changed, timezone.utc)
+    return Lying(place, found.identity, since)
 
 
 def left(spool: Spool, files: Files) -> list[tuple[Place, Identity]]:
@@ -121,7 +129,7 @@ def closed(spool: Spool, path: str) -> Closed:
     return Closed(path, made or spool.changed_at(path) or datetime.now(timezone.utc))
 
 
-def _in_the_way(spool: Spool, place: Place, found: Found) -> str | None:
-    path = obstacle.in_the_way(spool, place)
+def _in_the_way(spool: Spool, one: Lying) -> str | None:
+    path = obstacle.in_the_way(spool, one.place)
     # That may be this very file, which was taken in between.
-    return path if path and spool.identify(place.path) == found.identity else None
+    return path if path and spool.identify(one.place.path) == one.identity else None

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Final
 
 from flood import layout, queries
 from flood.spool import Spool
 from flood.states import PROCESSING
-from flood.status_files import Files, Lying, closed
+from flood.status_files import Files, Lying, closed, placed
 from flood.status_queries import Destination
 from flood.walk import Found, Oddity
 
@@ -68,10 +68,9 @@ def _lying(spool: Spool, suspects: Collection[Destination], now: datetime) -> It
     for profile, bucket in suspects:
         for each in spool.walk(f"{PROCESSING}/{profile}/{bucket}"):
             if isinstance(each, Found) and each.changed <= before:
-                place = layout.parse(each.path)
-                if place is not None:
-                    since = datetime.fromtimestamp(each.changed, timezone.utc)
-                    yield Lying(place, each.identity, since)
+                one = placed(each)
+                if one is not None:
+                    yield one
 
 
 def _unknown(page: list[Lying]) -> list[Lying]:
