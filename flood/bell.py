@@ -3,20 +3,25 @@
 import os
 import threading
 import time
+from typing import Final
 
 from inotify_simple import INotify, flags
+
+from flood import owners
+
+_SUFFIX: Final = "-bell"
 
 
 def bell_path(database: str) -> str:
     """The file that is touched when there is work."""
-    return f"{database}-bell"
+    return f"{database}{_SUFFIX}"
 
 
 def ring(database: str) -> None:
     """Wake every consumer that waits; call it after the commit that they are to see."""
     try:
         # Opening for writing makes IN_CLOSE_WRITE on close even though nothing is written.
-        os.close(os.open(bell_path(database), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(owners.beside(database, _SUFFIX))
     except OSError:
         pass  # the work is committed, and who waits looks for it without a ring before long
 
@@ -38,7 +43,7 @@ class Bell:
         watch = None
         try:
             watch = INotify(nonblocking=True)
-            os.close(os.open(bell_path(self._database), os.O_WRONLY | os.O_CREAT, 0o600))
+            os.close(owners.beside(self._database, _SUFFIX))
             watch.add_watch(bell_path(self._database), flags.CLOSE_WRITE | flags.DELETE_SELF)
             self._local.watch = watch
         except OSError:

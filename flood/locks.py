@@ -12,6 +12,7 @@ from contextlib import suppress
 from io import FileIO
 from typing import Final
 
+from flood import owners
 from flood.directories import FILE_MODE, MODE
 from flood.layout import PRIVATE
 from flood.layout import WORKERS as WORKERS
@@ -28,6 +29,7 @@ COMMANDS_LOCK: Final = f"{PRIVATE}/commands.lock"
 NOTIFY_LOCK: Final = f"{PRIVATE}/notify.lock"
 
 _READING: Final = 0o444
+_MADE: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class FileLock:
@@ -107,22 +109,13 @@ def _made(path: str) -> int:
     """A new file that the owner of its directory can lock, too: a command of root's, or of another
     user's with whatever umask, must not lock him out for ever."""
     made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    above = os.path.dirname(path)
+    owners.give(made, above)
     with suppress(OSError):  # the filesystem has its own rules for who may do what
-        above, user = os.stat(os.path.dirname(path)), os.geteuid()
-        if user == 0:
-            os.fchown(made, above.st_uid, above.st_gid)
-        elif user != above.st_uid:
-            os.fchmod(made, stat.S_IMODE(os.fstat(made).st_mode) | _READING)
+        own = os.fstat(made)
+        if own.st_uid != os.stat(above).st_uid:
+            os.fchmod(made, stat.S_IMODE(own.st_mode) | _READING)
     return made
-
-
-def _give(directory: str) -> None:
-    """Have a new directory of root's belong to whom the one above belongs to, who has to be able to
-    make his locks there."""
-    if os.geteuid() == 0:
-        with suppress(OSError):
-            above = os.stat(os.path.dirname(directory))
-            os.chown(directory, above.st_uid, above.st_gid, follow_symlinks=False)
 
 
 def held(path: str) -> bool:
@@ -243,7 +236,9 @@ class WorkerLocks:
             # Not its parents: where they are gone, the spool is, and must not be made anew.
             with suppress(FileExistsError):
                 os.mkdir(self._directory, MODE)
-                _give(self._directory)
+                made = os.open(self._directory, _MADE)
+                owners.give(made, os.path.dirname(self._directory))
+                os.close(made)
         while True:
             owner = uuid.uuid4().hex
             file = FileIO(_made(f"{self._directory}/{owner}"), "r+")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from flood import syscalls
+from flood import owners, syscalls
 
 #: How long a writer waits for its turn, in seconds, or once this process is to stop.
 PATIENCE: Final = 60.0
@@ -58,7 +58,7 @@ def turn(path: str, waiting: Waiting) -> Iterator[None]:
     """
     if _place.of != (os.getpid(), path) or not os.fstat(_place.descriptor).st_nlink:
         leave()
-        _place.descriptor = os.open(f"{path}-writers", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _place.descriptor = owners.beside(path, "-writers")
         _place.of = (os.getpid(), path)
     try:
         fcntl.flock(_place.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flood import users
+from flood import bell, owners, users, writers
 from flood.errors import SpoolError
 from flood.layout import CARD
 from flood.locks import WORKERS, FileLock, WorkerLocks
@@ -127,6 +128,27 @@ def test_what_root_locks_is_the_owners(owned: Path) -> None:
     lock.release()
     assert (owned / "lock").stat().st_uid == OTHER
     assert as_user(OTHER, owned / "lock") == 0
+
+
+def test_what_root_makes_beside_the_database_is_the_databases_owners(owned: Path) -> None:
+    database = owned / "flood.db"
+    database.touch()
+    os.chown(database, OTHER, OTHER)
+    os.chown(owned, 0, 0)  # as /var/lib is root's, whoever has files in it
+    bell.ring(str(database))
+    with writers.turn(str(database), writers.Waiting(lambda: False)):
+        pass
+    writers.leave()
+    for suffix in ("-bell", "-writers"):
+        made = Path(f"{database}{suffix}").stat()
+        assert (made.st_uid, made.st_gid, stat.S_IMODE(made.st_mode)) == (OTHER, OTHER, 0o600)
+
+
+def test_nothing_is_made_beside_the_database_at_the_end_of_a_link(owned: Path) -> None:
+    (owned / "flood.db-bell").symlink_to(owned / "elsewhere")
+    with pytest.raises(FileNotFoundError):
+        owners.beside(str(owned / "flood.db"), "-bell")
+    assert not (owned / "elsewhere").exists()
 
 
 def test_what_another_user_locks_the_owner_can_lock(owned: Path) -> None:
