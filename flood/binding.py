@@ -240,6 +240,7 @@ def owner_of(server_directory: str) -> int | None:
 
 def _read(server_directory: str) -> dict[str, str] | None:
     path = f"{server_directory}/{CARD}"
+    check_way(server_directory)  # before it is opened, as a FIFO would be waited at for ever
     try:
         with open(path, encoding="utf-8") as file:
             card = json.load(file)
@@ -250,14 +251,12 @@ def _read(server_directory: str) -> dict[str, str] | None:
             raise ValueError("its values are no text")
         return known
     except (FileNotFoundError, NotADirectoryError):
-        check_way(server_directory)
         return None
     except PermissionError as error:
         raise SpoolError(
             f"cannot read {path}: {error.strerror}: give this user access to it"
         ) from error
     except OSError as error:
-        check_way(server_directory)
         raise SpoolError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise SpoolError(

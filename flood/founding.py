@@ -14,11 +14,12 @@ from flood import binding, config, credentials, directories, models, schema, use
 from flood.config import Settings
 from flood.errors import ConfigError, FloodError, NoRoomError, ReadOnlyError, SpoolError
 from flood.home import Home
-from flood.layout import CARD, MAX_NAME_BYTES, PRIVATE
+from flood.layout import CARD, MAX_NAME_BYTES, PRIVATE, WORKERS
 from flood.options import OPTIONS
 from flood.spool import ALL_RIGHTS, Spool
 from flood.states import STATES
 from flood.text import printable
+from flood.walk import kind_of
 
 CONFIG: Final = "flood.conf"
 CREDENTIALS: Final = "credentials"
@@ -28,6 +29,7 @@ DATABASE: Final = "flood.db"
 NOTIFY: Final = "notify"
 
 _CHOOSE: Final = "choose a directory that this user may write to"
+_AWAY: Final = "move away what is in the way there, or name another directory"
 
 _CONFIG: Final = """\
 # Settings of flood; docs/configuration.md has all of them. Flags and FLOOD_*
@@ -153,6 +155,7 @@ class Founding:
             for path, new in self._make():
                 if not new:
                     self._check_usable(path)
+                    self._check_own(path)
                 yield path, new
         except OSError as error:
             raise self._refused(error, error.strerror or str(error), _advice(error)) from error
@@ -161,9 +164,7 @@ class Founding:
         except SpoolError as error:
             if not error.settings:
                 raise
-            raise SpoolError(
-                f"{error.seen}: move away what is in the way there, or name another directory"
-            ) from error
+            raise SpoolError(f"{error.seen}: {_AWAY}") from error
         except models.DatabaseError as error:
             text, advice = models.explained(error)
             raise self._refused(error, text, advice or _CHOOSE) from error
@@ -178,6 +179,22 @@ class Founding:
             raise SpoolError(
                 f"this user may not use {path}: run flood-init as {owner}, whose it is"
             )
+
+    def _check_own(self, path: str) -> None:
+        """Raise SpoolError where something else lies in the place of a part, or of what it consists
+        of, as flood-watch would refuse it."""
+        database = self.path(DATABASE)
+        if path == self.path(SPOOL):
+            binding.check(self._spool.root, database)
+            wrong = self._spool.wrong_with(WORKERS)
+            if wrong is not None:
+                raise SpoolError(wrong, _AWAY)
+        elif path == database:
+            schema.open_of_any_age(database)
+            binding.compare(self._spool.root, database, create=False)
+        elif os.path.exists(path) and not os.path.isfile(path):
+            kind = kind_of(os.stat(path).st_mode)
+            raise SpoolError(f"{path} must be a file, but a {kind} is in its place", _AWAY)
 
     def elsewhere(self, environ: Mapping[str, str]) -> Iterator[tuple[str, str | None, str]]:
         """Which settings of a flood.conf that was kept lead to other places than those made here:
@@ -228,6 +245,7 @@ class Founding:
         )
         for name, content in ((CONFIG, text), (CREDENTIALS, _CREDENTIALS)):
             yield self.path(name), files.lay(name, content, _MODES[name])
+        binding.check_way(self._spool.root)
         spool_is_new = not self._spool.present()
         database_is_new = not os.path.exists(self.path(DATABASE))
         # Somebody may have removed a directory, or a run was broken off before it made all of them.

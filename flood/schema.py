@@ -240,10 +240,24 @@ def _lacks() -> Iterator[str]:
 
 
 def open_for_reading(path: str) -> None:
+    """As `open_of_any_age`, but raises SpoolError for an older flood's database, too."""
+    open_of_any_age(path)
+    try:
+        old = outdated(path)
+    except models.DatabaseError as error:
+        raise SpoolError(f"cannot read the database {path}: {models.explain(error)}") from error
+    if old:
+        raise SpoolError(
+            f"the database {path} was made by an older flood: restart flood-watch, or a "
+            "consumer, which brings it up to date"
+        )
+
+
+def open_of_any_age(path: str) -> None:
     """Bind the models to the database at `path` so that nothing of it can be changed: it is neither
     made, nor brought up to date, nor checked.
 
-    Raises SpoolError if it cannot be read, or is not of this flood's schema.
+    Raises SpoolError if it cannot be read, or is none of flood's.
     """
     try:
         _check_kind(path)
@@ -259,11 +273,6 @@ def open_for_reading(path: str) -> None:
                 raise
             models.bind(path, models.AT_REST)
             _own_tables(path, create=False)
-        if outdated(path):
-            raise SpoolError(
-                f"the database {path} was made by an older flood: restart flood-watch, or a "
-                "consumer, which brings it up to date"
-            )
     except models.DatabaseError as error:
         raise SpoolError(f"cannot read the database {path}: {models.explain(error)}") from error
     except FileNotFoundError:

@@ -16,6 +16,7 @@ from flood import config, credentials
 from flood.errors import ConfigError, CredentialsError, SpoolError, SpoolLockedError
 from flood.founding import Founding
 from flood.locks import FileLock
+from flood.states import STATES
 from huey_config import huey
 from tests.mounts import mounting
 from tests.spooling import Clock, in_child
@@ -162,6 +163,41 @@ def test_what_is_in_the_way_is_told_without_options_of_others(
         ": move away what is in the way there, or name another directory"
     )
     assert "--" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "file"])
+@pytest.mark.parametrize(
+    "part", [".", *STATES, ".flood", ".flood/workers", ".flood/spool", "../flood.db"]
+)
+def test_nothing_else_is_kept_in_the_place_of_a_part(tmp_path: Path, part: str, kind: str) -> None:
+    found(tmp_path / "d")
+    place = tmp_path / "d/spool" / part
+    shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    os.mkfifo(place) if kind == "FIFO" else place.write_text("none of flood's")
+    done = init(tmp_path, "d")
+    assert done.returncode == 2
+    [told] = done.stderr.splitlines()
+    assert f"{os.path.normpath(place)}" in told
+    assert part in STATES or "move away what is in the way" in told
+    assert os.path.lexists(place)
+
+
+@pytest.mark.parametrize("name", ["flood.conf", "credentials"])
+def test_settings_are_kept_in_files_only(tmp_path: Path, name: str) -> None:
+    found(tmp_path / "d")
+    (tmp_path / "d" / name).unlink()
+    os.mkfifo(tmp_path / "d" / name)
+    done = init(tmp_path, "d")
+    assert done.returncode == 2
+    assert f"{name} must be a file, but a FIFO is in its place" in done.stderr
+
+
+def test_a_database_of_another_spool_is_not_kept_without_a_word(tmp_path: Path) -> None:
+    for name in ("d", "e"):
+        found(tmp_path / name)
+    shutil.copy(tmp_path / "e/flood.db", tmp_path / "d/flood.db")
+    with pytest.raises(SpoolError, match="does not belong to the database"):
+        found(tmp_path / "d")
 
 
 @pytest.mark.parametrize("left", ["flood.conf", "credentials", "spool/.flood/spool", "flood.db"])

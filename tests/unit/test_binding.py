@@ -220,7 +220,7 @@ def test_what_lies_in_the_place_of_the_spool_is_named(
     assert (tmp_path / f"{place}.away").read_text() == "somebody's"
 
 
-@pytest.mark.parametrize("kind", ["directory", "file"])
+@pytest.mark.parametrize("kind", ["directory", "FIFO", "file"])
 def test_what_lies_in_the_place_of_the_card_is_named(tmp_path: Path, kind: str) -> None:
     pair = Pair(tmp_path)
     made = pair.bind(create=True)
@@ -230,9 +230,10 @@ def test_what_lies_in_the_place_of_the_card_is_named(tmp_path: Path, kind: str) 
         assert binding.in_the_way(pair.spool.root) is None
         assert pair.bind() == made
         return
-    os.mkdir(pair.card)
-    with pytest.raises(SpoolError, match=f"{pair.card} must be a file, but a directory is in its"):
-        binding.check_way(pair.spool.root)
+    os.mkdir(pair.card) if kind == "directory" else os.mkfifo(pair.card)
+    for way in (binding.check_way, binding.database_of):
+        with pytest.raises(SpoolError, match=f"{pair.card} must be a file, but a {kind} is in its"):
+            way(pair.spool.root)
     models.bind(pair.database)
     subprocess.run(
         ["sh", "-c", binding.rewriting(pair.spool.root, pair.database, made)], check=True
