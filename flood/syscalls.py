@@ -177,7 +177,8 @@ def die_with_parent(signum: int = signal.SIGTERM) -> None:
 
 def raise_descriptor_limit() -> None:
     """Let this process have as many open files as its user may: a worker holds each file that it
-    uploads open, and the usual soft limit, 1024, is for programs that use select(2)."""
+    uploads open, flood-watch directories that it lists or moves files between, and the usual soft
+    limit, 1024, is for programs that use select(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:

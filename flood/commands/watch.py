@@ -12,7 +12,19 @@ from functools import partial
 from logging import INFO, WARNING, getLogger
 from typing import Final
 
-from flood import binding, config, devices, log, models, opening, schema, stall, startup, systemd
+from flood import (
+    binding,
+    config,
+    devices,
+    log,
+    models,
+    opening,
+    schema,
+    stall,
+    startup,
+    syscalls,
+    systemd,
+)
 from flood.attendance import Attendance
 from flood.command_line import Parser
 from flood.config import Settings
@@ -240,6 +252,7 @@ def _starting(stop: Stop) -> Iterator[None]:
 
 
 def _credentials(settings: Settings) -> Credentials:
+    syscalls.raise_descriptor_limit()
     startup.announce(settings, os.environ)
     return startup.read_credentials(settings, os.environ)
 

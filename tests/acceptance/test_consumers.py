@@ -1,6 +1,7 @@
 """flood-watch with consumers of its own."""
 
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -28,6 +29,15 @@ def test_one_command_runs_everything(flood: Flood, server: S3Server, bucket: str
     assert watch.wait() == 0
     assert all(gone(pid) for pid in pids)
     check_promises(flood, server)
+
+
+def test_each_process_has_as_many_open_files_as_it_may(flood: Flood) -> None:
+    limited = 'ulimit -Sn 200 && ulimit -Hn 3000 && exec "$@"'
+    flood.python = ["sh", "-c", limited, "sh", *flood.python]
+    watch = flood.start_watch("--consumers", "1")
+    flood.wait_for(lambda: watch.events("ready")[1:], "its consumer")
+    for pid in (watch.pid, *children(watch)):
+        assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (3000, 3000)
 
 
 def test_a_store_that_hangs_from_the_start_holds_up_no_other_profile(
