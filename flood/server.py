@@ -1,7 +1,6 @@
 """Server mode: takes up what waits, then follows what arrives."""
 
 import select
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from logging import ERROR, INFO, WARNING, getLogger
@@ -13,6 +12,7 @@ from flood.errors import NoRoomError, SpoolError
 from flood.identity import Identity
 from flood.intake import BATCH, Intake
 from flood.later import Later
+from flood.scans import Scans
 from flood.seldom import Seldom
 from flood.spool import Spool
 from flood.states import INCOMING, PROCESSING
@@ -29,11 +29,6 @@ SCANS: Final = 0.05
 
 #: Seconds until another try after the database, or the disk, refused a batch.
 TROUBLE_PAUSE: Final = 2.0
-
-#: How many files one scan finds before others have their turn, so many at a time: each that has
-#: begun keeps a directory open.
-SHARE: Final = 100
-OPEN: Final = 8
 
 logger = getLogger(__name__)
 
@@ -70,7 +65,7 @@ class Server:
         self._prepared: set[str] = set()
         self._later = Later()
         self._files: dict[str, bool] = {}
-        self._scans: deque[Iterator[str]] = deque()
+        self._scans = Scans(self._watcher.scan)
         self._takes: Iterator[Found] | None = None
         self._taking = Seldom(SCANS)
         self._scanned = 0.0
@@ -96,7 +91,7 @@ class Server:
         """Take up processing, then incoming, then follow events until the stop."""
         try:
             self._first(self._take_up_processing)
-            self._scans.append(self._watcher.scan(INCOMING))
+            self._scans.add(INCOMING)
             self._first(self._take_up_incoming)
             self._scanned = self._clock()
             if not self._stop.is_set():
@@ -164,7 +159,8 @@ class Server:
         if self._guarded(lambda: self._take(now, starting)) is None:
             # Nothing is forgotten: a scan finds all that was not taken, in whatever number.
             self._files.clear()
-            self._scans = deque([self._watcher.scan(INCOMING)])
+            self._scans.clear()
+            self._scans.add(INCOMING)
 
     def _take(self, now: float, starting: bool) -> None:
         try:
@@ -197,15 +193,13 @@ class Server:
             for path in list(islice(self._files, BATCH)):
                 closed = self._files.pop(path)
                 chosen[path] = (Candidate(path, closed), self._later.still(path, now))
-        while self._scans and len(chosen) < BATCH:
-            # In turn: a new directory must not wait for all of a large one that came before it.
-            scan = self._scans.popleft()
-            found = list(islice(scan, SHARE))
-            if found:
-                self._scans.insert(OPEN - 1, scan)
-            for path in found:
+        while self._scans:
+            for path in self._scans.some():
                 if path not in self._later:
                     chosen.setdefault(path, (Candidate(path), None))
+            # Asked afterwards: a busy producer's events alone might fill each batch.
+            if len(chosen) >= BATCH:
+                break
         return list(chosen.values())
 
     def _next_scan(self) -> float:
@@ -219,7 +213,7 @@ class Server:
         """Look through incoming, and through processing if that may be done again, or `at_once`."""
         self._scanned = self._clock()
         self._prepared.clear()
-        self._scans.append(self._watcher.scan(INCOMING))
+        self._scans.add(INCOMING)
         if self._takes is None and (at_once or self._taking.may_begin(self._scanned)):
             self._begin_taking()
 
@@ -233,7 +227,7 @@ class Server:
             if path not in self._later and not self._intake.door.ignores(path):
                 self._later.add(Candidate(path, begun=True), Why.WRITING, None, now)
         for directory in news.directories:
-            self._scans.append(self._watcher.scan(directory))
+            self._scans.add(directory)
         if news.overflow:
             log.event(logger, WARNING, "missed events", next="everything is scanned")
             self._later.doubt()
@@ -241,7 +235,7 @@ class Server:
             log.event(logger, ERROR, "incoming was taken away", next="it is created again")
             self._lost = True
         if news.overflow or news.root_gone:
-            self._scans.append(self._watcher.scan(INCOMING))
+            self._scans.add(INCOMING)
 
     def _restore(self) -> None:
         """The directories were away, or without their profile; what lies in them now was heard of

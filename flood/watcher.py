@@ -3,7 +3,7 @@
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from logging import ERROR, WARNING, getLogger
 from typing import Any, Final
@@ -123,7 +123,7 @@ class Watcher:
         self._watches[directory] = watch
         return True
 
-    def scan(self, directory: str) -> Iterator[str]:
+    def scan(self, directory: str) -> Generator[str, None, None]:
         """Every file and oddity below a directory, each directory being watched before it is
         listed. What vanishes meanwhile is passed over."""
         if directory == self._root:

@@ -24,7 +24,8 @@ from flood.columns import name_from, name_value
 from flood.errors import NoRoomError
 from flood.home import Home
 from flood.record_values import Proof
-from flood.server import OPEN, SHARE, Server
+from flood.scans import OPEN, SHARE
+from flood.server import Server
 from flood.states import STATES
 from flood.stop import Stop
 from tests import spooling
@@ -432,8 +433,37 @@ def test_scans_of_many_directories_keep_few_of_them_open(house: House) -> None:
         for number in range(60):
             os.rename(stage / f"{number}", place / f"{number}")
         wait_until(lambda: len(house.rows()) == 60 * (SHARE + 50), 60.0)
-    # Two for each scan that has begun; moves keep some, too.
-    assert most <= 2 * OPEN + 16
+    # Two for each scan that goes on, or is tried; moves keep some, too.
+    assert most <= 2 * (OPEN + 1) + 16
+
+
+def test_a_small_directory_does_not_wait_for_any_of_many_large_ones(house: House) -> None:
+    """More than may be open at a time are under way when it comes."""
+    stage = Path(house.spool.root).parent / "stage"
+    sizes = {"small": 3, "medium": SHARE + 20}
+    sizes |= {f"large-{number}": 20 * SHARE for number in range(OPEN + 2)}
+    for name, files in sizes.items():
+        (stage / name).mkdir(parents=True)
+        for number in range(files):
+            (stage / name / f"{number}").write_bytes(b"x")
+    place = Path(house.spool.absolute("incoming/p/b"))
+    place.mkdir(parents=True)
+
+    def enqueue(*task: Any) -> None:
+        begun = os.listdir(house.spool.absolute("processing/p/b"))
+        if len(begun) > OPEN and (stage / "small").exists():
+            for name in ("small", "medium"):
+                os.rename(stage / name, place / name)
+        house.enqueued.append(task)
+
+    with serving(house, enqueue=enqueue):
+        for number in range(OPEN + 2):
+            os.rename(stage / f"large-{number}", place / f"large-{number}")
+        wait_until(lambda: len(house.rows()) == sum(sizes.values()), 60.0)
+    order = [name_from(row["filepath"]).partition("/")[0] for row in house.rows()]
+    last = {name: len(order) - 1 - order[::-1].index(name) for name in sizes}
+    first_through = min(at for name, at in last.items() if name.startswith("large"))
+    assert last["small"] < last["medium"] < first_through
 
 
 def is_open(descriptor: str) -> bool:
