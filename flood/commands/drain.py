@@ -11,7 +11,17 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Final
 
-from flood import binding, config, drain_report, due_queries, log, models, retention_report, tasks
+from flood import (
+    binding,
+    config,
+    drain_report,
+    due_queries,
+    log,
+    models,
+    retention_report,
+    startup,
+    tasks,
+)
 from flood.command_line import Parser, valued
 from flood.config import Settings
 from flood.consumers import WORKERS
@@ -59,7 +69,8 @@ that cannot be deleted is told of.
 It says nothing where all is well and no terminal is there to read it. Files
 that failed are told of by their cause, with exit status 1. Without --database
 the one is taken that flood-watch uses. Unless a log level is set, only errors
-are logged; that a file is to be tried again is none.
+are logged, with FLOOD_* variables that set nothing; that a file is to be tried
+again is no error.
 
 Exit status: 0 everything that was due was worked off, or the time was over; 1
 files failed, or could not be deleted, or one needs more than --max-time, or
@@ -75,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare()
     options, settings = config.load(_parser(), argv, os.environ)
     quiet_log = settings.origins["log_level"] == "default"
+    if quiet_log:  # a variable that sets nothing is told of as by any other command
+        log.configure("warning", settings.log_format)
+        startup.announce(settings, os.environ)
     log.configure(
         "error" if quiet_log else settings.log_level,
         settings.log_format,

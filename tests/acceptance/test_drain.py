@@ -1,6 +1,7 @@
 """flood without daemons: flood-watch --once, then flood-drain."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -493,6 +494,17 @@ def test_it_finds_the_database_that_flood_watch_uses(
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert list(elsewhere.iterdir()) == []
     check_promises(flood, server)
+
+
+@pytest.mark.parametrize("level", [None, "warning", "error"])
+def test_a_variable_that_sets_nothing_is_told_of(flood: Flood, level: str | None) -> None:
+    take_in(flood)
+    flood.environ |= {"FLOOD_KEEP_COMPLETE": "1d"} | ({"FLOOD_LOG_LEVEL": level} if level else {})
+    done = flood.run("-m", "flood.commands.drain")
+    assert (done.returncode, done.stdout) == (0, "")
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    wanted = [] if level == "error" else [("unknown setting", "FLOOD_KEEP_COMPLETE")]
+    assert [(each["event"], each["name"]) for each in told] == wanted
 
 
 def test_it_leaves_a_spool_alone_that_is_repaired(flood: Flood, bucket: str) -> None:
