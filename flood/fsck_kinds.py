@@ -203,7 +203,8 @@ TAKEN: Final = Kind(
     "S2",
     "files in processing that no record knows to be there",
     "taken, then a crash, or a transaction that failed; nobody uploads them yet",
-    _AT_ITS_START,
+    "flood-watch takes them up as it starts, or where it runs when it looks through processing "
+    "again, as a rule within --rescan-interval; at once: flood-fsck --repair",
 )
 UNRECORDED: Final = Kind(
     "unrecorded",

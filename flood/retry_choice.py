@@ -134,9 +134,21 @@ def _every(where: str, choice: Choice, now: datetime) -> Iterator[Chosen]:
                 yield one
 
 
-def stray(spool: Spool, destination: Destination) -> Stray | None:
-    """A file that lies in failed where the destination says, and that no record has there; None if
-    there is none, or only among many."""
+def stray(spool: Spool, named: int | Destination) -> Stray | None:
+    """A file that lies in failed where the destination says, or the record of this number will say
+    so, and that no record has there; None if there is none, or only among many."""
+    return _ahead(spool, named) if isinstance(named, int) else _lost(spool, named)
+
+
+def _ahead(spool: Spool, record_id: int) -> Stray | None:
+    for one in _by_id([record_id], f"current_state = '{PROCESSING}'"):
+        place = whereabouts.lies_in(spool, one.row)
+        if place is not None and place.state == FAILED:
+            return Stray(place.path, record_id)
+    return None
+
+
+def _lost(spool: Spool, destination: Destination) -> Stray | None:
     path = Place(FAILED, destination.profile, destination.bucket, destination.key).path
     here = spool.identify(path) is not None and not spool.behind_link(path)
     lying = [path] if here else []

@@ -89,11 +89,11 @@ def unmet(
     named: Collection[int | Destination],
     *,
     waiting: bool,
-    stray: Callable[[Destination], Stray | None],
+    stray: Callable[[int | Destination], Stray | None],
     repair: str,
 ) -> Iterator[str]:
-    """Why records or files that were named are not retried. `stray` finds a file in failed that no
-    record has there, `repair` is the command that mends that."""
+    """Why records or files that were named are not retried. `stray` finds a file in failed of one
+    that no record has there, `repair` is the command that mends that."""
     wanted = "wait for a retry" if waiting else "lie in failed"
     ids = sorted(each for each in named if isinstance(each, int))
     found = queries.outcomes(ids)
@@ -104,6 +104,10 @@ def unmet(
         gone = None if waiting else departures.left(record_id)
         if gone is not None:
             yield f"record {record_id}: {_departed(*gone)}"
+            continue
+        coming = None if waiting else stray(record_id)
+        if coming is not None:  # which names the record itself
+            yield _astray(coming, repair)
             continue
         state = found[record_id][0]
         if state == FAILED and not waiting:

@@ -100,12 +100,17 @@ def tell(
     unseen = {path: closed for path in paths if (closed := spool.closed(path)) is not None}
     spool.check_present()  # or nothing would seem to lie there
     incoming = place.moved(INCOMING).path
+    begun = story_strays.begun(spool, place, records)
     unrecorded = incoming in lying and not any(
-        one.path == incoming and one.state in (INCOMING, INCOMING_TMP) for one in records
+        one.path == incoming and one.state in (INCOMING, INCOMING_TMP) and one is not begun
+        for one in records
     )
-    teller = _Teller(spool, place, records, at, advice, newer=unrecorded)
+    teller = _Teller(spool, place, records, at, advice, begun=begun, newer=unrecorded)
     chapters = [
-        teller.chapter(record, record.path in lying, unseen.get(record.path)) for record in records
+        teller.chapter(
+            record, record.path in lying and record is not begun, unseen.get(record.path)
+        )
+        for record in records
     ]
     arriving = teller.arriving(Temporary(ignore).pattern(incoming)) if unrecorded else None
     with models.reading():
@@ -115,7 +120,8 @@ def tell(
 
 
 class _Teller:
-    """`newer`: a file lies in incoming that none of the records knows."""
+    """`begun` is the record that does not say yet that its file was taken; `newer`: a file lies in
+    incoming that none of the records knows."""
 
     def __init__(
         self,
@@ -125,6 +131,7 @@ class _Teller:
         at: datetime,
         advice: Advice,
         *,
+        begun: Record | None,
         newer: bool,
     ) -> None:
         self._spool = spool
@@ -132,6 +139,7 @@ class _Teller:
         self._records = records
         self._at = at
         self._advice = advice
+        self._begun = begun
         self._newer = newer
         self._watching = put_locks.watching(spool)
         self._consuming = put_locks.consuming(spool)
@@ -173,12 +181,8 @@ class _Teller:
                 "rename it, or see --ignore"
             )
         if self._working is not None:
-            then = "as soon as that has ended"
-            if not self._watching:
-                then = f"once that has ended and flood-watch runs; to start it: {self._start()}"
             return (
-                f"waits for record {self._working.id}, an earlier file of this key; it is taken "
-                f"{then}"
+                f"waits for record {self._working.id}, an earlier file of this key; {self._then()}"
             )
         in_the_way = obstacle.in_the_way(self._spool, self._place)
         if in_the_way is not None and self._spool.identify(in_the_way) is None:
@@ -186,7 +190,12 @@ class _Teller:
             if oddity is not None:
                 return f"waits until the {oddity} of its name in processing is gone"
             return "waits until the directory of its name in processing is gone, with its files"
-        if in_the_way not in (None, self._place.moved(PROCESSING).path):
+        if in_the_way == self._place.moved(PROCESSING).path:
+            return (
+                "waits for an earlier file of this key, in processing, which no record has there "
+                f"yet; {self._then()}"
+            )
+        if in_the_way is not None:
             return f"waits for {in_the_way}, a file where it needs a directory, to be settled"
         if not self._watching:
             return f"waits for flood-watch, which does not run; to start it: {self._start()}"
@@ -199,11 +208,20 @@ class _Teller:
             "where its credentials lack the profile, its log says why"
         )
 
+    def _then(self) -> str:
+        """When a file is taken that waits for an earlier one."""
+        if self._watching:
+            return "it is taken as soon as that has ended"
+        return f"it is taken once that has ended and flood-watch runs; to start it: {self._start()}"
+
     def _next(self, record: Record, present: bool | None) -> str:
         if record.state == COMPLETED:
             return "nothing: it is uploaded" if record.outcome else "nothing: it was uploaded"
         if record.state == FAILED:
             return self._after_failure(record, present)
+        if record is self._begun:
+            again = story_strays.taken_up(self._spool, self._advice)
+            return f"it is in processing, as who took it died before the record said so; {again}"
         if record.state == INCOMING_TMP:
             return "flood-put goes on with it; if that died, the next start of flood-watch ends it"
         if record.state == INCOMING:

@@ -11,7 +11,7 @@ from flood.stored import utc_moment
 _COLUMNS: Final = (
     "id, current_state, upload_outcome, spool_path, size, created_at, last_updated, completed_at, "
     "retry_count, next_attempt_at, owner, claimed_at, etag, version_id, checksum, error_code, "
-    "error_message, file_creation_date, left_at, left_how, COALESCE(origin, id)"
+    "error_message, file_creation_date, left_at, left_how, COALESCE(origin, id), device, inode"
 )
 
 
@@ -56,6 +56,8 @@ class Record:
     left_how: str | None
     #: The first record of the file: versions of a key come in this order.
     origin: int
+    #: Its device and inode, which no move of the file changes.
+    file: tuple[int, int]
     attempts: tuple[Attempt, ...]
 
 
@@ -92,6 +94,7 @@ def _record(row: Any) -> Record:
         left=_moment(row[18]),
         left_how=row[19],
         origin=row[20],
+        file=(row[21], row[22]),
         attempts=_attempts(row[0]),
     )
 

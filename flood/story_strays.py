@@ -9,7 +9,7 @@ from flood.layout import Place
 from flood.record_values import Row
 from flood.spool import Spool
 from flood.stall import go_on
-from flood.states import COMPLETED, FAILED, INCOMING_TMP, PROCESSING
+from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PROCESSING
 from flood.story_queries import Record
 
 
@@ -29,10 +29,22 @@ def look(
     the key at `place` has its file."""
     for state in (INCOMING_TMP, PROCESSING, COMPLETED, FAILED):
         path = place.moved(state).path
+        if state == PROCESSING and begun(spool, place, records) is not None:
+            continue
         if path in lying and not any(
             one.path == path and one.state == state and one.left is None for one in records
         ):
             yield Stray(path, state, _next(spool, place, path, state, advice))
+
+
+def begun(spool: Spool, place: Place, records: Sequence[Record]) -> Record | None:
+    """The one of these records that does not say yet that its file was taken, as who took it died;
+    None if there is none."""
+    found = spool.identify(place.moved(PROCESSING).path)
+    if found is None:
+        return None
+    arriving = (one for one in records if one.state in (INCOMING, INCOMING_TMP))
+    return next((one for one in arriving if one.file == found[:2]), None)
 
 
 def _next(spool: Spool, place: Place, path: str, state: str, advice: Advice) -> str:
@@ -50,7 +62,7 @@ def _next(spool: Spool, place: Place, path: str, state: str, advice: Advice) -> 
     if state == PROCESSING:
         if row is not None:
             return f"it was taken at this moment, as record {row.id}"
-        return _taken_up(spool, advice)
+        return taken_up(spool, advice)
     coming = _owner(spool, path, place.moved(PROCESSING).path, PROCESSING)
     if coming is not None:
         return f"record {coming.id} is about to say so, at the latest with a consumer's next sweep"
@@ -67,7 +79,8 @@ def _next(spool: Spool, place: Place, path: str, state: str, advice: Advice) -> 
     )
 
 
-def _taken_up(spool: Spool, advice: Advice) -> str:
+def taken_up(spool: Spool, advice: Advice) -> str:
+    """Who takes up a file in processing that no record has there, and when."""
     if not put_locks.watching(spool):
         return f"the next start of flood-watch takes it up; at once: {advice.once()}"
     stopped = put_locks.watch_stopped(spool)

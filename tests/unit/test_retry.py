@@ -806,6 +806,11 @@ def test_what_a_record_is_about_to_say_is_told(house: House) -> None:
             "latest with the next sweep of a consumer or of flood-drain; try again then; at once: "
             "flood-fsck --repair --config /c"
         ]
+        assert unmet(house, record) == [
+            f"record {record} is about to say that {path} has failed, at the latest with the "
+            "next sweep of a consumer or of flood-drain; try again then; at once: "
+            "flood-fsck --repair --config /c"
+        ]
     house.sweep()
     assert [one.row.id for one in retry_choice.failed(Choice(), START)] == [first, *later]
     # What has the place of a record is not its file.

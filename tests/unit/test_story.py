@@ -5,17 +5,18 @@ import os
 
 import pytest
 
-from flood import departures
-from flood.record_values import Reason
+from flood import departures, records
+from flood.record_values import Arrival, Reason
 from flood.states import INCOMING_TMP, PERMANENT, PROCESSING, STATES
 from flood.story_text import as_json
 from tests.fscking import fsck
-from tests.spooling import House, quick_house
+from tests.spooling import START, House, quick_house
 from tests.unit.test_fsck import done, given_up, move
 from tests.unit.test_status import a_watch, told
 from workers.decisions import GiveUp
 
 DENIED = Reason(PERMANENT, "AccessDenied", "the access key may not write there; let it")
+BEHIND = "waits for an earlier file of this key, in processing, which no record has there yet"
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -95,6 +96,44 @@ def test_who_takes_up_a_file_without_a_record_is_told() -> None:
         [stray] = told(house)[1].strays
         goes_on = f"once it goes on, as it is stopped: kill -CONT {pid}"
         assert stray.next == f"{takes}, {goes_on}; at once: flood-fsck --repair"
+
+
+def test_a_newer_version_waits_for_a_file_without_a_record() -> None:
+    with quick_house() as house:
+        house.write("processing/p/b/key", b"old")
+        house.write("incoming/p/b/key", b"newer")
+        then = "it is taken once that has ended and flood-watch runs; to start it: flood-watch --"
+        found = told(house)[1]
+        assert found.arriving is not None
+        assert found.arriving.startswith(f"{BEHIND}; {then}")
+        assert [one.path for one in found.strays] == ["processing/p/b/key"]
+        with a_watch(house):
+            assert told(house)[1].arriving == f"{BEHIND}; it is taken as soon as that has ended"
+        fsck(house, repair=True)
+        [record] = house.rows()
+        found = told(house)[1]
+        assert found.arriving is not None
+        assert found.arriving.startswith(f"waits for record {record['id']}, an earlier file")
+        assert found.strays == []
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_a_record_that_does_not_say_yet_that_its_file_was_taken(house: House, newer: bool) -> None:
+    path = "incoming_tmp/p/b/0123"
+    [put] = records.put_begun([Arrival("p", "b", "key", path, house.write(path), START)], START)
+    move(house, path, "processing/p/b/key")
+    if newer:
+        house.write("incoming/p/b/key", b"newer")
+    found = told(house)[1]
+    [chapter] = found.chapters
+    assert (chapter.record.id, chapter.present, found.strays) == (put, False, [])
+    assert chapter.next == (
+        "it is in processing, as who took it died before the record said so; the next start of "
+        "flood-watch takes it up; at once: flood-watch --once"
+    )
+    assert (found.arriving or "").startswith(BEHIND) == newer
+    fsck(house, repair=True)
+    assert [one["id"] for one in house.rows() if one["current_state"] == "processing"] == [put]
 
 
 def test_a_link_without_a_record(house: House) -> None:
