@@ -28,10 +28,6 @@ from flood.spool import Spool
 #: Whose a file is that is not there, or in a directory that this user may not search.
 _NOBODY_KNOWN: Final = "nobody known"
 
-#: Who writes is looked at so often, so many seconds apart: others may write for a moment.
-_LOOKS: Final = 4
-_BETWEEN: Final = 0.1
-
 _REFUSED: Final = (
     "neither flood-watch nor consumers start; flood-put refuses, or puts without records"
 )
@@ -145,7 +141,7 @@ def _healthy(path: str) -> Iterator[Finding]:
 
 def _held(path: str) -> Iterator[Finding]:
     """Who keeps all others from writing."""
-    stopped, alien = writers.stopped(path), _alien(path)
+    stopped, alien = writers.stopped(path), writers.staying(path, time.sleep)
     for holder, how, mends in (
         (stopped, "and is stopped", f"kill -CONT {stopped}"),
         (
@@ -163,17 +159,6 @@ def _held(path: str) -> Iterator[Finding]:
                 "nobody else can write: no file is taken, none that is uploaded is settled",
                 mends,
             )
-
-
-def _alien(path: str) -> int | None:
-    """Who, but for flood's own, keeps writing to the database for as long as one looks."""
-    alien = writers.foreign(path)
-    for _ in range(_LOOKS - 1):
-        if alien is None:
-            break
-        time.sleep(_BETWEEN)
-        alien = alien if writers.foreign(path) == alien else None
-    return alien
 
 
 def _room(path: str, settings: Settings) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 from typing import Final
 
-from flood import fsck_database, fsck_tables, layout, locks, models, put_locks, schema
+from flood import fsck_database, fsck_tables, layout, locks, models, put_locks, schema, writers
 from flood import fsck_kinds as kinds
 from flood.config import Settings
 from flood.errors import SpoolLockedError
@@ -100,7 +100,7 @@ class Fsck:
         report.compared = not fsck_database.hides(report.found)
         if not report.compared:
             return
-        report.found += self._directories()
+        report.found += self._directories() + self._writers()
         with self._bar() as advance:
             survey = Survey(
                 self._spool,
@@ -129,6 +129,10 @@ class Fsck:
                 kind = kinds.DIRECTORY_MISSING if missing else kinds.DIRECTORY_FOREIGN
                 found.append(Finding(kind, name, detail=wrong))
         return found
+
+    def _writers(self) -> list[Finding]:
+        holder = writers.staying(self._database, self._sleep)
+        return [Finding(kinds.WRITER_FOREIGN, detail=f"process {holder}")] if holder else []
 
     def _judge(self, directories: Directories) -> Judge:
         now = self._now()

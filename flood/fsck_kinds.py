@@ -172,6 +172,15 @@ WRITER_STUCK: Final = Kind(
     "look for a process of flood's that is stopped (state T in ps): continue or kill it",
     PERSON,
 )
+WRITER_FOREIGN: Final = Kind(
+    "writer_foreign",
+    None,
+    "another program keeps all of flood from writing",
+    "it has a transaction open: no file is taken, none that is uploaded is settled, and no repair "
+    "writes",
+    "have it end its transaction, or end it; ps -fp with its number tells what it is",
+    PERSON,
+)
 
 # --- files ---------------------------------------------------------------------------------------
 

@@ -17,6 +17,9 @@ BRIEF: Final = 3.0
 
 _LOOK: Final = 0.1
 
+#: Who writes without a turn is looked at so often: others may write for a moment.
+_LOOKS: Final = 4
+
 # The byte of what SQLite has beside a database that whoever writes has locked: WAL_WRITE_LOCK in
 # its wal.c, counted from UNIX_SHM_BASE in its os_unix.c.
 _WRITING: Final = 120
@@ -81,6 +84,17 @@ def foreign(path: str) -> int | None:
     SQLite's within a transaction, or a backup that hangs. None if nobody does, or can tell."""
     holder = syscalls.lock_holder(f"{os.path.realpath(path)}-shm", _WRITING)
     return None if holder == syscalls.lock_holder(f"{path}-writers") else holder
+
+
+def staying(path: str, sleep: Callable[[float], None]) -> int | None:
+    """As `foreign`, of a process that goes on writing for as long as one looks."""
+    holder = foreign(path)
+    for _ in range(_LOOKS - 1):
+        if holder is None:
+            break
+        sleep(_LOOK)
+        holder = holder if foreign(path) == holder else None
+    return holder
 
 
 def remedy(path: str) -> str | None:

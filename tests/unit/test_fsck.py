@@ -3,6 +3,8 @@
 import os
 import random
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -20,7 +22,7 @@ from flood.record_values import Arrival, Proof, Reason
 from flood.states import INTERRUPTED, TRANSIENT
 from flood.tasks import enqueue_ring
 from tests.fscking import CLEAN, consistent, fsck, names
-from tests.spooling import START, House, deaths, fork, garble, in_child
+from tests.spooling import START, House, deaths, fork, garble, in_child, quick_house
 from workers.decisions import GiveUp, Prove, TryAgain
 from workers.transfer import Receipt
 
@@ -613,6 +615,25 @@ def test_a_writer_that_is_stopped_is_told(house: House) -> None:
             os.close(descriptor)
         os.waitpid(child, 0)
     assert names(fsck(house)) == [("taken", "S2")]
+
+
+def test_another_programs_transaction_is_told() -> None:
+    # On a filesystem whose device has one number for the table of locks, for stat(2).
+    with quick_house() as house:
+        enqueue_ring("p", "b")
+        script = (
+            "import sqlite3, sys; other = sqlite3.connect(sys.argv[1], isolation_level=None); "
+            "other.execute('BEGIN IMMEDIATE'); print(flush=True); sys.stdin.read()"
+        )
+        command = [sys.executable, "-c", script, house.database]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, **pipes) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            [found] = fsck(house).found
+            other.communicate()
+        assert (found.kind.name, found.detail) == ("writer_foreign", f"process {other.pid}")
+        assert names(fsck(house)) == CLEAN
 
 
 # --- deaths --------------------------------------------------------------------------------------
