@@ -3,7 +3,8 @@
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import partial
 from logging import ERROR, INFO, getLogger
@@ -30,7 +31,7 @@ from flood import (
 from flood.config import Settings
 from flood.credentials import Credentials
 from flood.errors import ConfigError, FloodError, SpoolLockedError
-from flood.locks import CONSUMERS_LOCK, FileLock
+from flood.locks import CONSUMERS_LOCK, STARTING_LOCK, FileLock
 from flood.patience import TROUBLE_PAUSE, patiently
 from flood.queue_consumer import FloodConsumer
 from flood.queue_messages import JsonSerializer, together
@@ -86,14 +87,29 @@ class FloodHuey(Huey):
         # The consumer heeds SIGHUP once it starts, for which disk or database may keep it waiting.
         terminals = Terminals()
         signal.signal(signal.SIGHUP, lambda *_: self._hung_up(terminals))
-        patiently(
-            partial(self._open, sweeps=True),
-            rest=self._leave,
-            stopping=self.stopping,
-            logger=logger,
-        )
+        with self._starting():
+            patiently(
+                partial(self._open, sweeps=True),
+                rest=self._leave,
+                stopping=self.stopping,
+                logger=logger,
+            )
         if parent.VARIABLE not in environ:  # flood-watch says it for its children
             startup.warn(settings)
+
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Inside, whoever misses consumers can see that this one has been started. Nothing depends
+        on it but what they say, so that no failure of it is told."""
+        spool = Spool(self.settings.server_directory)
+        lock = FileLock(spool.absolute(STARTING_LOCK))
+        with suppress(OSError):
+            if spool.present():
+                lock.patiently(lock.try_shared)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _hung_up(self, terminals: Terminals) -> None:
         if terminals.gone():

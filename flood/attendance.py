@@ -25,9 +25,9 @@ class Attendance:
     """Tells the log once that files are due while no consumer runs, or those that run take nothing,
     and once that one is back.
 
-    `consuming` answers whether any runs, `stalled` which processes take nothing, as `stall.look`;
-    `start` is what starts one; `own` is how many this flood-watch starts by itself. `now` answers
-    aware times, `clock` monotonic seconds.
+    `consuming` answers whether any runs, `starting` whether one is at its start, `stalled` which
+    processes take nothing, as `stall.look`; `start` is what starts one; `own` is how many this
+    flood-watch starts by itself. `now` answers aware times, `clock` monotonic seconds.
     """
 
     def __init__(
@@ -36,11 +36,13 @@ class Attendance:
         start: str,
         *,
         own: int,
+        starting: Callable[[], bool],
         stalled: Callable[[datetime], Sequence[int]],
         now: Callable[[], datetime],
         clock: Callable[[], float],
     ) -> None:
         self._consuming = consuming
+        self._starting = starting
         self._stalled = stalled
         self._start = start
         self._own = own
@@ -78,7 +80,9 @@ class Attendance:
 
     def _missing(self) -> tuple[str, str]:
         """Why nobody takes them, what to do about it."""
-        # Who waits at its start is known by no lock: a repair may have the database meanwhile.
+        if self._starting():
+            return "files are due, and no consumer takes them yet", stall.STARTING
+        # One that waits there may have found no room for its lock.
         waits = "'cannot start yet'"
         if self._own:
             count = "the consumer" if self._own == 1 else f"none of the {self._own} consumers"

@@ -62,6 +62,16 @@ def look(spool: Spool, settings: Settings, now: datetime, *, readable: bool) -> 
     elif put_locks.consuming(spool):
         running = Finding(WORK, "consumers", OK, "at least one is running")
         yield _swept(workers, now) if readable else running
+    elif put_locks.starting(spool):
+        yield Finding(
+            WORK,
+            "consumers",
+            WARNING,
+            "none takes files yet, as they are at their start",
+            "files wait in processing until one has started",
+            "where the database or the disk keeps one waiting, its log says 'cannot start yet', "
+            "and why",
+        )
     elif due:
         yield Finding(
             WORK,

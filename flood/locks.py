@@ -23,6 +23,8 @@ WATCH_LOCK: Final = "."
 PUT_LOCK: Final = f"{PRIVATE}/put.lock"
 #: Shared by consumers, from before they open the database until they end.
 CONSUMERS_LOCK: Final = f"{PRIVATE}/consumers.lock"
+#: Shared by consumers at their start, which whatever they wait for there may take long.
+STARTING_LOCK: Final = f"{PRIVATE}/starting.lock"
 #: Shared by commands that write to the database: flood-retry, flood-prune, flood-notify.
 COMMANDS_LOCK: Final = f"{PRIVATE}/commands.lock"
 #: Held by a flood-watch that runs flood-notify.

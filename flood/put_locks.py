@@ -10,7 +10,7 @@ from typing import Final
 from flood import binding, read_only, stall, status_workers, syscalls, users
 from flood.config import Settings, command
 from flood.errors import FloodError, SpoolError
-from flood.locks import CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, held, opened
+from flood.locks import CONSUMERS_LOCK, PUT_LOCK, STARTING_LOCK, WATCH_LOCK, held, opened
 from flood.put_plan import Stopped
 from flood.spool import Spool
 
@@ -70,6 +70,15 @@ def consuming(spool: Spool) -> bool:
         return True
 
 
+def starting(spool: Spool) -> bool:
+    """Whether a consumer is at its start, where a database that is held, or a full disk, may keep
+    it for long; False where this user may not look."""
+    try:
+        return held(spool.absolute(STARTING_LOCK))
+    except OSError:
+        return False
+
+
 def start_consumers(settings: Settings) -> str:
     """What starts consumers, where flood-watch runs without: its end is a command."""
     started = command(settings, "huey_consumer", "flood.tasks.huey")
@@ -80,18 +89,20 @@ def idle(spool: Spool, settings: Settings) -> str | None:
     """Why files that are put into this spool are uploaded by nobody for now, in words; None if
     somebody takes them in, somebody uploads them."""
     others = _whose(spool)
+    runs = consuming(spool)
+    started = runs or starting(spool)
     if not watching(spool):
         if others is not None:
             return f"flood-watch is not running: the files wait until {others} starts it"
-        start = command(
-            settings, "flood-watch", *(() if consuming(spool) else ("--consumers", "2"))
-        )
+        start = command(settings, "flood-watch", *(() if started else ("--consumers", "2")))
         return f"flood-watch is not running: the files wait until it is started: {start}"
     stopped = watch_stopped(spool)
     if stopped is not None:
         again = stall.go_on([stopped])
         return f"flood-watch is stopped: what it has not taken waits; to let it go on: {again}"
-    if not consuming(spool):
+    if started and not runs:
+        return f"no consumer takes files yet: {stall.STARTING}"
+    if not runs:
         if others is not None:
             return f"no consumer is running: the files wait until {others} starts one"
         start = start_consumers(settings)

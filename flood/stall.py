@@ -48,6 +48,13 @@ def none_left(workers: Sequence[Worker], halted: Sequence[int]) -> bool:
 WHY: Final = "the consumers take nothing: they are stopped, or hang"
 
 
+#: What is true of consumers at their start, however long that takes.
+STARTING: Final = (
+    "consumers have been started; where the database or the disk keeps one waiting, its log says "
+    "'cannot start yet', and why"
+)
+
+
 def remedy(processes: Sequence[int]) -> str:
     """What to do about these, in words whose end is a command."""
     return f"start again what hangs, let go on what is stopped: {go_on(processes)}"

@@ -123,6 +123,8 @@ class Status:
     at: datetime
     watching: bool = False
     consuming: bool = False
+    #: Whether consumers are at their start, while none runs.
+    starting: bool = False
     #: The process of flood-watch, if somebody has stopped it, as with SIGSTOP.
     watch_stopped: int | None = None
     workers: list[Worker] = field(default_factory=list)
@@ -175,6 +177,11 @@ class Status:
     in_processing: int = 0
     #: Whether there has ever been a record.
     recorded: bool = False
+
+    @property
+    def started(self) -> bool:
+        """Whether consumers run, or will without being started."""
+        return self.consuming or self.starting
 
     @property
     def idle(self) -> bool:

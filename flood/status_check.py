@@ -84,7 +84,9 @@ def _also(status: Status, waiting: int) -> list[str]:
         told.append("too many files to count them all in time")
     if status.misplaced:
         told.append(f"outside of PROFILE/BUCKET/: {named(status.misplaced)}")
-    if waiting and not status.consuming:
+    if waiting and status.starting:
+        told.append("consumers are at their start")
+    elif waiting and not status.consuming:
         told.append("no consumer runs")
     if status.idle:
         told.append("all consumers are stopped")

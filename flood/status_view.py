@@ -71,6 +71,7 @@ def look(
     status.watching = put_locks.watching(spool)
     status.watch_stopped = put_locks.watch_stopped(spool)
     status.consuming = put_locks.consuming(spool)
+    status.starting = not status.consuming and put_locks.starting(spool)
     status.workers = status_workers.living(spool)
     status.stopped = stall.stopped(status.workers)
     view = _View(spool, status)

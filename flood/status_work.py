@@ -37,9 +37,13 @@ def head(status: Status) -> "Iterator[RenderableType]":
 def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
     """Why nothing goes on, where that is so."""
     waiting = status.total((*WAITING, INCOMING_TMP)).files
-    if waiting and not (status.watching or status.consuming):
+    if waiting and status.starting:
+        yield text(
+            f"No consumer takes files yet: {stall.STARTING}; so does: {advice.check()}", "yellow"
+        )
+    if waiting and not (status.watching or status.started):
         yield text(f"Nobody is at work, so all of it waits; to start: {advice.start()}", "yellow")
-    elif waiting and not status.consuming:
+    elif waiting and not status.started:
         yield text(
             f"No consumer runs, so nothing is uploaded; to start one: {advice.consumers()}",
             "yellow",
@@ -128,7 +132,7 @@ def _at_work(status: Status) -> Sequence[str]:
     if status.watch_stopped is not None:
         watch = "flood-watch (stopped)"
     if not status.consuming:
-        return f"{watch},", "no consumer"
+        return f"{watch},", "consumers at their start" if status.starting else "no consumer"
     processes = len({worker.doing.pid for worker in status.workers if worker.doing})
     consumers = f"{processes} consumer{'s' * (processes != 1)}" if processes else "consumers"
     workers = f"{len(status.workers)} worker{'s' * (len(status.workers) != 1)}"

@@ -143,6 +143,7 @@ class _Teller:
         self._newer = newer
         self._watching = put_locks.watching(spool)
         self._consuming = put_locks.consuming(spool)
+        self._starting = not self._consuming and put_locks.starting(spool)
         self._working = next((one for one in records if one.state == "processing"), None)
 
     def chapter(self, record: Record, present: bool | None, closed: str | None) -> Chapter:
@@ -276,6 +277,8 @@ class _Teller:
 
     def _idle(self) -> str:
         """What has to come first, while no worker can take anything."""
+        if self._starting:
+            return f", once one has come up: {stall.STARTING}"
         if not self._consuming:
             return f", once a consumer runs; to start one: {self._start()}"
         workers = status_workers.living(self._spool)
@@ -288,7 +291,8 @@ class _Teller:
         """What starts whoever is not at work."""
         if self._watching:
             return self._advice.consumers()
-        return self._advice.watch() if self._consuming else self._advice.start()
+        started = self._consuming or self._starting
+        return self._advice.watch() if started else self._advice.start()
 
 
 def _time(moment: datetime) -> str:

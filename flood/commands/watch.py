@@ -40,7 +40,7 @@ from flood.once import Once
 from flood.patience import TROUBLE_PAUSE, patiently
 from flood.phrases import files
 from flood.purge import purge
-from flood.put_locks import consuming, start_consumers
+from flood.put_locks import consuming, start_consumers, starting
 from flood.rereading import Rereading
 from flood.room import Room
 from flood.server import Server
@@ -194,6 +194,7 @@ def _watch(settings: Settings, stop: Stop) -> None:
                 partial(consuming, spool),
                 start_consumers(settings),
                 own=settings.consumers,
+                starting=partial(starting, spool),
                 stalled=partial(stall.look, spool),
                 now=_now,
                 clock=time.monotonic,

@@ -204,9 +204,18 @@ def test_consumers_that_wait_for_the_database_are_not_to_be_started(
             os.kill(pid, signal.SIGKILL)
         flood.wait_for(lambda: watch.events("no consumer takes tasks"), "word of consumers")
         assert len(watch.events("ready")) == 3
+
+        def shown() -> str:
+            return flood.run("-m", "flood.commands.status").stdout
+
+        flood.wait_for(lambda: "flood-watch, consumers at their start" in shown(), "their start")
+        assert "No consumer takes files yet: consumers have been started" in shown()
+        checked = flood.run("-m", "flood.commands.check", "--json").stdout
+        assert "none takes files yet, as they are at their start" in checked
+        assert "none is running" not in checked
         other.execute("ROLLBACK")
     [told] = watch.events("no consumer takes tasks")
-    assert "none of the 2 consumers of this flood-watch has come up" in told["reason"]
+    assert "'cannot start yet'" in told["next"]
     assert "--consumers" not in told["next"]
     flood.wait_delivered()
     flood.wait_for(lambda: watch.events("consumers are back"), "word of that")

@@ -19,7 +19,7 @@ class Attended:
     """An attendance on a spool, whose consumers come and go as a test says."""
 
     def __init__(self, house: House, caplog: pytest.LogCaptureFixture, own: int = 0) -> None:
-        self.consuming = False
+        self.consuming = self.starting = False
         self.stalled: list[int] = []
         self._clock = house.clock
         self._caplog = caplog
@@ -27,6 +27,7 @@ class Attended:
             lambda: self.consuming,
             "it",
             own=own,
+            starting=lambda: self.starting,
             stalled=lambda _at: self.stalled,
             now=house.clock.now,
             clock=house.clock.seconds,
@@ -80,6 +81,20 @@ def test_nobody_is_asked_to_start_what_is_started(
     assert f"files are due, and {reason}" in attended.words
     assert advice in attended.words
     assert ("start it" in attended.words) == (not own)
+
+
+@pytest.mark.parametrize("own", [0, 2])
+def test_who_is_at_its_start_is_not_to_be_started(
+    house: House, caplog: pytest.LogCaptureFixture, own: int
+) -> None:
+    caplog.set_level(logging.INFO, "flood.attendance")
+    house.admit("waits")
+    attended = Attended(house, caplog, own)
+    attended.starting = True
+    assert len(attended.wait(PATIENCE + LOOK)) == 1
+    assert "files are due, and no consumer takes them yet" in attended.words
+    assert "they wait: consumers have been started; where the database" in attended.words
+    assert "start it" not in attended.words
 
 
 def test_without_files_nobody_misses_consumers(house: House, attended: Attended) -> None:

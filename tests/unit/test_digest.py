@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flood import digest, digest_records, digest_text, models, records, status_view
+from flood import digest, digest_records, digest_text, models, records, stall, status_view
 from flood.columns import utc_text
 from flood.digest import GATHER, Cause, Digest
-from flood.locks import COMMANDS_LOCK, held
+from flood.locks import COMMANDS_LOCK, STARTING_LOCK, FileLock, held
 from flood.messenger import Answer
 from flood.notify import RETRY, Notify, Outcome
 from flood.record_values import Claimed, Reason
@@ -321,6 +321,17 @@ def test_a_file_that_waits_for_too_long_is_told_with_its_reason(
     assert (oldest["since"], oldest["age_seconds"]) == (utc_text(START), HOUR + 1)
     assert "no consumer runs" in oldest["reason"]
     assert told["title"].endswith(": 1 file waiting, for up to an hour")
+
+
+def test_consumers_at_their_start_are_a_reason(house: House, listener: Listener) -> None:
+    house.admit("a")
+    lock = FileLock(house.spool.absolute(STARTING_LOCK))
+    assert lock.try_shared()
+    told = listener.hears(after=HOUR + 1)
+    lock.release()
+    assert told is not None
+    reason = told["waiting"]["oldest"]["reason"]
+    assert reason == f"no consumer takes files yet: {stall.STARTING}"
 
 
 def test_a_retry_is_a_reason(house: House, listener: Listener) -> None:

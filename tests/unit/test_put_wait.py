@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from flood import records
+from flood import records, stall
 from flood.layout import Place
-from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock, WorkerLocks
+from flood.locks import CONSUMERS_LOCK, STARTING_LOCK, WATCH_LOCK, FileLock, WorkerLocks
 from flood.put_locks import idle
 from flood.put_plan import Stopped
 from flood.put_wait import Wait, held_up
@@ -148,7 +148,12 @@ def test_where_nobody_is_at_work_nothing_goes_on(house: House, arrived: int) -> 
             "flood-watch is not running: the files wait until it is started: "
             "flood-watch --consumers 2",
         ),
+        (
+            (STARTING_LOCK,),
+            "flood-watch is not running: the files wait until it is started: flood-watch",
+        ),
         ((WATCH_LOCK,), "no consumer is running: the files wait until one is started"),
+        ((WATCH_LOCK, STARTING_LOCK), f"no consumer takes files yet: {stall.STARTING}"),
     ):
         with at_work(house, *locks):
             waiting = Waiting(house, arrived, 1.0)

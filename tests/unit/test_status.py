@@ -49,7 +49,7 @@ from flood.doing import Doing, encode
 from flood.door import Candidate
 from flood.errors import ConfigError, SpoolError
 from flood.layout import Place
-from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock, WorkerLocks
+from flood.locks import CONSUMERS_LOCK, STARTING_LOCK, WATCH_LOCK, FileLock, WorkerLocks
 from flood.record_values import Arrival, Reason
 from flood.retry import Retried, Retry
 from flood.retry_choice import Choice
@@ -561,6 +561,32 @@ def test_who_is_at_work_is_known_by_locks(house: House) -> None:
     assert "start" not in shown(seen(house))
     watch.release()
     consumer.release()
+
+
+def test_consumers_at_their_start_are_not_to_be_started(house: House) -> None:
+    """A database that is held, or a full disk, may keep them there."""
+    house.admit("waits")
+    assert "--consumers 2" in shown(seen(house))
+    lock = FileLock(house.spool.absolute(STARTING_LOCK))
+    assert lock.try_shared()
+    text = " ".join(shown(seen(house)).split())
+    assert "at work no flood-watch, consumers at their start" in text
+    assert f"No consumer takes files yet: {stall.STARTING}; so does: flood-check" in text
+    assert "flood-watch does not run, so what is in incoming waits" in text
+    assert (
+        "; consumers are at their start; flood-watch does not run |"
+        in judge(seen(house), Limits(None, None, None))[1]
+    )
+    assert f", once one has come up: {stall.STARTING}" in told(house, "s3://p/b/waits")[0]
+    [(_, found, _)] = checked(house)
+    assert found == "none takes files yet, as they are at their start"
+    for words in (text, told(house, "s3://p/b/waits")[0]):
+        assert "--consumers" not in words
+    consumer = FileLock(house.spool.absolute(CONSUMERS_LOCK))
+    assert consumer.try_shared()  # another one runs already
+    assert "at their start" not in shown(seen(house))
+    consumer.release()
+    lock.release()
 
 
 def test_what_vanished_was_never_in_failed(house: House) -> None:
