@@ -23,7 +23,7 @@ WATCH_LOCK: Final = "."
 PUT_LOCK: Final = f"{PRIVATE}/put.lock"
 #: Shared by consumers, from before they open the database until they end.
 CONSUMERS_LOCK: Final = f"{PRIVATE}/consumers.lock"
-#: Shared by consumers at their start, which whatever they wait for there may take long.
+#: Shared by consumers at their start, where a held database or a full disk may keep them.
 STARTING_LOCK: Final = f"{PRIVATE}/starting.lock"
 #: Shared by commands that write to the database: flood-retry, flood-prune, flood-notify.
 COMMANDS_LOCK: Final = f"{PRIVATE}/commands.lock"
