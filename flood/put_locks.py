@@ -142,4 +142,5 @@ def _shared(path: str) -> int | None:
 def _refused(path: str, error: OSError) -> FloodError:
     if read_only.refused(error, path):
         return read_only.told(f"cannot open {path}")
-    return SpoolError(f"cannot open {path}: {error.strerror}")
+    advice = "; give this user write access to it" if isinstance(error, PermissionError) else ""
+    return SpoolError(f"cannot use {path}: {error.strerror}{advice}")

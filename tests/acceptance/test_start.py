@@ -363,6 +363,7 @@ def test_another_programs_database_stays_its_own(flood: Flood) -> None:
     ("lock", "command"),
     [
         ("put.lock", ("flood.commands.watch",)),
+        ("put.lock", ("flood.commands.put", __file__, "s3://main/bucket/key")),
         ("consumers.lock", ("huey.bin.huey_consumer", "flood.tasks.huey")),
     ],
 )
