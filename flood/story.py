@@ -238,7 +238,7 @@ class _Teller:
             return "its worker died: a consumer, or flood-drain, gives it back once one runs"
         idle = self._idle()
         if record.due is not None and record.due > self._at:
-            return f"{which_attempt(record.retry_count)} at {_time(record.due)}{idle}"
+            return f"{which_attempt(record.retry_count)} at {_time(record.due)}{_why(record)}{idle}"
         if not idle and record.due is not None and self._at - record.due > _SOON:
             return (
                 "the next free worker takes it; if none does, as where its credentials lack the "
@@ -293,6 +293,14 @@ class _Teller:
             return self._advice.consumers()
         started = self._consuming or self._starting
         return self._advice.watch() if started else self._advice.start()
+
+
+def _why(record: Record) -> str:
+    """Why it waits, where no attempt tells that."""
+    told = record.attempts[-1].message if record.attempts else None
+    if record.message in (None, told):
+        return ""
+    return f": {record.message} ({record.code})"
 
 
 def _time(moment: datetime) -> str:

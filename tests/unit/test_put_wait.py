@@ -13,10 +13,11 @@ from flood.put_locks import idle
 from flood.put_plan import Stopped
 from flood.put_wait import Wait, held_up
 from flood.record_values import Reason
-from flood.states import TRANSIENT
+from flood.states import INTERRUPTED, TRANSIENT
 from tests.spooling import House
 from tests.unit.test_records import arrival
-from workers.decisions import TryAgain
+from tests.unit.test_status import told
+from workers.decisions import PutOff, TryAgain
 
 GOES_ON = "the files are safe in the spool, their upload goes on"
 
@@ -126,6 +127,30 @@ def test_a_retry_is_told_of_with_its_time(house: House) -> None:
     [notice] = waiting.notices
     assert notice.startswith("s3://p/b/key: retry 1 at 2026-")
     assert said.endswith(notice)
+
+
+def test_why_a_file_waits_that_nobody_has_tried_is_told(house: House) -> None:
+    """As where the store has answered another file with a `Retry-After`; its story says it, too."""
+    [record] = house.admit("key")
+    reason = Reason(INTERRUPTED, "asked_to_wait", "the store wants to be left alone")
+    house.settle(*(PutOff(claim, reason, 3600.0) for claim in house.claim()))
+    with at_work(house, WATCH_LOCK, CONSUMERS_LOCK):
+        waiting = Waiting(house, record, 60.0)
+        said = waiting.interrupted()
+    assert house.attempts(record) == []
+    [notice] = waiting.notices
+    why = ": the store wants to be left alone (asked_to_wait)"
+    assert notice.startswith("s3://p/b/key: the first attempt at 2026-")
+    assert notice.endswith(why)
+    assert said.endswith(notice)
+    text, _ = told(house)
+    assert f"{why}, once a consumer runs; to start one: " in text
+
+
+def test_the_story_says_once_why_a_file_is_tried_again(house: House) -> None:
+    with_retry(house)
+    text, _ = told(house)
+    assert text.count("nobody listens") == 1
 
 
 def test_who_interrupts_at_once_is_told_of_the_retry_as_well(house: House) -> None:
