@@ -32,9 +32,8 @@ class Memory:
 
 
 class Untold(NamedTuple):
-    """A failed record that nobody was told of. `superseded` if a later version of its key is under
-    way or completed, as the records have it; `gone` if its file has never come to failed, as
-    somebody removed it before."""
+    """A failed record that nobody was told of. `superseded` as `versions.SUPERSEDED` has it; `gone`
+    if its file has never come to failed, as somebody removed it before."""
 
     id: int
     destination: Destination

@@ -22,8 +22,19 @@ BATCH: Final = 200
 
 #: What becomes of a record: it is retried, or was due already; a newer version of its key goes back
 #: with this very run, or is under way or completed; another one may be newer, which nobody knows;
-#: its place in processing is taken; nothing lies in failed any more; the file cannot be moved.
-Fate = Literal["retried", "due", "outdated", "superseded", "unordered", "occupied", "gone", "error"]
+#: its place in processing is taken; nothing lies in failed any more; its file never came there, yet
+#: a newer version has one; the file cannot be moved.
+Fate = Literal[
+    "retried",
+    "due",
+    "outdated",
+    "superseded",
+    "unordered",
+    "occupied",
+    "gone",
+    "overtaken",
+    "error",
+]
 
 GONE: Final = (
     "it is not there any more; if it was renamed or moved, move it to incoming, where flood-watch "
@@ -174,7 +185,7 @@ class Retry:
         """Why this record's file stays where it is; None if it may go back."""
         row = one.row
         if not row.path.startswith(f"{FAILED}/"):
-            return Retried(one, "gone", f"its file is gone ({one.error_code}): put it again")
+            return self._without_file(one)
         if departures.latest_at(row.path) != row.id:
             return Retried(one, "gone", "another record's file lies in its place")
         if self._spool.identify(row.path) is None:
@@ -206,6 +217,21 @@ class Retry:
         if queries.at_paths([place.path], PROCESSING):
             return Retried(one, "occupied", "another version of it is in processing")
         return None
+
+    def _without_file(self, one: Chosen) -> Retried:
+        """What there is to say of a record whose file was gone before it could come to failed."""
+        row = one.row
+        gone = f"its file is gone ({one.error_code})"
+        newer = versions.newer(row.id)
+        if newer is not None and _key(one) in self._going:
+            return Retried(one, "overtaken", f"{gone}, but a newer version goes back")
+        if newer is not None:
+            what = f"{gone}, but record {newer.record} is a newer version, and in {newer.state}"
+            return Retried(one, "overtaken", what)
+        arriving = _place(row.profile, row.bucket, row.key).moved(INCOMING).path
+        if self._spool.identify(arriving) is not None:
+            return Retried(one, "overtaken", f"{gone}, but a newer version waits in incoming")
+        return Retried(one, "gone", f"{gone}: put it again")
 
     def _move(
         self, one: Chosen, birth: float | None, moved: list[tuple[Chosen, Arrival]]

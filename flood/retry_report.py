@@ -24,8 +24,12 @@ _WORDS: Final[dict[Fate, str]] = {
     "unordered": "another version of them may be newer, as a record was lost",
     "occupied": "another version of them is in processing",
     "gone": "nothing of them lies in failed any more",
+    "overtaken": "their files are gone, but a newer version of them is not",
     "error": "they cannot be moved",
 }
+
+#: Fates of versions that who names a key does not ask for: its newest one goes back, or need not.
+_OLD: Final[tuple[Fate, ...]] = ("outdated", "overtaken")
 
 #: Fates that another run may change.
 _PASSING: Final[tuple[Fate, ...]] = ("occupied", "error")
@@ -44,13 +48,13 @@ class Report:
     counts: Counter[Fate] = field(default_factory=Counter)
     size: int = 0
     each: list[Retried] = field(default_factory=list)
-    #: How many of `ids` are outdated: who names a key has it back all the same.
+    #: How many of `ids` are old versions: who names a key has it back all the same.
     refused: int = 0
 
     def add(self, one: Retried) -> None:
         """Count one record."""
         self.counts[one.fate] += 1
-        self.refused += one.fate == "outdated" and one.chosen.row.id in self.ids
+        self.refused += one.fate in _OLD and one.chosen.row.id in self.ids
         if one.fate == "retried":
             self.size += one.chosen.row.identity.size
         elif self.counts[one.fate] <= SHOWN and not self.keep:
@@ -70,7 +74,7 @@ class Report:
     def lines(self, now: datetime, *, named: bool) -> Iterator[str]:
         """Every record in a line of its own, but those that are gone, unless they were named."""
         for one in self.each:
-            if named or one.fate != "gone":
+            if named or one.fate not in ("gone", "overtaken"):
                 yield line(one, now)
 
     def problems(self, *, named: bool) -> Iterator[str]:

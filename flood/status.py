@@ -159,8 +159,9 @@ class Status:
     failures: list[Failure] = field(default_factory=list)
     #: Records in failed, also those whose file was retried, moved or removed since.
     failed_records: int = 0
-    #: Those of them whose file never came to failed, as it was gone before.
-    gone_before: int = 0
+    #: The keys of those of them whose file was gone before it came to failed, the latest first, but
+    #: where a later version has one.
+    gone_before: list[Key] = field(default_factory=list)
     #: Tasks in the queue, and in the schedule; None where the queue's tables are missing.
     queue: tuple[int, int] | None = None
     last_sweep: datetime | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from flood.phrases import named
 from flood.record_values import which_attempt
 from flood.states import COMPLETED, FAILED
 from flood.status import AGES, RETRY, STAGES, SUPERSEDED, Back, Status
@@ -36,7 +37,7 @@ def amounts(status: Status) -> "Iterator[RenderableType]":
         yield from section(table)
     else:
         yield text(f"\n{_none(status)}")
-    gone = status.gone_before
+    gone = len(status.gone_before)
     history = status.failed_records - status.total((FAILED, SUPERSEDED)).files - gone
     # What was not counted may well lie there.
     if history > 0 and (status.whole or status.unsought):
@@ -46,8 +47,11 @@ def amounts(status: Status) -> "Iterator[RenderableType]":
     if gone:
         more = "1 more has" if gone == 1 else f"{gone} more have"
         file = "its file was" if gone == 1 else "their files were"
+        keys = dict.fromkeys(f"s3://{'/'.join(key)}" for key in status.gone_before)
         yield text(
-            f"{more} failed as {file} gone before the upload: put again what is needed", "dim"
+            f"{more} failed as {file} gone before the upload: put again what is needed of "
+            f"{named(list(keys))}",
+            "dim",
         )
 
 

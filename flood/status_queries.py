@@ -1,7 +1,7 @@
 """What flood-status asks the tables."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -12,7 +12,7 @@ from flood.identity import Identity
 from flood.layout import Place
 from flood.queries import of_keys
 from flood.record_values import chunks
-from flood.states import INCOMING
+from flood.states import GONE_BEFORE, INCOMING
 from flood.stored import utc_moment
 from flood.versions import SUPERSEDED
 
@@ -64,8 +64,7 @@ class Coming:
 
 @dataclass(frozen=True)
 class Failed:
-    """The record of a file in failed; `superseded` if a later version of its key is under way or
-    completed, as the records have it."""
+    """The record of a file in failed; `superseded` as `versions.SUPERSEDED` has it."""
 
     id: int
     destination: Destination
@@ -188,13 +187,24 @@ def completed_since(destination: Destination, moment: datetime) -> tuple[int, in
     return files, size or 0
 
 
-def failures() -> dict[str | None, int]:
-    """How many records there are in failed by error code, whatever has become of their files."""
-    rows = models.execute(
-        "SELECT error_code, count(*) FROM file_records WHERE current_state = 'failed' "
-        "GROUP BY error_code"
-    ).fetchall()
-    return dict(rows)
+def failures() -> int:
+    """How many records there are in failed, whatever has become of their files."""
+    row = models.execute(
+        "SELECT count(*) FROM file_records WHERE current_state = 'failed'"
+    ).fetchone()
+    return int(row[0])
+
+
+def gone_before() -> Iterator[tuple[str, str, str]]:
+    """Profile, bucket, key of each file that was gone before it could come to failed, the latest
+    first, but where a later version of the key has its file."""
+    codes = ", ".join(f"'{code}'" for code in GONE_BEFORE)
+    for row in models.execute(
+        "SELECT profile, bucket, filepath FROM file_records AS one "
+        f"WHERE current_state = 'failed' AND error_code IN ({codes}) AND NOT {SUPERSEDED} "
+        "ORDER BY +id DESC"
+    ):
+        yield name_from(row[0]), name_from(row[1]), name_from(row[2])
 
 
 def failed_at(paths: Sequence[str]) -> dict[str, Failed]:

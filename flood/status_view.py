@@ -21,7 +21,7 @@ from flood import status_queries as asking
 from flood.intake import BATCH
 from flood.layout import Place
 from flood.spool import Spool
-from flood.states import COMPLETED, FAILED, GONE_BEFORE, INCOMING, INCOMING_TMP
+from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP
 from flood.status import (
     AGES,
     DUE,
@@ -228,9 +228,8 @@ class _View:
                 self._served |= {
                     place[0] for place, one in zip(completed, recent, strict=True) if one[0]
                 }
-        failures = asking.failures()
-        status.failed_records = sum(failures.values())
-        status.gone_before = sum(failures.get(code, 0) for code in GONE_BEFORE)
+        status.failed_records = asking.failures()
+        status.gone_before = [x for x in asking.gone_before() if x not in status.arriving]
 
     def next_retries(self) -> list[Coming]:
         """The first of those that wait for their retry."""

@@ -31,6 +31,16 @@ def _remade(version: str) -> str:
     )
 
 
+def _path_begins(record: str, text: str) -> str:
+    # A path that is no UTF-8 is a blob, which equals no text.
+    return f"CAST(substr({record}.spool_path, 1, {len(text)}) AS TEXT) = '{text}'"
+
+
+def _came_to_failed(record: str) -> str:
+    """Whether its file ever lay in failed: one that was gone before has its last path."""
+    return _path_begins(record, "failed/")
+
+
 # Versions of a key are in the order of their places, unless the later of two was remade: a record
 # that is made from the directory says nothing of what was there before it.
 _IS_LATER: Final = f"{place('later')} > {place('one')}"
@@ -38,11 +48,24 @@ _IS_LATER: Final = f"{place('later')} > {place('one')}"
 _OF_ONE_KEY: Final = (
     "later.profile = one.profile AND later.bucket = one.bucket AND later.filepath = one.filepath"
 )
+# A copy that flood-put has begun is no version yet: it may break off, and its flood-put may be
+# dead already, of which the tables know nothing.
+_HAS_A_FILE: Final = (
+    "(later.current_state IN ('incoming', 'processing', 'completed') OR "
+    f"(later.current_state = 'failed' AND later.left_at IS NULL AND {_came_to_failed('later')}))"
+)
+# Nor has arrived what broke off, or was taken away, before it could be admitted.
+_NOT_ARRIVED: Final = (
+    "(later.current_state IN ('incoming_tmp', 'incoming') OR "
+    f"(later.current_state = 'failed' AND {_path_begins('later', 'incoming')}))"
+)
 _NEWER: Final = (
-    f"later.current_state <> 'failed' AND {_IS_LATER} AND NOT {_remade(_first('later'))}"
+    f"{_HAS_A_FILE} AND (later.current_state <> 'failed' OR NOT {_came_to_failed('one')}) "
+    f"AND {_IS_LATER} AND NOT {_remade(_first('later'))}"
 )
 
-#: Whether a version of the key of the record `one` that came after it is under way or completed.
+#: Whether a version of the key of the record `one` that came after it is under way or completed,
+#: or where the file of `one` was gone before it could come to failed, lies there.
 SUPERSEDED: Final = f"EXISTS (SELECT 1 FROM file_records AS later WHERE {_OF_ONE_KEY} AND {_NEWER})"
 
 #: A version of the key of the record `one` that lies in failed, or may come there yet, and is
@@ -63,8 +86,7 @@ class Other(NamedTuple):
 
 
 def newer(record_id: int) -> Other | None:
-    """The latest version of the record's key that came after its own, and is under way or
-    completed."""
+    """The latest version of the record's key that came after its own, and makes it `SUPERSEDED`."""
     return _other(record_id, _NEWER)
 
 
@@ -74,8 +96,7 @@ def unordered(record_id: int) -> Other | None:
     latest = f"CASE WHEN {_IS_LATER} THEN {_first('later')} ELSE {_first('one')} END"
     return _beside(record_id) or _other(
         record_id,
-        f"{_first('later')} <> {_first('one')} AND {_remade(latest)} "
-        "AND (later.current_state <> 'failed' OR later.left_at IS NULL)",
+        f"{_first('later')} <> {_first('one')} AND {_remade(latest)} AND {_HAS_A_FILE}",
     )
 
 
@@ -84,8 +105,7 @@ def arrival(record_id: int) -> int | None:
     where its id puts it, as no version that has a later one arrived before."""
     last, own = models.execute(
         f"SELECT max({place('later')}), {place('one')} FROM file_records AS one "
-        f"LEFT JOIN file_records AS later ON {_OF_ONE_KEY} "
-        "AND later.current_state NOT IN ('incoming_tmp', 'incoming') WHERE one.id = ?",
+        f"LEFT JOIN file_records AS later ON {_OF_ONE_KEY} AND NOT {_NOT_ARRIVED} WHERE one.id = ?",
         (record_id,),
     ).fetchone()
     return None if last is None or last < own else int(last) + 1
@@ -115,9 +135,8 @@ def _beside(record_id: int) -> Other | None:
     ranges = [*layout.beside_ranges(key), *(layout.plain_ranges(key) if code == REMADE else ())]
     for low, high in ranges:
         for number, state, other, why in models.execute(
-            "SELECT id, current_state, filepath, error_code FROM file_records "
-            "WHERE profile = ? AND bucket = ? AND filepath BETWEEN ? AND ? "
-            "AND (current_state <> 'failed' OR left_at IS NULL) "
+            "SELECT id, current_state, filepath, error_code FROM file_records AS later "
+            f"WHERE profile = ? AND bucket = ? AND filepath BETWEEN ? AND ? AND {_HAS_A_FILE} "
             "ORDER BY current_state = 'failed', id DESC",
             (profile, bucket, name_value(low), name_value(high)),
         ).fetchall():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,16 @@ from tests.servers import S3Server
 def server(moto_server: S3Server) -> S3Server:
     """It refuses buckets that nobody has made."""
     return moto_server
+
+
+#: Runs flood-put, and is killed once it has copied the file.
+DIES = """
+import sys
+from tests.crash_points import POINTS, die_at
+from flood.commands import put
+die_at(next(each for each in POINTS if each.name == "put-copied"))
+put.main(sys.argv[1:])
+"""
 
 
 def retry(flood: Flood, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -152,6 +163,54 @@ def test_a_key_that_is_named_goes_back_in_its_newest_version(
     again = told(retry(flood, uri))
     assert again[0] == 1, "nothing went back"
     assert "is a newer version, and in processing" in again[2][0]
+
+
+def test_a_killed_flood_put_hides_no_failure(
+    flood: Flood, bucket_name: Callable[[], str], server: S3Server
+) -> None:
+    """Neither while its copy lies there, nor once the next flood-watch has ended its record."""
+    bucket = bucket_name()
+    flood.environ["FLOOD_BUCKET_CACHE_SECONDS"] = "0"
+    uri = f"s3://main/{bucket}/key"
+    source = flood.outside("key")
+    watch = flood.start_watch("--consumers", "2")
+    source.write_bytes(b"older")
+    assert flood.put("--wait", str(source), uri).returncode == 1
+    source.write_bytes(b"newer")
+    killed = flood.run("-c", DIES, str(source), uri)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    old, copy = flood.rows(bucket=bucket)
+    assert (old["current_state"], copy["current_state"]) == ("failed", "incoming_tmp")
+
+    checked = flood.run("-m", "flood.commands.status", "--check")
+    assert (checked.returncode, "CRITICAL - 1 failed" in checked.stdout) == (2, True)
+    assert "a person mends the cause" in flood.run("-m", "flood.commands.status", uri).stdout
+    server.make_bucket(bucket)
+    assert told(retry(flood, "--all")) == (0, "1 file put back, 5 Bytes\n", [])
+    flood.wait_for(lambda: server.keys(bucket) == ["key"], "the older version")
+    assert server.read(bucket, "key") == b"older"
+
+    # The newer one is in no store: whoever put it has to put it again.
+    watch.signal(signal.SIGTERM)
+    assert watch.wait() == 0
+    flood.start_watch("--consumers", "2")
+    again = f"put again what is needed of {uri}"
+    assert again in joined(flood.run("-m", "flood.commands.status").stdout)
+    status, _, said = told(retry(flood, uri))
+    gone = f"record {copy['id']}, {uri}: its file is gone (abandoned)"
+    assert (status, said) == (1, [f"{gone}: put it again"])
+    assert flood.put("--wait", str(source), uri).returncode == 0
+    assert server.read(bucket, "key") == b"newer"
+    assert again not in joined(flood.run("-m", "flood.commands.status").stdout)
+    latest = flood.rows(bucket=bucket)[-1]["id"]
+    newer = f"{gone}, but record {latest} is a newer version, and in completed"
+    assert told(retry(flood, uri)) == (0, "", [newer])
+    fsck(flood)
+
+
+def joined(text: str) -> str:
+    """Lines that were wrapped, as one."""
+    return " ".join(text.split())
 
 
 def test_what_waits_is_tried_at_once(make_flood: MakeFlood, bucket: str, server: S3Server) -> None:

@@ -23,6 +23,7 @@ from flood.retry import Retry
 from flood.states import PERMANENT, TRANSIENT
 from tests.spooling import LARGE, START, House
 from tests.unit.test_retention import complete, fail
+from tests.unit.test_retry import begin_put, break_off
 from workers.decisions import GiveUp, LetGo, TryAgain
 
 HOUR = 3600.0
@@ -258,6 +259,33 @@ def test_all_is_well_though_superseded_files_lie_in_failed(
     assert told is not None
     assert (told["kind"], told["failed"]["superseded"]) == ("well", 1)
     assert "No file is in failed but 1 with a later version, none waits" in told["text"]
+
+
+def test_all_is_not_well_while_a_later_version_is_only_copied(
+    house: House, listener: Listener
+) -> None:
+    """Its flood-put may be dead."""
+    fail(house, "a")
+    assert listener.hears(after=GATHER)
+    begin_put(house, "a")
+    assert listener.hears(after=HOUR) is None
+
+
+@pytest.mark.parametrize("stands", ["failed", "processing", "completed", "incoming"])
+def test_what_was_gone_is_no_news_where_a_later_version_has_its_file(
+    house: House, listener: Listener, stands: str
+) -> None:
+    gone = break_off(house, "a")
+    if stands == "incoming":
+        house.write("incoming/p/b/a")
+        house.clock.moment = changed(house, "incoming/p/b/a")
+    else:
+        {"failed": fail, "processing": House.admit, "completed": complete}[stands](house, "a")
+    told = listener.hears(after=GATHER)
+    assert house.row(gone)["told_at"] is None
+    assert (told is None) == (stands != "failed")
+    if told is not None:
+        assert told["title"].endswith(": 1 file failed")
 
 
 def test_what_was_put_back_before_it_was_told_is_no_news(house: House, listener: Listener) -> None:

@@ -31,7 +31,8 @@ from flood.layout import Place
 from flood.record_values import Proof, Reason
 from flood.retry import Retried, Retry
 from flood.retry_choice import Choice
-from flood.states import TRANSIENT
+from flood.retry_report import Report
+from flood.states import PERMANENT, TRANSIENT
 from tests.fscking import CLEAN, consistent, fsck, names
 from tests.spooling import LARGE, START, House, deaths, full_database, meddlings, quick_house
 from tests.unit.test_retention import DAY, REFUSED, complete, fail, left, prune
@@ -596,6 +597,105 @@ def test_versions_are_in_the_order_in_which_they_arrived(house: House) -> None:
     house.settle(GiveUp(claim, REFUSED))
     [latest] = fail(house, "key")
     assert put_back(house, third, latest) == {third: "outdated", latest: "retried"}
+
+
+def test_a_copy_that_flood_put_makes_keeps_no_earlier_version(house: House) -> None:
+    """Its flood-put may be dead, and what it makes is no version before it has arrived."""
+    [old] = fail(house, "key")
+    arrive = begin_put(house, "key")
+    assert versions.newer(old) is None
+    assert f"a person mends the cause, then: flood-retry {old}" in told(house, "key")[0]
+    assert put_back(house, old) == {old: "retried"}
+    [claim] = house.claim()
+    house.settle(GiveUp(claim, REFUSED))
+    newer = arrive()
+    assert versions.newer(claim.id) == (newer, "processing")
+    assert put_back(house, claim.id) == {claim.id: "superseded"}
+
+
+@pytest.mark.parametrize("lost", ["key", "key.~1~"])
+def test_a_copy_is_no_version_either_where_a_record_was_lost(house: House, lost: str) -> None:
+    begin_put(house, "key")
+    made = remade(house, *fail(house, lost))
+    assert put_back(house, *made) == dict.fromkeys(made, "retried")
+
+
+# --- versions without a file ---------------------------------------------------------------------
+
+
+def break_off(house: House, key: str) -> int:
+    """A flood-put of this key that was interrupted; its record."""
+    copy = house.spool.absolute(f"incoming_tmp/p/b/{len(house.rows())}")
+    begin_put(house, key)
+    os.unlink(copy)
+    record: int = house.rows()[-1]["id"]
+    reason = Reason(PERMANENT, "put_interrupted", "flood-put was interrupted: put it again")
+    assert records.vanish(record, house.clock.now(), reason=reason)
+    return record
+
+
+def fates(house: House, *ids: int, named: set[int] | None = None) -> tuple[int, list[str]]:
+    """The exit status of flood-retry for these records where their key, or those `named` by their
+    numbers, were named, with what it says."""
+    report = Report(keep=False, ids=named or set())
+    for one in retry(house).put_back(ids):
+        report.add(one)
+    return report.status((), {"its key"}), list(report.problems(named=True))
+
+
+def test_a_version_without_a_file_is_no_failure_where_a_later_one_goes_back(house: House) -> None:
+    gone = break_off(house, "key")
+    [later] = fail(house, "key")
+    assert [one.fate for one in retry(house).foresee([gone, later])] == ["retried", "overtaken"]
+    assert fates(house, gone, later) == (
+        0,
+        [
+            f"record {gone}, s3://p/b/key: its file is gone (put_interrupted), but a newer version "
+            "goes back"
+        ],
+    )
+
+
+@pytest.mark.parametrize("stands", ["failed", "processing", "completed", "incoming"])
+def test_a_version_without_a_file_is_no_failure_however_a_later_one_stands(
+    house: House, stands: str
+) -> None:
+    gone = break_off(house, "key")
+    words = "but a newer version waits in incoming"
+    if stands == "incoming":
+        house.write("incoming/p/b/key")
+    else:
+        arrive = {"failed": fail, "processing": House.admit, "completed": complete}[stands]
+        [later] = arrive(house, "key")
+        words = f"but record {later} is a newer version, and in {stands}"
+    status, problems = fates(house, gone)
+    assert (status, len(problems)) == (0, 1)
+    assert problems[0].endswith(f"its file is gone (put_interrupted), {words}")
+    # Who names it by its number has asked for that one.
+    assert fates(house, gone, named={gone})[0] == 1
+
+
+def test_a_version_without_a_file_that_came_last_is_to_be_put_again(house: House) -> None:
+    [old] = fail(house, "key")
+    gone = break_off(house, "key")
+    assert fates(house, old, gone) == (
+        1,
+        [f"record {gone}, s3://p/b/key: its file is gone (put_interrupted): put it again"],
+    )
+    assert house.in_processing("key"), "the earlier one goes back all the same"
+    # Nor has what had begun before it, and arrives after its end, its content.
+    house.settle(GiveUp(house.claim()[0], REFUSED))
+    arrive = begin_put(house, "other")
+    gone = break_off(house, "other")
+    arrive()
+    assert fates(house, gone)[0] == 1
+
+
+def test_a_version_without_a_file_is_none_of_those_whose_order_is_lost(house: House) -> None:
+    [lost] = fail(house, "key")
+    break_off(house, "key")
+    [made] = remade(house, lost)
+    assert put_back(house, made) == {made: "retried"}
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)

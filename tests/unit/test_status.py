@@ -72,6 +72,7 @@ from flood.story_text import as_json, lines
 from tests.fscking import fsck
 from tests.spooling import LARGE, NOBODY, START, House, quick_house
 from tests.unit.test_fsck import RECEIPT, done, given_up, move
+from tests.unit.test_retry import begin_put, break_off
 from workers.decisions import GiveUp, TryAgain
 
 DENIED = Reason(PERMANENT, "AccessDenied", "the access key may not write there; let it")
@@ -442,7 +443,8 @@ def test_of_one_line_the_failures_get_it(house: House) -> None:
 
 def test_what_flood_retry_would_refuse_is_not_asked_for(house: House) -> None:
     """An overview and flood-retry agree on each file, however its later version stands."""
-    given_up(house, "uploaded", "under way", "arriving", "fails too", "alone")
+    given_up(house, "uploaded", "under way", "arriving", "fails too", "copied")
+    begin_put(house, "copied")
     done(house, "uploaded")
     house.admit("fails too")
     house.settle(*(GiveUp(claim, DENIED) for claim in house.claim()))
@@ -595,7 +597,25 @@ def test_what_vanished_was_never_in_failed(house: House) -> None:
     assert records.vanish(record, house.clock.now())
     told = shown(seen(house))
     assert "1 more has failed as its file was gone before the upload: put again" in told
+    assert told.count("put again what is needed of s3://p/b/a\n") == 1
     assert "any more" not in told
+    for key in ("a", "b", "c", "d"):
+        break_off(house, key)
+    told = shown(seen(house))
+    assert "5 more have failed as their files were gone before" in told
+    assert "what is needed of s3://p/b/d, s3://p/b/c, s3://p/b/b and 1 more\n" in told
+
+
+@pytest.mark.parametrize("stands", ["failed", "processing", "completed", "incoming"])
+def test_nothing_is_to_be_put_again_that_a_later_version_has(house: House, stands: str) -> None:
+    break_off(house, "key")
+    if stands == "incoming":
+        house.write("incoming/p/b/key")
+    else:
+        {"failed": given_up, "processing": House.admit, "completed": done}[stands](house, "key")
+    told = shown(seen(house))
+    assert "put again" not in told
+    assert "1 more has failed, whose file is not in failed any more" in told
 
 
 def checked(house: House, *, readable: bool = True) -> list[tuple[str, str, str]]:
