@@ -277,7 +277,9 @@ class Intake:
         `came_from` is for the log."""
         taken = 0
         for start in range(0, len(found), BATCH):
-            part = found[start : start + BATCH]
+            part = _without_rows(found[start : start + BATCH])
+            if not part:
+                continue
             births = {one.path: syscalls.birth_time(self._spool.absolute(one.path)) for one in part}
             places = {one.path: layout.parse(one.path) for one in part}
             changed = self._changed([place for place in places.values() if place is not None])
@@ -335,6 +337,17 @@ class Intake:
                 found.append(Found(path, identity, 0))
         self.take_up(found, INCOMING)
         self.stranded.clear()
+
+
+def _without_rows(found: Sequence[Found]) -> list[Found]:
+    """Those of these files in processing that no record knows to be there. Most are known, and keep
+    no writer waiting for this look."""
+    rows = queries.at_paths([one.path for one in found], PROCESSING)
+    return [
+        one
+        for one in found
+        if one.path not in rows or not _same_file(rows[one.path].identity, one.identity)
+    ]
 
 
 def _name(place: Place) -> tuple[str, str, str]:

@@ -69,6 +69,8 @@ class Server:
         self._takes: Iterator[Found] | None = None
         self._taking = Seldom(SCANS)
         self._scanned = 0.0
+        #: Until all that lay there has been taken up.
+        self._starting = True
         self._trouble_until = 0.0
         self._in_trouble = False
         self._lost = False
@@ -88,44 +90,20 @@ class Server:
             self._intake.door.leave(path, reason)
 
     def run(self) -> None:
-        """Take up processing, then incoming, then follow events until the stop."""
+        """Take up processing and incoming, follow events meanwhile, then until the stop."""
         try:
-            self._first(self._take_up_processing)
-            self._scans.add(INCOMING)
-            self._first(self._take_up_incoming)
-            self._scanned = self._clock()
-            if not self._stop.is_set():
-                log.event(logger, INFO, "caught up", waiting=len(self._later))
+            self._rescan(at_once=True)
             while not self._stop.is_set():
                 self._wait()
-                self._turn(starting=False)
+                self._turn()
                 self._tick()
         finally:
             self._watcher.close()
             models.close()
 
-    def _first(self, step: Callable[[], bool]) -> None:
-        """Repeat a step of the start until it says that it is done."""
-        while not self._stop.is_set() and not step():
-            self._tick()
-            if self._in_trouble:
-                self._stop.wait(TROUBLE_PAUSE)
-
-    def _take_up_processing(self) -> bool:
-        if self._takes is None:
-            self._begin_taking()
-        return self._guarded(self._take_up_some) is True and self._takes is None
-
     def _begin_taking(self) -> None:
         self._taking.begins(self._clock())
         self._takes = self._in_processing()
-
-    def _take_up_incoming(self) -> bool:
-        # Events are read meanwhile, so that their queue does not overflow; they are worked off
-        # once everything that was there before has been taken.
-        self._hear()
-        self._turn(starting=True)
-        return not self._scans and not self._in_trouble
 
     def _in_processing(self) -> Iterator[Found]:
         for found in self._spool.walk(PROCESSING):
@@ -138,11 +116,12 @@ class Server:
         self._intake.take_up_stranded()
         if self._takes is None:
             return
-        batch = list(islice(self._takes, BATCH))
         try:
+            batch = list(islice(self._takes, BATCH))
             self._intake.take_up(batch)
         except BaseException:
-            self._takes = None  # the batch is lost to the walk; it begins afresh
+            # The batch is lost to the walk: it begins afresh, later with a scan.
+            self._takes = self._in_processing() if self._starting else None
             raise
         if not batch:
             self._takes = None
@@ -150,33 +129,40 @@ class Server:
 
     # --- one turn of the loop ------------------------------------------------------------------
 
-    def _turn(self, *, starting: bool) -> None:
+    def _turn(self) -> None:
         now = self._clock()
         if now < self._trouble_until:
             return
-        if not starting and now >= self._next_scan() and not self._scans:
+        if now >= self._next_scan() and not self._scans:
             self._rescan()
-        if self._guarded(lambda: self._take(now, starting)) is None:
+        if self._guarded(lambda: self._take(now)) is None:
             # Nothing is forgotten: a scan finds all that was not taken, in whatever number.
             self._files.clear()
             self._scans.clear()
             self._scans.add(INCOMING)
+        elif self._starting and not self._scans and self._takes is None:
+            self._starting = False
+            log.event(logger, INFO, "caught up", waiting=len(self._later))
 
-    def _take(self, now: float, starting: bool) -> None:
+    def _take(self, now: float) -> None:
+        """Take some of what came, then look at some of processing, which holds up no newer file: of
+        one key the older one is in its way there, with a record or without."""
         try:
             self._check()
         except SpoolError:
             self._lost = True
             raise
+        except NoRoomError:
+            self._take_up_some()  # that has been taken in already
+            raise
         if self._lost:
             self._restore()
-        self._admit(self._batch(now, starting), starting)
-        if self._takes is not None:
-            self._take_up_some()
+        self._admit(self._batch(now))
+        self._take_up_some()
 
-    def _admit(self, batch: list[tuple[Candidate, Identity | None]], starting: bool) -> None:
+    def _admit(self, batch: list[tuple[Candidate, Identity | None]]) -> None:
         self._intake.take_up_stranded()
-        result = self._intake.admit(batch, starting=starting)
+        result = self._intake.admit(batch, starting=self._starting)
         now = self._clock()
         waiting = {candidate.path for candidate, _, _ in result.later}
         for candidate, _ in batch:
@@ -185,14 +171,13 @@ class Server:
         for candidate, why, identity in result.later:
             self._later.add(candidate, why, identity, now)
 
-    def _batch(self, now: float, starting: bool) -> list[tuple[Candidate, Identity | None]]:
+    def _batch(self, now: float) -> list[tuple[Candidate, Identity | None]]:
         chosen: dict[str, tuple[Candidate, Identity | None]] = {}
         for candidate, still in self._later.due(now)[:BATCH]:
             chosen[candidate.path] = (candidate, still)
-        if not starting:
-            for path in list(islice(self._files, BATCH)):
-                closed = self._files.pop(path)
-                chosen[path] = (Candidate(path, closed), self._later.still(path, now))
+        for path in list(islice(self._files, BATCH)):
+            closed = self._files.pop(path)
+            chosen[path] = (Candidate(path, closed), self._later.still(path, now))
         while self._scans:
             for path in self._scans.some():
                 if path not in self._later:
@@ -214,7 +199,7 @@ class Server:
         self._scanned = self._clock()
         self._prepared.clear()
         self._scans.add(INCOMING)
-        if self._takes is None and (at_once or self._taking.may_begin(self._scanned)):
+        if at_once or (self._takes is None and self._taking.may_begin(self._scanned)):
             self._begin_taking()
 
     def _hear(self) -> None:

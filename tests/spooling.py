@@ -255,12 +255,15 @@ class House:
     def ring(self, profile: str, bucket: str) -> None:
         self.rung.append((profile, bucket))
 
-    def recover(self) -> None:
-        """What the next start of flood-watch does: processing first, then incoming."""
+    def recover(self, *, incoming_first: bool = False) -> None:
+        """What the next start of flood-watch does, in whichever order the two take turns."""
         intake = self.intake()
-        intake.take_up(self.found(PROCESSING))
-        waiting = [(Candidate(each.path), None) for each in self.found(INCOMING)]
-        intake.admit(waiting, starting=True)
+        for state in (INCOMING, PROCESSING) if incoming_first else (PROCESSING, INCOMING):
+            if state == PROCESSING:
+                intake.take_up(self.found(PROCESSING))
+            else:
+                waiting = [(Candidate(each.path), None) for each in self.found(INCOMING)]
+                intake.admit(waiting, starting=True)
 
 
 def _select(sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from flood import records
 from flood.columns import name_from, name_value
 from flood.errors import NoRoomError
 from flood.home import Home
+from flood.intake import BATCH
 from flood.record_values import Proof
 from flood.scans import OPEN, SHARE
 from flood.server import Server
@@ -473,25 +474,75 @@ def is_open(descriptor: str) -> bool:
 # --- the start ---------------------------------------------------------------------------------
 
 
-def test_processing_goes_before_incoming_and_both_before_what_arrives(house: House) -> None:
+def test_nothing_waits_until_all_of_processing_was_looked_through(house: House) -> None:
+    """What waits in incoming goes first, what arrives soon after its event."""
+    for n in range(5 * BATCH):
+        house.write(f"processing/p/b/old-{n}", b"")
     for n in range(30):
-        house.write(f"processing/p/b/old-{n}")
         house.write(f"incoming/p/b/waiting-{n}")
     arrived = threading.Event()
 
     def enqueue(*task: Any) -> None:
-        if house.enqueued and not arrived.is_set():  # while those of incoming are taken
-            for n in range(30):
-                house.write(f"incoming/p/b/new-{n}")
+        if len(house.enqueued) > 2 and not arrived.is_set():
+            house.write("incoming/p/b/new-0")
             arrived.set()
         house.enqueued.append(task)
 
-    with serving(house, enqueue=enqueue):
-        until_taken(
-            house, *(f"{kind}-{n}" for kind in ("old", "waiting", "new") for n in range(30))
-        )
+    with serving(house, enqueue=enqueue) as told:
+        assert len(house.rows()) == 5 * BATCH + 31
+        assert told.events().count("caught up") == 1
     order = [name_from(row["filepath"]).partition("-")[0] for row in house.rows()]
-    assert order == ["old"] * 30 + ["waiting"] * 30 + ["new"] * 30
+    assert order[:30] == ["waiting"] * 30
+    assert order.index("new") < 3 * BATCH
+    assert order[-1] == "old"
+
+
+def test_a_newer_version_waits_for_one_that_has_no_record_yet(house: House) -> None:
+    """Somebody took the older ones, and was killed; the look at processing comes to them last."""
+    keys = ("key", "dir/key", "way")
+    for key in (*keys[:2], "way/below"):
+        house.write(f"processing/p/b/{key}", b"old")
+    for key in keys:
+        house.write(f"incoming/p/b/{key}", b"new")
+    with serving(house):
+        until_taken(house, "key", "dir/key", "way/below")
+        assert set(taken(house).values()) == {b"old"}
+        house.clock.moment = datetime.now(timezone.utc)
+        for claim in house.claim():
+            house.spool.move(claim.path, claim.path.replace("processing", "completed"))
+            records.complete(claim, claim.path, Proof("e", None, None, 3), START)
+        until_taken(house, *keys)
+        assert set(taken(house).values()) == {b"new"}
+
+
+def test_the_look_at_processing_begins_afresh_after_trouble_at_the_start(house: House) -> None:
+    for n in range(2 * BATCH):
+        house.write(f"processing/p/b/{n}", b"")
+    refused = iter(range(1))
+
+    def enqueue(*task: Any) -> None:
+        if len(house.enqueued) == 2:  # with the second batch
+            for _ in refused:
+                raise OSError(28, "No space left on device")
+        house.enqueued.append(task)
+
+    with serving(house, enqueue=enqueue) as told:
+        until_taken(house, *(f"{n}" for n in range(2 * BATCH)))
+        events = told.events()
+    assert events.index("takes files in again") < events.index("caught up")
+
+
+def test_what_was_taken_once_needs_no_room(house: House) -> None:
+    house.write("processing/p/b/taken")
+    house.write("incoming/p/b/waiting")
+
+    def check() -> None:
+        raise NoRoomError("no room")
+
+    with serving(house, check=check, caught_up=False) as told:
+        until_taken(house, "taken")
+    assert "caught up" not in told.events()
+    assert house.files()["incoming/p/b/waiting"] == b"data"
 
 
 def test_a_link_in_processing_keeps_no_file_waiting(house: House) -> None:

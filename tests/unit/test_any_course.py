@@ -87,9 +87,9 @@ class AnyCourse(RuleBasedStateMachine):
 
         self.may_die(line, admit)
 
-    @rule(line=lines)
-    def watcher_starts(self, line: int) -> None:
-        self.may_die(line, self.house.recover)
+    @rule(line=lines, incoming_first=st.booleans())
+    def watcher_starts(self, line: int, incoming_first: bool) -> None:
+        self.may_die(line, lambda: self.house.recover(incoming_first=incoming_first))
 
     @rule(line=lines, how=st.lists(kinds, min_size=1, max_size=4))
     def worker_works(self, line: int, how: list[str]) -> None:
@@ -132,8 +132,8 @@ class AnyCourse(RuleBasedStateMachine):
         self.removed.add(self.house.files()[path])
         os.unlink(self.house.spool.absolute(path))
 
-    @rule(place=st.sampled_from(["processing", "incoming"]))
-    def power_fails(self, place: str) -> None:
+    @rule(place=st.sampled_from(["processing", "incoming"]), incoming_first=st.booleans())
+    def power_fails(self, place: str, incoming_first: bool) -> None:
         """Renames are not flushed one by one: a file may be back where it was. flood-watch starts
         after that."""
         for row in reversed(self.house.rows("current_state = 'completed'")):
@@ -151,7 +151,7 @@ class AnyCourse(RuleBasedStateMachine):
                         "UPDATE file_records SET last_updated = '9999' WHERE id = ?", (row["id"],)
                     )
                 break
-        self.house.recover()
+        self.house.recover(incoming_first=incoming_first)
 
     # --- how it ends -----------------------------------------------------------------------------
 

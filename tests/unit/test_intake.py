@@ -512,6 +512,26 @@ def test_recovering_may_die_at_any_line() -> None:
         assert len(house.rows()) == 2
 
 
+def test_a_newer_version_overtakes_no_file_without_a_record_whoever_dies() -> None:
+    """S2, while its newer version is looked at before it."""
+
+    def arrange(house: House) -> None:
+        house.write("processing/p/b/key", b"old")
+        house.write("incoming/p/b/key", b"new")
+        models.close()
+
+    died = 0
+    for house in deaths(lambda house: house.recover(incoming_first=True), arrange, STEPS):
+        house.recover(incoming_first=True)
+        assert house.files() == {"processing/p/b/key": b"old", "incoming/p/b/key": b"new"}
+        [row] = house.rows()
+        identity = house.spool.identify("processing/p/b/key")
+        assert identity is not None
+        assert (row["current_state"], row["inode"]) == ("processing", identity.inode)
+        died += 1
+    assert died > 3
+
+
 class Interrupted(Spool):
     """A spool whose process is told to end in the middle of a batch."""
 
