@@ -23,6 +23,11 @@ Addresses = tuple[object, ...]
 # What libcurl says where a connection ends without a byte of an answer.
 _ENDED: Final = frozenset({pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING})
 
+# How many bytes are handed to libcurl at once of a body up to so many; of larger ones the last
+# number. Each handle keeps a buffer of that size: with a line that has latency there are hundreds.
+_BLOCKS: Final = ((64 * 1024, 16 * 1024), (4 * 1024**2, 64 * 1024))
+_LARGEST_BLOCK: Final = 256 * 1024
+
 # What ends the headers.
 _END: Final = (b"\r\n", b"\n")
 
@@ -59,6 +64,7 @@ class Handle:
         self._requests = 0
         self._repeated = False
         self._taken = 0
+        self._block = 0
         self._head: list[bytes] = []
         self._content = bytearray()
         self._proxy: Proxy | None = None
@@ -95,6 +101,10 @@ class Handle:
         if exchange.region != self._region:
             easy.setopt(pycurl.AWS_SIGV4, f"aws:amz:{exchange.region}:s3")
             self._region = exchange.region
+        block = _block(exchange.size)
+        if block != self._block:
+            easy.setopt(pycurl.UPLOAD_BUFFERSIZE, block)
+            self._block = block
         if exchange.headers != self._headers:
             easy.setopt(pycurl.HTTPHEADER, exchange.headers)
             self._headers = exchange.headers
@@ -220,6 +230,10 @@ class Handle:
             return -1
         self._content += data[: self.exchange.longest - len(self._content)]
         return len(data)
+
+
+def _block(size: int) -> int:
+    return next((block for longest, block in _BLOCKS if size <= longest), _LARGEST_BLOCK)
 
 
 class _Lent:

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 _SUPPRESS_CONNECT_HEADERS: Final = 265
 _QUICK_EXIT: Final = 322
 
-# Bytes that are handed to libcurl at once.
-_BLOCK: Final = 256 * 1024
-
 # libcurl lets the store say first whether it wants a body that is larger than this.
 _ASK_FIRST: Final = 1024**2
 
@@ -98,7 +95,6 @@ class Store:
         handle.setopt(pycurl.PASSWORD, profile.secret_access_key)
         handle.setopt(pycurl.USERAGENT, f"flood/{__version__} {pycurl.version.split()[1]}")
         handle.setopt(pycurl.TCP_KEEPALIVE, 1)
-        handle.setopt(pycurl.UPLOAD_BUFFERSIZE, _BLOCK)
         # `proxy` decides, not the environment.
         handle.setopt(pycurl.PROXY, "")
         handle.setopt(pycurl.NOPROXY, "")

@@ -29,7 +29,10 @@ from tests.servers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
 from tests.spooling import in_child
 from tests.uploading import LARGE, MIB, Open, Record, curl_uploader, profile, send, transferred
 from workers.classify import classify
+from workers.curl_connections import Connections
 from workers.curl_errors import NOT_CONNECTED, REASONS
+from workers.curl_exchange import Exchange
+from workers.curl_store import Store
 from workers.failures import BucketMissing, TransportFailed
 from workers.transfer import Receipt, Upload
 
@@ -369,6 +372,39 @@ def test_a_call_after_close_opens_anew(proxy: FaultProxy, bucket: str, opened: O
         rest = list(under_way)
         assert all(isinstance(result, Receipt) for _, result in [first, *rest])
         assert isinstance(send(uploader, Upload(9, bucket, "key", data, 4)), Receipt)
+
+
+class Zeros:
+    """A body of so many bytes, which keeps how many were asked for at once."""
+
+    def __init__(self, size: int) -> None:
+        self.asked: set[int] = set()
+        self._left = size
+
+    def read(self, amount: int) -> bytes:
+        self.asked.add(amount)
+        block = bytes(min(amount, self._left))
+        self._left -= len(block)
+        return block
+
+    def seek(self, _offset: int, _whence: int = os.SEEK_SET) -> int:
+        raise AssertionError("it is sent once")
+
+    def digest(self) -> bytes:
+        return b""
+
+
+def test_buffers_are_as_large_as_bodies_need(sink: FaultProxy) -> None:
+    """One for each of hundreds of connections is much memory; large bodies take large ones."""
+    store = Store(profile(sink.url), lambda *_: "")
+    headers = ["Expect:", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]
+    with closing(Connections(store.configure, 1, 10.0, 10.0)) as connections:
+        for size, block in ((5 * MIB, 256), (40_000, 16), (MIB, 64), (8 * MIB, 256), (65_536, 16)):
+            body = Zeros(size)
+            url = f"{sink.url}/bucket/key"
+            exchange = Exchange("PutObject", url, "here", headers, body=body, size=size)
+            assert connections.ask(exchange, lambda: False).succeeded
+            assert max(body.asked) == block * 1024
 
 
 def test_descriptors_are_given_back(proxy: FaultProxy, bucket: str, opened: Open) -> None:
