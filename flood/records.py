@@ -188,13 +188,8 @@ def complete(claim: Claimed, path: str, proof: Proof, now: datetime) -> bool:
 
 def complete_all(proven: Sequence[tuple[Claimed, str, Proof]], now: datetime) -> int:
     """S8: these objects are proven, their files lie in completed, each at its path. How many claims
-    still stood."""
-    values = {
-        **_done(COMPLETED, None, now),
-        "retry_count": 0,
-        "alone": 0,
-        "multipart_upload_id": None,
-    }
+    still stood. A multipart upload that stays beside the object is kept for sweeps."""
+    values = {**_done(COMPLETED, None, now), "retry_count": 0, "alone": 0}
     own = [(name_value(path), *proof) for _, path, proof in proven]
     claims = [claim for claim, _, _ in proven]
     return _settle_all(claims, now, None, values, ("spool_path", *Proof._fields), own)

@@ -1,12 +1,14 @@
 """Aborts multipart uploads that nobody goes on with."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from logging import DEBUG, WARNING, getLogger
+from logging import DEBUG, ERROR, WARNING, getLogger
 from typing import Final
 
 from flood.log import event
+from flood.states import PERMANENT
 from workers.lanes import carried
 from workers.transfer import Hooks, Interrupted, Upload
 from workers.verdict import judge
@@ -51,3 +53,29 @@ def tell_left(hooks: Hooks, upload: Upload, upload_id: str, error: BaseException
         upload_id=upload_id,
         reason=judge(error).message,
     )
+
+
+def tell_ended(hooks: Hooks, upload: Upload) -> None:
+    """Have recorded that nothing is left of the upload that was begun, or that it is whole."""
+    with _noted(upload, "end of multipart upload not recorded"):
+        hooks.multipart_ended(upload)
+
+
+def leave_to_sweeps(hooks: Hooks, upload: Upload, stay: Mapping[str, BaseException]) -> None:
+    """Have one of these recorded where the id of the file's own upload was, as that is whole: once
+    the record is settled sweeps abort it. What the store forbids they would try for ever."""
+    for upload_id, error in stay.items():
+        if judge(error).kind != PERMANENT:
+            with _noted(upload, "multipart upload left behind not recorded"):
+                hooks.multipart_started(upload, upload_id)
+            return
+
+
+@contextmanager
+def _noted(upload: Upload, otherwise: str) -> Iterator[None]:
+    """Where something cannot be recorded the outcome stands. An id that stays recorded does no
+    harm: aborting what is gone is no error."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  see above
+        event(_log, ERROR, otherwise, record=upload.record_id, exc_info=error)

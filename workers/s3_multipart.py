@@ -13,7 +13,7 @@ from flood.log import event
 from flood.providers import Provider
 from flood.states import TRANSIENT
 from workers.failures import Unlisted
-from workers.leftovers import remaining, tell_left
+from workers.leftovers import leave_to_sweeps, remaining, tell_ended, tell_left
 from workers.source import Source, Watch
 from workers.transfer import Hooks, Interrupted, Measure, PartEnded, Receipt, Upload
 from workers.verdict import judge
@@ -162,11 +162,15 @@ class Multipart:
         left = self._clear_leftovers()
         if self.large.watch.expired():
             raise Interrupted
+        receipt: Receipt | None = None
         try:
-            return self._send(hooks, left)
+            receipt = self._send(hooks, left)
+            return receipt
         finally:
             # What failed before may not fail any more; a store that hangs keeps no proof waiting.
-            self._abort(hooks, left, _ONCE_MORE)
+            stay = self._abort(hooks, left, _ONCE_MORE)
+            if receipt is not None:
+                leave_to_sweeps(hooks, self.large.upload, stay)
 
     def _send(self, hooks: Hooks, left: set[str]) -> Receipt:
         """Send the file; add to what is `left` of others."""
@@ -184,9 +188,8 @@ class Multipart:
             whole = True
         finally:
             self.large.source.close()
-            gone = whole or self._abort(hooks, [upload_id])
-            if gone:
-                _tell_ended(hooks, self.large.upload)
+            if whole or not self._abort(hooks, [upload_id]):
+                tell_ended(hooks, self.large.upload)
         return receipt
 
     def _clear_leftovers(self, own: str | None = None) -> set[str]:
@@ -243,9 +246,10 @@ class Multipart:
             return Whole(shown.etag, shown.version_id)
         return None
 
-    def _abort(self, hooks: Hooks, upload_ids: Iterable[str], seconds: float = math.inf) -> bool:
-        """Abort these, in so many seconds at most, and tell of those that stay; return whether none
-        does."""
+    def _abort(
+        self, hooks: Hooks, upload_ids: Iterable[str], seconds: float = math.inf
+    ) -> dict[str, BaseException]:
+        """Abort these, in so many seconds at most, and tell of those that stay; return them."""
         # Where the worker is to stop, the store has a moment for it; the next attempt does it else.
         stopped = Watch(self.large.watch.expired, time.monotonic, _LAST_WORDS).expired
         latest = time.monotonic() + seconds
@@ -254,21 +258,7 @@ class Multipart:
         )
         for upload_id, error in left.items():
             tell_left(hooks, self.large.upload, upload_id, error)
-        return not left
-
-
-def _tell_ended(hooks: Hooks, upload: Upload) -> None:
-    try:
-        hooks.multipart_ended(upload)
-    except Exception as error:  # noqa: BLE001  the outcome stands
-        # The id stays recorded; aborting it later finds nothing, which is no error.
-        event(
-            _log,
-            logging.ERROR,
-            "end of multipart upload not recorded",
-            record=upload.record_id,
-            exc_info=error,
-        )
+        return left
 
 
 class Patience:

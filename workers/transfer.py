@@ -83,11 +83,12 @@ class Hooks:
 
     `stopping` is asked often, from any thread. Once it is true no new transfer starts, short ones
     may finish, and the others end with `Interrupted`. `multipart_started` (the upload with its new
-    multipart id) and `multipart_ended` (none of it is left in the bucket, or the object is whole)
-    are called only in the thread that iterates `transfer`; when `multipart_started` returns, the id
-    is safely recorded. `sending` is called often, in the same thread, with what counts the bytes
-    sent of all uploads that have begun and were not yielded yet. `at_most` is asked often, in the
-    same thread, how many transfers may be under way; the next upload is taken only as it begins.
+    multipart id, or once it is whole with that of another one which stays) and `multipart_ended`
+    (none of it is left in the bucket, or the object is whole) are called only in the thread that
+    iterates `transfer`; when `multipart_started` returns, the id is safely recorded. `sending` is
+    called often, in the same thread, with what counts the bytes sent of all uploads that have begun
+    and were not yielded yet. `at_most` is asked often, in the same thread, how many transfers may
+    be under way; the next upload is taken only as it begins.
     `taken` may be told, in the same thread, that the store has all of a small file, of which only
     the proof is missing.
     `part_begins` is told, in any thread, that a part of a large file begins as the last of so many.

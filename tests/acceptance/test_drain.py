@@ -21,7 +21,7 @@ from tests.acceptance.harness import (
     check_promises,
     credentials,
 )
-from tests.faults import Line, Pass, Stall, s3_error
+from tests.faults import Cut, Line, Pass, Stall, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
 
@@ -562,3 +562,21 @@ def test_leftovers_of_nobody_are_told_of(flood: Flood, server: S3Server, bucket:
     done = drain(flood, status=1)
     assert "(vanished)" in done.stderr
     assert flood.row()["error_code"] == "vanished"
+
+
+def test_a_sweep_goes_on_with_an_upload_that_stayed_beside_the_object(
+    make_flood: MakeFlood, proxy: FaultProxy, server: S3Server, bucket: str
+) -> None:
+    """Of two that a lost answer had begun one is the object's, the other could not be aborted."""
+    settings = {"multipart_threshold": "5MiB", "multipart_part_size": "5MiB"}
+    flood = make_flood(credentials(("main", proxy.url)), **settings)
+    flood.drop(bucket, "large", os.urandom(6 * MIB))
+    take_in(flood)
+    proxy.inject(Cut("stored"), "POST", r"\?uploads")
+    proxy.inject(s3_error(500, "InternalError"), "DELETE", times=2)
+    drain(flood)
+    [left] = server.unfinished(bucket)
+    assert flood.row()["multipart_upload_id"] == left
+    drain(flood)
+    assert server.unfinished(bucket) == []
+    check_promises(flood, server)

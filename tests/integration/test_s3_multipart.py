@@ -276,10 +276,11 @@ def test_what_was_begun_twice_is_aborted_twice_if_need_be(
     proxy.inject(s3_error(500, "InternalError"), "DELETE", times=times)
     with caplog.at_level(logging.WARNING):
         assert isinstance(send(uploader, upload, record), Receipt)
-    assert [name for name, _ in record.events] == ["started", "ended"]
     left = server.unfinished(upload.bucket)
     assert len(left) == stays
     assert told_left(caplog) == left
+    assert [name for name, _ in record.events[:2]] == ["started", "ended"]
+    assert record.events[2:] == [("started", each) for each in left], "sweeps go on with it"
 
 
 def test_what_cannot_be_aborted_keeps_nothing_else(
@@ -298,13 +299,15 @@ def test_what_cannot_be_aborted_keeps_nothing_else(
     assert sorted(listed) == sorted(begun)
     denied = f"uploadId={re.escape(quote(listed[0], safe='~'))}$"
     proxy.inject(s3_error(403, "AccessDenied"), "DELETE", denied, times=None)
-    hooks = Record().hooks()
+    record = Record()
+    hooks = record.hooks()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             [(_, result)] = transferred(uploader, [upload], hooks)
             assert isinstance(result, Receipt)
             assert server.unfinished(upload.bucket) == listed[:1]
     assert told_left(caplog) == listed[:1]
+    assert [name for name, _ in record.events] == ["started", "ended"] * 2, "sweeps may not either"
 
 
 def told_left(caplog: pytest.LogCaptureFixture) -> list[str]:
