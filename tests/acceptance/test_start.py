@@ -196,11 +196,13 @@ def test_consumers_that_wait_for_the_database_are_not_to_be_started(
     watch = flood.start("watch", "-c", IMPATIENT, "--consumers", "2")
     flood.wait_for(lambda: len(watch.events("ready")) == 3, "the consumers")
     first = [each["pid"] for each in watch.events("consumer started")]
-    for pid in first:
-        os.kill(pid, signal.SIGSTOP)
-    flood.drop(bucket, "key", b"data")
-    flood.wait_for(lambda: flood.count(current_state="processing") == 1, "the file's intake")
     with closing(sqlite3.connect(flood.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # so that none of them is stopped within a transaction
+        for pid in first:
+            os.kill(pid, signal.SIGSTOP)
+        other.execute("ROLLBACK")
+        flood.drop(bucket, "key", b"data")
+        flood.wait_for(lambda: flood.count(current_state="processing") == 1, "the file's intake")
         other.execute("BEGIN IMMEDIATE")
         for pid in first:
             os.kill(pid, signal.SIGKILL)
