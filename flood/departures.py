@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 from flood import models, queries
 from flood.columns import name_from, name_value, utc_text
 from flood.record_values import AHEAD, ROW_COLUMNS, Arrival, Row, chunks, row_from
+from flood.states import FAILED
 from flood.versions import GUARDED
 
 #: How a file has left: flood deleted it for its owner's retention; flood-retry took it back; it was
@@ -28,7 +29,7 @@ _ENDED: Final = "current_state IN ('completed', 'failed') AND multipart_upload_i
 
 _LONG_AGO: Final = "last_pruned_at IS NULL OR last_pruned_at <= ? OR last_pruned_at > ?"
 
-_LYING: Final = f"{ROW_COLUMNS}, completed_at, {_PROVEN}, error_code"
+_LYING: Final = f"{ROW_COLUMNS}, completed_at, {_PROVEN}, error_code, created_at"
 
 
 class Lying(NamedTuple):
@@ -40,6 +41,14 @@ class Lying(NamedTuple):
     settled: str
     proven: bool
     error_code: str | None
+    created: str
+
+    @property
+    def since(self) -> str:
+        """When its age begins, as the tables hold it: no file that has failed, and is in no store,
+        did so before it had a record, but by a clock that was behind."""
+        failed = self.row.state == FAILED
+        return max(self.settled, self.created) if failed else self.settled
 
     @property
     def mark(self) -> Mark:
@@ -293,4 +302,4 @@ def _long_ago(now: datetime, interval: float) -> tuple[str, str]:
 
 
 def _lying(columns: Sequence[Any]) -> Lying:
-    return Lying(row_from(columns), columns[11], bool(columns[12]), columns[13])
+    return Lying(row_from(columns), columns[11], bool(columns[12]), *columns[13:])

@@ -13,6 +13,7 @@ from flood import (
     devices,
     fsck_damage,
     layout,
+    leaps,
     models,
     records,
     schema,
@@ -235,7 +236,9 @@ class Mend:
         except Vanished:
             return records.gone(claim, self._now())
         self._spool.prune(claim.path)
-        return records.fail(claim, arrived.path, _LAST, self._now())
+        now = self._now()
+        leaps.note_failure(now, leaps.running)
+        return records.fail(claim, arrived.path, _LAST, now)
 
     def _end_second(self, recorded: Recorded, _finding: Finding) -> bool:
         return records.vanish(recorded.row.id, self._now(), reason=records.SECOND)

@@ -21,6 +21,10 @@ _NOTED: Final = 3600.0
 
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
+#: What every note has, and what those of earlier programs lack.
+_ALWAYS: Final = ("boot", "began", "at", "latest", "set_at")
+_SINCE: Final = "set_back"
+
 
 class Running(NamedTuple):
     """For how many seconds the machine has been running, or suspended, since which boot."""
@@ -41,13 +45,15 @@ def running() -> Running:
 @dataclass(frozen=True)
 class Seen:
     """What the clock was at a look, in seconds since the epoch: itself, when this boot began, the
-    latest that it has ever shown, when it was last set to another time, or the database made."""
+    latest that it has ever shown, when it was last set to another time, or the database made;
+    whether it was set back since this boot began."""
 
     boot: str
     began: float
     at: float
     latest: float
     set_at: float
+    set_back: bool
 
     @property
     def last_set(self) -> datetime:
@@ -62,15 +68,22 @@ class Seen:
 
 
 def look(now: datetime, running: Callable[[], Running]) -> tuple[Seen, bool]:
-    """What is to be known of the clock at `now` (aware), with whether that is news."""
-    clock, created = models.execute("SELECT clock, created_at FROM spool WHERE id = 1").fetchone()
+    """What is to be known of the clock at `now` (aware), with whether that is news. Both are the
+    same moment's: whoever has waited since `now` asks anew what it is.
+
+    Raises DamagedError where nobody knows any more when the database was made."""
+    row = models.execute("SELECT clock, created_at FROM spool WHERE id = 1").fetchone()
+    if row is None:
+        raise models.DamagedError("the table spool has no row")
+    clock, created = row
     known = _known(clock)
     made = utc_moment(created).timestamp()
     seen = _judged(known, now.timestamp(), running(), made)
     # What has failed before the database was made was dated by another one, or by a wrong clock.
     seen = replace(seen, set_at=max(seen.set_at, made))
     if known is None:
-        return seen, True
+        # Of what was noted, yet cannot be read, nobody knows whether it told of a leap.
+        return (replace(seen, set_at=max(seen.at, made)) if clock else seen), True
     moved = abs(seen.began - known.began) > 1.0
     return seen, moved or seen.boot != known.boot or seen.at - known.at > _NOTED
 
@@ -79,19 +92,30 @@ def _known(clock: str | None) -> Seen | None:
     """What was noted; None also if somebody else has written there."""
     try:
         noted = json.loads(clock or "{}")
-        boot, *times = (noted[name] for name in Seen.__match_args__)
-        return Seen(str(boot), *map(float, times))
+        boot, began, at, latest, set_at = (noted[name] for name in _ALWAYS)
+        times = float(began), float(at), float(latest), float(set_at)
+        return Seen(str(boot), *times, bool(noted.get(_SINCE, False)))
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
 def note(now: datetime, running: Callable[[], Running]) -> Seen:
     """The same, which the next look can compare with."""
-    seen, news = look(now, running)
+    ran = running()  # before anybody is waited for
+    seen, news = look(now, lambda: ran)
     if news:
         with models.write():
+            # A leap that somebody else has noted meanwhile must not be lost.
+            seen, _ = look(now, lambda: ran)
             models.execute("UPDATE spool SET clock = ? WHERE id = 1", (json.dumps(asdict(seen)),))
     return seen
+
+
+def note_failure(now: datetime, running: Callable[[], Running]) -> None:
+    """The same for a file that is given up at `now`, inside the transaction that says so: were the
+    clock wrong for this moment alone, no other look would tell."""
+    with suppress(models.DamagedError):  # retention meets it, too, and then deletes nothing
+        note(now, running)
 
 
 def told(seen: Seen) -> str:
@@ -106,12 +130,15 @@ def told(seen: Seen) -> str:
 def _judged(known: Seen | None, wall: float, running: Running, created: float) -> Seen:
     began = wall - running.seconds
     if known is None:
-        known = Seen(running.boot, began, created, created, 0.0)
+        known = Seen(running.boot, began, created, created, 0.0, set_back=False)
     # Of the time while it was off a machine knows nothing, but that clocks do not go back.
     same = running.boot == known.boot
     # Who sets the clock back sets it right, as far as anybody knows.
     back = same and began < known.began - LEAP
     latest = wall if back else max(known.latest, wall)
-    seen = Seen(running.boot, began, wall, latest, known.set_at)
-    leapt = abs(began - known.began) > LEAP if same else known.behind
+    seen = Seen(
+        running.boot, began, wall, latest, known.set_at, set_back=same and (back or known.set_back)
+    )
+    # If it was set back to a wrong time, the machine may have got the right one as it started.
+    leapt = abs(began - known.began) > LEAP if same else known.behind or known.set_back
     return replace(seen, set_at=wall) if leapt or seen.behind > known.behind else seen

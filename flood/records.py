@@ -1,13 +1,14 @@
 """Every change of a record's state, each a named conditional UPDATE."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from flood import claims, departures, models, queries, versions
+from flood import claims, departures, leaps, models, queries, versions
 from flood.claims import MINE
 from flood.columns import name_from, name_value, utc_text
 from flood.identity import Identity
+from flood.leaps import Running
 from flood.record_values import (
     Arrival,
     Claimed,
@@ -223,7 +224,8 @@ def retry(
 
 
 def fail(claim: Claimed, path: str, reason: Reason, now: datetime) -> bool:
-    """S10: given up, the file lies in failed. False: the claim was taken away."""
+    """S10: given up, the file lies in failed. False: the claim was taken away. Whoever calls notes
+    the clock in the same transaction (`leaps.note_failure`), once for all that fail in it."""
     with models.write():
         failed = _settle(claim, now, reason, _done(FAILED, path, now, reason))
         if failed:
@@ -304,9 +306,23 @@ def gone(claim: Claimed, now: datetime, reason: Reason = VANISHED) -> bool:
     return _settle(claim, now, reason, _done(FAILED, None, now, reason))
 
 
-def follow(record_id: int, state: str, path: str, size: int, now: datetime) -> bool:
+def follow(
+    record_id: int,
+    state: str,
+    path: str,
+    size: int,
+    now: datetime,
+    running: Callable[[], Running] = leaps.running,
+) -> bool:
     """S7, S9: the file lies in completed or failed already, whoever moved it there has died before
     the row could say so. A database that was put back from an older copy may be behind by more."""
+    with models.write():
+        if state == FAILED:
+            leaps.note_failure(now, running)
+        return _follow(record_id, state, path, size, now)
+
+
+def _follow(record_id: int, state: str, path: str, size: int, now: datetime) -> bool:
     claim = claims.of_record(record_id)
     if claim is not None and state == COMPLETED:
         return complete(claim, path, claim.proof or Proof(None, None, None, size), now)

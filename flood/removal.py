@@ -55,7 +55,8 @@ class Due:
 class Removal:
     """Deletes files of one spool with its `database`. `keep` is for how long those of each state
     are kept, `keep_records` for how long the records of those that are gone, in seconds, None for
-    ever. `now` answers aware times; `told` is shown each path that is deleted.
+    ever. `now` answers aware times; `spare` why nothing of failed goes for its age by that time,
+    None if it may; `told` is shown each path that is deleted.
 
     First the row says that the file is settled, with the store's receipt if it is in completed, on
     the disk; then the very file is deleted; then the row says so. Who dies before that leaves a
@@ -72,6 +73,7 @@ class Removal:
         keep_records: float | None,
         *,
         now: Callable[[], datetime],
+        spare: Callable[[datetime], str | None],
         told: Callable[[str], None],
     ) -> None:
         self._spool = spool
@@ -79,9 +81,8 @@ class Removal:
         self._keep = keep
         self._keep_records = keep_records
         self._now = now
+        self._spare = spare
         self._told = told
-        #: Why nothing of failed is deleted for its age, if that is so.
-        self.spared: str | None = None
 
     def take(self, state: str, page: Sequence[Lying], pruned: Pruned) -> None:
         """Delete those files of a page whose time is over, and note which are gone."""
@@ -97,7 +98,11 @@ class Removal:
     ) -> Iterator[tuple[list[Due], list[Lying]]]:
         """Those files of a page whose time is over, each held, and those records whose file is not
         there, which is news."""
-        limit, late = self.limit(self._keep[state]), self.limit(self._keep_records)
+        # The clock is looked at after the page, so that it tells of a leap at which one of these
+        # was settled; and at the very moment by which they are judged.
+        now = self._now()
+        spared = self._spare(now) if state == FAILED else None
+        limit, late = _limit(now, self._keep[state]), _limit(now, self._keep_records)
         due: list[Due] = []
         missing: list[Lying] = []
         others: list[tuple[Lying, Identity]] = []
@@ -106,7 +111,7 @@ class Removal:
                 if not _came(one, state):
                     missing += [one] if one.settled <= late else []
                     continue
-                over = one.settled <= limit
+                over = one.since <= limit
                 try:
                     descriptor, identity = self._spool.hold(one.row.path)
                 except Vanished:
@@ -122,30 +127,26 @@ class Removal:
                     others.append((one, identity))
                 if not over:
                     continue
-                if state == FAILED and self.spared is not None:
-                    pruned.stay[self.spared] = pruned.stay.get(self.spared, 0) + 1
+                if spared is not None:
+                    pruned.stay[spared] = pruned.stay.get(spared, 0) + 1
                 elif identity != one.row.identity:
                     pruned.stay[_ALTERED] = pruned.stay.get(_ALTERED, 0) + 1
                 elif state == COMPLETED and not one.proven:
                     pruned.stay[_UNPROVEN] = pruned.stay.get(_UNPROVEN, 0) + 1
                 else:
                     due.append(Due(one, identity, descriptor))
-            missing += self._replaced(state, others, pruned)
+            missing += self._replaced(state, others, limit, pruned)
             # What a large file occupies is given back as its descriptor is closed: here, where no
             # writer waits for that.
             yield due, missing
 
-    def limit(self, keep: float | None) -> str:
-        """What was settled later than this is kept; everything if nothing is to go."""
-        return "" if keep is None else utc_text(earlier(self._now(), keep))
-
     def _replaced(
-        self, state: str, others: Sequence[tuple[Lying, Identity]], pruned: Pruned
+        self, state: str, others: Sequence[tuple[Lying, Identity]], limit: str, pruned: Pruned
     ) -> list[Lying]:
         """Those records in whose place another record's file lies by now."""
         owned = departures.inodes([one.row.path for one, _ in others], state)
         found = [one for one, identity in others if identity[:2] in owned.get(one.row.path, ())]
-        over = sum(one.settled <= self.limit(self._keep[state]) for one in found)
+        over = sum(one.since <= limit for one in found)
         if over:
             pruned.stay[_ALTERED] -= over
         return found
@@ -244,6 +245,11 @@ def _came(one: Lying, state: str) -> bool:
     """Whether its file ever came where its state says: what vanished before has its last path."""
     place = layout.parse(one.row.path)
     return place is not None and place.state == state
+
+
+def _limit(now: datetime, keep: float | None) -> str:
+    """What was settled later than this is kept; everything if nothing is to go."""
+    return "" if keep is None else utc_text(earlier(now, keep))
 
 
 def earlier(now: datetime, seconds: float) -> datetime:

@@ -1,5 +1,6 @@
 """Deletes what the owner of the spool does not want to keep any longer."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from typing import Final
 
 from flood import departures, leaps, log, models
 from flood.departures import START, Mark
-from flood.hollow import hollow
-from flood.leaps import Running, Seen
+from flood.hollow import REST, hollow
+from flood.leaps import Running
 from flood.removal import BATCH, Pruned, Removal, earlier
 from flood.spool import Spool
 from flood.states import COMPLETED, FAILED
@@ -62,7 +63,9 @@ class Retention:
         self._spool = spool
         self._keep = {COMPLETED: keep.completed, FAILED: keep.failed}
         self._keep_records = keep.records
-        self._removal = Removal(spool, database, self._keep, keep.records, now=now, told=told)
+        self._removal = Removal(
+            spool, database, self._keep, keep.records, now=now, spare=self._spare, told=told
+        )
         self._now = now
         self._clock = clock
         self._stopping = stopping
@@ -106,7 +109,7 @@ class Retention:
 
     def _run(self, until: float, directories: bool, pruned: Pruned) -> None:
         # Also where nothing is deleted: somebody may want that later.
-        self._mind_the_clock(leaps.note(self._now(), self._running))
+        leaps.note(self._now(), self._running)
         for state in (COMPLETED, FAILED):
             horizon = self._horizon(state)
             if horizon is not None:
@@ -132,7 +135,6 @@ class Retention:
     def foresee(self) -> Pruned:
         """What a run without end would delete now; nothing is changed."""
         pruned = Pruned()
-        self._mind_the_clock(leaps.look(self._now(), self._running)[0])
         leaving: list[int] = []
         for state in (COMPLETED, FAILED):
             horizon = self._horizon(state)
@@ -146,18 +148,20 @@ class Retention:
         now = self._now()
         if self._keep_records is not None:
             pruned.records = departures.past_without(leaving, earlier(now, self._keep_records))
-        for path, gone in hollow(self._spool, now.timestamp(), dry=True):
+        for path, gone in hollow(self._spool, self._rested(), dry=True):
             if gone:
                 self._told(f"{path}/")
                 pruned.directories += 1
         return pruned
 
-    def _mind_the_clock(self, seen: Seen) -> None:
+    def _spare(self, now: datetime) -> str | None:
         """Delete nothing of failed, which no store has, for an age that only a wrong clock gives
         it: it stays for as long as it would have from when the clock was set."""
         keep = self._keep[FAILED]
-        late = keep is not None and seen.last_set > earlier(self._now(), keep)
-        self._removal.spared = leaps.told(seen) if late else None
+        if keep is None:
+            return None
+        seen, _ = leaps.look(now, self._running)
+        return leaps.told(seen) if seen.last_set > earlier(now, keep) else None
 
     # --- files ----------------------------------------------------------------------------------
 
@@ -211,7 +215,7 @@ class Retention:
         after = "" if anew or mark is None else mark
         if self._look is None or self._look[0] != after or anew:
             # Another process has come further, or the one that began is gone.
-            self._look = after, hollow(self._spool, self._now().timestamp(), after=after)
+            self._look = after, hollow(self._spool, self._rested(), after=after)
         stopped = None
         for path, gone in self._look[1]:
             if gone:
@@ -225,6 +229,13 @@ class Retention:
         if mark is not None:
             with models.write():
                 departures.prune_stops(mark, stopped)
+
+    def _rested(self) -> float:
+        """By what time directories of incoming have rested, in seconds since the epoch. A clock
+        that was set since cannot tell of any that it has."""
+        now = self._now()
+        seen, _ = leaps.look(now, self._running)
+        return now.timestamp() if seen.last_set <= earlier(now, REST) else -math.inf
 
     def _over(self, until: float) -> bool:
         return self._stopping() or self._clock() >= until

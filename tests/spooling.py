@@ -27,6 +27,7 @@ from flood.door import Candidate
 from flood.identity import Identity, identity_of
 from flood.intake import Intake
 from flood.layout import CARD
+from flood.leaps import Running
 from flood.locks import WorkerLocks
 from flood.record_values import Claimed
 from flood.spool import Spool
@@ -71,6 +72,11 @@ class House:
     enqueued: list[tuple[str, str, list[int]]] = field(default_factory=list)
     scheduled: list[tuple[int, str, str, datetime, int]] = field(default_factory=list)
     rung: list[tuple[str, str]] = field(default_factory=list)
+    #: For how long its machine has been running, if not ever since and with a clock that is right.
+    machine: Callable[[], Running] | None = None
+
+    def running(self) -> Running:
+        return self.machine() if self.machine else Running("boot", self.clock.seconds())
 
     def intake(self, spool: Spool | None = None, **changes: Any) -> Intake:
         known: dict[str, Any] = {
@@ -100,6 +106,7 @@ class House:
             clock=self.clock.seconds,
             uniform=lambda low, _high: low,
             stopping=lambda: False,
+            running=lambda: self.running(),
         )
         return replace(known, **changes)
 

@@ -10,8 +10,9 @@ from logging import ERROR, INFO, WARNING, getLogger
 from threading import Lock
 from typing import Final
 
-from flood import log, queries, status_workers
+from flood import leaps, log, queries, status_workers
 from flood.config import Settings
+from flood.leaps import Running
 from flood.locks import WorkerLocks
 from flood.profiles import Profile
 from flood.retention import Keeping, Retention
@@ -50,7 +51,8 @@ class Agent:
     `at_once` after a look at their file. `make_uploader` is called once for each profile, and again
     when it has changed; `now` answers aware times, `clock` monotonic
     seconds; `uniform` is the source of chance for delays; `stopping` tells that the consumer is
-    to end, `links_guarded` that nobody can make a hard link to what he could not read.
+    to end, `links_guarded` that nobody can make a hard link to what he could not read; `running`
+    answers for how long the machine has been.
     """
 
     settings: Settings
@@ -68,6 +70,7 @@ class Agent:
     _away: bool = False
     _scarcity_told: float = -math.inf
     links_guarded: Callable[[], bool] = hard_links_guarded
+    running: Callable[[], Running] = leaps.running
     _uploaders: dict[Profile, _Lent] = field(default_factory=dict)
     _paces: dict[Profile, Pace] = field(default_factory=dict)
     _rings: dict[tuple[str, str], list[float]] = field(default_factory=dict)
@@ -179,6 +182,7 @@ class Agent:
             now=self.now,
             clock=self.clock,
             stopping=self.stopping,
+            running=self.running,
         )
 
     def at_home(self) -> bool:

@@ -7,7 +7,7 @@ from logging import ERROR, INFO, WARNING, getLogger
 from typing import Any, Final, NamedTuple
 
 from flood import claims as claiming
-from flood import log, models, queries, records, telling
+from flood import leaps, log, models, queries, records, telling
 from flood.columns import utc_text
 from flood.identity import identity_of, touched
 from flood.layout import Place
@@ -78,9 +78,11 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> l
     unrecorded: list[GiveUp] = []
     delays: list[float] = []
     scarce: str | None = None
-    now = agent.now()
     try:
         with models.write(), agent.spool.many_moves():
+            # Not before: records are in the order of their times, and it is by this one that the
+            # clock is judged.
+            now = agent.now()
             mine = {claim.id for claim in claiming.still_mine(one.claim for one in decisions)}
             unrecorded = [x for x in decisions if isinstance(x, GiveUp) and x.claim.id in mine]
             for decision in decisions:
@@ -98,6 +100,8 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> l
                         scarce = str(error)
                         delays = [SCARCE_MOVE]
             records.complete_all(proven, now)
+            if any(line.facts.get("to") == FAILED for line in lines):
+                leaps.note_failure(now, agent.running)
     except Exception:
         for one in unrecorded:
             _tell_unrecorded(agent, one)

@@ -17,7 +17,6 @@ from flood import departures, models, records, versions
 from flood.columns import utc_text
 from flood.errors import SpoolError
 from flood.hollow import REST, hollow
-from flood.leaps import Running
 from flood.record_values import Reason
 from flood.removal import BATCH, Pruned
 from flood.retention import Keeping, Retention
@@ -44,7 +43,7 @@ def retention(house: House, **changes: Any) -> Retention:
         "now": house.clock.now,
         "clock": house.clock.seconds,
         "stopping": lambda: False,
-        "running": lambda: Running("boot", house.clock.seconds()),
+        "running": house.running,
     }
     return Retention(
         house.spool, house.database, Keeping(**{**keep, **changes}), **{**usual, **rest}
