@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any
 from huey import Huey
 from huey.constants import WORKER_PROCESS, WORKER_THREAD
 from huey.exceptions import HueyException
+from huey.signals import SIGNAL_INTERRUPTED
 
 from flood import (
     binding,
@@ -84,6 +85,7 @@ class FloodHuey(Huey):
         settings = config.from_environment(environ, files=parent.VARIABLE not in environ)
         log.configure(settings.log_level, settings.log_format)
         self._read(settings, environ)
+        models.be_brief_when(self.stopping)
         # The consumer heeds SIGHUP once it starts, for which disk or database may keep it waiting.
         terminals = Terminals()
         signal.signal(signal.SIGHUP, lambda *_: self._hung_up(terminals))
@@ -134,7 +136,6 @@ class FloodHuey(Huey):
         startup.announce(settings, environ)
         found = startup.read_credentials(self.settings, environ)
         self.rereading = Rereading(found, clock=time.monotonic, now=time.time)
-        models.be_brief_when(self.stopping)
 
     def _open(self, *, sweeps: bool) -> None:
         spool, database = Spool(self.settings.server_directory), self.settings.database
@@ -189,6 +190,13 @@ class FloodHuey(Huey):
         """Whether the consumer was told to stop."""
         return self.consumer is not None and bool(self.consumer.stop_flag.is_set())
 
+    def notify_interrupted_tasks(self) -> None:
+        """Once for all of them: whoever hears it lets go of all that this process has claimed."""
+        interrupted = list(self._tasks_in_flight)
+        self._tasks_in_flight.clear()
+        for task in interrupted[:1]:
+            self._emit(SIGNAL_INTERRUPTED, task)
+
     def dequeue(self) -> Any:
         """The next task; one that flood did not write is dropped with a line in the log."""
         try:
@@ -219,6 +227,15 @@ class FloodHuey(Huey):
             self._trouble(error)
             return None
 
+    def enqueue_together(self, tasks: Sequence[Any]) -> None:
+        """Enqueue tasks in one transaction; those that the database refuses may come again."""
+        try:
+            with models.write():
+                for task in tasks:
+                    super().enqueue(task)
+        except models.DatabaseError as error:
+            self._tell_trouble(error)
+
     def read_schedule(self, timestamp: Any = None) -> Any:
         """The tasks whose time has come, those of one bucket together; none while the database
         refuses."""
@@ -231,6 +248,10 @@ class FloodHuey(Huey):
 
     def _trouble(self, error: Exception) -> None:
         """Say once that the database refuses, then wait."""
+        self._tell_trouble(error)
+        self.rest()
+
+    def _tell_trouble(self, error: Exception) -> None:
         if not self._in_trouble:
             self._in_trouble = True
             log.event(
@@ -240,7 +261,6 @@ class FloodHuey(Huey):
                 reason=models.explain(error),
                 next="tried again every two seconds",
             )
-        self.rest()
 
     def rest(self, seconds: float = TROUBLE_PAUSE) -> None:
         """Wait before the next try at what disk or database have refused, or for the stop."""

@@ -63,7 +63,8 @@ class FloodConsumer(Consumer):
     """huey's consumer, whose interrupting signal lets attempts end in order too, and which reads
     the credentials again on SIGHUP, where huey's would start itself anew.
 
-    `over` is asked every LOOK_FOR_END seconds whether the consumer is to end by itself.
+    `over` is asked every LOOK_FOR_END seconds, and at each signal, whether the consumer is to end
+    by itself; signals are then the business of whoever runs it.
     """
 
     def __init__(
@@ -82,14 +83,9 @@ class FloodConsumer(Consumer):
         self._stop_flag_timeout = 0.0
         self._signals = Signals()
         self._terminals = Terminals()
-        # What ends by itself ends with it; so does what was started in a terminal that is closed.
+        # What was started in a terminal that is closed ends with it.
         self._signal_actions[signal.SIGHUP] = (False, False)
         self._systemd = Systemd(clock=time.monotonic)
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether a signal has ended it."""
-        return self._signum is not None
 
     def get_environment(self, worker_type: str) -> Any:
         if worker_type == WORKER_PROCESS:
@@ -97,10 +93,14 @@ class FloodConsumer(Consumer):
         return super().get_environment(worker_type)
 
     def _handle_signal(self, signum: int, frame: Any) -> None:
-        if signum == signal.SIGHUP and self._over is None and not self._terminals.gone():
+        if signum == signal.SIGHUP and not self._terminals.gone():
             self._rereading.ask()
         else:
             super()._handle_signal(signum, frame)
+
+    def _set_signal_handlers(self) -> None:
+        if self._over is None:
+            super()._set_signal_handlers()
 
     def start(self) -> None:
         # huey sets its handlers last; until then a signal would end in a traceback.

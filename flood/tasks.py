@@ -53,7 +53,11 @@ def enqueue(profile: str, bucket: str, ids: Sequence[int]) -> None:
 
 def enqueue_ring(profile: str, bucket: str) -> None:
     """Enqueue a task for whatever is due in this bucket."""
-    huey.enqueue(upload.s(profile, bucket, [], ring=True, priority=RING_PRIORITY))
+    huey.enqueue(_ring(profile, bucket))
+
+
+def _ring(profile: str, bucket: str) -> Any:
+    return upload.s(profile, bucket, [], ring=True, priority=RING_PRIORITY)
 
 
 def enqueue_late_ring(profile: str, bucket: str, due: datetime) -> None:
@@ -69,9 +73,9 @@ def enqueue_retry(
     huey.add_schedule(upload.s(profile, bucket, [record_id], eta=due, retries=retries_left))
 
 
-def drain(workers: int, over: Callable[[], bool]) -> bool:
+def drain(workers: int, over: Callable[[], bool]) -> None:
     """Run a consumer with so many threads, on the settings that `huey` was set up with, until
-    `over` says so; whether that came before a signal."""
+    `over` says so."""
     # What nobody announces is due, too, whenever the last sweep was.
     queries.ask_for_sweep()
     sweep()
@@ -79,7 +83,6 @@ def drain(workers: int, over: Callable[[], bool]) -> bool:
         huey, rereading=huey.rereading, workers=workers, over=over
     )
     consumer.run()
-    return not consumer.interrupted
 
 
 def at_rest(now: datetime) -> bool:
@@ -102,11 +105,14 @@ def drained(now: datetime) -> bool:
         return True
     if huey.busy() or huey.storage.queue_size():
         return False
-    for destination in (left := due(now)):
+    left, rings = due(now), []
+    for destination in left:
         # What has just been refused, as others are at work, is not asked for ten times a second.
         if time.monotonic() - _rung.get(destination, -math.inf) >= RING_AGAIN:
             _rung[destination] = time.monotonic()
-            enqueue_ring(*destination)
+            rings.append(_ring(*destination))
+    if rings:
+        huey.enqueue_together(rings)
     owners = agent.locks.of_process() if agent else []
     return not left and not any(claiming.of_owner(owner) for owner in owners)
 
@@ -291,13 +297,22 @@ def release_claims(*_task: Any) -> None:
     if agent is None:
         return
     reason = Reason(INTERRUPTED, "stopped", "the consumer was stopped at once")
-    for owner in agent.locks.of_process():
-        with models.write():
-            claims = claiming.of_owner(owner)
+    try:
+        with models.write():  # one wait, should another program hold the database
+            owners = agent.locks.of_process()
+            claims = [claim for owner in owners for claim in claiming.of_owner(owner)]
             for claim in claims:
                 records.release(claim, reason, agent.now())
             for profile, bucket in {(claim.profile, claim.bucket) for claim in claims}:
                 enqueue_ring(profile, bucket)
+    except (models.DatabaseError, OSError) as error:
+        log.event(
+            logger,
+            ERROR,
+            "claims were not given back",
+            reason=models.explain(error),
+            next="the sweep takes up their files",
+        )
 
 
 def _agent() -> "Agent":

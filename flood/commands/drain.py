@@ -27,6 +27,7 @@ from flood.config import Settings
 from flood.consumers import WORKERS
 from flood.errors import FloodError, SpoolError, SpoolLockedError
 from flood.kinds import counts, durations
+from flood.opening import exit_status
 from flood.removal import Pruned
 from flood.retention import Keeping, Retention
 from flood.spool import Spool
@@ -76,14 +77,17 @@ Exit status: 0 everything that was due was worked off, or the time was over; 1
 files failed, or could not be deleted, or one needs more than --max-time, or
 the disk or the database failed; 2 wrong usage, configuration or credentials,
 also if files wait for a profile that the credentials do not have; 75
-flood-fsck has the spool to itself, the disk is full or away; 130 interrupted.
-If several apply, 130 comes before 2, 2 before 1, 1 before 75."""
+flood-fsck has the spool to itself, another program the database, the disk is
+full or away; 130 interrupted. If several apply, 130 comes before 2, 2 before
+1, 1 before 75."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run flood-drain; return its exit status."""
     began = time.monotonic()
     prepare()
+    stop = Stop()
+    stop.install()
     options, settings = config.load(_parser(), argv, os.environ)
     quiet_log = settings.origins["log_level"] == "default"
     if quiet_log:  # a variable that sets nothing is told of as by any other command
@@ -95,21 +99,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         without=(FAILED,) if quiet_log else (),  # told by their cause at the end
     )
     terminal = Terminal(_NAME, quiet=not sys.stderr.isatty())
+    deadline = began + options.max_time
+    # Nor is anybody waited for beyond the time that this has.
+    models.be_brief_when(lambda: stop.is_set() or huey.stopping() or time.monotonic() >= deadline)
     try:
-        return _drain(options, settings, began, terminal)
-    except KeyboardInterrupt:
-        terminal.problem("interrupted")
-        return EXIT_INTERRUPTED
+        return _drain(options, settings, deadline, stop, terminal)
     except SpoolLockedError as error:
         terminal.notice(str(error))
-        return error.exit_status
+        return EXIT_INTERRUPTED if stop.is_set() else error.exit_status
     except FloodError as error:
         for line in str(error).splitlines():
             terminal.problem(line)
-        return error.exit_status
+        return EXIT_INTERRUPTED if stop.is_set() else error.exit_status
     except (OSError, models.DatabaseError) as error:
         terminal.problem(f"cannot go on: {models.explain(error)}")
-        return EXIT_TRY_AGAIN if models.no_room(error) else EXIT_FAILED
+        return EXIT_INTERRUPTED if stop.is_set() else exit_status(error)
     finally:
         models.close()
 
@@ -135,23 +139,25 @@ def _parser() -> Parser:
 
 
 def _drain(
-    options: argparse.Namespace, settings: Settings, began: float, terminal: Terminal
+    options: argparse.Namespace,
+    settings: Settings,
+    deadline: float,
+    stop: Stop,
+    terminal: Terminal,
 ) -> int:
     huey.set_up(_on_its_database(settings), os.environ, sweeps=False)
     spool = tasks.spool()
-    finished = True
     trouble: list[Exception] = []
-    if not tasks.at_rest(_now()):
+    if not stop.is_set() and not tasks.at_rest(_now()):
         with terminal.files_bar("uploading", due_queries.count(_now())) as advance:
-            over = _until(began + options.max_time, advance, trouble)
-            finished = tasks.drain(options.workers, over)
+            tasks.drain(options.workers, _until(deadline, stop, advance, trouble))
+    finished = not stop.is_set()
     failed = _tell(terminal, options.max_time)
     if trouble:
         raise trouble[0]
     undeleted = False
     if finished and spool.present():
-        stop = Stop()
-        undeleted = _prune(spool, began + options.max_time, stop, terminal)
+        undeleted = _prune(spool, deadline, stop, terminal)
         if stop.is_set():
             terminal.problem("interrupted; what was deleted stays deleted")
             return EXIT_INTERRUPTED
@@ -186,8 +192,6 @@ def _prune(spool: Spool, deadline: float, stop: Stop, terminal: Terminal) -> boo
     left = min(_PRUNING, deadline - time.monotonic())
     if left <= 0 or not retention.due():
         return False
-    stop.install()
-    models.be_brief_when(stop.is_set)
     try:
         # Of a spool that went away meanwhile the exit status tells.
         with suppress(SpoolError), terminal.busy("looking for what is not to be kept"):
@@ -208,7 +212,7 @@ def _on_its_database(settings: Settings) -> Settings:
 
 
 def _until(
-    deadline: float, advance: Callable[[int], None], trouble: list[Exception]
+    deadline: float, stop: Stop, advance: Callable[[int], None], trouble: list[Exception]
 ) -> Callable[[], bool]:
     shown = 0
 
@@ -218,7 +222,7 @@ def _until(
         advance(settled - shown)
         shown = settled
         try:
-            return time.monotonic() >= deadline or tasks.drained(_now())
+            return stop.is_set() or time.monotonic() >= deadline or tasks.drained(_now())
         except (OSError, models.DatabaseError) as error:
             trouble.append(error)  # raised once the workers have ended
             return True

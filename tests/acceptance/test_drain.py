@@ -6,14 +6,19 @@ import os
 import pty
 import re
 import signal
+import sqlite3
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from flood.locks import CONSUMERS_LOCK, FileLock
 from flood.record_values import TASK_FILES
+from flood.syscalls import lock_holder
+from flood.writers import PATIENCE
 from tests.acceptance.harness import (
     Flood,
     MakeFlood,
@@ -27,6 +32,7 @@ from tests.servers import S3Server
 
 MIB = 1024**2
 SLOW = Pass(bytes_per_second=MIB // 4)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 #: Prints what a run has imported of what is slow to import.
 IMPORTED = """
@@ -354,7 +360,7 @@ def test_over_a_slow_line_each_run_delivers_something(
     assert set(sent) <= set(server.keys(bucket))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["TERM", "HUP"])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_signals_end_it_at_no_cost(
     proxied: Flood, server: S3Server, proxy: FaultProxy, bucket: str, number: signal.Signals
 ) -> None:
@@ -371,6 +377,44 @@ def test_signals_end_it_at_no_cost(
     proxy.heal()
     drain(proxied)
     check_promises(proxied, server)
+
+
+@contextmanager
+def held(flood: Flood) -> Iterator[None]:
+    """Another program has its transaction in the database."""
+    with closing(sqlite3.connect(flood.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+HELD = r"database is locked: (another program|process \d+) holds it"
+
+
+def test_it_waits_for_another_program_no_longer_than_its_time(flood: Flood, bucket: str) -> None:
+    flood.drop(bucket, "key", b"data")
+    take_in(flood)
+    with held(flood):
+        began = time.monotonic()
+        done = drain(flood, "--max-time", "1", status=75)
+        assert time.monotonic() - began < PATIENCE / 2
+    assert re.search(HELD, done.stderr)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signals_end_the_wait_for_another_program(
+    flood: Flood, bucket: str, number: signal.Signals
+) -> None:
+    flood.drop(bucket, "key", b"data")
+    take_in(flood)
+    with held(flood):
+        running = start_drain(flood)
+        turn = f"{flood.database}-writers"
+        flood.wait_for(lambda: lock_holder(turn) == running.pid, "the wait")
+        running.signal(number)
+        assert running.wait() == 130
+    assert re.search(HELD, running.output())
+    drain(flood)
 
 
 def test_what_a_killed_run_left_is_taken_up(

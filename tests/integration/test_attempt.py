@@ -29,6 +29,7 @@ from tests.faults import Crowded, Line, Stall, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
 from tests.spooling import LARGE, NOBODY, START, House, in_child
+from tests.unit.test_writers import locked
 from tests.uploading import LARGE as MULTIPART
 from tests.uploading import MIB, UPLOADERS, MakeUploader, boto3_uploader, profile
 from workers.agent import Agent
@@ -1123,3 +1124,23 @@ def test_claims_are_released_when_huey_interrupts_a_task(
     assert (row["current_state"], row["owner"], row["retry_count"]) == ("processing", None, 0)
     assert house.attempts(row["id"])[0]["kind"] == "interrupted"
     assert len(huey.storage.of_priority(tasks.RING_PRIORITY)) == 1
+
+
+def test_claims_that_cannot_be_given_back_are_left_to_the_sweep(
+    house: House, server: S3Server, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    admit_for_now(house, bucket, "key")
+
+    def interrupt() -> None:
+        agent = tasks._agent()
+        claiming.claim([], "p", bucket, owner=agent.locks.own(), large=LARGE, now=agent.now())
+        models.be_brief_when(lambda: True)
+        with locked(house.database):
+            tasks.release_claims()
+        [line] = [one for one in caplog.records if one.levelname == "ERROR"]
+        assert line.getMessage() == "claims were not given back"
+
+    in_consumer(house, server.url, interrupt)
+    assert house.row(1)["owner"] is not None
+    house.sweep()
+    assert house.row(1)["owner"] is None

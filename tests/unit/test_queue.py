@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from huey.api import Task
 from huey.registry import Message
+from huey.signals import SIGNAL_INTERRUPTED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -389,6 +390,35 @@ def test_a_task_that_the_database_refuses_is_left_to_the_sweep_but_never_parted_
     models.execute("DROP TRIGGER refuses")
     queue.enqueue(note(queue, 4))
     assert list(queue.dequeue().args) == [4]
+
+
+def test_tasks_that_go_together_all_do_or_none(
+    queue: FloodHuey, house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    models.execute(
+        "CREATE TRIGGER refuses BEFORE INSERT ON task WHEN (SELECT count(*) FROM task) "
+        "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    )
+    both = [note(queue, number) for number in range(2)]
+    for _ in range(2):
+        queue.enqueue_together(both)
+    assert queue.storage.queue_size() == 0
+    assert [one.getMessage() for one in caplog.records] == ["cannot use the queue"]
+    models.execute("DROP TRIGGER refuses")
+    queue.enqueue_together(both)
+    assert queue.storage.queue_size() == 2
+
+
+def test_of_interrupted_tasks_is_told_once(queue: FloodHuey) -> None:
+    """Who hears it may have to wait for another program, each time."""
+    heard = []
+    queue.signal(SIGNAL_INTERRUPTED)(lambda *told: heard.append(told))
+    for number in range(3):
+        queue._tasks_in_flight.add(note(queue, number))
+    for _ in range(2):
+        queue.notify_interrupted_tasks()
+    assert len(heard) == 1
+    assert not queue.busy()
 
 
 @pytest.mark.parametrize("call", ["enqueue", "dequeue", "schedule", "read", "priority"])
