@@ -26,6 +26,7 @@ from tests.acceptance.harness import (
     check_promises,
     credentials,
 )
+from tests.chaos.machine import Clock
 from tests.faults import Cut, Line, Pass, Stall, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
@@ -377,6 +378,32 @@ def test_signals_end_it_at_no_cost(
     proxy.heal()
     drain(proxied)
     check_promises(proxied, server)
+
+
+def test_a_clock_that_is_behind_for_some_seconds_of_a_run_deletes_nothing(
+    make_flood: MakeFlood, server: S3Server, proxy: FaultProxy, bucket: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("libfaketime")  # it is not for every kind of machine
+    clock = Clock(tmp_path)
+    flood = make_flood(credentials(("main", proxy.url)), keep_failed="180d")
+    flood.environ |= {**clock.environ(), "FAKETIME_NO_CACHE": "1"}
+    proxy.inject(SLOW, "PUT", times=None)
+    flood.drop(bucket, "slow", bytes(2 * MIB))
+    take_in(flood)
+    flood.tamper("UPDATE spool SET created_at = '2001-01-01T00:00:00.000000Z', clock = NULL")
+    running = start_drain(flood)
+    flood.wait_for(lambda: proxy.count("PUT"), "the upload")
+    clock.set(-400 * 86_400)
+    flood.drop("missing", "only copy", b"data")
+    take_in(flood)
+    flood.wait_for(lambda: flood.count(current_state="failed"), "the failure")
+    clock.set(0)
+    proxy.heal()
+    assert running.wait() == 1
+    [settled] = flood.query("SELECT completed_at t FROM file_records WHERE current_state='failed'")
+    assert settled["t"] < flood.row(filepath="slow")["created_at"]
+    drain(flood)
+    check_promises(flood, server, failed=["only copy"])
 
 
 @contextmanager
