@@ -13,6 +13,7 @@ from flood import leaps, models, records
 from flood.columns import utc_text
 from flood.hollow import REST
 from flood.leaps import Running
+from tests.fscking import fsck
 from tests.spooling import START, House, meddlings, quick_house
 from tests.unit.test_retention import DAY, fail, retention
 
@@ -148,6 +149,20 @@ def test_what_a_dead_worker_gave_up_is_noted_as_the_clock_is_behind(machine: Mac
         assert records.follow(number, "failed", path, 4, house.clock.now(), house.running)
         noted = json.loads(models.execute("SELECT clock FROM spool").fetchone()[0])
         assert noted["at"] == house.clock.now().timestamp()
+
+
+def test_what_flood_fsck_gives_up_is_noted_as_the_clock_is_behind(machine: Machine) -> None:
+    house = machine.house
+    machine.is_set(-400 * DAY)
+    [record] = house.admit("key")
+    for _ in range(house.settings().retry_max):
+        [claim] = house.claim()
+        records.lose(claim, 0.0, house.clock.now())
+    house.claim()
+    fsck(house, repair=True)
+    assert house.row(record)["current_state"] == "failed"
+    noted = json.loads(models.execute("SELECT clock FROM spool").fetchone()[0])
+    assert noted["at"] == house.clock.now().timestamp()
 
 
 def test_a_clock_that_is_behind_for_a_moment_in_the_middle_of_a_run(machine: Machine) -> None:
