@@ -20,7 +20,7 @@ from flood import (
 from flood.bell import bell_path
 from flood.check_findings import DATABASE, ERROR, OK, WARNING, Finding
 from flood.config import Settings, command
-from flood.errors import FloodError, SpoolError
+from flood.errors import FloodError, NoRoomError, SpoolError
 from flood.fsck_kinds import REPAIR_COMMAND, in_place
 from flood.layout import CARD
 from flood.spool import Spool
@@ -45,6 +45,9 @@ def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, l
         if denied is not None:
             return None, [_denied(spool, path, denied)]
         wrong = list(_wrong(spool, path, settings, now))
+    except NoRoomError as error:
+        seen = str(error).removesuffix(f": {models.MAKE_ROOM}")
+        return None, [Finding(DATABASE, "file", ERROR, seen, _REFUSED, models.MAKE_ROOM)]
     except FloodError as error:
         seen, advice = str(error), fsck
         if isinstance(error, SpoolError) and error.settings:

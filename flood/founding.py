@@ -10,7 +10,7 @@ from pathlib import PurePath
 from shlex import quote
 from typing import Final
 
-from flood import binding, config, credentials, directories, models, schema, users
+from flood import binding, config, credentials, directories, locks, models, schema, users
 from flood.config import Settings
 from flood.errors import ConfigError, FloodError, NoRoomError, ReadOnlyError, SpoolError
 from flood.home import Home
@@ -267,6 +267,7 @@ class Founding:
             binding.bind(self._spool, database, create=True, now=self._now())
             self._queue()
             self._spool.prepare()
+            locks.lay(self._spool)
         finally:
             home.leave()
 

@@ -24,7 +24,7 @@ from peewee import (
 )
 from peewee import DatabaseError as DatabaseError
 
-from flood import read_only, writers
+from flood import read_only, room, writers
 from flood.allowed import Allowed
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.sqlite import UNDECODABLE, Connection
@@ -34,9 +34,15 @@ from flood.writers import Locked, Waiting, leave, turn
 # How long SQLite itself waits for another program's transaction, in seconds; `write` tries again.
 _BUSY_TIMEOUT: Final = 1
 
+#: What a person does about a full disk.
+MAKE_ROOM: Final = "make room on the disk of the database"
+
+# What SQLite says where it finds no room for what it has beside a database, or for other reasons.
+_WITHOUT_ROOM: Final = ("unable to open", "disk I/O error")
+
 # SQLite's words for what a person can mend.
 _ADVICE: Final = {
-    "disk is full": "make room on the disk of the database",
+    "disk is full": MAKE_ROOM,
     "readonly": "give this user write access to the database, to the files beside it whose names "
     "begin like its own, and to its directory",
     "disk I/O error": "is its disk full, or broken?",
@@ -394,9 +400,16 @@ def _check_spool() -> None:
 
 
 def no_room(error: BaseException) -> bool:
-    """Whether a disk is full, as the database or the system puts it."""
+    """Whether a disk is full, as the database or the system puts it, or as SQLite does not."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or "disk is full" in str(error)
+    return full or "disk is full" in str(error) or _lacking(error) is not None
+
+
+def _lacking(error: BaseException) -> str | None:
+    """What the disk of the database has none of any more, if SQLite has most likely raised this
+    error for want of that."""
+    # Of a database that is gone the disk cannot be asked.
+    return room.lacking(_path) if any(sign in str(error) for sign in _WITHOUT_ROOM) else None
 
 
 def version() -> int:
@@ -419,6 +432,9 @@ def explained(error: BaseException) -> tuple[str, str]:
         return text, ""
     if read_only.refused(error, _path):
         return read_only.explained(error), read_only.ADVICE
+    lacking = _lacking(error)
+    if lacking is not None:
+        return f"{text}, as the disk is full (no {lacking} is left)", MAKE_ROOM
     remedy = writers.remedy(_path) if "locked" in text else None
     if remedy is not None:
         return text, "" if remedy in text else remedy

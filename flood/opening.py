@@ -38,10 +38,10 @@ def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
     except OSError as error:
         if read_only.refused(error, lock.path):
             raise read_only.told(f"cannot lock {lock.path}") from error
-        raise kind(error)(
-            f"cannot lock {lock.path}: {error.strerror}; run this as the user of flood-watch, and "
-            "remove that file if it is another's"
-        ) from error
+        remedy = "run this as the user of flood-watch, and remove that file if it is another's"
+        if models.no_room(error):
+            remedy = "make room on its disk"
+        raise kind(error)(f"cannot lock {lock.path}: {error.strerror}; {remedy}") from error
     if not free:
         raise SpoolLockedError(f"flood-fsck repairs {spool.root}: try again afterwards")
     try:

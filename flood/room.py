@@ -44,6 +44,19 @@ def check_room(
         )
 
 
+def lacking(path: str) -> str | None:
+    """What the filesystem of what lies there has none of any more, "byte" or "inode"; None if it
+    has both, or cannot be asked."""
+    try:
+        status = os.statvfs(path)
+    except OSError:
+        return None
+    # One that knows no limit says that it has 0 in all.
+    if status.f_blocks and not status.f_bavail:
+        return "byte"
+    return "inode" if status.f_files and not status.f_favail else None
+
+
 def _told(size: int) -> str:
     # It takes long to import, and most looks find room enough.
     from humanize import naturalsize

@@ -77,14 +77,13 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
             f"cannot use the database {path}: {who} ({path}-writers is locked)"
         ) from error
     except models.DatabaseError as error:
-        # Without room for the file that SQLite maps into memory it reports an I/O error.
         reason = models.first_reason(error, before)
         if read_only.refused(reason, path):
             raise read_only.told(f"cannot use the database {path}") from error
-        full = models.no_room(reason) or not os.statvfs(directory).f_bavail
+        denied = denied_part(path) if "unable to open" in str(reason) else None
+        full = denied is None and models.no_room(reason)
         kind: type[FloodError] = NoRoomError if full else SpoolError
         kind = TryAgainError if "locked" in str(reason) else kind
-        denied = denied_part(path) if "unable to open" in str(reason) else None
         told = models.explain(reason) if denied is None else _give_access(denied)
         raise kind(f"cannot use the database {path}: {told}") from error
     except PermissionError as error:
@@ -93,9 +92,10 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
     except OSError as error:
         if read_only.refused(error, path):
             raise read_only.told(f"cannot use the database {path}") from error
-        raise SpoolError(
-            f"cannot use the database {path} (in {directory}): {error.strerror}"
-        ) from error
+        told = f"cannot use the database {path} (in {directory}): {error.strerror}"
+        if models.no_room(error):
+            raise NoRoomError(f"{told}: {models.MAKE_ROOM}") from error
+        raise SpoolError(told) from error
 
 
 def check_link(path: str) -> None:
@@ -203,7 +203,7 @@ def open_for_looking(path: str) -> list[str]:
     """Open the database at `path` so that nothing can be written to it; return the problems that
     SQLite finds in it, the tables and columns that are missing.
 
-    Raises SpoolError if it cannot be opened, or is a newer flood's.
+    Raises SpoolError if it cannot be opened, or is a newer flood's; NoRoomError.
     """
     _check_kind(path)
     models.bind(path)
@@ -226,7 +226,10 @@ def open_for_looking(path: str) -> list[str]:
         if denied is not None and not read_only.refused(error, path):
             raise SpoolError(f"cannot read the database {path}: {_give_access(denied)}") from error
         text, advice = models.explained(error)
-        raise SpoolError(f"cannot read the database {path}: {text}", advice) from error
+        told = f"cannot read the database {path}: {text}"
+        if models.no_room(error):
+            raise NoRoomError(f"{told}: {advice}") from error
+        raise SpoolError(told, advice) from error
 
 
 def _lacks() -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from flood import directories, layout, syscalls, users
 from flood.directories import Kept
-from flood.errors import SpoolError
+from flood.errors import NoRoomError, SpoolError
 from flood.identity import Identity, identity_of
 from flood.layout import Place
 from flood.states import COMPLETED, FAILED, STATES
@@ -150,7 +150,7 @@ class Spool(Tree):
             path = f"{state}/{profile}" if bucket is None else f"{state}/{profile}/{bucket}"
             try:
                 self._prepare(path, alike=True)
-            except SpoolError as error:
+            except (SpoolError, NoRoomError) as error:
                 refused.append((path, str(error)))
         return refused
 
@@ -176,7 +176,9 @@ class Spool(Tree):
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise SpoolError(f"{path} cannot be made: a symbolic link is in the way") from error
-            raise SpoolError(f"cannot create {path}: {error.strerror}") from error
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            kind = NoRoomError if full else SpoolError
+            raise kind(f"cannot create {path}: {error.strerror}") from error
 
     def make_directory(self, path: str) -> None:
         """Create a directory with all that is missing above it; raises OSError."""

@@ -16,6 +16,7 @@ from flood import (
     binding,
     config,
     devices,
+    locks,
     log,
     models,
     opening,
@@ -281,6 +282,7 @@ def _prepare(
         )
     huey.storage.initialize_schema()
     spool.prepare()
+    locks.lay(spool)
     startup.warn(settings)
     purge(spool, _now())
     intake = Intake(

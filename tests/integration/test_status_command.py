@@ -473,7 +473,7 @@ def test_what_others_have_open_is_not_read_without_locks(disk: Path) -> None:
     with make_house(disk) as made:
         looked = on_full_disk(made, HELD)
         assert (looked.returncode, looked.stderr) == (3, "")
-        assert "disk I/O error: is its disk full, or broken?" in looked.stdout
+        assert "disk I/O error, as the disk is full (no byte is left): make room" in looked.stdout
 
 
 def test_what_a_killed_process_left_is_not_left_out(disk: Path) -> None:
@@ -487,7 +487,7 @@ def test_what_a_killed_process_left_is_not_left_out(disk: Path) -> None:
         os.unlink(f"{made.database}-shm")
         looked = on_full_disk(made)
         assert (looked.returncode, looked.stderr) == (3, "")
-        assert "disk I/O error: is its disk full, or broken?" in looked.stdout
+        assert "disk I/O error, as the disk is full (no byte is left): make room" in looked.stdout
 
 
 # --- many records --------------------------------------------------------------------------------
