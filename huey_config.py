@@ -53,6 +53,10 @@ class FloodHuey(Huey):
     rereading: Rereading
     consumer: FloodConsumer | None = None
     _alive: FileLock | None = None
+    #: Whether this process waits until a full disk has room again.
+    waits_for_room = True
+    #: What was refused for want of room, for who does not wait.
+    without_room: Exception | None = None
     _in_trouble = False
 
     @property
@@ -234,7 +238,8 @@ class FloodHuey(Huey):
                 for task in tasks:
                     super().enqueue(task)
         except models.DatabaseError as error:
-            self._tell_trouble(error)
+            if not self.ends_with(error):
+                self._tell_trouble(error)
 
     def read_schedule(self, timestamp: Any = None) -> Any:
         """The tasks whose time has come, those of one bucket together; none while the database
@@ -248,8 +253,9 @@ class FloodHuey(Huey):
 
     def _trouble(self, error: Exception) -> None:
         """Say once that the database refuses, then wait."""
-        self._tell_trouble(error)
-        self.rest()
+        if not self.ends_with(error):
+            self._tell_trouble(error)
+            self.rest()
 
     def _tell_trouble(self, error: Exception) -> None:
         if not self._in_trouble:
@@ -261,6 +267,13 @@ class FloodHuey(Huey):
                 reason=models.explain(error),
                 next="tried again every two seconds",
             )
+
+    def ends_with(self, error: Exception) -> bool:
+        """Whether this process is to end, as it does not wait for the room that was lacking."""
+        if self.waits_for_room or not models.no_room(error):
+            return False
+        self.without_room = error
+        return True
 
     def rest(self, seconds: float = TROUBLE_PAUSE) -> None:
         """Wait before the next try at what disk or database have refused, or for the stop."""

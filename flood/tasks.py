@@ -75,7 +75,8 @@ def enqueue_retry(
 
 def drain(workers: int, over: Callable[[], bool]) -> None:
     """Run a consumer with so many threads, on the settings that `huey` was set up with, until
-    `over` says so."""
+    `over` says so, as it should once huey was refused something for want of room."""
+    huey.waits_for_room = False
     # What nobody announces is due, too, whenever the last sweep was.
     queries.ask_for_sweep()
     sweep()
@@ -260,6 +261,8 @@ def sweep() -> None:
 
 def _broke_off(what: str, error: Exception) -> None:
     """A disk or a database that refuses is a person's to mend, and worth no traceback."""
+    if huey.ends_with(error):
+        return  # which is told then
     tally().broke_off()
     if isinstance(error, models.DatabaseError | OSError | SpoolError):
         log.event(logger, ERROR, what, error=type(error).__name__, reason=models.explain(error))

@@ -63,6 +63,9 @@ have five seconds left, what is broken off then is tried again by the next run,
 at no cost. A file that has had most of that time is told of, as no later run
 would do better.
 
+Where the database is refused room on its disk it ends: it does not wait, as
+consumers do.
+
 Once nothing is due any more it deletes what is not to be kept, as consumers do
 by and by, for a minute at most; the next run goes on where that ended. A file
 that cannot be deleted is told of.
@@ -113,7 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED if stop.is_set() else error.exit_status
     except (OSError, models.DatabaseError) as error:
         terminal.problem(f"cannot go on: {models.explain(error)}")
-        return EXIT_INTERRUPTED if stop.is_set() else exit_status(error)
+        if stop.is_set():
+            return EXIT_INTERRUPTED
+        return EXIT_FAILED if tasks.tally().failed else exit_status(error)
     finally:
         models.close()
 
@@ -221,6 +226,9 @@ def _until(
         settled = tasks.tally().settled
         advance(settled - shown)
         shown = settled
+        if huey.without_room is not None:
+            trouble.append(huey.without_room)
+            return True
         try:
             return stop.is_set() or time.monotonic() >= deadline or tasks.drained(_now())
         except (OSError, models.DatabaseError) as error:

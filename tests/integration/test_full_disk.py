@@ -33,6 +33,12 @@ i=0; mkdir fill; while (: > "fill/$i") 2>/dev/null; do i=$((i + 1)); done
 """
 INODES = "size=16m,nr_inodes=200"
 
+#: The database can be opened, but hardly be written to.
+HARDLY_A_BYTE = """
+cat /dev/zero > fill 2>/dev/null || true; truncate -s -%dK fill
+"""
+BYTES = "size=4m"
+
 NO_INODE_IS_LEFT = (
     "unable to open database file, as the disk is full (no inode is left): make room on the disk "
     "of the database"
@@ -131,3 +137,13 @@ def test_whoever_makes_room_needs_no_inode_while_flood_watch_runs(house: House) 
     done = run(house, INODES, f"{script} {NO_INODE} flood-prune; kill $!; wait $!")
     assert done.stdout == "1 empty directory deleted, 0 Bytes\n"
     assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("left", [4, 36, 48, 64, 100])
+def test_flood_drain_ends_where_little_can_be_written(house: House, left: int) -> None:
+    """It says so once, whatever it is refused first: a consumer would wait."""
+    done = run(house, BYTES, f"{HARDLY_A_BYTE % left} flood-drain --max-time 50")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("flood-drain: cannot ")
+    assert line.endswith("full: make room on the disk of the database") or left == 4
+    assert done.returncode == 75
