@@ -274,13 +274,12 @@ def _links() -> Iterator[Finding]:
 
 def exposed(server_directory: str, database: str) -> Iterator[Finding]:
     """What every user of this machine may do to the spool or its database."""
-    for text in exposure.of_spool(server_directory, database):
-        seen, _, remedy = text.partition("; run ")
+    for each in exposure.of_spool(server_directory, database):
         yield Finding(
             SPOOL,
             "modes",
             WARNING,
-            seen,
+            each.seen,
             "other users can take files away, or have others uploaded",
-            remedy,
+            each.mends,
         )

@@ -94,7 +94,7 @@ def load(argument: str | None, argument_first: bool, environ: Mapping[str, str])
             )
             warnings.append(passed_over[-1])
             continue
-        warnings += exposure.above(candidate.path)
+        warnings += [each.line for each in exposure.above(candidate.path)]
         odd = tuple(warnings)
         try:
             profiles = _profiles(path, file, warnings)
@@ -122,7 +122,7 @@ def load_again(known: Credentials) -> Credentials:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise CredentialsError(f"{path}: {reason}") from None
-    warnings = list(exposure.above(known.path))
+    warnings = [each.line for each in exposure.above(known.path)]
     profiles = _profiles(path, file, warnings)
     return replace(known, profiles=profiles, warnings=tuple(warnings), stamp=file.stamp)
 

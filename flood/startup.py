@@ -41,8 +41,8 @@ def warn_of_credentials(warnings: Iterable[str]) -> None:
 
 def warn(settings: Settings) -> None:
     """Say what other users of this machine may do to the spool; call it once it is set up."""
-    for text in exposure.of_spool(settings.server_directory, settings.database):
-        log.event(logger, WARNING, "exposed", reason=text)
+    for each in exposure.of_spool(settings.server_directory, settings.database):
+        log.event(logger, WARNING, "exposed", reason=each.line)
     if not syscalls.hard_links_guarded():
         log.event(
             logger,
