@@ -432,6 +432,20 @@ def test_another_file_in_processing_gets_a_row(house: House) -> None:
     ] or [row["filepath"] for row in house.rows("current_state = 'processing'")] == ["key", "aside"]
 
 
+def test_a_name_that_is_left_alone_in_incoming_is_a_file_as_any_other_in_processing(
+    house: House,
+) -> None:
+    """It may have been taken before the patterns were others: to leave it would be to lose it."""
+    for state in ("incoming", "processing"):
+        house.write(f"{state}/p/b/dir/.keep.part")
+    house.recover()
+    [row] = house.rows()
+    assert (row["current_state"], row["filepath"]) == ("processing", "dir/.keep.part")
+    os.unlink(house.spool.absolute("processing/p/b/dir/.keep.part"))
+    assert admit(house, "incoming/p/b/dir/.keep.part") == Result()
+    assert set(house.files()) == {"incoming/p/b/dir/.keep.part"}
+
+
 def test_a_refused_transaction_is_made_good_by_the_second_try(house: House) -> None:
     def refuse(*_task: object) -> None:
         raise OSError("no room")

@@ -537,7 +537,7 @@ def test_directories_of_incoming_rest_for_a_day(house: House) -> None:
     """By their change times, which tar and rsync cannot set back."""
     path = house.spool.absolute("incoming/p/b/dir/below")
     os.makedirs(path)
-    house.write("incoming/p/b/full/key")
+    house.write("incoming/p/b/full/.keep.tmp")
     for each in (path, os.path.dirname(path)):
         os.utime(each, (1, 1))
     changed = os.stat(os.path.dirname(path)).st_ctime
