@@ -30,21 +30,33 @@ def candidates(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def existing(paths: Iterable[str], problems: list[str]) -> list[str]:
-    """Return those of `paths` that are there; what is there but no regular file is a problem."""
+    """Return those of `paths` that are there; one that cannot be read as a file is a problem."""
     found = []
     for path in paths:
         try:
-            is_regular = stat.S_ISREG(os.stat(path).st_mode)
+            wrong = _wrong(path)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue  # PermissionError: of a directory above, so that nobody can say it is there
         except OSError as error:
-            problems.append(f"{printable(path)}: cannot be read: {error.strerror}")
-            continue
-        if is_regular:
+            wrong = f"cannot be read: {error.strerror}"
+        if wrong is None:
             found.append(path)
         else:
-            problems.append(f"{printable(path)}: is no regular file")
+            problems.append(f"{printable(path)}: {wrong}")
     return found
+
+
+def _wrong(path: str) -> str | None:
+    """Why what is there cannot be read as a file, None if it can; raises OSError if nothing is."""
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(path):
+            return f"is a symbolic link that leads nowhere, to {printable(os.readlink(path))}"
+        raise
+    # To open a FIFO may take for ever, and no signal would end that. What is empty is none.
+    regular = stat.S_ISREG(mode) or os.path.realpath(path) == os.devnull
+    return None if regular else "is no regular file"
 
 
 class FileSyntax(configargparse.DefaultConfigFileParser):  # type: ignore[misc]  # untyped
@@ -66,14 +78,17 @@ class FileSyntax(configargparse.DefaultConfigFileParser):  # type: ignore[misc] 
     def open(self, path: str) -> TextIO:
         """Open a file to be parsed; one that cannot be opened is a problem, then reads as empty."""
         try:
-            # configargparse closes it. Paths need not be valid UTF-8; some editors write a BOM.
-            return open(path, encoding="utf-8-sig", errors="surrogateescape")
+            wrong = _wrong(path)
+            if wrong is None:
+                # configargparse closes it. Paths need not be valid UTF-8; some editors write a BOM.
+                return open(path, encoding="utf-8-sig", errors="surrogateescape")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            self._problems.append(f"{printable(path)}: cannot be read: {reason}")
-            empty = io.StringIO()
-            empty.name = path
-            return empty
+            wrong = f"cannot be read: {reason}"
+        self._problems.append(f"{printable(path)}: {wrong}")
+        empty = io.StringIO()
+        empty.name = path
+        return empty
 
     def parse(self, stream: TextIO) -> dict[str, str | list[str]]:
         """Return values by key; those of a repeatable key as one list."""

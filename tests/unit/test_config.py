@@ -3,8 +3,11 @@
 import json
 import os
 import shlex
+import socket
+import subprocess
+import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from flood.errors import ConfigError
 from flood.options import IGNORE, OPTIONS, Option, ignored
 from flood.temporary import Temporary
 
+ROOT = Path(__file__).resolve().parents[2]
 MIB = 1024**2
 DAY = 86_400.0
 
@@ -191,8 +195,57 @@ def test_files_that_cannot_be_read_are_named(
         "flood-watch: error: ./flood.conf: is no regular file",
         "flood-watch: error: missing: cannot be read: No such file or directory",
     ]
-    assert "Is a directory" in refusal(capsys, environ, "--config", "/")[-1]
+    assert "/: is no regular file" in refusal(capsys, environ, "--config", "/")[-1]
     assert "'' is no path" in refusal(capsys, environ, "--config", "")[-1]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket"])
+def test_what_cannot_be_read_to_an_end_is_refused(environ: dict[str, str], kind: str) -> None:
+    if kind == "fifo":
+        os.mkfifo("settings")
+    else:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind("settings")
+    for command, *arguments in (
+        ("check",),
+        ("retry", "--all"),
+        ("prune",),
+        ("notify",),
+        ("put", "file", "s3://p/b"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", f"flood.commands.{command}", "--config", "settings", *arguments],
+            env={**os.environ, **environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert done.stderr == f"flood-{command}: error: settings: is no regular file\n"
+        assert done.returncode == 2
+
+
+def test_no_settings_at_all(environ: dict[str, str]) -> None:
+    settings = load(environ, "--config", "/dev/null")
+    assert replace(settings, config=None) == load(environ)
+
+
+@pytest.mark.parametrize(
+    "link", ["flood.conf", "../.config/flood/flood.conf", "named"], ids=["local", "user", "named"]
+)
+def test_a_link_that_leads_nowhere_is_named(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str], link: str
+) -> None:
+    Path(link).parent.mkdir(parents=True, exist_ok=True)
+    for target in ("gone", "file/below"):
+        Path("file").touch()
+        Path(link).symlink_to(target)
+        named = ("--config", link) if link == "named" else ()
+        (message,) = refusal(capsys, environ, *named)
+        assert message.endswith(
+            f"{link.removeprefix('..')}: is a symbolic link that leads nowhere, to {target}"
+        )
+        Path(link).unlink()
 
 
 def test_all_problems_are_told_at_once(
