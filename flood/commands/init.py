@@ -53,10 +53,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not options.directory:
         parser.error("DIR is empty")
+    try:
+        directory = os.path.abspath(options.directory)
+    except OSError as error:
+        parser.error(
+            "DIR is relative to the current directory, which cannot be found out "
+            f"({error.strerror}): give an absolute path"
+        )
     log.configure("warning", "text")
     terminal = Terminal(_NAME, quiet=False)
     try:
-        _found(os.path.abspath(options.directory), terminal)
+        _found(directory, terminal)
     except FloodError as error:
         for line in str(error).splitlines():
             terminal.problem(line)

@@ -385,6 +385,15 @@ def test_wrong_usage(tmp_path: Path, arguments: tuple[str, ...], words: str) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_current_directory_that_is_gone(tmp_path: Path) -> None:
+    program = f"{sys.executable} -m flood.commands.init"
+    (tmp_path / "gone").mkdir()
+    done = run(tmp_path, "sh", "-c", f"cd gone; rmdir ../gone; {program} d; {program} {tmp_path}/d")
+    assert done.stderr.count("\n") == 2, done.stderr  # with the usage
+    assert "error: DIR is relative to the current directory, which cannot be found" in done.stderr
+    assert (tmp_path / "d/flood.conf").exists()
+
+
 def test_variables_that_come_first_are_told_of(tmp_path: Path) -> None:
     done = init(tmp_path, "d", FLOOD_DATABASE="/x/flood.db", FLOOD_LOG_LEVEL="info")
     assert done.returncode == 0
