@@ -21,7 +21,7 @@ from flood.bell import bell_path
 from flood.check_findings import DATABASE, ERROR, OK, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import FloodError, NoRoomError, SpoolError
-from flood.fsck_kinds import REPAIR_COMMAND, in_place
+from flood.fsck_kinds import INDEX_MISSING, REPAIR_COMMAND, in_place
 from flood.layout import CARD
 from flood.spool import Spool
 
@@ -58,7 +58,7 @@ def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, l
     found = [*wrong, *_elsewhere(path, settings)]
     if wrong:
         return None, found
-    return path, [*found, *_healthy(path), *_room(path, settings)]
+    return path, [*found, *_healthy(path, settings), *_room(path, settings)]
 
 
 def _named(settings: Settings) -> str | None:
@@ -122,12 +122,18 @@ def _elsewhere(path: str, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _healthy(path: str) -> Iterator[Finding]:
+def _healthy(path: str, settings: Settings) -> Iterator[Finding]:
     yield from _held(path)
     steps = schema.applied(path)
-    yield Finding(
-        DATABASE, "integrity", OK, f"{path} is sound, and of this flood's schema ({steps[-1]})"
-    )
+    missing = schema.missing_indices()
+    if missing:
+        kind = INDEX_MISSING
+        seen = f"{kind.title}: {', '.join(missing)}"
+        mends = kind.mended_by(command(settings, *REPAIR_COMMAND))
+        yield Finding(DATABASE, "indices", ERROR, seen, kind.meaning, mends)
+    else:
+        seen = f"{path} is sound, and of this flood's schema ({steps[-1]})"
+        yield Finding(DATABASE, "integrity", OK, seen)
     mode = str(models.execute("PRAGMA journal_mode").fetchone()[0])
     if mode == "wal":
         yield Finding(DATABASE, "journal mode", OK, "wal")

@@ -144,8 +144,8 @@ INDEX_MISSING: Final = Kind(
     "index_missing",
     None,
     "indices of the database are missing",
-    "somebody dropped them: flood gets slow, and without " + ONE + " nothing "
-    "keeps two files of one key from being uploaded at the same time",
+    "somebody dropped them, or made others of their names: flood gets slow, and without "
+    f"{ONE} nothing keeps two files of one key from being uploaded at the same time",
     "to have them made again: flood-fsck --repair",
 )
 QUEUE_TABLES: Final = Kind(

@@ -167,6 +167,7 @@ class Mend:
             with models.write():
                 several = asking.several_in_processing() if finding.detail == kinds.ONE else []
                 if not several and finding.detail in statements:
+                    models.execute(f"DROP INDEX IF EXISTS {finding.detail}")
                     models.execute(statements[finding.detail])
             reason = f"it allows one record of a key in processing, but there are {_some(several)}"
             advice = "let consumers upload them, or delete rows that are wrong, then repair again"

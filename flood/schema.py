@@ -320,7 +320,8 @@ def applied(path: str) -> list[str]:
 
 
 def missing_indices() -> dict[str, str]:
-    """The indices that flood's tables lack, each with the statement that makes it."""
+    """The indices that flood's tables lack, or have others in the place of, each with the statement
+    that makes it."""
     present = _indices(models.execute)
     scratch = models.scratch()
     try:
@@ -331,7 +332,7 @@ def missing_indices() -> dict[str, str]:
         wanted = _indices(scratch.execute_sql)
     finally:
         scratch.close()
-    return {name: sql for name, sql in wanted.items() if name not in present}
+    return {name: sql for name, sql in wanted.items() if present.get(name) != sql}
 
 
 def _indices(execute: Callable[[str], Any]) -> dict[str, str]:

@@ -38,7 +38,7 @@ from flood import (
 from flood.check_findings import ERROR, OK, SPOOL, STORE, WARNING, Finding
 from flood.check_report import Report
 from flood.errors import SpoolError
-from flood.fsck_kinds import DIRECTORY_FOREIGN
+from flood.fsck_kinds import DIRECTORY_FOREIGN, ONE
 from flood.inotify_limits import Limit
 from flood.layout import CARD, WORKERS
 from flood.lines import plain
@@ -368,6 +368,18 @@ def test_a_database_that_no_setting_names(house: House, tmp_path: Path) -> None:
     models.bind(house.database)
     assert (path, wrong(told)) == (house.database, [("setting", WARNING)])
     assert f"database = {house.database}" in told[0].remedy
+
+
+@pytest.mark.parametrize(
+    "instead", ["", f"CREATE INDEX {ONE} ON file_records (profile, bucket, filepath)"]
+)
+def test_an_index_that_somebody_dropped(house: House, instead: str) -> None:
+    models.execute(f"DROP INDEX {ONE}")
+    models.execute(instead)
+    path, told = database(house)
+    assert (path, wrong(told)) == (house.database, [("indices", ERROR)])
+    assert told[0].found == f"indices of the database are missing: {ONE}"
+    assert told[0].remedy.startswith("to have them made again: flood-fsck --repair")
 
 
 def test_another_journal_mode(house: House) -> None:

@@ -842,6 +842,15 @@ def test_indices_are_made_again_as_they_were(house: House) -> None:
     assert house.rows() == rows
 
 
+def test_an_index_of_another_kind_is_none(house: House) -> None:
+    before = models.execute(INDICES).fetchall()
+    models.execute(f"DROP INDEX {kinds.ONE}")
+    models.execute(f"CREATE INDEX {kinds.ONE} ON file_records (profile, bucket, filepath)")
+    assert [x.detail for x in fsck(house).found if x.kind is kinds.INDEX_MISSING] == [kinds.ONE]
+    fsck(house, repair=True)
+    assert models.execute(INDICES).fetchall() == before
+
+
 def test_two_records_of_one_key_keep_the_index_away_that_forbids_them(house: House) -> None:
     no_indices(house)
     [second] = house.admit("other")
