@@ -1,6 +1,7 @@
 """Looks whether somebody would be told."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from shutil import which
@@ -16,6 +17,10 @@ _NOBODY: Final = "nobody is told of failed files in this way"
 
 #: As much of a script as the kernel reads to find its interpreter, in bytes (execve(2)).
 _HEAD: Final = 256
+_SCRIPT: Final = b"#!"
+#: How all begins that it runs: a program, or a script that names its interpreter. With binfmt_misc
+#: it can be told of others, which is too rare for a look.
+_RUNNABLE: Final = re.compile(rb"\x7fELF|#![ \t]*[^ \t\n]")
 
 
 def look(spool: Spool, settings: Settings) -> Iterator[Finding]:
@@ -79,7 +84,18 @@ def _runs(spool: Spool, settings: Settings) -> Finding:
 def _command(text: str) -> Finding:
     program = shlex.split(text)[0]
     found = which(program)
-    lacking = found and _lacking(found)
+    head = _head(found) if found is not None else None
+    if head is not None and not _RUNNABLE.match(head):
+        return Finding(
+            NOTIFICATIONS,
+            "notify-command",
+            ERROR,
+            f"{found} cannot be run: it is no program, nor a script, whose first line begins with "
+            "#! and its interpreter; no shell runs it, as one would at a prompt",
+            _NOBODY,
+            f"write such a line, as #!/bin/sh, at the very beginning of {found}",
+        )
+    lacking = head and _lacking(head)
     if lacking:
         return Finding(
             NOTIFICATIONS,
@@ -102,19 +118,25 @@ def _command(text: str) -> Finding:
     )
 
 
-def _lacking(path: str) -> str | None:
-    """The interpreter of a script, where that cannot be run; None if it can, or this is none."""
+def _head(path: str) -> bytes | None:
+    """How a file begins; None if this user, who may run it, may not read it."""
     try:
         with open(path, "rb") as file:
-            head = os.fsdecode(file.read(_HEAD)).partition("\n")[0]
+            return file.read(_HEAD)
     except OSError:
         return None
-    if not head.startswith("#!"):
+
+
+def _lacking(head: bytes) -> str | None:
+    """The interpreter of a script that begins like this, where that cannot be run; None if it can,
+    or this is none."""
+    if not head.startswith(_SCRIPT):
         return None
+    line = os.fsdecode(head).partition("\n")[0]
     # The kernel hands over all that follows the interpreter as one word.
-    interpreter, _, rest = head[2:].strip(" \t").replace("\t", " ").partition(" ")
+    interpreter, _, rest = line[2:].strip(" \t").replace("\t", " ").partition(" ")
     if not (os.path.isfile(interpreter) and os.access(interpreter, os.X_OK)):
-        return interpreter or None
+        return interpreter
     name = rest.strip()
     if name.startswith("-S"):
         name = name[2:].split()[0] if name[2:].split() else ""

@@ -575,6 +575,31 @@ def test_a_script_needs_its_interpreter(
         assert told.remedy.startswith(f"install {lacking}, or correct")
 
 
+@pytest.mark.parametrize("first", ["echo told", "", "#!", "#! ", " #!/bin/sh", "\ufeff#!/bin/sh"])
+def test_a_script_that_names_no_interpreter_cannot_be_run(
+    house: House, tmp_path: Path, first: str
+) -> None:
+    """It could be at a prompt, where the shell makes up for it."""
+    script = tmp_path / "tell"
+    script.write_text(f"{first}\n", "utf-8")
+    script.chmod(0o755)
+    answer = messenger.send([str(script)], b"{}", stop=Stop(), clock=time.monotonic)
+    assert not answer.told
+    told = notifications(house, notify_command=str(script))
+    assert ("notify-command", ERROR) in wrong(told)
+    [found] = [each for each in told if each.about == "notify-command"]
+    assert found.found.startswith(f"{script} cannot be run: it is no program, nor a script, ")
+    script.write_text(f"#!/bin/sh\n{first}\n", "utf-8")  # as advised
+    told = notifications(house, notify_command=str(script))
+    assert ("notify-command", OK) in [(each.about, each.status) for each in told]
+
+
+def test_a_program_can_be_run(house: House, tmp_path: Path) -> None:
+    shutil.copy("/bin/true", tmp_path / "tell")
+    told = notifications(house, notify_command=str(tmp_path / "tell"))
+    assert ("notify-command", OK) in [(each.about, each.status) for each in told]
+
+
 def test_without_flood_watch_nobody_tells(house: House) -> None:
     told = notifications(house)
     assert wrong(told) == [("flood-notify", WARNING)]
