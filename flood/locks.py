@@ -95,7 +95,7 @@ class FileLock:
 def lay(spool: Spool) -> None:
     """Make the lock files that are not there yet, as long as there is room for them: whoever comes
     to make some on a disk that takes no more files must not need another one. Raises OSError."""
-    for name in (PUT_LOCK, CONSUMERS_LOCK, COMMANDS_LOCK):
+    for name in (PUT_LOCK, CONSUMERS_LOCK, STARTING_LOCK, COMMANDS_LOCK):
         path = spool.absolute(name)
         if not os.path.lexists(path):
             os.close(opened(path))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from flood import config, credentials
 from flood.errors import ConfigError, CredentialsError, SpoolError, SpoolLockedError
 from flood.founding import Founding
-from flood.locks import FileLock
+from flood.locks import COMMANDS_LOCK, CONSUMERS_LOCK, PUT_LOCK, STARTING_LOCK, FileLock
 from flood.states import STATES
 from huey_config import huey
 from tests.mounts import mounting
@@ -383,6 +383,13 @@ def test_wrong_usage(tmp_path: Path, arguments: tuple[str, ...], words: str) -> 
     assert words in done.stderr
     assert "\x1b" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_locks_are_there_before_they_are_needed(tmp_path: Path) -> None:
+    """On a disk that takes no more files nobody could make them."""
+    assert init(tmp_path, "d").returncode == 0
+    made = {f".flood/{path.name}" for path in (tmp_path / "d/spool/.flood").glob("*.lock")}
+    assert made == {PUT_LOCK, CONSUMERS_LOCK, STARTING_LOCK, COMMANDS_LOCK}
 
 
 def test_a_current_directory_that_is_gone(tmp_path: Path) -> None:
