@@ -53,6 +53,11 @@ class Verdict:
     #: Whether the store asks for fewer requests.
     fewer: bool = False
 
+    @property
+    def cause(self) -> str:
+        """The message without what to do, which is for whoever has sent the file."""
+        return self.message.removesuffix(f"; {self.advice}") if self.advice else self.message
+
 
 CONNECTION_ERRNOS: Final = frozenset(
     {

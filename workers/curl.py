@@ -132,7 +132,7 @@ class Curl:
                 return
             work = stack.enter_context(closing(_Work(self._store, connections, hooks)))
             for upload in uploads:
-                why_not = refusal(upload, hooks, watch, self.abort_multipart)
+                why_not = refusal(upload, hooks, watch, self.abort_multipart, self._threshold)
                 if why_not is not None:
                     yield upload, why_not
                 elif is_large(upload, self._threshold):

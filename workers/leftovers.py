@@ -1,7 +1,8 @@
 """Aborts multipart uploads that nobody goes on with."""
 
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from logging import DEBUG, ERROR, WARNING, getLogger
@@ -9,32 +10,47 @@ from typing import Final
 
 from flood.log import event
 from flood.states import PERMANENT
+from workers.failures import TransportFailed
 from workers.lanes import carried
 from workers.transfer import Hooks, Interrupted, Upload
 from workers.verdict import judge
 
 _log = getLogger(__name__)
 
+#: The ids of multipart uploads that stay, with the reasons.
+Left = dict[str, BaseException]
+
 # How long a store that fails is asked for one more, in seconds.
 _LONGEST: Final = 30.0
 
 
 def remaining(
-    abort: Callable[[str], None], upload_ids: Iterable[str], given_up: Callable[[], bool]
-) -> dict[str, BaseException]:
-    """Abort these, each whatever becomes of the others; return those that stay, with the reasons.
+    abort: Callable[[str], None],
+    upload_ids: Iterable[str],
+    stopped: Callable[[], bool],
+    seconds: float = math.inf,
+) -> Left:
+    """Abort these in so many seconds, each whatever becomes of the others; return those that stay,
+    with the reasons.
 
     A store that hangs is not waited for once more for each of very many.
     """
-    left: dict[str, BaseException] = {}
-    latest = time.monotonic() + _LONGEST
+    left: Left = {}
+    begun = time.monotonic()
+
+    def is_late() -> bool:
+        return time.monotonic() > begun + seconds
+
     for upload_id in upload_ids:
-        if left and (given_up() or time.monotonic() > latest):
+        if left and (stopped() or is_late() or time.monotonic() > begun + _LONGEST):
             left[upload_id] = next(reversed(left.values()))
             continue
         try:
-            carried(partial(abort, upload_id), given_up)
-        except (Exception, Interrupted) as error:  # noqa: BLE001  whatever it is, it stays
+            carried(partial(abort, upload_id), lambda: stopped() or is_late())
+        except Interrupted as error:
+            words = f"it was waited for no longer than {seconds:g} s"
+            left[upload_id] = error if stopped() else TransportFailed("read_timeout", "", words)
+        except Exception as error:  # noqa: BLE001  whatever it is, it stays
             left[upload_id] = error
     return left
 
@@ -51,7 +67,7 @@ def tell_left(hooks: Hooks, upload: Upload, upload_id: str, error: BaseException
         bucket=upload.bucket,
         key=upload.key,
         upload_id=upload_id,
-        reason=judge(error).message,
+        reason=judge(error).cause,
     )
 
 
@@ -61,9 +77,10 @@ def tell_ended(hooks: Hooks, upload: Upload) -> None:
         hooks.multipart_ended(upload)
 
 
-def leave_to_sweeps(hooks: Hooks, upload: Upload, stay: Mapping[str, BaseException]) -> None:
-    """Have one of these recorded where the id of the file's own upload was, as that is whole: once
-    the record is settled sweeps abort it. What the store forbids they would try for ever."""
+def leave_to_sweeps(hooks: Hooks, upload: Upload, stay: Left) -> None:
+    """Have one of these recorded where the id of the file's own upload was, as that is whole, or
+    gone: the next attempt aborts it, or once the record is settled sweeps do. What the store
+    forbids they would try for ever."""
     for upload_id, error in stay.items():
         if judge(error).kind != PERMANENT:
             with _noted(upload, "multipart upload left behind not recorded"):

@@ -8,7 +8,7 @@ from flood.providers import Provider
 from flood.states import PERMANENT
 from workers.failures import KeyNotUtf8, KeyTooLong
 from workers.lanes import carried
-from workers.leftovers import tell_left
+from workers.leftovers import tell_ended, tell_left
 from workers.source import Watch
 from workers.transfer import Hooks, Interrupted, Upload
 from workers.verdict import judge
@@ -27,8 +27,11 @@ def is_large(upload: Upload, threshold: int) -> bool:
     return 0 < upload.size >= threshold
 
 
-def refusal(upload: Upload, hooks: Hooks, watch: Watch, abort: Abort) -> BaseException | None:
-    """Return why the upload must not start, after clearing away its earlier parts."""
+def refusal(
+    upload: Upload, hooks: Hooks, watch: Watch, abort: Abort, threshold: int
+) -> BaseException | None:
+    """Return why the upload must not start, after clearing away the earlier parts of one that is
+    not sent in parts now; s3_multipart does so for others."""
     if watch.stopping():
         return Interrupted()
     try:
@@ -37,16 +40,23 @@ def refusal(upload: Upload, hooks: Hooks, watch: Watch, abort: Abort) -> BaseExc
         return KeyNotUtf8(f"the name {upload.key!a} is not UTF-8, which S3 requires of keys")
     if length > MAX_KEY_BYTES:
         return KeyTooLong(f"the key has {length} bytes, and S3 allows {MAX_KEY_BYTES}")
-    if upload.multipart_upload_id is not None:
-        left = partial(abort, upload.bucket, upload.key, upload.multipart_upload_id)
-        try:
-            carried(left, watch.expired)
-            hooks.multipart_ended(upload)
-        except Interrupted as error:
-            return error
-        except Exception as error:  # noqa: BLE001  every failure is an outcome
-            # Where the store forbids it, trying again would not help either.
-            if judge(error).kind != PERMANENT:
-                return error
-            tell_left(hooks, upload, upload.multipart_upload_id, error)
+    if upload.multipart_upload_id is None or is_large(upload, threshold):
+        return None
+    return _clear_parts(upload, upload.multipart_upload_id, hooks, watch, abort)
+
+
+def _clear_parts(
+    upload: Upload, upload_id: str, hooks: Hooks, watch: Watch, abort: Abort
+) -> Interrupted | None:
+    """Abort what an earlier attempt has recorded. What cannot be aborted now is no reason to wait:
+    it stays recorded, for sweeps, which would try for ever what the store forbids."""
+    try:
+        carried(partial(abort, upload.bucket, upload.key, upload_id), watch.expired)
+    except Interrupted as error:
+        return error
+    except Exception as error:  # noqa: BLE001  see above
+        tell_left(hooks, upload, upload_id, error)
+        if judge(error).kind != PERMANENT:
+            return None
+    tell_ended(hooks, upload)
     return None

@@ -85,7 +85,7 @@ class S3:
 
             try:
                 for number, upload in enumerate(uploads):
-                    why_not = refusal(upload, hooks, watch, self.abort_multipart)
+                    why_not = refusal(upload, hooks, watch, self.abort_multipart, self._threshold)
                     if why_not is not None:
                         yield upload, why_not
                     elif is_large(upload, self._threshold):

@@ -13,7 +13,7 @@ from flood.log import event
 from flood.providers import Provider
 from flood.states import TRANSIENT
 from workers.failures import Unlisted
-from workers.leftovers import leave_to_sweeps, remaining, tell_ended, tell_left
+from workers.leftovers import Left, leave_to_sweeps, remaining, tell_ended, tell_left
 from workers.source import Source, Watch
 from workers.transfer import Hooks, Interrupted, Measure, PartEnded, Receipt, Upload
 from workers.verdict import judge
@@ -159,28 +159,28 @@ class Multipart:
 
         Raises Interrupted, or what judge knows.
         """
-        left = self._clear_leftovers()
+        left = self._clear_leftovers(hooks)
         if self.large.watch.expired():
             raise Interrupted
-        receipt: Receipt | None = None
+        own: Left = {}
         try:
-            receipt = self._send(hooks, left)
-            return receipt
+            return self._send(hooks, left, own)
         finally:
             # What failed before may not fail any more; a store that hangs keeps no proof waiting.
             stay = self._abort(hooks, left, _ONCE_MORE)
-            if receipt is not None:
+            if not own:
                 leave_to_sweeps(hooks, self.large.upload, stay)
 
-    def _send(self, hooks: Hooks, left: set[str]) -> Receipt:
-        """Send the file; add to what is `left` of others."""
+    def _send(self, hooks: Hooks, left: Left, own: Left) -> Receipt:
+        """Send the file; add to what is `left` of others, to `own` the upload that was begun if it
+        stays."""
         mark = os.urandom(16).hex()
         upload_id, twice = self.requests.create(mark)
         whole = False
         try:
             hooks.multipart_started(self.large.upload, upload_id)
             if twice:
-                left.update(self._clear_leftovers(upload_id))
+                left.update(self._clear(each for each in self._listed() if each != upload_id))
             parts = self.requests.send_parts(upload_id)
             sent = self._complete(upload_id, parts, mark)
             receipt = confirm(self.provider, self.large.upload, sent, self.requests.head)
@@ -188,20 +188,46 @@ class Multipart:
             whole = True
         finally:
             self.large.source.close()
-            if whole or not self._abort(hooks, [upload_id]):
+            if not whole:
+                own.update(self._abort(hooks, [upload_id]))
+            if not own:
                 tell_ended(hooks, self.large.upload)
         return receipt
 
-    def _clear_leftovers(self, own: str | None = None) -> set[str]:
-        """Abort unfinished uploads of exactly this key, but for the one that has just begun; return
-        those that stay.
+    def _clear_leftovers(self, hooks: Hooks) -> Left:
+        """Abort what an earlier attempt has recorded, with what else of exactly this key is
+        unfinished; return those that stay, of which the record is about to forget its own."""
+        recorded = self.large.upload.multipart_upload_id
+        known = [] if recorded is None else [recorded]
+        left = self._clear([*known, *(each for each in self._listed() if each not in known)])
+        if recorded in left:
+            event(
+                _log,
+                logging.INFO,
+                "multipart upload not aborted yet",
+                record=self.large.upload.record_id,
+                bucket=self.large.upload.bucket,
+                key=self.large.upload.key,
+                upload_id=recorded,
+                reason=judge(left[recorded]).cause,
+                next="it is tried once more when the file is through",
+            )
+        elif known:
+            tell_ended(hooks, self.large.upload)
+        return left
+
+    def _clear(self, upload_ids: Iterable[str]) -> Left:
+        return remaining(self.requests.abort, upload_ids, self.large.watch.expired)
+
+    def _listed(self) -> list[str]:
+        """Return the ids of unfinished uploads of exactly this key.
 
         A process that died before it could record an id leaves one, so does an answer that was
         lost. A store that does not list them is no reason to fail, nor is one that keeps them.
         """
         upload = self.large.upload
         try:
-            found = [each for each in self.requests.unfinished() if each != own]
+            return self.requests.unfinished()
         except Exception as error:  # noqa: BLE001  see above
             event(
                 _log,
@@ -213,8 +239,7 @@ class Multipart:
                 # The verdict takes boto3, for a key that merely may not list.
                 reason=str(error) if isinstance(error, Unlisted) else judge(error).message,
             )
-            return set()
-        return set(remaining(self.requests.abort, found, self.large.watch.expired))
+            return []
 
     def _complete(self, upload_id: str, parts: list[Part], mark: str) -> Sent:
         """Make the parts one object; an answer that got lost is looked for in the object."""
@@ -246,16 +271,11 @@ class Multipart:
             return Whole(shown.etag, shown.version_id)
         return None
 
-    def _abort(
-        self, hooks: Hooks, upload_ids: Iterable[str], seconds: float = math.inf
-    ) -> dict[str, BaseException]:
+    def _abort(self, hooks: Hooks, upload_ids: Iterable[str], seconds: float = math.inf) -> Left:
         """Abort these, in so many seconds at most, and tell of those that stay; return them."""
         # Where the worker is to stop, the store has a moment for it; the next attempt does it else.
         stopped = Watch(self.large.watch.expired, time.monotonic, _LAST_WORDS).expired
-        latest = time.monotonic() + seconds
-        left = remaining(
-            self.requests.abort, upload_ids, lambda: stopped() or time.monotonic() > latest
-        )
+        left = remaining(self.requests.abort, upload_ids, stopped, seconds)
         for upload_id, error in left.items():
             tell_left(hooks, self.large.upload, upload_id, error)
         return left

@@ -202,7 +202,7 @@ def _abort_leftovers(agent: Agent) -> None:
                 key=key,
                 upload=upload_id,
                 error=verdict.code,
-                reason=verdict.message,
+                reason=verdict.cause,
             )
             continue
         queries.multipart_gone(record_id, upload_id)

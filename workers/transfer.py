@@ -11,7 +11,7 @@ class Upload(NamedTuple):
 
     `descriptor` is open for reading, and belongs to the caller; uploaders read it with pread only.
     `size` bytes of it are sent, never more. `multipart_upload_id` is that of an earlier attempt
-    which may have left parts behind; it is aborted before anything else is done.
+    which may have left parts behind; it is aborted before anything else is done, if that works.
     """
 
     record_id: int

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from flood.states import PERMANENT, TRANSIENT
-from tests.faults import Answer, Cut, Fault, s3_error
+from tests.faults import Answer, Cut, Fault, Stall, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
 from tests.uploading import (
@@ -33,6 +33,7 @@ from workers.leftovers import remaining
 from workers.s3_answer import refusal
 from workers.s3_multipart import MAX_PARTS, Patience, part_size, pauses
 from workers.transfer import Hooks, Interrupted, PartEnded, Receipt, Upload, Uploader
+from workers.verdict import judge
 
 PART = r"partNumber="
 CREATE = r"\?uploads"
@@ -331,6 +332,15 @@ def test_a_store_that_hangs_is_not_waited_for_again() -> None:
     assert asked == ["a", "b", "c"]
 
 
+def test_a_store_that_hangs_has_told_nobody_to_stop() -> None:
+    ended = threading.Event()
+    left = remaining(lambda _: bool(ended.wait(10)), ["a", "b"], lambda: False, 0.2)
+    assert [judge(error).code for error in left.values()] == ["read_timeout"] * 2
+    stopped = remaining(lambda _: bool(ended.wait(10)), ["a"], lambda: True, 0.2)
+    assert [judge(error).code for error in stopped.values()] == ["interrupted"]
+    ended.set()
+
+
 def test_an_abort_that_fails_is_told(
     server: S3Server,
     uploader: Uploader,
@@ -374,29 +384,73 @@ def test_an_end_that_cannot_be_recorded_spoils_nothing(
     assert "not recorded" in caplog.text
 
 
-def test_earlier_parts_that_may_not_be_removed_stop_nothing(
+@pytest.mark.parametrize(
+    ("status", "code", "recorded"), [(403, "AccessDenied", ["ended"]), (500, "InternalError", [])]
+)
+def test_earlier_parts_that_cannot_be_removed_stop_no_small_file(
     uploader: Uploader,
     proxy: FaultProxy,
     bucket: str,
     opened: Open,
     caplog: pytest.LogCaptureFixture,
+    status: int,
+    code: str,
+    recorded: list[str],
 ) -> None:
-    proxy.inject(s3_error(403, "AccessDenied"), "DELETE")
+    """Sweeps go on with what is recorded, and may not either where it is forbidden."""
+    proxy.inject(s3_error(status, code), "DELETE")
     upload = Upload(1, bucket, "key", opened(b"data"), 4, multipart_upload_id="old")
+    record = Record()
     with caplog.at_level(logging.WARNING):
-        assert isinstance(send(uploader, upload), Receipt)
+        assert isinstance(send(uploader, upload, record), Receipt)
     assert told_left(caplog) == ["old"]
+    assert [name for name, _ in record.events] == recorded
 
 
-def test_earlier_parts_that_cannot_be_removed_now_do(
-    uploader: Uploader, proxy: FaultProxy, bucket: str, opened: Open
+@pytest.mark.parametrize(("times", "stays"), [(1, False), (None, True)])
+@pytest.mark.parametrize("sent", [True, False])
+def test_earlier_parts_that_cannot_be_removed_now_are_tried_again(
+    server: S3Server,
+    uploader: Uploader,
+    proxy: FaultProxy,
+    upload: Upload,
+    caplog: pytest.LogCaptureFixture,
+    times: int | None,
+    stays: bool,
+    sent: bool,
 ) -> None:
-    proxy.inject(Answer(503), "DELETE")
-    upload = Upload(1, bucket, "key", opened(b"data"), 4, multipart_upload_id="old")
-    result = send(uploader, upload)
-    assert isinstance(result, Exception)
-    assert classify(result).kind == TRANSIENT
-    assert proxy.count("PUT") == 0
+    """The file goes on; what stays after that is recorded anew, whatever came of the file."""
+    old = server.client.create_multipart_upload(Bucket=upload.bucket, Key="key")["UploadId"]
+    fault = s3_error(500, "InternalError")
+    proxy.inject(fault, "DELETE", f"uploadId={re.escape(quote(old, safe='~'))}$", times=times)
+    if not sent:
+        proxy.inject(s3_error(403, "AccessDenied"), "PUT", PART, times=None)
+    record = Record()
+    with caplog.at_level(logging.INFO):
+        result = send(uploader, upload._replace(multipart_upload_id=old), record)
+    assert isinstance(result, Receipt) == sent
+    assert server.unfinished(upload.bucket) == [old] * stays
+    assert [name for name, _ in record.events[:2]] == ["started", "ended"]
+    assert record.events[2:] == [("started", old)] * stays
+    assert told_left(caplog) == [old] * stays
+    reasons = {
+        each.facts["reason"]  # type: ignore[attr-defined]  # flood.log
+        for each in caplog.records
+        if each.getMessage().startswith("multipart upload")
+    }
+    # The file is not what "it is tried again" would be true of.
+    assert reasons == {"the store failed (InternalError)"}
+
+
+def test_earlier_parts_that_hang_keep_nobody_waiting(
+    server: S3Server, proxy: FaultProxy, make_uploader: MakeUploader, upload: Upload
+) -> None:
+    old = server.client.create_multipart_upload(Bucket=upload.bucket, Key="key")["UploadId"]
+    proxy.inject(Stall("request"), "DELETE", times=None)
+    with closing(make_uploader(profile(proxy.url), read_timeout=0.5)) as uploader:
+        result = send(uploader, upload._replace(multipart_upload_id=old))
+    assert isinstance(result, Receipt)
+    assert proxy.count("DELETE") == 2
 
 
 @pytest.mark.parametrize(
