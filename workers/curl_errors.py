@@ -58,6 +58,10 @@ _NOT_TLS: Final = re.compile(
 _TOO_MANY: Final = "Too large response headers"
 _OTHER_HOST: Final = re.compile(r"(?i)subject name|does not match|not match target")
 _HANDSHAKE: Final = frozenset({pycurl.E_SSL_CONNECT_ERROR, pycurl.E_PEER_FAILED_VERIFICATION})
+# How a connection fails that carries no TLS yet.
+_BROKEN: Final = frozenset(
+    code for code, reason in REASONS.items() if reason in ("connection_reset", "bad_response")
+)
 #: What says something of the proxy, rather than of the store.
 _PROXYS: Final = frozenset({"proxy", "proxy_denied", "proxy_tls"})
 _DENIED: Final = frozenset({401, 403, 405, 407})
@@ -81,10 +85,14 @@ def _reason(handle: Any, code: int, words: str, exchange: Exchange) -> str:
         return "local_resources"
     if code == pycurl.E_COULDNT_CONNECT:
         return "proxy" if exchange.proxy else NOT_CONNECTED.get(number, "unreachable")
-    if code in _HANDSHAKE and _is_with_proxy(tunnel, exchange):
-        return "proxy_tls"
-    if code == pycurl.E_OPERATION_TIMEDOUT and _is_with_proxy(tunnel, exchange):
-        return "proxy"
+    if _is_with_proxy(tunnel, exchange):
+        if code in _HANDSHAKE:
+            return "proxy_tls"
+        if code == pycurl.E_OPERATION_TIMEDOUT:
+            return "proxy"
+        # A connection that is used again has its answer to CONNECT from an earlier request.
+        if code in _BROKEN and _is_tunnelled(exchange) and handle.getinfo(pycurl.NUM_CONNECTS):
+            return "proxy"
     if code == pycurl.E_SSL_CONNECT_ERROR:
         if number == errno.ECONNRESET or "reset by peer" in words:
             return "connection_reset"
@@ -97,8 +105,11 @@ def _reason(handle: Any, code: int, words: str, exchange: Exchange) -> str:
 
 
 def _is_with_proxy(tunnel: int, exchange: Exchange) -> bool:
-    """Whether one spoke TLS with the proxy, or was about to: it has not answered CONNECT, or is
-    never asked to."""
-    if exchange.proxy is None or not exchange.proxy.secure:
+    """Whether one speaks with a proxy of HTTP: it has said nothing to CONNECT, or is not asked."""
+    if exchange.proxy is None or not exchange.proxy.speaks_http:
         return False
-    return not (tunnel and exchange.url.startswith("https:"))
+    return not (tunnel and _is_tunnelled(exchange))
+
+
+def _is_tunnelled(exchange: Exchange) -> bool:
+    return exchange.url.startswith("https:")

@@ -49,6 +49,11 @@ class Proxy:
         """Whether one speaks TLS to it."""
         return self.address.startswith("https:")
 
+    @property
+    def speaks_http(self) -> bool:
+        """Whether it is asked by CONNECT for a way to a store at https://; a SOCKS proxy is not."""
+        return self.address.startswith("http")
+
 
 def proxy(address: str) -> Proxy | None:
     """Return the proxy that the environment names for an address: HTTPS_PROXY or HTTP_PROXY, as for

@@ -143,7 +143,7 @@ def _proxy(address: str) -> Proxy | None:
     """The proxy on the way to this address; raises TransportFailed where only libcurl knows how to
     speak to it."""
     found = proxy(address)
-    if found is None or found.address.startswith("http"):
+    if found is None or found.speaks_http:
         return found
     parts = urlsplit(address)
     raise TransportFailed(

@@ -1,14 +1,13 @@
 """Sends boto3's requests over connections whose answers have an end."""
 
 import base64
-import io
 import os
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPResponse, RemoteDisconnected, parse_headers
+from http.client import HTTPException, HTTPResponse, RemoteDisconnected, parse_headers
 from typing import Any, Final
 
 from botocore.awsrequest import (
@@ -20,9 +19,10 @@ from botocore.awsrequest import (
 from botocore.exceptions import HTTPClientError
 from botocore.httpsession import ProxyConfiguration, URLLib3Session
 
-from workers.answer_limits import COMPLETION, LONGEST, TIMEOUTS
-from workers.failures import TransportFailed, Unanswered, endless
+from workers.answer_limits import COMPLETION, TIMEOUTS
+from workers.failures import TransportFailed, Unanswered
 from workers.proxies import Proxy
+from workers.s3_socket import Hurried, Limited
 
 # 101 would end the talk in HTTP, which nobody has asked for.
 _INTERIM: Final = range(102, 200)
@@ -30,62 +30,8 @@ _INTERIM: Final = range(102, 200)
 # What a connection that is over raises on the way to its first byte.
 _ENDED: Final = (RemoteDisconnected, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
-
-class _Answer(io.RawIOBase):
-    """What arrives at a socket, up to a number of bytes or a time of the monotonic clock. While
-    `in_headers` is true the connection must not end."""
-
-    def __init__(self, stream: Any, host: str, patience: float) -> None:
-        self._stream = stream
-        self._host = host
-        self._patience = patience
-        self.in_headers = True
-        self._until = time.monotonic() + patience
-        self._left = LONGEST
-
-    @property
-    def heard(self) -> bool:
-        """Whether a byte has come."""
-        return self._left < LONGEST
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> Any:
-        if time.monotonic() >= self._until:
-            words = f"the answer was not whole after {self._patience:g} s"
-            raise TransportFailed("read_timeout", self._host, words)
-        count = self._stream.readinto(buffer)
-        if not count and self.in_headers:
-            raise RemoteDisconnected("the connection ended within an answer")
-        self._left -= count or 0
-        if self._left < 0:
-            raise endless(self._host)
-        return count
-
-    def close(self) -> None:
-        if not self.closed:
-            self._stream.close()  # the socket counts who still reads from it
-        super().close()
-
-
-class _Socket:
-    """A socket that is read with a limit."""
-
-    def __init__(self, plain: Any, host: str, patience: float) -> None:
-        self.answers: list[_Answer] = []
-        self._plain = plain
-        self._host = host
-        self._patience = patience
-
-    def makefile(self, mode: str, buffering: int | None = None) -> Any:
-        answer = _Answer(self._plain.makefile(mode, 0), self._host, self._patience)
-        self.answers.append(answer)
-        # Unbuffered is how botocore looks for 100 Continue.
-        return answer if buffering == 0 else io.BufferedReader(answer)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._plain, name)
+# How a proxy fails to answer CONNECT; what it answers else is a plain OSError.
+_SPEECHLESS: Final = (HTTPException, ConnectionError, TimeoutError, ssl.SSLError, TransportFailed)
 
 
 class _Final(HTTPResponse):
@@ -115,6 +61,8 @@ class _Bounded:
     timeout: Any
     host: str
     port: int
+    _tunnel_host: str | None
+    _tunnel_port: int | None
     _completes = False
     _used = False
     _heard = False
@@ -131,7 +79,7 @@ class _Bounded:
             return super().request(method, url, *rest, **options)  # type: ignore[misc]  # as above
 
     def getresponse(self) -> Any:
-        with self._awaited((ConnectionError, *_ENDED)), self._limited() as limited:
+        with self._awaited((ConnectionError, *_ENDED)), self._limited(self._patience()) as limited:
             response = super().getresponse()  # type: ignore[misc]  # the connection's
             for answer in limited.answers:
                 answer.in_headers = False  # the end of the connection may be that of a body
@@ -139,26 +87,36 @@ class _Bounded:
             return response
 
     def _handle_expect_response(self, body: Any) -> None:
-        with self._limited():
+        with self._limited(self._patience()):
             super()._handle_expect_response(body)  # type: ignore[misc]  # the connection's
 
     @contextmanager
     def _awaited(self, ended: tuple[type[BaseException], ...]) -> Iterator[None]:
-        used = self._used
+        # Closed, as it may be once it has failed, the connection does not know any more.
+        used, peer, tunnelled = self._used, self._peer(), bool(self._tunnel_host)
         try:
             yield
         except ended as error:
-            if not used or self._heard:
-                raise
-            raise Unanswered(f"{self.host}:{self.port}") from error
+            if used and not self._heard:
+                raise Unanswered(peer) from error
+            if tunnelled:
+                # Of a connection that is closed urllib3 would blame the proxy.
+                raise TransportFailed("connection_reset", peer, str(error)) from error
+            raise
+
+    def _peer(self) -> str:
+        if self._tunnel_host:
+            return f"{self._tunnel_host}:{self._tunnel_port}"
+        return f"{self.host}:{self.port}"
+
+    def _patience(self) -> float:
+        patience = TIMEOUTS * float(self.timeout)
+        return max(patience, COMPLETION) if self._completes else patience
 
     @contextmanager
-    def _limited(self) -> Iterator[_Socket]:
+    def _limited(self, patience: float) -> Iterator[Limited]:
         plain = self.sock
-        patience = TIMEOUTS * float(self.timeout)
-        if self._completes:
-            patience = max(patience, COMPLETION)
-        limited = _Socket(plain, f"{self.host}:{self.port}", patience)
+        limited = Limited(plain, self._peer(), patience)
         self.sock = limited
         try:
             yield limited
@@ -173,7 +131,29 @@ class _Connection(_Bounded, AWSHTTPConnection):  # type: ignore[misc]  # botocor
 
 
 class _SecureConnection(_Bounded, AWSHTTPSConnection):  # type: ignore[misc]  # as above
-    pass
+    """Also on its way through a proxy: what is not answered in the time-out for connecting is given
+    up, CONNECT as the proxy's failure."""
+
+    _hurried: Hurried | None = None
+
+    def connect(self) -> None:
+        super().connect()
+        if self._hurried is not None:
+            self._hurried.take_time()
+
+    def _connect_tls_proxy(self, hostname: str, sock: Any) -> Any:
+        until = time.monotonic() + float(self.timeout)
+        self._hurried = Hurried(super()._connect_tls_proxy(hostname, sock), until)
+        return self._hurried
+
+    def _tunnel(self) -> None:
+        try:
+            with self._limited(float(self.timeout)):
+                super()._tunnel()
+        except _SPEECHLESS as error:
+            words = f"CONNECT was not answered: {error}"
+            # A message quotes the innermost words.
+            raise TransportFailed("proxy", f"{self.host}:{self.port}", words) from None
 
 
 class _Wary:

@@ -19,7 +19,7 @@ from flood import models
 from flood.check_findings import ERROR, OK, STORE, WARNING, Finding
 from flood.profiles import REGION, Profile
 from flood.states import PERMANENT
-from tests.faults import Alter, Answer, Cut, Stall, s3_error
+from tests.faults import Alter, Answer, Cut, Fault, Stall, Unending, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import SECRET_ACCESS_KEY, S3Server
 from tests.spooling import House, quick_house
@@ -320,6 +320,22 @@ def test_an_https_proxy_without_tls(
     assert statuses(found) == {"proxy": OK, "TCP": OK, "TLS": ERROR}
     assert "scheme and port of HTTPS_PROXY" in found[-1].remedy
     assert found[-1].meaning.startswith("files for this profile wait")
+
+
+@pytest.mark.parametrize(
+    "fault", [Cut("request"), Unending(b"H", b"T", 0.2)], ids=["reset", "drip"]
+)
+def test_a_proxy_that_does_not_answer_connect_is_what_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    with FaultProxy() as between:
+        between.inject(fault, "CONNECT", times=None)
+        monkeypatch.setenv("https_proxy", between.url)
+        found = ask(profile("https://store.invalid"))
+    assert statuses(found) == {"proxy": OK, "TCP": OK, "ListBuckets": ERROR}
+    assert f"({between.url.removeprefix('http://')}: CONNECT was not answered" in found[-1].found
+    assert found[-1].found.endswith("[proxy]")
+    assert "HTTPS_PROXY" in found[-1].remedy
 
 
 # --- what it answers -----------------------------------------------------------------------------

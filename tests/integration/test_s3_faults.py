@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,9 @@ from tests.faults import (
     Alter,
     Answer,
     Cut,
+    Exchange,
     Fault,
+    Gone,
     Preceded,
     Raw,
     Stall,
@@ -574,10 +577,12 @@ def _port(between: FaultProxy | S3Server) -> int:
     return between.port if isinstance(between, FaultProxy) else between.address[1]
 
 
-def through(monkeypatch: pytest.MonkeyPatch, between: FaultProxy | S3Server) -> None:
-    """Have every store be asked through a proxy, to which one speaks TLS."""
+def through(
+    monkeypatch: pytest.MonkeyPatch, between: FaultProxy | S3Server, scheme: str = "https"
+) -> None:
+    """Have every store be asked through a proxy, to which one speaks TLS as a rule."""
     for variable in ("HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(variable, f"https://user:hunter2@127.0.0.1:{_port(between)}")
+        monkeypatch.setenv(variable, f"{scheme}://user:hunter2@127.0.0.1:{_port(between)}")
 
 
 def blamed(message: str, between: FaultProxy | S3Server) -> bool:
@@ -705,6 +710,90 @@ def test_an_https_proxy_breaks_after_a_tunnel(
         secure.up()
         result = send(uploader, Upload(2, bucket, "key", opened(b"2"), 1))
         assert blamed(expect(result, TRANSIENT, "proxy"), secure)
+
+
+@pytest.fixture(params=["http", "https"])
+def gate(
+    request: pytest.FixtureRequest,
+    authority: trustme.CA,
+    trusted: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[FaultProxy]:
+    """A proxy on the way to every store."""
+    tls = server_tls(authority, "127.0.0.1") if request.param == "https" else None
+    with FaultProxy(tls=tls) as between:
+        through(monkeypatch, between, request.param)
+        yield between
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(Stall("request"), Cut("request"), Cut("request", reset=False)),
+        *(Unending(b"H", b"T", 0.05), Raw(b"HTTP/1.1 200"), Raw(b"SSH-2.0-OpenSSH\r\n")),
+    ],
+    ids=["mute", "reset", "end", "drip", "part", "ssh"],
+)
+def test_a_proxy_that_does_not_answer_connect(put: Send, gate: FaultProxy, fault: Fault) -> None:
+    """That belongs to connecting, whatever the read time-out."""
+    gate.inject(fault, "CONNECT", times=None)
+    begun = time.monotonic()
+    result = put(STORES[1], connect_timeout=0.5, read_timeout=30.0)
+    assert time.monotonic() - begun < 10.0
+    message = expect(result, TRANSIENT, "proxy")
+    assert blamed(message, gate)
+    assert "timeout" not in message
+
+
+@pytest.mark.parametrize("fault", [Stall("request"), Cut("request", reset=False)], ids=repr)
+def test_what_fails_in_a_tunnel_that_was_used_before_is_the_stores(
+    make_uploader: MakeUploader,
+    opened: Open,
+    bucket: str,
+    rclone_server: S3Server,
+    gate: FaultProxy,
+    authority: trustme.CA,
+    fault: Fault,
+) -> None:
+    with (
+        FaultProxy(rclone_server.address, tls=server_tls(authority, "store.invalid")) as store,
+        closing(make_uploader(profile(STORES[1]), read_timeout=0.5)) as uploader,
+    ):
+        gate.inject(Tunnel(("127.0.0.1", store.port)), "CONNECT", times=None)
+        assert isinstance(send(uploader, Upload(1, bucket, "key", opened(b"1"), 1)), Receipt)
+        store.inject(fault, "PUT", times=None)
+        result = send(uploader, Upload(2, bucket, "key", opened(b"2"), 1))
+    code = "read_timeout" if isinstance(fault, Stall) else "connection_reset"
+    assert f":{gate.port}" not in expect(result, TRANSIENT, code)
+
+
+class SlowHandshake(Fault):
+    """A tunnel to what answers with a record of TLS, a byte now and then."""
+
+    def play(self, exchange: Exchange) -> None:
+        exchange.conn.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        exchange.conn.recv(1)
+        exchange.conn.sendall(b"\x16\x03\x03\x40\x00")
+        while not exchange.closing.wait(0.05):
+            exchange.conn.sendall(b"\x02")
+        raise Gone
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [SlowHandshake(), Unending(b"HTTP/1.1 200 OK\r\nX:", b"x", 0.05)],
+    ids=["handshake", "header"],
+)
+def test_what_drips_on_the_way_through_a_proxy_is_given_up(
+    put: Send, gate: FaultProxy, fault: Fault
+) -> None:
+    """Each byte of it is in time; with TLS to the proxy that is TLS within TLS."""
+    gate.inject(fault, "CONNECT", times=None)
+    begun = time.monotonic()
+    result = put(STORES[1], connect_timeout=0.5, read_timeout=30.0)
+    assert time.monotonic() - begun < 10.0
+    assert isinstance(result, BaseException)
+    assert classify(result).kind == TRANSIENT
 
 
 @pytest.mark.parametrize("speaks_tls", [False, True])
