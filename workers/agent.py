@@ -27,6 +27,10 @@ from workers.turns import Turns
 #: How long nothing more is said of a lack of descriptors or memory, in seconds.
 SCARCITY_SILENCE: Final = 600.0
 
+#: How long files wait for which no descriptor or memory was left, in seconds, at least and at most.
+SCARCE_LEAST: Final = 1.0
+SCARCE_MOST: Final = 30.0
+
 #: A pause of so many seconds that a store asks for is waited for; for a longer one files are put
 #: off, so that everybody sees until when.
 BRIEF_PAUSE: Final = 45.0
@@ -69,6 +73,7 @@ class Agent:
     tally: Tally = field(default_factory=Tally)
     _away: bool = False
     _scarcity_told: float = -math.inf
+    _scarce: tuple[float, float] | None = None
     links_guarded: Callable[[], bool] = hard_links_guarded
     running: Callable[[], Running] = leaps.running
     _uploaders: dict[Profile, _Lent] = field(default_factory=dict)
@@ -201,6 +206,23 @@ class Agent:
             )
         return present
 
+    def scarce_pause(self) -> float:
+        """For how many seconds files wait that had no descriptor or memory: as a rule other
+        attempts of this process have them, and give them back in a moment. While none gets a file
+        to its end the pause is as long as that goes on."""
+        with self._lock:
+            now = self.clock()
+            since, last = self._scarce or (now, now)
+            if now - last > 2 * SCARCE_MOST:
+                since = now  # nobody has waited meanwhile
+            self._scarce = since, now
+        return min(max(now - since, SCARCE_LEAST), SCARCE_MOST)
+
+    def gets_through(self) -> None:
+        """Take down that a file has come to its end, whatever others lack."""
+        with self._lock:
+            self._scarce = None
+
     def tell_scarcity(self, reason: str) -> None:
         """Say that files wait for descriptors or memory, unless that was said not long ago."""
         with self._lock:
@@ -213,7 +235,7 @@ class Agent:
                 WARNING,
                 "short of descriptors or memory",
                 reason=reason,
-                next="files go fewer at a time: raise ulimit -n, or lower --concurrency",
+                next="files go fewer at a time: raise ulimit -n, or see what takes the memory",
             )
 
     def close(self) -> None:

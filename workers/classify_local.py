@@ -32,7 +32,7 @@ OWN: Final = (
         INTERRUPTED,
         "local_resources",
         "this machine ran out of memory",
-        f"{AGAIN}; lower --concurrency",
+        f"{AGAIN}; see what takes it, or run fewer workers",
         exceptions=(MemoryError,),
     ),
     Rule(PERMANENT, "local_io", None, FILE, exceptions=(failures.LocalReadError,)),

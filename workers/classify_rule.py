@@ -113,6 +113,6 @@ SCARCE: Final = Rule(
     INTERRUPTED,
     "local_resources",
     "this machine ran out of descriptors or memory",
-    f"{AGAIN}; raise the limit (ulimit -n) or lower --concurrency",
+    f"{AGAIN}; raise the limit of open files (ulimit -n), or see what takes the memory",
     errnos=SCARCE_ERRNOS,
 )

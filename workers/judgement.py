@@ -10,10 +10,6 @@ from workers.backoff import decide
 from workers.classify_rule import AGAIN, Verdict
 from workers.decisions import Decision, GiveUp, LetGo, PutOff, TryAgain
 
-#: How long files wait for which this machine had no descriptor or memory left, in seconds, unless
-#: others got through meanwhile.
-SCARCE_PAUSE: Final = 30.0
-
 #: What a message says where no retry is left.
 TRIED: Final = "it was tried again and again"
 TRIED_ONCE: Final = "it was tried once"
@@ -30,7 +26,7 @@ def decision(agent: Agent, claim: Claimed, identity: Identity, verdict: Verdict)
     if verdict.kind == INTERRUPTED:
         if verdict.code == "local_resources":
             reason = Reason(INTERRUPTED, verdict.code, verdict.message)
-            return PutOff(claim, reason, SCARCE_PAUSE)
+            return PutOff(claim, reason, agent.scarce_pause())
         return LetGo(claim, _STOPPED)
     reason = Reason(verdict.kind, verdict.code, verdict.message)
     settings = agent.settings

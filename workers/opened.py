@@ -15,7 +15,7 @@ from flood.tree import NotRegular, Vanished
 from workers.agent import Agent
 from workers.classify_rule import Verdict
 from workers.decisions import Decision, GiveUp, Missing, Prove, PutOff
-from workers.judgement import CHANGED, SCARCE_PAUSE, decision
+from workers.judgement import CHANGED, decision
 from workers.transfer import Receipt, Upload
 from workers.verdict import judge
 
@@ -97,7 +97,7 @@ class Files:
         """Leave room for the transfers and the settlement, which need descriptors, too: put off
         what is `left`, with some of those that were just opened."""
         left += self._close_some(added) or self._close_proven(decided)
-        delay = 0.0 if self._opened or self._proven else SCARCE_PAUSE
+        delay = 0.0 if self._opened or self._proven else scarce.delay
         decided += [replace(scarce, claim=each, delay=delay) for each in left]
 
     def _close_some(self, added: list[Opened]) -> list[Claimed]:

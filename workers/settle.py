@@ -27,9 +27,6 @@ MOVE_AGAIN: Final = 60.0
 #: It is doubled each time, up to this.
 MOVE_AGAIN_AT_MOST: Final = 3600.0
 
-#: How long it waits where no descriptor was left for the move, in seconds.
-SCARCE_MOVE: Final = 5.0
-
 #: Enqueues the retry of one record: id, profile, bucket, when (aware), retries left after it.
 Schedule = Callable[[int, str, str, datetime, int], None]
 
@@ -96,9 +93,9 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> l
                         lines.append(_settle(agent, decision, schedule, now, proven))
                     except _Scarce as error:
                         # Its files stay open until the group is settled: then there is room again.
-                        records.put_off(decision.claim, now, SCARCE_MOVE, *_left_to_move(decision))
-                        scarce = str(error)
-                        delays = [SCARCE_MOVE]
+                        pause = agent.scarce_pause()
+                        records.put_off(decision.claim, now, pause, *_left_to_move(decision))
+                        scarce, delays = str(error), [pause]
             records.complete_all(proven, now)
             if any(line.facts.get("to") == FAILED for line in lines):
                 leaps.note_failure(now, agent.running)
@@ -106,6 +103,8 @@ def settle(agent: Agent, decisions: Sequence[Decision], schedule: Schedule) -> l
         for one in unrecorded:
             _tell_unrecorded(agent, one)
         raise
+    if proven:
+        agent.gets_through()
     if scarce is not None:
         agent.tell_scarcity(scarce)
     # Each directory once, when no writer waits for it any more.

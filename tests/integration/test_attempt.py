@@ -32,10 +32,9 @@ from tests.spooling import LARGE, NOBODY, START, House, in_child
 from tests.unit.test_writers import locked
 from tests.uploading import LARGE as MULTIPART
 from tests.uploading import MIB, UPLOADERS, MakeUploader, boto3_uploader, profile
-from workers.agent import Agent
+from workers.agent import SCARCE_LEAST, SCARCE_MOST, Agent
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, PutOff, TryAgain
-from workers.judgement import SCARCE_PAUSE
-from workers.settle import SCARCE_MOVE, settle
+from workers.settle import settle
 from workers.transfer import Hooks, Outcome, Receipt, Upload, Uploader
 from workers.turns import LONG
 from workers.upload import attempt
@@ -508,7 +507,7 @@ def test_a_lack_of_all_descriptors_is_waited_out(
             house.settle(*decisions, agent=agent)
 
     assert in_child(limited) == 0
-    due = house.clock.now() + timedelta(seconds=SCARCE_PAUSE)
+    due = house.clock.now() + timedelta(seconds=SCARCE_LEAST)
     for row in house.rows():
         assert (row["owner"], row["next_attempt_at"]) == (None, utc_text(due))
         assert house.attempts(row["id"]) == []
@@ -535,7 +534,7 @@ def test_what_is_only_to_be_moved_leaves_a_descriptor_for_the_move(
                 return
             for decisions in attempt(agent, again):
                 house.settle(*decisions, agent=agent)
-            house.clock.advance(SCARCE_MOVE)
+            house.clock.advance(SCARCE_MOST)
         raise AssertionError(house.states())
 
     assert in_child(limited) == 0
@@ -551,9 +550,9 @@ def test_a_move_that_had_no_descriptor_is_rung_for(house: House) -> None:
     agent = house.agent()
     models.connection()
     with models.write(), spooling.without_descriptors():
-        assert settle(agent, [proof], house.schedule) == [SCARCE_MOVE]
+        assert settle(agent, [proof], house.schedule) == [SCARCE_LEAST]
     os.close(descriptor)
-    due = utc_text(house.clock.now() + timedelta(seconds=SCARCE_MOVE))
+    due = utc_text(house.clock.now() + timedelta(seconds=SCARCE_LEAST))
     assert house.row(claim.id)["next_attempt_at"] == due
 
 

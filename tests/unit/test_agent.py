@@ -12,7 +12,7 @@ from flood.profiles import Profile
 from tests import spooling
 from tests.spooling import House
 from tests.uploading import profile
-from workers.agent import RING_LATE, Agent
+from workers.agent import RING_LATE, SCARCE_LEAST, SCARCE_MOST, Agent
 from workers.transfer import Uploader
 
 ONE = replace(profile("http://127.0.0.1:9"), name="one")
@@ -137,3 +137,18 @@ def test_the_pace_is_the_profiles(agent: Agent, known: Known) -> None:
     known.profiles = {"one": replace(ONE, region="mars"), "two": TWO}
     agent.renew()
     assert agent.pace(ONE) is not pace
+
+
+def test_what_lacks_descriptors_waits_for_longer_while_nothing_gets_through(
+    house: House, agent: Agent
+) -> None:
+    """Others have them as a rule, who give them back in a moment."""
+    waits = []
+    for _ in range(8):
+        waits.append(agent.scarce_pause())
+        house.clock.advance(waits[-1])
+    assert waits == [SCARCE_LEAST, 1.0, 2.0, 4.0, 8.0, 16.0, SCARCE_MOST, SCARCE_MOST]
+    agent.gets_through()
+    assert agent.scarce_pause() == SCARCE_LEAST
+    house.clock.advance(3600.0)
+    assert agent.scarce_pause() == SCARCE_LEAST

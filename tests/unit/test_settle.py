@@ -14,8 +14,9 @@ from flood.record_values import Claimed, Reason
 from flood.spool import Spool
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
 from tests.spooling import START, House, deaths, full_database
+from workers.agent import SCARCE_LEAST
 from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, TryAgain
-from workers.settle import MOVE_AGAIN, SCARCE_MOVE, settle
+from workers.settle import MOVE_AGAIN, settle
 from workers.transfer import Receipt
 
 RECEIPT = Receipt(etag="etag", version_id="v", checksum="md5:00", bytes_sent=4)
@@ -278,11 +279,23 @@ def test_a_move_without_descriptors_is_no_attempt(
     assert told.count("short of descriptors or memory") == 1
     assert "cannot move" not in told
     assert house.claim() == []
-    house.clock.advance(SCARCE_MOVE)
+    house.clock.advance(SCARCE_LEAST)
     again = house.claim()
     assert [one.id for one in again] == [claim.id for claim in claims]
     assert all((one.proof is not None) == (how == "prove") for one in again)
     assert all((one.verdict is not None) == (how == "give up") for one in again)
+
+
+def test_a_file_that_gets_through_ends_the_growth_of_waits(house: House) -> None:
+    one, two = claimed(house, "one", "two")
+    agent = house.agent()
+    agent.scarce_pause()
+    house.clock.advance(20.0)
+    house.settle(GiveUp(one, REFUSED), agent=agent)
+    assert agent.scarce_pause() == 20.0
+    with proven(house, two) as decision:
+        house.settle(decision, agent=agent)
+    assert agent.scarce_pause() == SCARCE_LEAST
 
 
 def test_a_file_that_can_never_be_moved_is_tried_ever_less_often(house: House) -> None:
