@@ -1,6 +1,7 @@
 """One run of flood-check: this machine with all stores, side by side."""
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -16,7 +17,7 @@ from flood import (
     inotify_limits,
     models,
 )
-from flood.check_findings import ERROR, SPOOL, STORE, Finding
+from flood.check_findings import ERROR, SETTINGS, SPOOL, STORE, WARNING, Finding
 from flood.config import Settings, command, with_database
 from flood.profiles import Profile
 from flood.spool import Spool
@@ -24,6 +25,7 @@ from flood.states import INCOMING
 from workers.lanes import Lanes
 from workers.probe import Probe, blame_clock
 from workers.probe_upload import ProbeUpload
+from workers.uploaders import without_libcurl
 
 #: How long all stores together have, in seconds; each step has less.
 PATIENCE: Final = 30.0
@@ -138,6 +140,8 @@ class Check:
             tell(finding)
 
     def _look_here(self, tell: Tell) -> None:
+        for finding in _library(self._settings.transfer):
+            tell(finding)
         try:
             ready = True
             watches = inotify_limits.limit(inotify_limits.WATCHES)
@@ -176,6 +180,20 @@ class Check:
             readable = database is not None
             for finding in check_profiles.look(self._spool, whose, names, readable=readable):
                 tell(finding)
+
+
+def _library(transfer: str) -> Iterator[Finding]:
+    why_not = without_libcurl(transfer)
+    if why_not is not None:
+        yield Finding(
+            SETTINGS,
+            "transfer",
+            WARNING,
+            f"libcurl cannot be used ({why_not})",
+            "boto3 sends the files: small ones take many times as long",
+            # What is built on this machine has its own libcurl, however old.
+            f"{sys.executable} -m pip install --force-reinstall --only-binary pycurl pycurl",
+        )
 
 
 def _silent(profile: str) -> Finding:

@@ -3,6 +3,7 @@
 import logging
 import time
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from flood.config import Settings
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from flood.profiles import Profile
 
 _log = logging.getLogger(__name__)
+_importing = Lock()
 
 
 def maker(settings: Settings) -> "Callable[[Profile], Uploader]":
@@ -34,21 +36,35 @@ def maker(settings: Settings) -> "Callable[[Profile], Uploader]":
     )
 
 
+def without_libcurl(transfer: str) -> str | None:
+    """Return why boto3 does the work where libcurl is wanted; None if it does not."""
+    found = _curl() if transfer == "curl" else None
+    return str(found) if isinstance(found, Exception) else None
+
+
 def _chosen(transfer: str) -> "Callable[..., Uploader]":
     # Each imports one library, not the other.
     if transfer == "curl":
-        try:
-            from workers.curl import Curl
-        except Exception as error:  # noqa: BLE001  whatever a pycurl that is broken, or another, raises
-            event(
-                _log,
-                logging.WARNING,
-                "libcurl cannot be used",
-                reason=f"{error}; boto3 sends the files, more slowly: install pycurl,"
-                " or set --transfer boto3",
-            )
-        else:
-            return Curl
+        found = _curl()
+        if not isinstance(found, Exception):
+            return found
+        event(
+            _log,
+            logging.WARNING,
+            "libcurl cannot be used",
+            reason=f"{found}; boto3 sends the files, more slowly: install pycurl,"
+            " or set --transfer boto3",
+        )
     from workers.s3 import S3
 
     return S3
+
+
+def _curl() -> "Callable[..., Uploader] | Exception":
+    # Who imports a module that fails just then in another thread is given half of it, and no error.
+    with _importing:
+        try:
+            from workers.curl import Curl
+        except Exception as error:  # noqa: BLE001  whatever a pycurl that is broken, or another, raises
+            return error
+        return Curl

@@ -70,6 +70,27 @@ def test_from_nothing_to_an_upload(make_flood: MakeFlood, server: S3Server, buck
     assert [each["about"] for each in report["findings"]].count(f"bucket {bucket}") == 1
 
 
+@pytest.mark.parametrize(
+    ("pycurl", "why"),
+    [
+        ("raise ImportError('libcurl.so.4 is missing')", "libcurl.so.4 is missing"),
+        ("version_info = lambda: (0, '7.88.1')", "libcurl 7.88.1, which is older than"),
+    ],
+)
+def test_a_libcurl_that_cannot_be_used_is_told_of(
+    flood: Flood, tmp_path: Path, pycurl: str, why: str
+) -> None:
+    """Nothing else tells whoever runs flood-drain from cron."""
+    (tmp_path / "pycurl.py").write_text(pycurl)
+    broken = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    [told] = [x for x in check(flood, **broken)["findings"] if x["about"] == "transfer"]
+    assert (told["topic"], told["status"]) == ("settings", "warning")
+    assert why in told["found"]
+    assert told["remedy"].endswith("pip install --force-reinstall --only-binary pycurl pycurl")
+    for environ in ({}, {**broken, "FLOOD_TRANSFER": "boto3"}):
+        assert "transfer" not in [x["about"] for x in check(flood, **environ)["findings"]]
+
+
 def test_the_exit_status_tells_what_is_wrong(
     make_flood: MakeFlood, server: S3Server, bucket: str
 ) -> None:

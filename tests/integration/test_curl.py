@@ -652,3 +652,25 @@ def test_boto3_does_the_work_where_libcurl_cannot(
         [[what, why]] = said
         assert what == "libcurl cannot be used"
         assert reason in why
+
+
+AT_ONCE = """
+import json
+from concurrent.futures import ThreadPoolExecutor
+from workers.uploaders import without_libcurl
+with ThreadPoolExecutor(4) as pool:
+    print(json.dumps(list(pool.map(without_libcurl, ["curl"] * 4))))
+"""
+
+
+def test_whoever_asks_for_libcurl_at_once_is_told_the_same(tmp_path: Path) -> None:
+    broken = "import time; time.sleep(0.3); raise ImportError('libcurl.so.4 is missing')"
+    (tmp_path / "pycurl.py").write_text(broken)
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(done.stdout) == ["libcurl.so.4 is missing"] * 4
