@@ -89,10 +89,7 @@ def check_there(server_directory: str, database: str) -> None:
             f"{card['database']}",
             "set --database (FLOOD_DATABASE) to that one",
         )
-    raise SpoolError(
-        f"the database {database} is gone",
-        "is its disk mounted? If it was deleted, start flood-watch again: it makes a new one",
-    )
+    raise SpoolError(f"the database {database} is gone", models.GONE)
 
 
 def check_mounted(server_directory: str, database: str) -> None:

@@ -41,7 +41,7 @@ def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, l
         path = fsck_database.find(spool, _named(settings))
         if read_only.mounted(path):
             return None, [_unwritable(path)]
-        denied = schema.denied_part(path) if os.path.exists(path) else None
+        denied = database_files.denied_part(path) if os.path.exists(path) else None
         if denied is not None:
             return None, [_denied(spool, path, denied)]
         wrong = list(_wrong(spool, path, settings, now))

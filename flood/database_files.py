@@ -1,6 +1,7 @@
 """Tells the files of flood's own database from others."""
 
 import os
+from pathlib import PurePath
 from typing import Final
 
 _SUFFIXES: Final = ("", "-journal", "-wal", "-shm", "-writers")
@@ -26,6 +27,23 @@ def is_own(database: str, path: str, status: os.stat_result, *, any_name: bool =
     if os.path.realpath(path) in map(os.path.realpath, own):
         return True  # it comes and goes with those who have the database open
     return any(_is(each, status) for each in own)
+
+
+def denied_part(path: str) -> str | None:
+    """What this user may not use of the database, of the way to it, of what SQLite has beside it;
+    None if that is nothing."""
+    for directory in reversed(PurePath(path).parents):
+        if not os.access(directory, os.X_OK, effective_ids=True):
+            return str(directory)
+    for each in (*filter(os.path.exists, files(path)), os.path.dirname(path)):
+        if not os.access(each, os.R_OK | os.W_OK, effective_ids=True):
+            return each
+    return None
+
+
+def access_to(denied: str) -> str:
+    """What a person does about a part that is denied."""
+    return f"run this as the user that flood-watch runs as, or give this user access to {denied}"
 
 
 def _is(path: str, status: os.stat_result) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from flood import binding, devices, fsck_damage, put_rows, schema
+from flood import binding, devices, fsck_damage, models, put_rows, schema
 from flood import fsck_kinds as kinds
 from flood.errors import SpoolError
 from flood.fsck_kinds import Finding
@@ -90,8 +90,8 @@ def _check_way(path: str) -> None:
     if not os.path.isdir(directory):
         raise SpoolError(
             f"there is no directory {directory} for the database {path}",
-            "is its disk mounted? If the database is gone for good, make the directory, then: "
-            "flood-fsck --repair",
+            f"{models.AWAY} Only if it is gone for good, make the directory, then: flood-fsck "
+            "--repair",
         )
 
 

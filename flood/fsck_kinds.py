@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from flood import schema
+from flood import models, schema
 
 ALSO: Final = "also "
 
@@ -74,7 +74,7 @@ DATABASE_GONE: Final = Kind(
     None,
     "the database is gone",
     "no file has a record; the files themselves are safe where they lie",
-    _REBUILD,
+    f"{models.AWAY} Only if it is gone for good, {_REBUILD}",
 )
 DATABASE_FOREIGN: Final = Kind(
     "database_foreign",

@@ -24,7 +24,7 @@ from peewee import (
 )
 from peewee import DatabaseError as DatabaseError
 
-from flood import read_only, room, writers
+from flood import database_files, read_only, room, writers
 from flood.allowed import Allowed
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.sqlite import UNDECODABLE, Connection
@@ -37,6 +37,10 @@ _BUSY_TIMEOUT: Final = 1
 #: What a person does about a full disk.
 MAKE_ROOM: Final = "make room on the disk of the database"
 
+#: What a person asks himself about a database that is not there, then what he does about it.
+AWAY: Final = "is its disk mounted, or was it moved (set --database, FLOOD_DATABASE)?"
+GONE: Final = f"{AWAY} Only if it is gone for good: flood-fsck --repair"
+
 # What SQLite says where it finds no room for what it has beside a database, or for other reasons.
 _WITHOUT_ROOM: Final = ("unable to open", "disk I/O error")
 
@@ -47,9 +51,6 @@ _ADVICE: Final = {
     "begin like its own, and to its directory",
     "disk I/O error": "is its disk full, or broken?",
     "locked": "another program holds it, and has to let go of it first",
-    "unable to open database file: Permission denied": "give this user access to the directory of "
-    "the database",
-    "unable to open": "if the database was deleted, start flood-watch again: it makes a new one",
     "was replaced": "put the right one back, or start flood-watch again if it was deleted",
     "UNIQUE constraint failed": "flood-fsck says which records are wrong, and what mends them",
     "malformed": "restore the database, or have flood-fsck --repair make a new one",
@@ -412,6 +413,16 @@ def _lacking(error: BaseException) -> str | None:
     return room.lacking(_path) if any(sign in str(error) for sign in _WITHOUT_ROOM) else None
 
 
+def _is_gone() -> bool:
+    try:
+        os.lstat(_path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def version() -> int:
     """A number that is another one after any other connection's commit (sqlite.org/pragma.html,
     data_version)."""
@@ -428,10 +439,16 @@ def explained(error: BaseException) -> tuple[str, str]:
     """A database's refusal, then what to do about it, empty where that is not known, or said in the
     former."""
     text = str(error)
-    if text.endswith((*_ADVICE.values(), read_only.ADVICE)):
+    if text.endswith((*_ADVICE.values(), GONE, read_only.ADVICE)):
         return text, ""
     if read_only.refused(error, _path):
         return read_only.explained(error), read_only.ADVICE
+    if "unable to open" in text:
+        if _is_gone():
+            return text, GONE
+        denied = database_files.denied_part(_path)
+        if denied is not None:
+            return os.strerror(errno.EACCES), database_files.access_to(denied)
     lacking = _lacking(error)
     if lacking is not None:
         return f"{text}, as the disk is full (no {lacking} is left)", MAKE_ROOM

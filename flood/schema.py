@@ -4,7 +4,6 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePath
 from typing import Any, Final
 
 from flood import database_files, models, read_only, syscalls, writers
@@ -80,14 +79,14 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
         reason = models.first_reason(error, before)
         if read_only.refused(reason, path):
             raise read_only.told(f"cannot use the database {path}") from error
-        denied = denied_part(path) if "unable to open" in str(reason) else None
+        denied = database_files.denied_part(path) if "unable to open" in str(reason) else None
         full = denied is None and models.no_room(reason)
         kind: type[FloodError] = NoRoomError if full else SpoolError
         kind = TryAgainError if "locked" in str(reason) else kind
         told = models.explain(reason) if denied is None else _give_access(denied)
         raise kind(f"cannot use the database {path}: {told}") from error
     except PermissionError as error:
-        told = _give_access(denied_part(path) or directory)
+        told = _give_access(database_files.denied_part(path) or directory)
         raise SpoolError(f"cannot use the database {path}: {told}") from error
     except OSError as error:
         if read_only.refused(error, path):
@@ -104,8 +103,8 @@ def check_link(path: str) -> None:
     if os.path.islink(path) and not os.path.isdir(directory):
         raise SpoolError(
             f"{path} is a symbolic link that leads nowhere, to {os.readlink(path)}",
-            "is its disk mounted? If the database is gone for good, remove the link, or make a new "
-            "one to an existing directory, then: flood-fsck --repair",
+            f"{models.AWAY} Only if it is gone for good, remove the link, or make a new one to an "
+            "existing directory, then: flood-fsck --repair",
         )
 
 
@@ -180,23 +179,8 @@ def is_empty(problems: Sequence[str]) -> bool:
     return problems == [_NO_TABLES] and not _tables() - {_HISTORY}
 
 
-def denied_part(path: str) -> str | None:
-    """What this user may not use of the database, of the way to it, of what SQLite has beside it;
-    None if that is nothing."""
-    for directory in reversed(PurePath(path).parents):
-        if not os.access(directory, os.X_OK, effective_ids=True):
-            return str(directory)
-    for each in (*filter(os.path.exists, database_files.files(path)), os.path.dirname(path)):
-        if not os.access(each, os.R_OK | os.W_OK, effective_ids=True):
-            return each
-    return None
-
-
 def _give_access(denied: str) -> str:
-    return (
-        f"Permission denied: run this as the user that flood-watch runs as, or give this user "
-        f"access to {denied}"
-    )
+    return f"Permission denied: {database_files.access_to(denied)}"
 
 
 def open_for_looking(path: str) -> list[str]:
@@ -222,7 +206,11 @@ def open_for_looking(path: str) -> list[str]:
         text = str(error)
         if any(sign in text for sign in _BROKEN):
             return [text]
-        denied = denied_part(path) if "unable to open" in text and os.path.exists(path) else None
+        denied = (
+            database_files.denied_part(path)
+            if "unable to open" in text and os.path.exists(path)
+            else None
+        )
         if denied is not None and not read_only.refused(error, path):
             raise SpoolError(f"cannot read the database {path}: {_give_access(denied)}") from error
         text, advice = models.explained(error)
@@ -279,14 +267,12 @@ def open_of_any_age(path: str) -> None:
     except models.DatabaseError as error:
         raise SpoolError(f"cannot read the database {path}: {models.explain(error)}") from error
     except FileNotFoundError:
-        raise SpoolError(
-            f"the database {path} is gone: is its disk mounted? flood-fsck says what can be done"
-        ) from None
+        raise SpoolError(f"the database {path} is gone", models.GONE) from None
+    except PermissionError as error:
+        told = _give_access(database_files.denied_part(path) or path)
+        raise SpoolError(f"cannot read the database {path}: {told}") from error
     except OSError as error:
-        raise SpoolError(
-            f"cannot read the database {path}: {error.strerror}; run this as the user that "
-            "flood-watch runs as"
-        ) from error
+        raise SpoolError(f"cannot read the database {path}: {error.strerror}") from error
 
 
 def _at_rest(path: str) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flood import models
 from flood.locks import CONSUMERS_LOCK, FileLock
 from tests.acceptance.harness import (
     Flood,
@@ -262,10 +263,12 @@ def test_what_makes_no_database_says_what_does(flood: Flood) -> None:
     for program in programs:
         done = flood.run("-m", *program)
         assert done.returncode == 2
-        assert (
-            f"the database {flood.database} is gone: is its disk mounted? If it was deleted, start "
-            "flood-watch again: it makes a new one"
-        ) in done.stderr
+        assert f"the database {flood.database} is gone: {models.GONE}" in done.stderr
+    for name, status in (("status", 2), ("fsck", 1), ("check", 1)):
+        done = flood.run("-m", f"flood.commands.{name}")
+        assert done.returncode == status
+        told = " ".join((done.stdout + done.stderr).split())
+        assert f"{models.AWAY} Only if it is gone for good" in told, told
     assert not list(flood.directory.glob("*.db"))
     flood.start_watch()
     flood.start_consumer()

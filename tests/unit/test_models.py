@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import socket
 import sqlite3
 import stat
@@ -436,10 +437,11 @@ def test_a_database_that_was_deleted_is_not_made_anew(house: House) -> None:
         record()
     os.unlink(house.database)
     for _ in range(2):
-        with pytest.raises(models.DatabaseError, match="unable to open"), models.write():
+        with pytest.raises(models.DatabaseError, match="unable to open") as caught, models.write():
             pass
         with pytest.raises(models.DatabaseError, match="unable to open"):
             models.execute("SELECT 1")
+        assert models.explain(caught.value).endswith(f"No such file or directory: {models.GONE}")
     assert not os.path.exists(house.database)
 
 
@@ -552,7 +554,7 @@ def test_what_this_user_may_not_use_is_named(
     path = str(house / "flood.db")
     schema.migrate(path, create=True)
     models.close()
-    Path(f"{path}-wal").touch()  # as a process leaves it that was killed
+    Path(f"{path}-wal").write_text("left")  # by a process that was killed
     for each in house.iterdir():
         each.chmod(0o666)
     house.chmod(0o777)
@@ -562,16 +564,32 @@ def test_what_this_user_may_not_use_is_named(
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
-        words = f"cannot use the database {path}: Permission denied: .* access to {public / locked}"
-        with pytest.raises(SpoolError, match=f"{words}$"):
+        words = f"the database {path}: Permission denied: .* access to {public / locked}"
+        with pytest.raises(SpoolError, match=f"cannot use {words}$"):
             schema.migrate(path, create=create)
+        if not locked.endswith("-writers"):  # which whoever only reads does without
+            with pytest.raises(SpoolError, match=f"cannot read {words}$"):
+                schema.open_for_reading(path)
 
     assert in_child(as_another_user) == 0
 
 
-def test_a_directory_that_closes_is_no_database_that_was_deleted() -> None:
-    error = models.OperationalError("unable to open database file: Permission denied")
-    assert models.explain(error).endswith("give this user access to the directory of the database")
+def test_a_directory_that_closes_is_no_database_that_was_deleted(public: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("takes root to become somebody else")
+    house = public / "house"
+    house.mkdir(0o700)
+    (house / "flood.db").touch()
+
+    def as_another_user() -> None:
+        os.setuid(65534)
+        models.bind(str(house / "flood.db"))
+        with pytest.raises(models.DatabaseError, match="unable to open") as caught:
+            models.execute("SELECT 1")
+        told = models.explain(caught.value)
+        assert re.match(f"Permission denied: .* give this user access to {house}$", told)
+
+    assert in_child(as_another_user) == 0
 
 
 def test_odd_names_of_databases(tmp_path: Path) -> None:
@@ -592,7 +610,8 @@ def test_refusals_come_with_advice() -> None:
         "make room on the disk of the database"
     )
     assert models.explain(Exception("something else")) == "something else"
-    for refusal in ("disk I/O error", "unable to open database file: Permission denied"):
+    models.bind("/nowhere/flood.db")
+    for refusal in ("disk I/O error", "unable to open database file"):
         once = models.explain(Exception(refusal))
         assert models.explain(Exception(once)) == once != refusal
 
