@@ -38,7 +38,7 @@ def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, l
     it. The models are bound to it afterwards, for reading."""
     fsck = command(settings, "flood-fsck")
     try:
-        path = fsck_database.find(spool, _named(settings))
+        path = fsck_database.find(spool, settings)
         if read_only.mounted(path):
             return None, [_unwritable(path)]
         denied = database_files.denied_part(path) if os.path.exists(path) else None
@@ -59,10 +59,6 @@ def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, l
     if wrong:
         return None, found
     return path, [*found, *_healthy(path, settings), *_room(path, settings)]
-
-
-def _named(settings: Settings) -> str | None:
-    return None if settings.origins["database"] == "default" else settings.database
 
 
 def _unwritable(path: str) -> Finding:

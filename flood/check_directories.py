@@ -3,14 +3,12 @@
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from shlex import quote
 from typing import Final
 
-from flood import binding, layout, models, schema
+from flood import binding, cards, layout
 from flood.check_findings import ERROR, OK, SPOOL, WARNING, Finding
 from flood.config import Settings, command
-from flood.errors import SpoolError
 from flood.fsck_kinds import REPAIR_COMMAND
 from flood.layout import CARD
 from flood.spool import Spool
@@ -33,21 +31,21 @@ _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 def missing(spool: Spool, settings: Settings) -> Finding | None:
     """Why there is no spool at all, None if there is one."""
     mount = f"mount the disk; if it is a new one: {command(settings, 'flood-watch')}"
-    in_the_way = binding.in_the_way(spool.root)
+    in_the_way = cards.in_the_way(spool.root)
     if in_the_way is not None:
         path, seen = in_the_way
-        return _lost(spool, settings, seen) or Finding(
+        return _lost(spool, settings) or Finding(
             SPOOL,
             ROOT,
             ERROR,
             seen,
             "flood has not been set up there, or somebody moved the spool",
             "put the right one in its place; if there is none: "
-            f"{binding.moving_away(path)} && {command(settings, 'flood-watch')}",
+            f"{cards.moving_away(path)} && {command(settings, 'flood-watch')}",
         )
     if not os.path.isdir(spool.root):
         seen = f"there is no directory {spool.root}"
-        return _lost(spool, settings, seen) or Finding(
+        return _lost(spool, settings) or Finding(
             SPOOL,
             ROOT,
             ERROR,
@@ -67,7 +65,7 @@ def missing(spool: Spool, settings: Settings) -> Finding | None:
             "run flood-check as the user that flood-watch runs as",
         )
     except OSError:
-        return _lost(spool, settings, f"{spool.root} has no {CARD}") or Finding(
+        return _lost(spool, settings) or Finding(
             SPOOL,
             ROOT,
             ERROR,
@@ -78,38 +76,30 @@ def missing(spool: Spool, settings: Settings) -> Finding | None:
     return None
 
 
-def _lost(spool: Spool, settings: Settings, seen: str) -> Finding | None:
-    """What is `seen` where the database belongs to a spool, in whose place flood-watch begins no
-    other; None if it belongs to none."""
-    recorded = _recorded(settings.database)
-    if recorded is None:
+def _lost(spool: Spool, settings: Settings) -> Finding | None:
+    """What is to be told where the database belongs to a spool, in whose place flood-watch begins
+    no other; None if it belongs to none."""
+    found = binding.look_lost(spool.root, settings.database)
+    if found is None:
         return None
-    again = binding.rewriting(spool.root, settings.database, recorded)
+    remedy = found.advice
+    if found.again is not None:
+        gone = ""
+        if found.missing is not None:
+            gone = f"; files that are gone with it, such as {found.missing}, fail as vanished then"
+        remedy += (
+            f" If the spool is gone for good, or only {CARD} is, write that again, and start "
+            f"flood-watch{gone}: {found.again}"
+        )
     return Finding(
         SPOOL,
         ROOT,
         ERROR,
-        f"{seen}; the database {settings.database} belongs to its spool",
-        "its disk is not mounted, or somebody moved or removed it; flood-watch refuses to begin a "
-        "new one there",
-        "mount the disk, put the right one in its place, or set --server-directory to where the "
-        f"spool is now. If it is gone for good, or only {CARD} is, write that again, and start "
-        f"flood-watch; files that are gone, too, fail as vanished then: {again}",
+        found.seen,
+        "the setting is wrong, somebody moved or removed the spool, or its disk is not mounted; "
+        "flood-watch refuses to begin a new one there",
+        remedy,
     )
-
-
-def _recorded(database: str) -> str | None:
-    """The id of the spool that a database belongs to; None if it tells of none. The models are
-    bound to it afterwards, for reading."""
-    if not os.path.isfile(database):
-        return None
-    try:
-        # That it is of an older flood does not matter here.
-        with suppress(SpoolError):
-            schema.open_for_reading(database)
-        return binding.bound_to()
-    except models.DatabaseError:
-        return None
 
 
 def look(spool: Spool, settings: Settings) -> Iterator[Finding]:
@@ -150,12 +140,12 @@ def _misplaced(spool: Spool, settings: Settings, name: str, text: str) -> Findin
     else:
         meaning = "a link or a file is in its place, so flood-watch refuses"
         remedy = (
-            f"with flood stopped: {binding.moving_away(path)}"
+            f"with flood stopped: {cards.moving_away(path)}"
             if name == layout.WORKERS
             else _replacing(spool, path)
             if name == layout.PRIVATE
             else "put the right directory in its place; if there is none: "
-            f"{binding.moving_away(path)} && {repair}"
+            f"{cards.moving_away(path)} && {repair}"
         )
     return Finding(SPOOL, "one filesystem", ERROR, text, meaning, remedy)
 
@@ -164,7 +154,7 @@ def _replacing(spool: Spool, link: str) -> str:
     """What to do about the link that leads to flood's own directory, which has the card."""
     target = os.path.realpath(link)
     near = os.stat(target).st_dev == os.stat(spool.root).st_dev
-    if near and binding.is_its_own(spool.root):
+    if near and cards.is_its_own(spool.root):
         return (
             f"put that directory in its place: rm {quote(link)} && mv {quote(target)} {quote(link)}"
         )

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from shlex import quote
 from typing import Final
 
-from flood import binding, config, credentials, directories, locks, models, schema, users
+from flood import binding, cards, config, credentials, directories, locks, models, schema, users
 from flood.config import Settings
 from flood.errors import ConfigError, FloodError, NoRoomError, ReadOnlyError, SpoolError
 from flood.home import Home
@@ -245,7 +245,7 @@ class Founding:
         )
         for name, content in ((CONFIG, text), (CREDENTIALS, _CREDENTIALS)):
             yield self.path(name), files.lay(name, content, _MODES[name])
-        binding.check_way(self._spool.root)
+        cards.check_way(self._spool.root)
         spool_is_new = not self._spool.present()
         database_is_new = not os.path.exists(self.path(DATABASE))
         # Somebody may have removed a directory, or a run was broken off before it made all of them.

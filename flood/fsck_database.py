@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from flood import binding, devices, fsck_damage, models, put_rows, schema
+from flood import binding, cards, devices, fsck_damage, models, put_rows, schema
 from flood import fsck_kinds as kinds
+from flood.config import Settings
 from flood.errors import SpoolError
 from flood.fsck_kinds import Finding
 from flood.spool import Spool
@@ -22,11 +23,14 @@ _HIDING: Final = (
 )
 
 
-def find(spool: Spool, named: str | None) -> str:
-    """The path of the spool's database: `named`, or where that is None the one that the spool was
-    set up with. Raises SpoolError if that is another one, or the spool was never set up."""
+def find(spool: Spool, settings: Settings) -> str:
+    """The path of the spool's database: the one that `settings` name, or else the one that the
+    spool was set up with. Raises SpoolError if that is another one, or the spool was never set
+    up."""
+    named = None if settings.origins["database"] == "default" else settings.database
+    binding.check_lost(spool.root, settings.database)
     if not os.path.isdir(spool.root):
-        binding.check_way(spool.root)
+        cards.check_way(spool.root)
         raise SpoolError(
             f"there is no directory {spool.root}",
             "is its disk mounted? If it is, set --server-directory (FLOOD_SERVER_DIRECTORY)",
@@ -34,7 +38,7 @@ def find(spool: Spool, named: str | None) -> str:
     if named is not None and os.path.exists(named):
         binding.check(spool.root, named)
         return named
-    recorded = put_rows.check_set_up(spool)
+    recorded = put_rows.check_set_up(spool, named)
     if named is not None and os.path.exists(recorded):
         raise SpoolError(
             f"the database {named} does not exist, and {spool.root} belongs to {recorded}",
@@ -71,14 +75,14 @@ def look(spool: Spool, path: str, now: datetime) -> list[Finding]:
         _check_own(spool, path, f"whose own row is damaged, {damaged[0].detail}")
         return damaged
     if binding.bound_to() is None:
-        put_rows.check_set_up(spool)
+        put_rows.check_set_up(spool, path)
         return [Finding(kinds.UNBOUND, path), *fsck_damage.of_records()]
     binding.bind(spool, path, create=False, now=now)
     if devices.changed(spool):
         return [Finding(kinds.DEVICE_CHANGED, path)]
     found = fsck_damage.of_records()
     if not _is_its(spool, path):
-        recorded = put_rows.check_set_up(spool)
+        recorded = put_rows.check_set_up(spool, path)
         found.append(Finding(kinds.CARD_OUTDATED, path, detail=f"it remembers {recorded}"))
     return found
 
@@ -108,4 +112,4 @@ def _check_own(spool: Spool, path: str, problem: str) -> None:
 
 def _is_its(spool: Spool, path: str) -> bool:
     """Whether it is the database that the spool remembers."""
-    return os.path.realpath(put_rows.check_set_up(spool)) == os.path.realpath(path)
+    return os.path.realpath(put_rows.check_set_up(spool, path)) == os.path.realpath(path)

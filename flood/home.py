@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from flood import binding, devices, directories, read_only
+from flood import binding, cards, devices, directories, read_only
 from flood.errors import SpoolError, SpoolLockedError
 from flood.layout import PRIVATE
 from flood.locks import WATCH_LOCK, FileLock
@@ -37,8 +37,8 @@ class Home:
         Raises SpoolLockedError if another flood-watch has it, SpoolError if it cannot be used,
         ReadOnlyError where that is its filesystem's doing.
         """
-        binding.check_mounted(self._spool.root, self._database)
-        binding.check_way(self._spool.root)
+        binding.check_lost(self._spool.root, self._database)
+        cards.check_way(self._spool.root)
         try:
             directories.make(self._spool.root)
             self._take()

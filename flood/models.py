@@ -179,6 +179,7 @@ class SpoolInfo(Table):
     hastened_at = UtcField(null=True)
     prune_mark = NameField(null=True)
     clock = TextField(null=True)
+    directory = NameField(null=True)
 
     class Meta:
         table_name = "spool"

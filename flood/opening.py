@@ -29,8 +29,7 @@ def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
     while the database is being replaced; ReadOnlyError where the filesystem takes no writes.
     """
     spool = Spool(settings.server_directory)
-    named = None if settings.origins["database"] == "default" else settings.database
-    database = fsck_database.find(spool, named)
+    database = fsck_database.find(spool, settings)
     spool.check_present()
     lock = FileLock(spool.absolute(COMMANDS_LOCK))
     try:

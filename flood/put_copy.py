@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flood import binding, read_only, syscalls, users
+from flood import cards, read_only, syscalls, users
 from flood.destination import Destination
 from flood.errors import NoRoomError, SpoolError
 from flood.identity import Identity, identity_of
@@ -100,7 +100,7 @@ class Copier:
             if read_only.refused(error, self._absolute):
                 raise read_only.told(f"cannot write to {self._absolute}") from error
             raise SpoolError(f"cannot write to {self._absolute}: {error.strerror}") from error
-        self._own_spool = binding.owner_of(spool.root) == os.geteuid()
+        self._own_spool = cards.owner_of(spool.root) == os.geteuid()
 
     def close(self) -> None:
         """Give the directory's descriptor back."""

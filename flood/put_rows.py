@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
 
-from flood import binding, devices, models, read_only, records, schema
+from flood import binding, cards, devices, models, read_only, records, schema
 from flood.destination import Destination
 from flood.errors import FloodError, NoRoomError, SpoolError
 from flood.put_copy import Copy
@@ -13,13 +13,16 @@ from flood.record_values import Arrival, Reason
 from flood.spool import Spool
 
 
-def check_set_up(spool: Spool) -> str:
-    """Return the database that this spool was set up with; raise SpoolError if it never was.
+def check_set_up(spool: Spool, database: str | None) -> str:
+    """Return the database that this spool was set up with; raise SpoolError if it never was, or is
+    not where `database`, which flood-watch would use here, has it.
 
     What looks like a new spool may be a disk that is not mounted: nothing must be put there.
     """
-    recorded = binding.database_of(spool.root)
+    recorded = cards.database_of(spool.root)
     if recorded is None:
+        if database is not None:
+            binding.check_lost(spool.root, database)
         raise SpoolError(
             f"{spool.root} is no spool yet, or its disk is not mounted",
             "start flood-watch on it first, or set --server-directory (FLOOD_SERVER_DIRECTORY) to "
@@ -34,7 +37,7 @@ def connect(spool: Spool, database: str | None, now: datetime) -> str | None:
 
     Raises SpoolError if the spool was never set up, or does not belong to the database.
     """
-    recorded = check_set_up(spool)
+    recorded = check_set_up(spool, database)
     path = recorded if database is None else database
     try:
         os.stat(path)

@@ -94,7 +94,9 @@ POINTS: Final = (
     Point("start-wal", "watch", "flood/schema.py", "_upgrade", "steps = _runner(", "-", "new"),
     Point("start-schema", "watch", "flood/schema.py", "_upgrade", "return steps", "-", "new"),
     Point("start-no-card", "watch", "flood/spool.py", "keep", "os.replace(", "-", "new"),
-    Point("start-card", "watch", "flood/binding.py", "bind", "if recorded is None:", "-", "new"),
+    Point(
+        "start-card", "watch", "flood/binding.py", "bind", "if create and (recorded is", "-", "new"
+    ),
     Point(
         "start-bound",
         "watch",

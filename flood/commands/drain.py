@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Final
 
 from flood import (
-    binding,
+    cards,
     config,
     drain_report,
     due_queries,
@@ -210,7 +210,7 @@ def _prune(spool: Spool, deadline: float, stop: Stop, terminal: Terminal) -> boo
 
 
 def _on_its_database(settings: Settings) -> Settings:
-    recorded = binding.database_of(settings.server_directory)
+    recorded = cards.database_of(settings.server_directory)
     if settings.origins["database"] != "default" or recorded is None:
         return settings
     return replace(settings, database=recorded)

@@ -78,10 +78,9 @@ def _parser() -> Parser:
 
 def _fsck(options: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
     spool = Spool(settings.server_directory)
-    named = None if settings.origins["database"] == "default" else settings.database
     fsck = Fsck(
         spool,
-        fsck_database.find(spool, named),
+        fsck_database.find(spool, settings),
         settings,
         now=partial(datetime.now, timezone.utc),
         clock=time.monotonic,

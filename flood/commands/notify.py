@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from flood import (
-    binding,
+    cards,
     config,
     digest,
     digest_records,
@@ -126,7 +126,7 @@ def _test(settings: Settings, stop: Stop, terminal: Terminal) -> int:
     # A test needs no spool: where there is one, the database is its own, as of a true digest.
     database = settings.database
     if settings.origins["database"] == "default":
-        database = binding.database_of(os.path.realpath(settings.server_directory)) or database
+        database = cards.database_of(os.path.realpath(settings.server_directory)) or database
     found = digest.test(settings.server_directory, database, _now())
     ways = notify.ways(settings)
     told = 0

@@ -124,7 +124,7 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
             f"they have {', '.join(sorted(profiles))}"
         )
     spool = Spool(settings.server_directory)
-    recorded = check_set_up(spool)
+    recorded = check_set_up(spool, settings.database)
     named = None if settings.origins["database"] == "default" else settings.database
     plan = resolve(
         options.names[:-1],

@@ -193,13 +193,12 @@ def _check_usage(options: argparse.Namespace) -> None:
 def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
     startup.announce(settings, os.environ)
     spool = Spool(settings.server_directory)
-    named = None if settings.origins["database"] == "default" else settings.database
     place = None if options.uri is None else destination.of_file(options.uri)
     as_json = options.json or options.format == "json"
     for_person = not (as_json or options.check or options.format == "prometheus")
 
     def begin() -> tuple[Callable[[], Status], Advice]:
-        database = _open(spool, named)
+        database = _open(spool, settings)
         look = partial(
             status_view.look,
             spool,
@@ -230,10 +229,10 @@ def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal)
     return _text(found, advice, terminal)
 
 
-def _open(spool: Spool, named: str | None) -> str:
+def _open(spool: Spool, settings: Settings) -> str:
     """Bind the models to the spool's database for reading; raise SpoolError unless both are there,
     and belong together: of an unmounted disk all would seem to be well."""
-    database = fsck_database.find(spool, named)
+    database = fsck_database.find(spool, settings)
     spool.check_present()
     schema.open_for_reading(database)
     _, spool_id = binding.compare(spool.root, database, create=False)

@@ -219,7 +219,10 @@ def test_a_person_reads_what_is_wrong(flood: Flood) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"FLOOD_SERVER_DIRECTORY": "/nowhere/at/all"}, "is its disk mounted"),
+        (
+            {"FLOOD_SERVER_DIRECTORY": "/nowhere/at/all"},
+            "which is still there: set --server-directory",
+        ),
         ({"FLOOD_DATABASE": "/nowhere/flood.db"}, "correct --database"),
         ({"FLOOD_RETRY_MAX": "11"}, "retry-max"),
     ],

@@ -274,6 +274,48 @@ def test_what_makes_no_database_says_what_does(flood: Flood) -> None:
     flood.start_consumer()
 
 
+def test_all_say_the_same_of_a_spool_that_was_moved(flood: Flood, bucket: str) -> None:
+    assert flood.run("-m", "flood.commands.watch", "--once").returncode == 0
+    flood.drop(bucket, "key", b"data")
+    assert flood.run("-m", "flood.commands.watch", "--once").returncode == 0
+    moved = flood.directory / "moved"
+    flood.spool.rename(moved)
+    source = flood.outside("source")
+    source.write_bytes(b"data")
+    programs = (
+        ("flood.commands.watch", "--once"),
+        ("flood.commands.drain",),
+        ("huey.bin.huey_consumer", "flood.tasks.huey"),
+        ("flood.commands.put", str(source), f"s3://main/{bucket}/other"),
+        ("flood.commands.retry", "--all"),
+        ("flood.commands.prune",),
+        ("flood.commands.status",),
+        ("flood.commands.fsck",),
+        ("flood.commands.fsck", "--repair"),
+    )
+    wrong = (f"there is no directory {flood.spool}", f"{flood.spool} has no .flood/spool")
+    for seen in wrong:
+        for program in programs:
+            done = flood.run("-m", *program)
+            assert done.returncode == 2, done.stderr
+            assert (
+                f"{seen}, but the database {flood.database} belongs to a spool: set "
+                "--server-directory (FLOOD_SERVER_DIRECTORY) to where that is now; is its disk "
+                "mounted? Files that wait for their upload, such as "
+                f"processing/main/{bucket}/key, are not there; if they are gone for good, "
+                "flood-check says how to go on without them"
+            ) in done.stderr
+        if not flood.spool.exists():
+            flood.spool.mkdir()
+    assert list(flood.spool.iterdir()) == []
+    flood.spool.rmdir()
+    found = {"FLOOD_SERVER_DIRECTORY": str(moved)}
+    done = flood.run("-m", "flood.commands.drain", environ=found)
+    assert done.returncode == 0, done.stderr
+    assert (moved / "completed" / "main" / bucket / "key").exists()
+    moved.rename(flood.spool)
+
+
 def test_an_empty_database_has_one_remedy_which_works(flood: Flood, bucket: str) -> None:
     ended = flood.run("-m", "flood.commands.watch", "--once")
     assert ended.returncode == 0

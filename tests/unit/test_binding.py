@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flood import binding, models, schema
+from flood import binding, cards, lost, models, schema
 from flood.errors import SpoolError
 from flood.spool import Spool
 from tests.spooling import START, House, dying_at, in_child
@@ -39,7 +39,7 @@ def test_two_new_sides_are_bound_for_good(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     made = pair.bind(create=True)
     assert made == pair.bind() == pair.bind(create=True)
-    assert binding.database_of(pair.spool.root) == pair.database
+    assert cards.database_of(pair.spool.root) == pair.database
     assert len(made) == 32
 
 
@@ -49,7 +49,7 @@ def test_before_flood_watch_there_is_nothing_to_bind(tmp_path: Path) -> None:
     with pytest.raises(SpoolError, match="no spool yet: start flood-watch"):
         pair.bind()
     assert not os.path.exists(pair.card)
-    assert binding.database_of(pair.spool.root) is None
+    assert cards.database_of(pair.spool.root) is None
 
 
 def test_another_spools_database_is_refused(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_moved_database_is_followed(tmp_path: Path) -> None:
     os.rename(pair.database, moved.database)
     assert moved.bind() == made
     assert moved.bind(create=True) == made
-    assert binding.database_of(pair.spool.root) == moved.database
+    assert cards.database_of(pair.spool.root) == moved.database
 
 
 def test_the_same_database_by_another_name_is_no_other(tmp_path: Path) -> None:
@@ -194,6 +194,90 @@ def test_a_disk_that_is_not_mounted_is_no_new_spool(tmp_path: Path) -> None:
     assert pair.bind() == made
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_database_whose_spool_is_elsewhere_names_that(tmp_path: Path, there: bool) -> None:
+    pair = Pair(tmp_path)
+    pair.bind(create=True)
+    new = Pair(tmp_path, spool="new")
+    if there:
+        new.spool.prepare()
+    words = (
+        f"belongs to the spool {pair.spool.root}, which is still there: set --server-directory "
+        rf"\(FLOOD_SERVER_DIRECTORY\) to {pair.spool.root}, or for another spool --database"
+    )
+    with pytest.raises(SpoolError, match=words) as caught:
+        binding.check_lost(new.spool.root, pair.database)
+    assert "mkdir" not in str(caught.value)
+    with pytest.raises(SpoolError, match=words):
+        new.bind(create=True)
+    assert not os.path.exists(new.card)
+
+
+def test_a_card_that_was_written_again_elsewhere_makes_a_copy(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    made = pair.bind(create=True)
+    new = Pair(tmp_path, spool="new")
+    subprocess.run(["sh", "-c", lost.rewriting(new.spool.root, pair.database, made)], check=True)
+    for create in (False, True):
+        with pytest.raises(SpoolError, match=f"new is a copy of {pair.spool.root}, which is still"):
+            new.bind(create=create)
+    os.rename(pair.spool.root, tmp_path / "away")  # as where its disk is not mounted
+    assert new.bind(create=True) == made
+    os.rename(tmp_path / "away", pair.spool.root)
+    with pytest.raises(SpoolError, match=f"spool is a copy of {new.spool.root}, .* has the files"):
+        pair.bind(create=True)
+
+
+def test_a_database_of_an_older_flood_does_not_know_where_its_spool_lay(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    made = pair.bind(create=True)
+    models.execute("ALTER TABLE spool DROP COLUMN directory")
+    models.close()
+    new = Pair(tmp_path, spool="new")
+    with pytest.raises(SpoolError, match="belongs to a spool: set --server-directory"):
+        binding.check_lost(new.spool.root, pair.database)
+    models.bind(pair.database)
+    assert binding.compare(pair.spool.root, pair.database, create=False)[1] == made
+
+
+def test_no_command_is_told_after_which_files_would_vanish(house: House) -> None:
+    house.spool.prepare()
+    spool_id = binding.bind(house.spool, house.database, create=True, now=START)
+    house.admit("key", "other")
+    root = house.spool.root
+    card = Path(house.spool.absolute(".flood/spool"))
+
+    def told() -> str:
+        with pytest.raises(SpoolError, match="to where that is now; is its disk mounted") as caught:
+            binding.check_lost(root, house.database)
+        return str(caught.value)
+
+    moved = f"{os.path.dirname(root)}/moved"
+    os.rename(root, moved)
+    for made in (False, True):
+        if made:
+            os.mkdir(root)
+        words = told()
+        assert "such as processing/p/b/key, are not there; if they are gone for good, f" in words
+        assert "mkdir" not in words
+    os.rmdir(root)
+    os.rename(moved, root)
+    card.unlink()
+    os.rename(f"{root}/processing/p/b/key", f"{root}/completed/key")
+    assert "mkdir" not in told()
+    os.makedirs(f"{root}/completed/p/b")
+    os.rename(f"{root}/completed/key", f"{root}/completed/p/b/key")  # its row is a step behind
+    words = told()
+    assert "not there" not in words
+    subprocess.run(["sh", "-c", words.rpartition("again: ")[2]], check=True)
+    assert json.loads(card.read_text()) == {
+        "id": spool_id,
+        "database": house.database,
+        "directory": root,
+    }
+    binding.check_lost(root, house.database)
+
+
 @pytest.mark.parametrize("place", ["above/spool", "above", "above/spool/.flood"])
 @pytest.mark.parametrize("what", ["file", "link"])
 def test_what_lies_in_the_place_of_the_spool_is_named(
@@ -210,11 +294,11 @@ def test_what_lies_in_the_place_of_the_spool_is_named(
         path.symlink_to("nowhere")
     kind = "file" if what == "file" else "symbolic link"
     words = f"{path} must be a directory, but a {kind} is in its place: move it away, put the"
-    for way in (binding.database_of, partial(binding.check, database=pair.database)):
+    for way in (cards.database_of, partial(binding.check, database=pair.database)):
         with pytest.raises(SpoolError, match=words):
             way(pair.spool.root)
     models.bind(pair.database)
-    command = binding.rewriting(pair.spool.root, pair.database, made)
+    command = lost.rewriting(pair.spool.root, pair.database, made)
     subprocess.run(["sh", "-c", command], check=True)
     assert pair.bind() == made
     assert (tmp_path / f"{place}.away").read_text() == "somebody's"
@@ -227,17 +311,15 @@ def test_what_lies_in_the_place_of_the_card_is_named(tmp_path: Path, kind: str) 
     os.rename(pair.card, tmp_path / "card")
     if kind == "file":
         os.symlink(tmp_path / "card", pair.card)  # which serves as well
-        assert binding.in_the_way(pair.spool.root) is None
+        assert cards.in_the_way(pair.spool.root) is None
         assert pair.bind() == made
         return
     os.mkdir(pair.card) if kind == "directory" else os.mkfifo(pair.card)
-    for way in (binding.check_way, binding.database_of):
+    for way in (cards.check_way, cards.database_of):
         with pytest.raises(SpoolError, match=f"{pair.card} must be a file, but a {kind} is in its"):
             way(pair.spool.root)
     models.bind(pair.database)
-    subprocess.run(
-        ["sh", "-c", binding.rewriting(pair.spool.root, pair.database, made)], check=True
-    )
+    subprocess.run(["sh", "-c", lost.rewriting(pair.spool.root, pair.database, made)], check=True)
     assert pair.bind() == made
 
 
@@ -279,7 +361,7 @@ def test_a_card_that_cannot_be_read_is_not_damaged(tmp_path: Path) -> None:
         os.setuid(65534)
         os.chdir(directory)  # pytest's own directories above are closed to others
         with pytest.raises(SpoolError, match="Permission denied: give this user access to it"):
-            binding.database_of("spool")
+            cards.database_of("spool")
 
     assert in_child(as_another_user) == 0
 
@@ -318,3 +400,15 @@ def test_another_database_is_refused_before_it_is_made(house: House, tmp_path: P
         binding.check(house.spool.root, str(other))
     assert not other.exists()
     binding.check(house.spool.root, house.database)
+
+
+def test_a_new_database_is_offered_for_one_that_is_no_others(tmp_path: Path) -> None:
+    one, two = Pair(tmp_path, "one", "one.db"), Pair(tmp_path, "two", "two.db")
+    one.bind(create=True)
+    two.bind(create=True)
+    schema.migrate(str(tmp_path / "new.db"), create=True)
+    models.close()
+    for name, offered in (("none.db", True), ("new.db", True), ("one.db", False)):
+        with pytest.raises(SpoolError, match=r"correct --database \(FLOOD_DATABASE\)") as caught:
+            binding.check(two.spool.root, str(tmp_path / name))
+        assert (f"or remove {two.card} if" in str(caught.value)) == offered

@@ -151,6 +151,24 @@ def test_a_database_whose_spool_is_gone_names_what_makes_it_one_again(
     check_mended_by(house, again)
 
 
+def test_what_fails_with_a_spool_that_is_gone_is_told(house: House) -> None:
+    house.admit("key")
+    shutil.rmtree(house.spool.root)
+    [finding] = spool(house)
+    assert finding.remedy.startswith("set --server-directory (FLOOD_SERVER_DIRECTORY) to where")
+    said = "files that are gone with it, such as processing/p/b/key, fail as vanished then: mkdir"
+    assert said in finding.remedy
+    check_mended_by(house, finding.remedy.rpartition(" then: ")[2])
+
+
+def test_a_spool_that_is_elsewhere_is_not_begun_again(house: House, tmp_path: Path) -> None:
+    binding.bind(house.spool, house.database, create=True, now=house.clock.now())
+    settings = replace(house.settings(), server_directory=str(tmp_path))
+    [finding] = check_spool.look(Spool(str(tmp_path)), settings, PLENTY)
+    assert f"belongs to the spool {house.spool.root}, which is still there" in finding.found
+    assert "mkdir" not in finding.remedy
+
+
 @pytest.mark.parametrize("place", ["", ".flood"])
 @pytest.mark.parametrize("what", ["file", "link to nowhere"])
 def test_what_lies_in_its_place_is_moved_away_by_what_is_told(
@@ -168,7 +186,7 @@ def test_what_lies_in_its_place_is_moved_away_by_what_is_told(
     assert (finding.about, finding.status) == (check_directories.ROOT, ERROR)
     assert f"{path} must be a directory, but a " in finding.found
     assert f"the database {house.database} belongs to" in finding.found
-    again = finding.remedy.rpartition(" then: ")[2]
+    again = finding.remedy.rpartition("flood-watch: ")[2]
     assert again.startswith(f"mv {path} {path}.away && mkdir -p ")
     check_mended_by(house, again)
 

@@ -28,6 +28,7 @@ def home(tmp_path: Path, database: str) -> Iterator[Home]:
     spool = Spool(str(tmp_path / "spool"))
     made = Home(spool, database, now=lambda: START)
     made.enter()
+    models.bind(database)
     binding.bind(spool, database, create=True, now=START)
     yield made
     made.leave()

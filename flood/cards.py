@@ -1,0 +1,103 @@
+"""What a spool says of itself: its card, or what lies in the place of that."""
+
+import json
+import os
+import stat
+from itertools import count
+from shlex import quote
+
+from flood import layout
+from flood.errors import SpoolError
+from flood.layout import CARD
+from flood.walk import kind_of
+
+
+def read(server_directory: str) -> dict[str, str] | None:
+    """The spool's id, its database, where it lay when that was written; None if it was never set
+    up. Raises SpoolError for one that cannot be read, or is damaged."""
+    path = f"{server_directory}/{CARD}"
+    check_way(server_directory)  # before it is opened, as a FIFO would be waited at for ever
+    try:
+        with open(path, encoding="utf-8") as file:
+            card = json.load(file)
+        known = {name: card[name] for name in ("id", "database")}
+        if "directory" in card:  # flood did not always write it
+            known["directory"] = card["directory"]
+        if not all(isinstance(value, str) and value for value in known.values()):
+            raise ValueError("its values are no text")
+        return known
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:
+        raise SpoolError(
+            f"cannot read {path}: {error.strerror}: give this user access to it"
+        ) from error
+    except OSError as error:
+        raise SpoolError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SpoolError(
+            f"cannot read {path}, it is damaged ({error})",
+            "remove it, then start flood-watch with the spool's own database; it writes a new one, "
+            "or says how to write it again",
+        ) from error
+
+
+def database_of(server_directory: str) -> str | None:
+    """The database that this spool was set up with; None if it never was."""
+    card = read(server_directory)
+    return card["database"] if card else None
+
+
+def is_its_own(server_directory: str) -> bool:
+    """Whether the card there says that it is of this very server directory."""
+    try:
+        card = read(server_directory)
+    except SpoolError:
+        return False
+    return card is not None and card.get("directory") == server_directory
+
+
+def owner_of(server_directory: str) -> int | None:
+    """The id of the user that flood-watch runs as; None if the spool was never set up."""
+    try:
+        return os.stat(f"{server_directory}/{CARD}").st_uid
+    except OSError:
+        return None
+
+
+def in_the_way(server_directory: str) -> tuple[str, str] | None:
+    """What lies where the card, or a directory on the way to it, has to be: its path, with what is
+    wrong in words; None if nothing does, or nobody can tell."""
+    own = f"{server_directory}/{layout.PRIVATE}"
+    path, wanted = f"{server_directory}/{CARD}", stat.S_IFREG
+    if os.path.isfile(path):
+        return None
+    while True:
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            path, wanted = os.path.dirname(path), stat.S_IFDIR
+            continue
+        except OSError:
+            return None
+        # Above flood's own directory a link is as good.
+        if stat.S_IFMT(mode) == wanted or (os.path.isdir(path) and not path.startswith(own)):
+            return None
+        return path, f"{path} must be a {kind_of(wanted)}, but a {kind_of(mode)} is in its place"
+
+
+def check_way(server_directory: str) -> None:
+    """Raise SpoolError if something else lies where the spool, or its card, has to be."""
+    found = in_the_way(server_directory)
+    if found is not None:
+        raise SpoolError(
+            found[1],
+            "move it away, put the right one back if there was one, or correct --server-directory "
+            "(FLOOD_SERVER_DIRECTORY); flood-check tells more",
+        )
+
+
+def moving_away(path: str) -> str:
+    """The command that gives what lies there another name, over which nothing is lost."""
+    names = (f"{path}.away{number if number > 1 else ''}" for number in count(1))
+    return f"mv {quote(path)} {quote(next(name for name in names if not os.path.lexists(name)))}"
