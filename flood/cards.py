@@ -4,11 +4,13 @@ import json
 import os
 import stat
 from itertools import count
+from pathlib import PurePath
 from shlex import quote
 
-from flood import layout
 from flood.errors import SpoolError
-from flood.layout import CARD
+from flood.layout import CARD, PRIVATE
+from flood.states import STATES
+from flood.text import printable
 from flood.walk import kind_of
 
 
@@ -68,7 +70,7 @@ def owner_of(server_directory: str) -> int | None:
 def in_the_way(server_directory: str) -> tuple[str, str] | None:
     """What lies where the card, or a directory on the way to it, has to be: its path, with what is
     wrong in words; None if nothing does, or nobody can tell."""
-    own = f"{server_directory}/{layout.PRIVATE}"
+    own = f"{server_directory}/{PRIVATE}"
     path, wanted = f"{server_directory}/{CARD}", stat.S_IFREG
     if os.path.isfile(path):
         return None
@@ -94,6 +96,27 @@ def check_way(server_directory: str) -> None:
             found[1],
             "move it away, put the right one back if there was one, or correct --server-directory "
             "(FLOOD_SERVER_DIRECTORY); flood-check tells more",
+        )
+
+
+def around(directory: str) -> str | None:
+    """The spool in one of whose own directories this one is, however it is named."""
+    for way in (directory, os.path.realpath(directory)):
+        parts = PurePath(way)
+        for below, parent in zip((parts, *parts.parents), parts.parents, strict=False):
+            if below.name in (*STATES, PRIVATE) and os.path.exists(parent / CARD):
+                return printable(str(parent))
+    return None
+
+
+def check_outside(server_directory: str) -> None:
+    """Raise SpoolError for a server directory inside another spool, which takes its files for its
+    own."""
+    spool = around(server_directory)
+    if spool is not None:
+        raise SpoolError(
+            f"{server_directory} is inside the spool {spool}, whose files flood takes away",
+            "set --server-directory (FLOOD_SERVER_DIRECTORY) to a directory outside of that",
         )
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from flood import binding, cards, layout
 from flood.check_findings import ERROR, OK, SPOOL, WARNING, Finding
 from flood.config import Settings, command
+from flood.errors import SpoolError
 from flood.fsck_kinds import REPAIR_COMMAND
 from flood.layout import CARD
 from flood.spool import Spool
@@ -29,7 +30,12 @@ _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
 def missing(spool: Spool, settings: Settings) -> Finding | None:
-    """Why there is no spool at all, None if there is one."""
+    """Why there is no spool that can be used at all, None if there is one."""
+    try:
+        cards.check_outside(spool.root)
+    except SpoolError as error:
+        meaning = "another flood may take what lies there for its own; flood-watch refuses"
+        return Finding(SPOOL, ROOT, ERROR, error.seen, meaning, error.settings)
     mount = f"mount the disk; if it is a new one: {command(settings, 'flood-watch')}"
     in_the_way = cards.in_the_way(spool.root)
     if in_the_way is not None:

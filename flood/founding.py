@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from pathlib import PurePath
 from shlex import quote
 from typing import Final
 
@@ -131,7 +130,7 @@ class Founding:
             raise ConfigError(
                 f"{directory} is a spool itself, which is set up already: name another directory"
             )
-        around = _spool_around(directory)
+        around = cards.around(directory)
         if around is not None:
             raise ConfigError(
                 f"{directory} is inside the spool {around}, whose files flood takes away: name "
@@ -283,16 +282,6 @@ def _advice(error: OSError) -> str:
     if error.errno == errno.ENAMETOOLONG:
         return f"choose a shorter one: a name has {MAX_NAME_BYTES} bytes at most, a path 4095"
     return _CHOOSE
-
-
-def _spool_around(directory: str) -> str | None:
-    """The spool in one of whose own directories this one is, however it is named."""
-    for way in (directory, os.path.realpath(directory)):
-        parts = PurePath(way)
-        for below, parent in zip((parts, *parts.parents), parts.parents, strict=False):
-            if below.name in (*STATES, PRIVATE) and os.path.exists(parent / CARD):
-                return printable(str(parent))
-    return None
 
 
 def _value(path: str) -> str:

@@ -37,6 +37,7 @@ class Home:
         Raises SpoolLockedError if another flood-watch has it, SpoolError if it cannot be used,
         ReadOnlyError where that is its filesystem's doing.
         """
+        cards.check_outside(self._spool.root)
         binding.check_lost(self._spool.root, self._database)
         cards.check_way(self._spool.root)
         try:

@@ -19,6 +19,7 @@ def check_set_up(spool: Spool, database: str | None) -> str:
 
     What looks like a new spool may be a disk that is not mounted: nothing must be put there.
     """
+    cards.check_outside(spool.root)
     recorded = cards.database_of(spool.root)
     if recorded is None:
         if database is not None:

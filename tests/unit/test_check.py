@@ -151,6 +151,15 @@ def test_a_database_whose_spool_is_gone_names_what_makes_it_one_again(
     check_mended_by(house, again)
 
 
+def test_a_server_directory_inside_another_spool_is_told(house: House) -> None:
+    inside = Spool(house.spool.absolute("incoming/p/x"))
+    settings = replace(house.settings(), database="/nowhere/new.db")
+    [finding] = check_spool.look(inside, settings, PLENTY)
+    assert (finding.about, finding.status) == (check_directories.ROOT, ERROR)
+    assert finding.found.startswith(f"{inside.root} is inside the spool {house.spool.root}, whose")
+    assert "set --server-directory" in finding.remedy
+
+
 def test_what_fails_with_a_spool_that_is_gone_is_told(house: House) -> None:
     house.admit("key")
     shutil.rmtree(house.spool.root)

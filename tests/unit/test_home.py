@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flood import binding, models, schema
+from flood import binding, models, put_rows, schema
 from flood.errors import SpoolError, SpoolLockedError
 from flood.home import Home
 from flood.locks import FileLock
@@ -48,6 +48,26 @@ def test_entering_makes_nothing_but_the_directory(tmp_path: Path) -> None:
     home.enter()
     assert list(root.iterdir()) == []
     home.leave()
+
+
+@pytest.mark.parametrize("name", ["spool/incoming/p/x", "spool/.flood/x", "link/x"])
+def test_a_server_directory_inside_another_spool_is_refused(
+    tmp_path: Path, home: Home, name: str
+) -> None:
+    (tmp_path / "spool" / "completed").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "spool" / "completed")
+    inside = Spool(str(tmp_path / name))
+    within = Home(inside, str(tmp_path / "new.db"), now=lambda: START)
+    words = f"/x is inside the spool {tmp_path}/spool, whose files .*: set --server-directory"
+    with pytest.raises(SpoolError, match=words):
+        within.enter()
+    assert not (tmp_path / name).exists()
+    for database in (None, str(tmp_path / "new.db")):
+        with pytest.raises(SpoolError, match=words):
+            put_rows.check_set_up(inside, database)
+    beside = Home(Spool(str(tmp_path / "spool" / "other")), "/nowhere", now=lambda: START)
+    beside.enter()
+    beside.leave()
 
 
 @pytest.mark.parametrize("place", ["spool", "spool/.flood"])
