@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Iterator
-from shlex import quote
+from shlex import join, quote
 from typing import Final
 
-from flood import binding, cards, layout
-from flood.check_findings import ERROR, OK, SPOOL, WARNING, Finding
+from flood import binding, cards, directories, layout, schema, users
+from flood.check_findings import DATABASE, ERROR, OK, SPOOL, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import SpoolError
 from flood.fsck_kinds import REPAIR_COMMAND
@@ -29,57 +29,94 @@ _REMOTE: Final = (
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
-def missing(spool: Spool, settings: Settings) -> Finding | None:
-    """Why there is no spool that can be used at all, None if there is one."""
+def missing(spool: Spool, settings: Settings) -> list[Finding]:
+    """Why there is no spool that can be used at all, with what keeps flood-watch from making one;
+    empty if there is one."""
     try:
         cards.check_outside(spool.root)
     except SpoolError as error:
         meaning = "another flood may take what lies there for its own; flood-watch refuses"
-        return Finding(SPOOL, ROOT, ERROR, error.seen, meaning, error.settings)
-    mount = f"mount the disk; if it is a new one: {command(settings, 'flood-watch')}"
+        return [Finding(SPOOL, ROOT, ERROR, error.seen, meaning, error.settings)]
     in_the_way = cards.in_the_way(spool.root)
     if in_the_way is not None:
         path, seen = in_the_way
-        return _lost(spool, settings) or Finding(
-            SPOOL,
-            ROOT,
-            ERROR,
+        return _unfounded(
+            spool,
+            settings,
             seen,
             "flood has not been set up there, or somebody moved the spool",
             "put the right one in its place; if there is none: "
             f"{cards.moving_away(path)} && {command(settings, 'flood-watch')}",
         )
+    mount = f"mount the disk; if it is a new one: {command(settings, 'flood-watch')}"
     if not os.path.isdir(spool.root):
         seen = f"there is no directory {spool.root}"
-        return _lost(spool, settings) or Finding(
-            SPOOL,
-            ROOT,
-            ERROR,
-            seen,
-            "flood has not been set up there, or its disk is not mounted",
-            mount,
-        )
+        meaning = "flood has not been set up there, or its disk is not mounted"
+        return _unfounded(spool, settings, seen, meaning, mount)
     try:
         os.stat(spool.absolute(CARD))
     except PermissionError as error:
-        return Finding(
-            SPOOL,
-            ROOT,
-            ERROR,
-            f"{spool.absolute(CARD)}: {error.strerror}",
-            "this user cannot tell what is there",
-            "run flood-check as the user that flood-watch runs as",
-        )
+        return [
+            Finding(
+                SPOOL,
+                ROOT,
+                ERROR,
+                f"{spool.absolute(CARD)}: {error.strerror}",
+                "this user cannot tell what is there",
+                "run flood-check as the user that flood-watch runs as",
+            )
+        ]
     except OSError:
-        return _lost(spool, settings) or Finding(
-            SPOOL,
-            ROOT,
-            ERROR,
-            f"{spool.root} is no spool yet",
-            "flood-watch has never been started on it, or its disk is not mounted",
-            mount,
-        )
-    return None
+        seen = f"{spool.root} is no spool yet"
+        meaning = "flood-watch has never been started on it, or its disk is not mounted"
+        return _unfounded(spool, settings, seen, meaning, mount)
+    return []
+
+
+def _unfounded(
+    spool: Spool, settings: Settings, seen: str, meaning: str, remedy: str
+) -> list[Finding]:
+    lost = _lost(spool, settings)
+    if lost is not None:
+        return [lost]
+    first = Finding(SPOOL, ROOT, ERROR, seen, meaning, remedy)
+    return [first, *_before_start(spool, settings)]
+
+
+def _before_start(spool: Spool, settings: Settings) -> Iterator[Finding]:
+    """What keeps a first start of flood-watch from making the spool, or its database."""
+    own = directories.nearest(spool.root)
+    if _closed(own):
+        yield _unmakeable(SPOOL, own, spool.root, "--server-directory")
+    path = settings.database
+    directory = os.path.dirname(path)
+    if not os.path.isdir(directory):
+        seen = f"there is no directory {directory} for the database {path}"
+        meaning = "flood-watch makes none for it, and refuses to start"
+        yield Finding(DATABASE, "directory", ERROR, seen, meaning, schema.place_for(path))
+    elif _closed(directory):
+        yield _unmakeable(DATABASE, directory, path, "--database")
+
+
+def _closed(directory: str) -> bool:
+    return os.path.isdir(directory) and not os.access(
+        directory, os.W_OK | os.X_OK, effective_ids=True
+    )
+
+
+def _unmakeable(topic: str, directory: str, path: str, setting: str) -> Finding:
+    me = users.mine()
+    remedy = f"give {me} write access to {directory}, or set {setting} to where {me} may write"
+    if topic == SPOOL and directory != path:
+        remedy += f"; or have root make it: {join(('sudo', 'install', '-d', '-o', me, path))}"
+    return Finding(
+        topic,
+        "access",
+        ERROR,
+        f"this user may not write to {directory}, which belongs to {users.owner(directory)}",
+        f"flood-watch, run as {me}, cannot make {path}",
+        remedy,
+    )
 
 
 def _lost(spool: Spool, settings: Settings) -> Finding | None:

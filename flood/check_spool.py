@@ -25,11 +25,11 @@ _NEAR: Final = 0.8
 
 
 def look(spool: Spool, settings: Settings, watches: Limit) -> Iterator[Finding]:
-    """Everything about the server directory; where there is no spool, only that. `watches` is the
-    limit for directories that are watched."""
+    """Everything about the server directory; where there is no spool, only why, and what keeps
+    flood-watch from making one. `watches` is the limit for directories that are watched."""
     missing = check_directories.missing(spool, settings)
-    if missing is not None:
-        yield missing
+    if missing:
+        yield from missing
         return
     yield from check_directories.look(spool, settings)
     yield from _access(spool, settings)

@@ -82,6 +82,13 @@ def listed(path: str) -> Iterator["Iterator[os.DirEntry[str]]"]:
         os.close(descriptor)
 
 
+def nearest(path: str) -> str:
+    """What is there of an absolute path: itself, or of all above it the last that exists."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
+
+
 def make(path: str, *, alike: bool = False) -> None:
     """Create a directory with all that is missing above it; nothing happens if it is there.
 

@@ -17,8 +17,6 @@ from flood.spool import Spool
 _LOOKS: Final = 6
 _PAUSE: Final = 0.1
 
-_ADVICE: Final = "give this user write access to it, or set --server-directory to another"
-
 
 class Home:
     """The lock on the server directory of `spool`, whose database is `database`; `now` answers
@@ -46,7 +44,7 @@ class Home:
         except OSError as error:
             if read_only.refused(error, self._spool.root):
                 raise read_only.told(self._refused) from error
-            raise SpoolError(f"{self._refused}: {error.strerror}", _ADVICE) from error
+            raise SpoolError(f"{self._refused}: {error.strerror}", self._advice()) from error
         # Before the database, which is not to be made for nothing.
         own = self._spool.absolute(PRIVATE)
         if os.path.islink(own):
@@ -57,7 +55,7 @@ class Home:
         if read_only.mounted(self._spool.root):
             raise read_only.told(self._refused)
         if not os.access(self._spool.root, os.W_OK | os.X_OK, effective_ids=True):
-            raise SpoolError(f"{self._refused}: {os.strerror(errno.EACCES)}", _ADVICE)
+            raise SpoolError(f"{self._refused}: {os.strerror(errno.EACCES)}", self._advice())
 
     def check(self) -> None:
         """Return if the directory is there.
@@ -76,6 +74,10 @@ class Home:
     def leave(self) -> None:
         """Give the lock back."""
         self._lock.release()
+
+    def _advice(self) -> str:
+        closed = directories.nearest(self._spool.root)
+        return f"give this user write access to {closed}, or set --server-directory to another"
 
     def _take(self) -> None:
         for _ in range(_LOOKS):

@@ -1,12 +1,13 @@
 """Brings a database to this program's schema."""
 
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from flood import database_files, models, read_only, syscalls, writers
+from flood import database_files, directories, models, read_only, syscalls, users, writers
 from flood.errors import FloodError, NoRoomError, SpoolError, TryAgainError
 from flood.walk import kind_of
 from flood.writers import Locked, turn
@@ -94,7 +95,19 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
         told = f"cannot use the database {path} (in {directory}): {error.strerror}"
         if models.no_room(error):
             raise NoRoomError(f"{told}: {models.MAKE_ROOM}") from error
-        raise SpoolError(told) from error
+        advice = "" if os.path.isdir(directory) else place_for(path)
+        raise SpoolError(told, advice) from error
+
+
+def place_for(path: str) -> str:
+    """What a person does about a database whose directory is not there."""
+    directory = os.path.dirname(path)
+    may = os.access(directories.nearest(directory), os.W_OK | os.X_OK, effective_ids=True)
+    make = ("mkdir", "-p") if may else ("sudo", "install", "-d", "-o", users.mine())
+    return (
+        f"is its disk mounted? For a new database make it: {shlex.join((*make, directory))}; or "
+        f"{_CORRECT}"
+    )
 
 
 def check_link(path: str) -> None:

@@ -3,10 +3,12 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -35,10 +37,11 @@ from flood import (
     schema,
     users,
 )
-from flood.check_findings import ERROR, OK, SPOOL, STORE, WARNING, Finding
+from flood.check_findings import DATABASE, ERROR, OK, SPOOL, STORE, WARNING, Finding
 from flood.check_report import Report
 from flood.errors import SpoolError
 from flood.fsck_kinds import DIRECTORY_FOREIGN, ONE
+from flood.home import Home
 from flood.inotify_limits import Limit
 from flood.layout import CARD, WORKERS
 from flood.lines import plain
@@ -149,6 +152,60 @@ def test_a_database_whose_spool_is_gone_names_what_makes_it_one_again(
     assert before <= set(os.listdir(os.path.dirname(root)))
     again = finding.remedy[finding.remedy.index("mkdir -p") :]
     check_mended_by(house, again)
+
+
+def test_what_keeps_flood_watch_from_making_a_spool_is_told(house: House, tmp_path: Path) -> None:
+    settings = replace(house.settings(), database=f"{tmp_path}/a b/flood.db")
+    place = Spool(f"{tmp_path}/new")
+    root, directory = check_spool.look(place, settings, PLENTY)
+    assert (root.about, root.status) == (check_directories.ROOT, ERROR)
+    assert (directory.topic, directory.status) == (DATABASE, ERROR)
+    words = f"there is no directory {tmp_path}/a b for the database {settings.database}"
+    assert directory.found == words
+    told = f"cannot use the database {settings.database} (in {tmp_path}/a b): No such file or d"
+    with pytest.raises(SpoolError, match=re.escape(told)) as caught:
+        schema.migrate(settings.database, create=True)
+    assert caught.value.settings == directory.remedy
+    make = directory.remedy.partition(" make it: ")[2].partition("; or correct --database")[0]
+    subprocess.run(["/bin/sh", "-c", make], check=True)
+    assert len([*check_spool.look(place, settings, PLENTY)]) == 1
+
+
+def test_where_this_user_may_make_neither_spool_nor_database(house: House) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("takes root to become somebody else")
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+
+    def as_another_user() -> None:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        me = users.mine()
+        settings = replace(house.settings(), database=f"{place}/flood.db")
+        for root, closed in ((f"{place}/a/b", place), (str(place), place)):
+            spool = Spool(root)
+            missing, own, database = check_spool.look(spool, settings, PLENTY)
+            assert missing.about == check_directories.ROOT
+            for each, topic in ((own, SPOOL), (database, DATABASE)):
+                assert (each.topic, each.status) == (topic, ERROR)
+                assert each.found == f"this user may not write to {closed}, which belongs to root"
+                assert f"give {me} write access to {closed}, or set --" in each.remedy
+            made = f"; or have root make it: sudo install -d -o {me} {root}"
+            assert own.remedy.endswith(made) == (root != str(place))
+            assert "sudo" not in database.remedy
+            home = Home(spool, settings.database, now=house.clock.now)
+            words = f"Permission denied: give this user write access to {closed}, or set --server"
+            with pytest.raises(SpoolError, match=words):
+                home.enter()
+        settings = replace(settings, database=f"{place}/none/flood.db")
+        *_, database = check_spool.look(Spool(str(place)), settings, PLENTY)
+        assert f"sudo install -d -o {me} {place}/none; or" in database.remedy
+
+    try:
+        assert in_child(as_another_user) == 0
+    finally:
+        place.rmdir()
 
 
 def test_a_server_directory_inside_another_spool_is_told(house: House) -> None:
