@@ -55,6 +55,8 @@ class FloodHuey(Huey):
     _alive: FileLock | None = None
     #: Whether this process waits until a full disk has room again.
     waits_for_room = True
+    #: Whether its sweeps abort what is left in stores; who ends by itself does so at its end.
+    clears = True
     #: What was refused for want of room, for who does not wait.
     without_room: Exception | None = None
     _in_trouble = False

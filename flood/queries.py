@@ -140,13 +140,26 @@ def left_to_sweep(now: datetime) -> bool:
     return bool(row[0])
 
 
-def leftover_multiparts() -> list[tuple[int, str, str, str, str]]:
-    """Multipart uploads of settled records: record, profile, bucket, key, upload id."""
+class Leftover(NamedTuple):
+    """A multipart upload of a settled record."""
+
+    record_id: int
+    profile: str
+    bucket: str
+    key: str
+    upload_id: str
+
+
+def leftover_multiparts() -> list[Leftover]:
+    """All multipart uploads of settled records, in no order."""
     rows = models.execute(
         "SELECT id, profile, bucket, filepath, multipart_upload_id FROM file_records "
         "WHERE multipart_upload_id IS NOT NULL AND current_state IN ('completed', 'failed')"
     ).fetchall()
-    return [(row[0], *(name_from(name) for name in row[1:4]), row[4]) for row in rows]
+    return [
+        Leftover(record_id, name_from(profile), name_from(bucket), name_from(key), upload_id)
+        for record_id, profile, bucket, key, upload_id in rows
+    ]
 
 
 def multipart_gone(record_id: int, upload_id: str) -> None:

@@ -77,6 +77,7 @@ def drain(workers: int, over: Callable[[], bool]) -> None:
     """Run a consumer with so many threads, on the settings that `huey` was set up with, until
     `over` says so, as it should once huey was refused something for want of room."""
     huey.waits_for_room = False
+    huey.clears = False
     # What nobody announces is due, too, whenever the last sweep was.
     queries.ask_for_sweep()
     sweep()
@@ -84,6 +85,16 @@ def drain(workers: int, over: Callable[[], bool]) -> None:
         huey, rereading=huey.rereading, workers=workers, over=over
     )
     consumer.run()
+
+
+def clear(stopped: Callable[[], bool]) -> None:
+    """Abort multipart uploads that settled records have left, for some seconds, until `stopped`."""
+    from workers import clearing
+
+    try:
+        clearing.clear(_agent(), stopped)
+    except (models.DatabaseError, OSError) as error:
+        _broke_off("unfinished uploads were not all aborted; the next sweep goes on", error)
 
 
 def at_rest(now: datetime) -> bool:
@@ -247,9 +258,16 @@ def _ring_once(destination: tuple[str, str]) -> None:
 @huey.periodic_task(crontab(minute="*"), name="sweep", priority=SWEEP_PRIORITY)
 def sweep() -> None:
     """Take up what no task announces, unless somebody did within the minute."""
+    agent = _agent()
+    with agent.progress.sweeping():
+        if _sweep(agent) and huey.clears:
+            clear(agent.stopping)
+
+
+def _sweep(agent: "Agent") -> bool:
+    """Whether it was this caller's turn, and went well."""
     from workers import sweep as sweeping
 
-    agent = _agent()
     try:
         with models.write():
             begins = queries.sweep_begins(agent.now(), sweeping.INTERVAL)
@@ -257,6 +275,8 @@ def sweep() -> None:
             sweeping.sweep(agent, enqueue_ring, _outstanding_rings(), enqueue_retry)
     except (models.DatabaseError, OSError) as error:
         _broke_off("a sweep broke off; the next one is due in a minute", error)
+        return False
+    return begins
 
 
 def _broke_off(what: str, error: Exception) -> None:

@@ -36,6 +36,7 @@ from flood.walk import Found
 from huey_config import huey
 from tests.uploading import profile
 from workers.agent import Agent
+from workers.clearing import clear
 from workers.decisions import Decision
 from workers.settle import settle
 from workers.sweep import sweep
@@ -254,7 +255,9 @@ class House:
         settle(agent or self.agent(), decisions, self.schedule)
 
     def sweep(self, agent: Agent | None = None) -> None:
-        sweep(agent or self.agent(), self.ring, (), self.schedule)
+        known = agent or self.agent()
+        sweep(known, self.ring, (), self.schedule)
+        clear(known, known.stopping)
 
     def schedule(self, *retry: Any) -> None:
         self.scheduled.append(retry)

@@ -21,6 +21,7 @@ from flood.syscalls import hard_links_guarded
 from flood.tally import Tally
 from workers.pace import Pace
 from workers.progress import Progress
+from workers.rests import Rests
 from workers.transfer import Uploader
 from workers.turns import Turns
 
@@ -70,6 +71,10 @@ class Agent:
     stopping: Callable[[], bool]
     #: Multipart uploads that the store does not let go, of which the log has told.
     left_behind: set[str] = field(default_factory=set)
+    #: The record whose multipart upload a sweep tried to abort last.
+    cleared: int = 0
+    #: Held by the one sweep of this process that aborts such uploads.
+    clearing: Lock = field(default_factory=Lock)
     tally: Tally = field(default_factory=Tally)
     _away: bool = False
     _scarcity_told: float = -math.inf
@@ -175,6 +180,12 @@ class Agent:
             profiles=lambda: self.profiles,
             now=self.now,
         )
+
+    @cached_property
+    def rests(self) -> Rests:
+        """Which stores fail at what can wait."""
+        one = self.settings
+        return Rests(one.retry_initial_delay, one.retry_jitter, self.uniform, self.clock)
 
     @cached_property
     def retention(self) -> Retention:

@@ -1,10 +1,10 @@
-"""Says in a worker's lock file how far its attempt has come."""
+"""Says in a worker's lock file how far its attempt has come, or that it sweeps."""
 
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Final
 
@@ -28,6 +28,7 @@ class _State(threading.local):
     size = 0
     sent = 0
     due = 0.0
+    sweeps = False
 
     def __init__(self) -> None:
         self.samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
@@ -81,6 +82,23 @@ class Progress:
         self._state.since = None
         self._say()
 
+    @contextmanager
+    def sweeping(self) -> Iterator[None]:
+        """This thread sweeps. One that has done so before a second is over says nothing of it."""
+        state = self._state
+        state.sweeps = True
+        due = state.due = self._clock() + INTERVAL
+        try:
+            yield
+        finally:
+            state.sweeps = False
+            if state.due != due:
+                self._write(0)
+
+    def still(self) -> None:
+        """This thread goes on with what it has said last, or has yet to say."""
+        self._say()
+
     def _say(self) -> None:
         if self._clock() >= self._state.due:
             self._write(0)
@@ -88,7 +106,7 @@ class Progress:
     def _write(self, more: int) -> None:
         state, clock = self._state, self._clock()
         state.due = clock + INTERVAL
-        doing = Doing(os.getpid(), self._now())
+        doing = Doing(os.getpid(), self._now(), sweeps=state.sweeps)
         if state.since is not None:
             doing = Doing(
                 pid=doing.pid,

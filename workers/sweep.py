@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import timedelta
-from logging import DEBUG, INFO, WARNING, getLogger
+from logging import WARNING, getLogger
 from typing import Final
 
 from flood import claims as claiming
@@ -16,7 +16,6 @@ from workers import settle
 from workers.agent import Agent
 from workers.backoff import delay
 from workers.decisions import GiveUp, Missing
-from workers.verdict import judge
 
 #: How often one sweep a spool is due, in seconds; consumers ask every minute, each for itself.
 INTERVAL: Final = 50.0
@@ -42,16 +41,15 @@ def sweep(
     outstanding: Collection[tuple[str, str]],
     schedule: settle.Schedule,
 ) -> None:
-    """Take up what dead workers left, what somebody removed, multipart uploads of settled records;
-    ring for every profile and bucket that has due records, unless a ring is `outstanding`; delete
-    what the owner does not want to keep. Nothing is judged while the spool is away."""
+    """Take up what dead workers left, what somebody removed; ring for every profile and bucket that
+    has due records, unless a ring is `outstanding`; delete what the owner does not want to keep.
+    Nothing is judged while the spool is away, no store is asked for anything."""
     if not agent.at_home():
         return
     devices.follow(agent.spool)
     take_over(agent, schedule)
     _follow_the_clock(agent)
     _find_vanished(agent)
-    _abort_leftovers(agent)
     agent.locks.forget_dead(claiming.owners())
     for profile, bucket in due_queries.destinations(agent.now()):
         if profile in agent.profiles:
@@ -70,6 +68,7 @@ def take_over(agent: Agent, schedule: settle.Schedule) -> None:
             continue
         claims = claiming.of_owner(owner)
         for start in range(0, len(claims), _BATCH):
+            agent.progress.still()
             with models.write():
                 for claim in claims[start : start + _BATCH]:
                     _take_over(agent, claim, schedule)
@@ -155,6 +154,7 @@ def _find_vanished(agent: Agent) -> None:
         if not rows:
             return
         after = (rows[-1].identity.inode, rows[-1].id)
+        agent.progress.still()
         # Files only go forward, and are looked for in that order: one that is in no place has gone,
         # or its row has a later state by now, and the update below leaves it alone.
         missing = [row for row in rows if not _anywhere(agent, row)]
@@ -178,41 +178,3 @@ def _anywhere(agent: Agent, row: Row) -> bool:
         if found is None and agent.spool.closed(path) is not None:
             return True  # nobody knows
     return False
-
-
-def _abort_leftovers(agent: Agent) -> None:
-    for record_id, profile, bucket, key, upload_id in queries.leftover_multiparts():
-        known = agent.profiles.get(profile)
-        if known is None:
-            continue
-        try:
-            with agent.uploader(known) as uploader:
-                uploader.abort_multipart(bucket, key, upload_id)
-        except Exception as error:  # noqa: BLE001  the next sweep tries again
-            verdict = judge(error)
-            level = DEBUG if upload_id in agent.left_behind else WARNING
-            agent.left_behind.add(upload_id)
-            log.event(
-                logger,
-                level,
-                "multipart upload stays",
-                record=record_id,
-                profile=profile,
-                bucket=bucket,
-                key=key,
-                upload=upload_id,
-                error=verdict.code,
-                reason=verdict.cause,
-            )
-            continue
-        queries.multipart_gone(record_id, upload_id)
-        log.event(
-            logger,
-            INFO,
-            "multipart upload aborted",
-            record=record_id,
-            profile=profile,
-            bucket=bucket,
-            key=key,
-            upload=upload_id,
-        )

@@ -156,6 +156,10 @@ def _drain(
     if not stop.is_set() and not tasks.at_rest(_now()):
         with terminal.files_bar("uploading", due_queries.count(_now())) as advance:
             tasks.drain(options.workers, _until(deadline, stop, advance, trouble))
+        # Last, as a store may hang, and each run would ask it anew.
+        if not trouble:
+            with terminal.busy("aborting unfinished uploads"):
+                tasks.clear(lambda: stop.is_set() or time.monotonic() >= deadline)
     finished = not stop.is_set()
     failed = _tell(terminal, options.max_time)
     if trouble:

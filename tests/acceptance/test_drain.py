@@ -635,6 +635,33 @@ def test_leftovers_of_nobody_are_told_of(flood: Flood, server: S3Server, bucket:
     assert flood.row()["error_code"] == "vanished"
 
 
+def test_what_an_upload_left_at_a_store_that_hangs_holds_up_no_file(
+    make_flood: MakeFlood, proxy: FaultProxy, server: S3Server, bucket: str
+) -> None:
+    """One worker uploads what is due first, then waits for that store as long as there is time."""
+    settings = {"multipart_threshold": "5MiB", "multipart_part_size": "5MiB"}
+    both = credentials(("main", server.url), ("hangs", proxy.url))
+    flood = make_flood(both, **settings)
+    proxy.inject(s3_error(403, "AccessDenied"), "PUT", times=None)
+    proxy.inject(s3_error(500, "InternalError"), "DELETE")
+    flood.drop(bucket, "large", bytes(6 * MIB), profile="hangs")
+    take_in(flood)
+    proxy.inject(Stall("request"), "DELETE", times=None)
+    drain(flood, "--max-time", "5", status=1)
+    assert proxy.count("DELETE") == 2, "its own end tries once more"
+    for number in range(3):
+        flood.drop(bucket, f"key-{number}", b"data")
+    take_in(flood)
+    drain(flood, "--workers", "1", "--max-time", "5")
+    assert flood.count(profile="main", current_state="completed") == 3
+    assert proxy.count("DELETE") == 3
+    assert flood.row(profile="hangs")["multipart_upload_id"]
+    proxy.heal()
+    drain(flood)
+    assert server.unfinished(bucket) == []
+    assert flood.row(profile="hangs")["multipart_upload_id"] is None
+
+
 def test_a_sweep_goes_on_with_an_upload_that_stayed_beside_the_object(
     make_flood: MakeFlood, proxy: FaultProxy, server: S3Server, bucket: str
 ) -> None:
@@ -644,7 +671,7 @@ def test_a_sweep_goes_on_with_an_upload_that_stayed_beside_the_object(
     flood.drop(bucket, "large", os.urandom(6 * MIB))
     take_in(flood)
     proxy.inject(Cut("stored"), "POST", r"\?uploads")
-    proxy.inject(s3_error(500, "InternalError"), "DELETE", times=2)
+    proxy.inject(s3_error(500, "InternalError"), "DELETE", times=3)
     drain(flood)
     [left] = server.unfinished(bucket)
     assert flood.row()["multipart_upload_id"] == left

@@ -429,7 +429,7 @@ def test_clearing_parts_away_may_die_at_any_line() -> None:
         house.sweep(house.agent(cast(Uploader, Aborts())))
 
     died = 0
-    steps = ("sweep", "_abort_leftovers", "multipart_gone", "forget_dead", "_find_vanished")
+    steps = ("sweep", "clear", "_gone", "multipart_gone", "forget_dead", "_find_vanished")
     for house in deaths(sweep_once, arrange, steps):
         died += 1
         sweep_once(house)
