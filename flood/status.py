@@ -185,6 +185,12 @@ class Status:
         return self.consuming or self.starting
 
     @property
+    def busy(self) -> set[str]:
+        """The workers that live and have claimed files, or sweep."""
+        at_files = {one.worker.owner for one in self.uploads if one.worker is not None}
+        return at_files | {one.owner for one in self.workers if one.doing and one.doing.sweeps}
+
+    @property
     def idle(self) -> bool:
         """Whether consumers run, of which all are stopped."""
         return stall.none_left(self.workers, self.stopped)

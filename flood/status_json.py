@@ -82,6 +82,7 @@ def _worker(worker: Worker) -> dict[str, Any]:
         "worker": worker.owner,
         "pid": doing.pid if doing else None,
         "said": _text(doing.at) if doing else None,
+        "sweeps": doing.sweeps if doing else None,
     }
 
 

@@ -62,9 +62,7 @@ def registry(status: Status) -> "CollectorRegistry":
         bool(status.stalled)
     )
     gauge("workers", "Workers that live.").set(len(status.workers))
-    gauge("workers_busy", "Workers that have claimed files.").set(
-        sum(upload.worker is not None for upload in status.uploads)
-    )
+    gauge("workers_busy", "Workers that have claimed files, or sweep.").set(len(status.busy))
     gauge("stranded_files", "Files in processing without a record.").set(status.stranded)
     gauge("misplaced_files", "Files in incoming above the buckets, which nobody takes.").set(
         len(status.misplaced)

@@ -253,11 +253,10 @@ class _View:
     def unclaimed(self) -> set[str]:
         """Of whose due files no worker has taken one, though one is free."""
         status = self._status
-        busy = {upload.owner for upload in status.uploads}
         able = [x for x in status.workers if not (x.doing and x.doing.pid in status.stopped)]
-        free = sum(x.owner not in busy for x in able)
+        free = sum(x.owner not in status.busy for x in able)
         # While others are at large files, the last worker is kept for small ones.
-        if free <= bool(busy) or status.stalled:
+        if free <= bool(status.uploads) or status.stalled:
             return set()
         due = {profile for profile, _ in due_queries.destinations(status.at - SOON)}
         due -= self._served | {upload.destination[0] for upload in status.uploads}

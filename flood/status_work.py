@@ -127,7 +127,6 @@ def _taken_up(status: Status, advice: Advice) -> str:
 
 
 def _at_work(status: Status) -> Sequence[str]:
-    busy = sum(upload.worker is not None for upload in status.uploads)
     watch = "flood-watch" if status.watching else "no flood-watch"
     if status.watch_stopped is not None:
         watch = "flood-watch (stopped)"
@@ -136,7 +135,7 @@ def _at_work(status: Status) -> Sequence[str]:
     processes = len({worker.doing.pid for worker in status.workers if worker.doing})
     consumers = f"{processes} consumer{'s' * (processes != 1)}" if processes else "consumers"
     workers = f"{len(status.workers)} worker{'s' * (len(status.workers) != 1)}"
-    return f"{watch},", f"{consumers} with {workers},", f"{busy} busy"
+    return f"{watch},", f"{consumers} with {workers},", f"{len(status.busy)} busy"
 
 
 def _queue(status: Status) -> Sequence[str]:
@@ -228,7 +227,6 @@ def workers(status: Status) -> "Iterator[RenderableType]":
     """The consumers with their workers."""
     if not status.workers:
         return
-    busy = {upload.owner for upload in status.uploads}
     table = Columns(">CONSUMER", ">WORKERS", ">BUSY", ">LAST AT WORK")
     for pid, group in groupby(status.workers, key=lambda one: one.doing.pid if one.doing else 0):
         workers = list(group)
@@ -236,7 +234,7 @@ def workers(status: Status) -> "Iterator[RenderableType]":
         table.add_row(
             str(pid) if pid else "?",
             str(len(workers)),
-            str(sum(worker.owner in busy for worker in workers)),
+            str(sum(worker.owner in status.busy for worker in workers)),
             "stopped" if pid in status.stopped else ago(status, max(said)) if said else "",
         )
     yield from section(table)

@@ -867,6 +867,39 @@ def test_due_files_that_no_worker_takes_though_one_is_free(house: House) -> None
     consumer.release()
 
 
+def test_a_worker_that_sweeps_for_long_is_busy(house: House) -> None:
+    """A store may hang that it asks to abort an upload; it is not free then."""
+    agent = house.agent()
+    owner = agent.locks.own()
+    agent.progress.end()
+    consumer = FileLock(house.spool.absolute(CONSUMERS_LOCK))
+    assert consumer.try_shared()
+    house.admit("waits")
+    house.clock.advance(61)
+    assert queries.sweep_begins(house.clock.now(), 0)
+
+    def busy() -> bool:
+        found = seen(house)
+        [worker] = json.loads(status_json.as_json(found))["workers"]
+        assert worker["sweeps"] == (owner in found.busy)
+        count = len(found.busy)
+        assert f"1 worker, {count} busy" in shown(found)
+        assert re.search(rf"^ *{os.getpid()} +1 +{count} ", shown(found), re.MULTILINE)
+        assert f"flood_workers_busy {count}.0\n" in generate_latest(registry(found)).decode()
+        assert found.unserved == ([] if count else ["p"])
+        return bool(count)
+
+    with agent.progress.sweeping():
+        agent.progress.still()
+        assert not busy()
+        house.clock.advance(1)
+        agent.progress.still()
+        assert busy()
+    assert not busy()
+    agent.locks.disown()
+    consumer.release()
+
+
 def test_files_in_incoming_that_flood_watch_does_not_take(house: House) -> None:
     """Why it does not, as for want of room or of a profile, nobody can tell from outside."""
     house.write("incoming/dmo/b/a")
