@@ -1,12 +1,11 @@
 """Processes that are killed at work."""
 
-import fcntl
 import random
 import signal
 
 import pytest
 
-from tests.acceptance.harness import Flood, MakeFlood, Running, check_promises, credentials
+from tests.acceptance.harness import Flood, MakeFlood, check_promises, credentials
 from tests.faults import Pass
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
@@ -90,18 +89,6 @@ def test_another_consumer_goes_on_meanwhile(
     check_promises(slow, server)
 
 
-def stopped_at_rest(flood: Flood, consumer: Running) -> bool:
-    """Stop a consumer, unless it is writing to the database: then all others would wait for it."""
-    consumer.signal(signal.SIGSTOP)
-    with open(f"{flood.database}-writers", "rb") as turn:
-        try:
-            fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            consumer.signal(signal.SIGCONT)
-            return False
-    return True
-
-
 def test_a_stopped_consumer_keeps_its_claim(
     proxied: Flood, server: S3Server, proxy: FaultProxy, bucket: str
 ) -> None:
@@ -110,7 +97,7 @@ def test_a_stopped_consumer_keeps_its_claim(
     consumer = proxied.start_consumer()
     proxied.drop(bucket, "slow", bytes(MIB // 4))
     proxied.wait_for(lambda: proxy.count("PUT"), "the upload")
-    proxied.wait_for(lambda: stopped_at_rest(proxied, consumer), "a moment to stop at")
+    proxied.wait_for(lambda: proxied.stopped_at_rest(consumer.pid), "a moment to stop at")
     owner = proxied.row()["owner"]
     assert owner
     proxied.tamper("UPDATE spool SET last_swept_at = NULL")

@@ -1,6 +1,5 @@
 """What flood-watch finds as it starts, while more arrives."""
 
-import fcntl
 import os
 import re
 import signal
@@ -197,11 +196,8 @@ def test_consumers_that_wait_for_the_database_are_not_to_be_started(
     watch = flood.start("watch", "-c", IMPATIENT, "--consumers", "2")
     flood.wait_for(lambda: len(watch.events("ready")) == 3, "the consumers")
     first = [each["pid"] for each in watch.events("consumer started")]
+    flood.wait_for(lambda: flood.stopped_at_rest(*first), "consumers that write nothing")
     with closing(sqlite3.connect(flood.database, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")  # so that none of them is stopped within a transaction
-        for pid in first:
-            os.kill(pid, signal.SIGSTOP)
-        other.execute("ROLLBACK")
         flood.drop(bucket, "key", b"data")
         flood.wait_for(lambda: flood.count(current_state="processing") == 1, "the file's intake")
         other.execute("BEGIN IMMEDIATE")
