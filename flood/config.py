@@ -14,7 +14,7 @@ from flood import parent
 from flood.command_line import EmbeddedParser, Parser
 from flood.config_files import candidates, existing, nearest
 from flood.errors import ConfigError
-from flood.kinds import YES_OR_NO, Unspeakable
+from flood.kinds import YES_OR_NO, Unspeakable, elements
 from flood.options import OPTIONS, Option, ignored
 from flood.states import STATES
 from flood.text import printable
@@ -177,7 +177,9 @@ def describe(settings: Settings) -> list[tuple[str, str, str]]:
 def _shown(option: Option, value: Any) -> str:
     if value is None:
         return option.unset
-    return printable(" ".join(value) if option.repeatable else option.kind.write(value))
+    return printable(
+        ", ".join(map(option.kind.write, value)) if option.repeatable else option.kind.write(value)
+    )
 
 
 def _load(
@@ -230,6 +232,8 @@ def _variables(parser: Parser, environ: Mapping[str, str]) -> dict[str, str]:
             except ValueError as error:
                 parser.problems.append(f"{option.variable}: '{printable(text)}' {error}")
                 continue
+        if option.repeatable and text.startswith("[") and text.endswith("]"):
+            text = json.dumps(elements(text))  # configargparse would take the quotes away
         if text:
             variables[option.variable] = text
     return variables

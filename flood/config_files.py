@@ -3,6 +3,7 @@
 import difflib
 import io
 import os
+import re
 import stat
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, TextIO
@@ -10,12 +11,15 @@ from typing import Final, TextIO
 import configargparse
 
 from flood.expand import expand_user
-from flood.kinds import FALSE, TRUE, YES_OR_NO
+from flood.kinds import FALSE, TRUE, YES_OR_NO, elements
 from flood.options import OPTIONS
 from flood.text import printable
 
 SYSTEM_FILE: Final = "/etc/flood/flood.conf"
 LOCAL_FILE: Final = "./flood.conf"
+
+# As configargparse's own, but with the quotes; what follows a blank and a # is a comment.
+_VALUE: Final = re.compile(r"""[^:=;#\s]+\s*[:=\s]\s*((['"]).+?\2|.*?)\s*(?:\s[;#].*)?""")
 
 
 def candidates(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -128,7 +132,7 @@ class FileSyntax(configargparse.DefaultConfigFileParser):  # type: ignore[misc] 
             elif value in ("", []) or (line.strip() == written and option.kind is not YES_OR_NO):
                 self._problems.append(f"{where}: {key} has no value")
             elif option.repeatable:
-                yield key, list(map(_unquoted, value)) if isinstance(value, list) else [value]
+                yield key, _as_written(line)
             elif isinstance(value, list):
                 self._problems.append(f"{where}: {key} takes one value, no list")
             elif option.kind is YES_OR_NO and value.lower() not in TRUE + FALSE:
@@ -139,11 +143,11 @@ class FileSyntax(configargparse.DefaultConfigFileParser):  # type: ignore[misc] 
                 yield key, value
 
 
-def _unquoted(value: object) -> str:
-    """An element of a list; configargparse leaves the quotes where not all elements have some."""
-    text = str(value)
-    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return text[1:-1] if quoted else text
+def _as_written(line: str) -> list[str]:
+    """The elements of a repeatable key, in the quotes that configargparse takes away."""
+    match = _VALUE.fullmatch(line.strip())
+    text = match[1] if match else ""
+    return elements(text) if text.startswith("[") and text.endswith("]") else [text]
 
 
 def nearest(key: str) -> str:

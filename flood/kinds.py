@@ -1,10 +1,12 @@
 """The kinds of value that a setting can have, each with its way in from text, its way back."""
 
+import json
 import math
 import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +18,16 @@ FALSE: Final = ("false", "no", "off", "0")
 
 #: What a time says that does not end.
 FOREVER: Final = "forever"
+
+_SEVERAL: Final = (
+    "allowed: one such as *.bak; several as [*.bak, *.old], on a command line a flag for each; "
+    'in quotes whatever is meant as it stands, such as "a, b*"'
+)
+
+#: An element of a list with its comma, quotes and all.
+_ELEMENT: Final = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,]+)\s*(?:,|$)""")
+#: What stands for one character in a shell pattern.
+_BRACKET: Final = re.compile(r"\[!?\]?[^]]*\]")
 
 
 class Unspeakable(ValueError):
@@ -161,6 +173,11 @@ def _read_fraction(text: str, _environ: Mapping[str, str]) -> float:
     return abs(number)  # "-0" counts as 0
 
 
+def _write_pattern(pattern: str) -> str:
+    plain = _unquoted(pattern) is None and _wrong_in_pattern(pattern) is None
+    return pattern if plain else _quoted(pattern)
+
+
 def _read_yes_or_no(text: str, _environ: Mapping[str, str]) -> bool:
     word = text.strip().lower()
     if word not in TRUE + FALSE:
@@ -168,7 +185,47 @@ def _read_yes_or_no(text: str, _environ: Mapping[str, str]) -> bool:
     return word in TRUE
 
 
+def elements(text: str) -> list[str]:
+    """The elements of a list `[a, "b"]`, each as it is written: what was in quotes still is."""
+    try:
+        return [_quoted(str(each)) for each in json.loads(text)]
+    except ValueError:
+        return [each.strip() for each in _ELEMENT.findall(text[1:-1])]
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _unquoted(text: str) -> str | None:
+    """What is in quotes; None where not all of it is."""
+    quote = text[:1]
+    if len(text) < 2 or quote not in ("'", '"') or text[-1] != quote:
+        return None
+    with suppress(ValueError):
+        return str(json.loads(text))
+    inner = text[1:-1]
+    return None if quote in inner else inner
+
+
+def _wrong_in_pattern(text: str) -> str | None:
+    """What shows that a text without quotes was not meant as one pattern; None if nothing does."""
+    if text.startswith("[") and text.endswith("]") and "," in text:
+        return "is a list, and taken as one pattern"
+    rest = _BRACKET.sub("", text)
+    if "[" in rest or "]" in rest:
+        return "has a bracket without its counterpart"
+    if "," in rest or any(map(str.isspace, rest)):
+        return "holds a comma or a blank"
+    return None
+
+
 def _read_pattern(text: str, _environ: Mapping[str, str]) -> str:
+    inner = _unquoted(text)
+    wrong = _wrong_in_pattern(text) if inner is None else None
+    if wrong is not None:
+        raise ValueError(f"{wrong}; {_SEVERAL}")
+    text = text if inner is None else inner
     if text in ("", "!"):
         raise ValueError("is no pattern; allowed: such as *.bak, or !*.tmp to take one back")
     if "/" in text[:-1] or "\0" in text:
@@ -186,4 +243,4 @@ FRACTION: Final = Kind(_read_fraction, repr)
 YES_OR_NO: Final = Kind(_read_yes_or_no, lambda value: "true" if value else "false")
 #: A shell pattern (Python's fnmatch) of file names, with a slash at its end of directories', or
 #: one after `!`.
-PATTERN: Final = Kind(_read_pattern)
+PATTERN: Final = Kind(_read_pattern, _write_pattern)

@@ -96,7 +96,7 @@ def ignored(patterns: Sequence[str]) -> tuple[str, ...]:
         else:
             raise ValueError(
                 f"'{printable(pattern)}' takes back a pattern that is not there; "
-                f"allowed: one of {printable(' '.join(chosen)) or 'none'}"
+                f"allowed: one of {printable(', '.join(chosen)) or 'none'}"
             )
     return tuple(chosen)
 

@@ -146,14 +146,18 @@ def test_file_syntax(environ: dict[str, str], tmp_path: Path) -> None:
         b'ignore = ["*.bak", "a,b"]\n'
         b"ignore = [*.x, *.y]\n"
         b"ignore = *.z\n"
-        b"ignore = [*.q, \"*.r\", '*.s']\n"
+        b'ignore = [*.q, "*.r", \'*.s\', "c, d", [ab]*.t]  ; and some\n'
+        b"ignore = 'My #1 notes'  # one\n"
         b"--log-level DEBUG\n"
     )
     settings = load(environ)
     assert settings.database == os.fsdecode(bytes(tmp_path) + b"/spool/\xff.db")
     assert settings.credentials == str(tmp_path / "here/my #1 file")
     assert settings.credentials_first is True
-    assert settings.ignore == (*IGNORE, "*.bak", "a,b", "*.x", "*.y", "*.z", "*.q", "*.r", "*.s")
+    assert settings.ignore == (
+        *(*IGNORE, "*.bak", "a,b", "*.x", "*.y", "*.z", "*.q", "*.r", "*.s"),
+        *("c, d", "[ab]*.t", "My #1 notes"),
+    )
     assert settings.log_level == "debug"
 
 
@@ -394,6 +398,45 @@ def test_ignore_adds_or_takes_back(environ: dict[str, str]) -> None:
     several = environ | {"FLOOD_IGNORE": '["!*", "[ab]*"]'}
     assert load(several).ignore == ("[ab]*",)
     assert load(several, "--ignore=z").ignore == (*IGNORE, "z")
+    assert load(environ, "--ignore='a, b]'", '--ignore="!*.tmp"').ignore == (
+        *[pattern for pattern in IGNORE if pattern != "*.tmp"],
+        "a, b]",
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "wrong"),
+    [
+        ("[*.bak, *.old", "has a bracket without its counterpart"),
+        ("*.bak, *.old]", "has a bracket without its counterpart"),
+        ("*.bak, *.old", "holds a comma or a blank"),
+        ("*.bak,*.old", "holds a comma or a blank"),
+        ("*.bak *.old", "holds a comma or a blank"),
+        ('"*.bak", "*.old"', "holds a comma or a blank"),
+    ],
+)
+def test_a_list_that_is_mistyped_is_no_pattern(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str], written: str, wrong: str
+) -> None:
+    """It would match nothing, so that what it was to keep back is uploaded."""
+    said = f"ignore: '{written}' {wrong}; allowed: one such as *.bak; several as [*.bak, *.old], "
+    assert said in refusal(capsys, environ, f"--ignore={written}")[0]
+    with pytest.raises(ConfigError, match="allowed: one such as"):
+        config.from_environment(environ | {"FLOOD_IGNORE": written})
+    Path("flood.conf").write_text(f"ignore = {written}\n")
+    assert said in refusal(capsys, environ)[0]
+
+
+def test_a_list_is_one_in_files_and_the_environment(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    several = "[*.bak, *.old]"
+    (message,) = refusal(capsys, environ, f"--ignore={several}")
+    assert "is a list, and taken as one pattern" in message
+    variables = environ | {"FLOOD_IGNORE": several}
+    assert load(variables).ignore == (*IGNORE, "*.bak", "*.old")
+    Path("flood.conf").write_text("ignore = [*.bak *.old]\n")
+    assert "'*.bak *.old' holds a comma or a blank" in refusal(capsys, environ)[0]
 
 
 @pytest.mark.parametrize(
@@ -525,6 +568,15 @@ def test_every_setting_is_described(environ: dict[str, str]) -> None:
     assert described["read-timeout"] == ("the provider's", "default")
     assert described["retry-initial-delay"] == ("30s", "default")
     assert described["ignore"] == ("", "flag")
+
+
+def test_lists_are_shown_as_they_can_be_written(environ: dict[str, str]) -> None:
+    Path("flood.conf").write_text('ignore = ["!*", *.bak, "a, b", "c d", "[ab]*"]\n')
+    settings = load(environ)
+    shown = {name: value for name, value, _ in config.describe(settings)}["ignore"]
+    assert shown == '*.bak, "a, b", "c d", [ab]*'
+    Path("flood.conf").write_text(f"ignore = [!*, {shown}]\n")
+    assert load(environ).ignore == settings.ignore
 
 
 def test_two_dashes_are_no_pattern(environ: dict[str, str]) -> None:
@@ -769,7 +821,7 @@ def test_each_pattern_is_documented(pattern: str) -> None:
 
 
 def test_json_lists_are_documented() -> None:
-    example = '["*.bak", "[ab]*.txt"]'
+    example = '["*.bak", "[ab]*.[ch]"]'
     assert json.loads(example)
     assert example in DOCUMENT
 
