@@ -41,8 +41,8 @@ def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, l
         path = fsck_database.find(spool, settings)
         if read_only.mounted(path):
             return None, [_unwritable(path)]
-        denied = database_files.denied_part(path) if os.path.exists(path) else None
-        if denied is not None:
+        denied = database_files.denied_parts(path)
+        if denied and not _is_gone(path):
             return None, [_denied(spool, path, denied)]
         wrong = list(_wrong(spool, path, settings, now))
     except NoRoomError as error:
@@ -66,22 +66,38 @@ def _unwritable(path: str) -> Finding:
     return Finding(DATABASE, "access", ERROR, seen, _REFUSED, read_only.ADVICE)
 
 
-def _denied(spool: Spool, path: str, part: str) -> Finding:
+def _denied(spool: Spool, path: str, parts: list[str]) -> Finding:
     # Whose the spool is, flood is to run as: what root has put beside it does not change that.
     user = users.owner(spool.absolute(CARD))
     files = (*database_files.files(path), bell_path(path))
     foreign = [each for each in files if _is_anothers(each, user)]
+    meaning = f"flood cannot work as this user; the spool belongs to {user}"
     mends = f"run flood as {user}, flood-check too"
     if foreign:
         mends = f"sudo chown {user}: {' '.join(map(quote, foreign))}"
+    elif user == users.mine():
+        meaning = "it is the right user, to whom the spool belongs: modes forbid it"
+        mends = users.opening(parts)
+        if not all(map(users.owns, parts)):
+            mends = f"have its owner give {user} all rights to it"
     return Finding(
         DATABASE,
         "access",
         ERROR,
-        f"this user may not use {part}, which belongs to {_owner(part)}",
-        f"flood cannot work as this user; the spool belongs to {user}",
+        f"this user may not use {parts[0]}, which belongs to {_owner(parts[0])}",
+        meaning,
         mends,
     )
+
+
+def _is_gone(path: str) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # nobody can tell
+    return False
 
 
 def _is_anothers(path: str, user: str) -> bool:

@@ -1,8 +1,11 @@
 """Tells the files of flood's own database from others."""
 
 import os
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Final
+
+from flood import users
 
 _SUFFIXES: Final = ("", "-journal", "-wal", "-shm", "-writers")
 
@@ -29,21 +32,24 @@ def is_own(database: str, path: str, status: os.stat_result, *, any_name: bool =
     return any(_is(each, status) for each in own)
 
 
-def denied_part(path: str) -> str | None:
-    """What this user may not use of the database, of the way to it, of what SQLite has beside it;
-    None if that is nothing."""
+def denied_parts(path: str) -> list[str]:
+    """What this user may not use of the database, of the way to it, of what SQLite has beside it:
+    of the way the first directory alone, as nobody can tell what is behind that."""
     for directory in reversed(PurePath(path).parents):
         if not os.access(directory, os.X_OK, effective_ids=True):
-            return str(directory)
-    for each in (*filter(os.path.exists, files(path)), os.path.dirname(path)):
-        if not os.access(each, os.R_OK | os.W_OK, effective_ids=True):
-            return each
-    return None
+            return [str(directory)] if os.path.isdir(directory) else []
+    return [
+        each
+        for each in (*filter(os.path.exists, files(path)), os.path.dirname(path))
+        if not os.access(each, os.R_OK | os.W_OK, effective_ids=True)
+    ]
 
 
-def access_to(denied: str) -> str:
-    """What a person does about a part that is denied."""
-    return f"run this as the user that flood-watch runs as, or give this user access to {denied}"
+def access_to(denied: Sequence[str]) -> str:
+    """What a person does about parts that are denied."""
+    if all(map(users.owns, denied)):
+        return users.opening(denied)
+    return f"run this as the user that flood-watch runs as, or give this user access to {denied[0]}"
 
 
 def _is(path: str, status: os.stat_result) -> bool:

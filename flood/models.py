@@ -447,8 +447,8 @@ def explained(error: BaseException) -> tuple[str, str]:
     if "unable to open" in text:
         if _is_gone():
             return text, GONE
-        denied = database_files.denied_part(_path)
-        if denied is not None:
+        denied = database_files.denied_parts(_path)
+        if denied:
             return os.strerror(errno.EACCES), database_files.access_to(denied)
     lacking = _lacking(error)
     if lacking is not None:

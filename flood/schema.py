@@ -80,14 +80,14 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
         reason = models.first_reason(error, before)
         if read_only.refused(reason, path):
             raise read_only.told(f"cannot use the database {path}") from error
-        denied = database_files.denied_part(path) if "unable to open" in str(reason) else None
-        full = denied is None and models.no_room(reason)
+        denied = _denied_by(reason, path)
+        full = not denied and models.no_room(reason)
         kind: type[FloodError] = NoRoomError if full else SpoolError
         kind = TryAgainError if "locked" in str(reason) else kind
-        told = models.explain(reason) if denied is None else _give_access(denied)
+        told = _give_access(denied) if denied else models.explain(reason)
         raise kind(f"cannot use the database {path}: {told}") from error
     except PermissionError as error:
-        told = _give_access(database_files.denied_part(path) or directory)
+        told = _give_access(database_files.denied_parts(path) or [directory])
         raise SpoolError(f"cannot use the database {path}: {told}") from error
     except OSError as error:
         if read_only.refused(error, path):
@@ -192,7 +192,16 @@ def is_empty(problems: Sequence[str]) -> bool:
     return problems == [_NO_TABLES] and not _tables() - {_HISTORY}
 
 
-def _give_access(denied: str) -> str:
+def _denied_by(reason: object, path: str) -> list[str]:
+    """The parts that SQLite refuses to open, or to write to where this user can change that; of
+    those of others `models.explain` tells."""
+    if "unable to open" in str(reason):
+        return database_files.denied_parts(path)
+    parts = database_files.denied_parts(path) if "readonly database" in str(reason) else []
+    return parts if all(map(users.owns, parts)) else []
+
+
+def _give_access(denied: Sequence[str]) -> str:
     return f"Permission denied: {database_files.access_to(denied)}"
 
 
@@ -220,11 +229,11 @@ def open_for_looking(path: str) -> list[str]:
         if any(sign in text for sign in _BROKEN):
             return [text]
         denied = (
-            database_files.denied_part(path)
+            database_files.denied_parts(path)
             if "unable to open" in text and os.path.exists(path)
-            else None
+            else []
         )
-        if denied is not None and not read_only.refused(error, path):
+        if denied and not read_only.refused(error, path):
             raise SpoolError(f"cannot read the database {path}: {_give_access(denied)}") from error
         text, advice = models.explained(error)
         told = f"cannot read the database {path}: {text}"
@@ -282,7 +291,7 @@ def open_of_any_age(path: str) -> None:
     except FileNotFoundError:
         raise SpoolError(f"the database {path} is gone", models.GONE) from None
     except PermissionError as error:
-        told = _give_access(database_files.denied_part(path) or path)
+        told = _give_access(database_files.denied_parts(path) or [path])
         raise SpoolError(f"cannot read the database {path}: {told}") from error
     except OSError as error:
         raise SpoolError(f"cannot read the database {path}: {error.strerror}") from error

@@ -2,6 +2,8 @@
 
 import os
 import pwd
+from collections.abc import Sequence
+from shlex import quote
 
 
 def name(number: int) -> str:
@@ -15,6 +17,19 @@ def name(number: int) -> str:
 def owner(path: str) -> str:
     """The name of the user that a file belongs to; raises OSError."""
     return name(os.stat(path).st_uid)
+
+
+def owns(path: str) -> bool:
+    """Whether it is this user's, who may change its mode then; not where nobody can tell."""
+    try:
+        return os.stat(path).st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def opening(paths: Sequence[str]) -> str:
+    """The command by which this user gets the rights to what is his own."""
+    return f"chmod u+rwX {' '.join(map(quote, paths))}"
 
 
 def takes_over(path: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flood import users
+from flood.states import EXIT_OK, EXIT_USAGE
 from tests.acceptance.harness import Flood, MakeFlood, credentials, without_roots_rights
 from tests.faults import Stall
 from tests.proxy import FaultProxy
@@ -196,6 +197,51 @@ def test_what_this_user_may_not_use_is_named(make_flood: MakeFlood, server: S3Se
     report = check(flood)
     assert wrong(report) == [("server directory", "error")]
     (flood.spool / ".flood").chmod(0o700)
+
+
+def test_the_owner_of_the_database_is_told_to_give_himself_its_rights(
+    make_flood: MakeFlood, server: S3Server
+) -> None:
+    """What SQLite has beside a database gets its mode, and keeps that."""
+    flood = make_flood(credentials(("main", server.url)), prefix=without_roots_rights())
+    place = flood.directory / "base"
+    place.mkdir()
+    database = place / "flood.db"
+    flood.environ |= {"FLOOD_DATABASE": str(database), "FLOOD_LOG_FORMAT": "text"}
+
+    def take_in() -> tuple[int, str]:
+        done = flood.run("-m", "flood.commands.watch", "--once")
+        return done.returncode, done.stderr
+
+    def mended() -> str:
+        [finding] = [x for x in check(flood)["findings"] if x["about"] == "access"][1:]
+        assert finding["meaning"].startswith("it is the right user")
+        return str(finding["remedy"])
+
+    def refused(mends: str) -> None:
+        assert mended() == mends
+        status, told = take_in()
+        assert status == EXIT_USAGE
+        assert f"cannot use the database {database}: Permission denied: {mends}\n" in told
+
+    assert take_in()[0] == EXIT_OK
+    place.chmod(0o555)
+    refused(f"chmod u+rwX {place}")
+    place.chmod(0)
+    assert mended() == f"chmod u+rwX {place}"
+    told = flood.run("-m", "flood.commands.status").stderr
+    assert told.endswith(f"Permission denied: chmod u+rwX {place}\n")
+    place.chmod(0o700)
+    beside = [f"{database}-wal", f"{database}-shm"]
+    for path in (str(database), *beside):
+        open(path, "a").close()
+        os.chmod(path, 0o400)
+    refused(f"chmod u+rwX {database} {' '.join(beside)}")
+    database.chmod(0o600)
+    mends = f"chmod u+rwX {' '.join(beside)}"
+    assert mended() == mends
+    subprocess.run(mends.split(), check=True)
+    assert take_in()[0] == EXIT_OK
 
 
 def test_credentials_that_this_user_may_not_read_are_told_of(

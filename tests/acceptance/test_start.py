@@ -1,5 +1,6 @@
 """What flood-watch finds as it starts, while more arrives."""
 
+import fcntl
 import os
 import re
 import signal
