@@ -85,24 +85,34 @@ def start_consumers(settings: Settings) -> str:
     return f"flood-watch again with --consumers 2, or: {started}"
 
 
-def idle(spool: Spool, settings: Settings) -> str | None:
-    """Why files that are put into this spool are uploaded by nobody for now, in words; None if
-    somebody takes them in, somebody uploads them."""
-    others = _whose(spool)
-    runs = consuming(spool)
-    started = runs or starting(spool)
+def untaken(spool: Spool, settings: Settings) -> str | None:
+    """Why nobody takes in what lies in incoming, in words; None if flood-watch does."""
     if not watching(spool):
+        others = _whose(spool)
         if others is not None:
             return f"flood-watch is not running: the files wait until {others} starts it"
+        started = consuming(spool) or starting(spool)
         start = command(settings, "flood-watch", *(() if started else ("--consumers", "2")))
         return f"flood-watch is not running: the files wait until it is started: {start}"
     stopped = watch_stopped(spool)
     if stopped is not None:
         again = stall.go_on([stopped])
         return f"flood-watch is stopped: what it has not taken waits; to let it go on: {again}"
+    return None
+
+
+def idle(spool: Spool, settings: Settings) -> str | None:
+    """Why files that are put into this spool are uploaded by nobody for now, in words; None if
+    somebody takes them in, somebody uploads them."""
+    why = untaken(spool, settings)
+    if why is not None:
+        return why
+    runs = consuming(spool)
+    started = runs or starting(spool)
     if started and not runs:
         return f"no consumer takes files yet: {stall.STARTING}"
     if not runs:
+        others = _whose(spool)
         if others is not None:
             return f"no consumer is running: the files wait until {others} starts one"
         start = start_consumers(settings)

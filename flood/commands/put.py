@@ -20,7 +20,7 @@ from flood.destination import Destination
 from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError
 from flood.put import PATIENCE, Put
 from flood.put_copy import Copier
-from flood.put_locks import idle, put_lock
+from flood.put_locks import idle, put_lock, untaken
 from flood.put_outcome import Delivered
 from flood.put_plan import Plan, Refusal, Stopped, resolve
 from flood.put_rows import Rows, check_set_up, connect
@@ -56,7 +56,8 @@ copied is copied once more, then refused.
 
 Nothing is ever replaced. Where an earlier file of the same name still waits to
 be taken by flood-watch, flood-put waits up to 5 seconds for its turn; then it
-refuses that file, with exit status 75.
+refuses that file, with exit status 75, and says if no flood-watch is there to
+take the earlier one.
 
 flood-watch need not be running, the files wait for it; but it must have been
 started once on this server directory. Without --database the one that it uses
@@ -154,11 +155,12 @@ def _put(options: argparse.Namespace, settings: Settings, stop: Stop, terminal: 
         terminal.problem(str(error))
         no_room = True
     whose = settings if named else config.with_database(settings, recorded)
+    untold = _tell_refused(spool, delivered, terminal, whose)
     if options.wait:
         missed = _wait(spool, target, delivered, stop, terminal, whose)
     else:
         missed = 0
-        _tell_delivered(spool, target, delivered, terminal, whose)
+        _tell_delivered(spool, target, delivered, terminal, whose if untold else None)
     if plan.problems or delivered.failed or missed:
         return EXIT_FAILED
     return EXIT_TRY_AGAIN if no_room or delivered.refused else EXIT_OK
@@ -224,11 +226,27 @@ def _deliver(
         raise
 
 
+def _tell_refused(
+    spool: Spool, delivered: Delivered, terminal: Terminal, settings: Settings
+) -> bool:
+    """Say why trying again later will not help, if nobody takes what waits; False if that was
+    said."""
+    why = untaken(spool, settings) if delivered.refused else None
+    if why is not None:
+        terminal.problem(why)
+    return why is None
+
+
 def _tell_delivered(
-    spool: Spool, target: Destination, delivered: Delivered, terminal: Terminal, settings: Settings
+    spool: Spool,
+    target: Destination,
+    delivered: Delivered,
+    terminal: Terminal,
+    settings: Settings | None,
 ) -> None:
+    """`settings` are None where it is known already that nobody takes files."""
     terminal.say(f"{_amount(delivered)} delivered to {target.uri()}")
-    why = idle(spool, settings) if delivered.files else None
+    why = idle(spool, settings) if settings and delivered.files else None
     if why is not None:
         terminal.notice(why)
 

@@ -669,7 +669,10 @@ def test_a_name_that_waits_is_refused(place: Place) -> None:
     done = place.put("new", "s3://p/box/x")
     below = place.put("new", "s3://p/box/x/below")
 
-    assert done.returncode == below.returncode == 75
+    quiet = place.put("--quiet", "new", "s3://p/box/x")
+    not_running = NOT_RUNNING.format(database=place.database)
+    assert done.returncode == below.returncode == quiet.returncode == 75
+    assert done.stderr.count(not_running) == quiet.stderr.count(not_running) == 1
     assert "new: an earlier file for s3://p/box/x," in done.stderr
     assert place.files() == {"p/box/x": b"old"}
     assert place.files("incoming_tmp") == {}
