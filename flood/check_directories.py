@@ -13,7 +13,7 @@ from flood.errors import SpoolError
 from flood.fsck_kinds import REPAIR_COMMAND
 from flood.layout import CARD
 from flood.spool import Spool
-from flood.states import STATES
+from flood.states import COMPLETED, STATES
 
 #: What findings without which nothing else can be looked at are about.
 ROOT: Final = "server directory"
@@ -168,6 +168,23 @@ def wrong(spool: Spool) -> dict[str, str]:
     """The directories that cannot be used, each with the reason."""
     every = (*STATES, layout.PRIVATE, layout.WORKERS)
     return {name: text for name in every if (text := spool.wrong_with(name))}
+
+
+def removal(spool: Spool, profile: str, bucket: str) -> str | None:
+    """What removes the directories of a bucket for which no file waits, or has failed; None if one
+    does. What is not empty meanwhile stays: `find` deletes no directory that is."""
+    places = [f"{state}/{profile}/{bucket}" for state in STATES]
+    full = [place for place in places if _holds(spool, place)]
+    if any(not place.startswith(f"{COMPLETED}/") for place in full):
+        return None
+    empty = [place for place in places if spool.exists(place) and place not in full]
+    uploaded = [f"rm -r {quote(spool.absolute(place))}" for place in full]
+    there = " ".join(quote(spool.absolute(place)) for place in empty)
+    return " && ".join([*uploaded, f"find {there} -type d -empty -delete"])
+
+
+def _holds(spool: Spool, place: str) -> bool:
+    return next(spool.walk(place), None) is not None
 
 
 def _misplaced(spool: Spool, settings: Settings, name: str, text: str) -> Finding:

@@ -135,6 +135,7 @@ class Check:
             clock=self._clock,
             stopping=self._over,
             again=partial(command, self._settings, "flood-check"),
+            removal=partial(check_directories.removal, self._spool, profile.name),
         )
         for finding in probe.ask():
             tell(finding)

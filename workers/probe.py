@@ -55,6 +55,8 @@ class Probe:
     stopping: Callable[[], bool]
     #: The command that looks again, with these words added.
     again: Callable[..., str]
+    #: The command that removes a bucket's directories; None where files wait there, or have failed.
+    removal: Callable[[str], str | None]
 
     def ask(self) -> Iterator[Finding]:
         """Everything about it, as it is found; where the way fails, no more than that."""
@@ -116,7 +118,12 @@ class Probe:
         about, name = f"bucket {bucket}", self.profile.name
         try:
             known = bucket in names or buckets.find(client, bucket)
-        except BucketMissing:
+        except (BucketMissing, InvalidBucket) as error:
+            removal = self.removal(bucket)
+            if removal is not None:
+                return self._unneeded(about, bucket, removal)
+            if isinstance(error, InvalidBucket):
+                return refused(about, self.profile, error)
             return Finding(
                 STORE,
                 about,
@@ -138,6 +145,17 @@ class Probe:
             "files are uploaded without knowing",
             self.again("--probe", f"s3://{name}/{bucket}"),
             name,
+        )
+
+    def _unneeded(self, about: str, bucket: str, removal: str) -> Finding:
+        return Finding(
+            STORE,
+            about,
+            WARNING,
+            "the store does not have it, as far as this key can see; no file waits for it",
+            f"what is put into incoming/{self.profile.name}/{bucket} will fail",
+            f"create it; if nobody wants it any more, nor what is left of it here: {removal}",
+            self.profile.name,
         )
 
     def _clocked(self, skews: list[timedelta]) -> Callable[..., None]:

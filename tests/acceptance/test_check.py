@@ -315,6 +315,7 @@ def test_a_person_reads_it(flood: Flood, bucket: str) -> None:
     flood.start_watch()
     evil = flood.spool / "incoming/main/evil\x1b[2J\n"
     evil.mkdir(parents=True)
+    (evil / "film.part").touch()  # which stays there
     piped = flood.run(*CHECK)
     assert "\x1b" not in piped.stdout
     assert r"bucket evil\x1b[2J\n: " in piped.stdout

@@ -1,10 +1,12 @@
 """flood-check's questions to stores, with real servers, sockets and certificates."""
 
+import os
 import socket
 import ssl
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -18,7 +20,15 @@ import trustme
 from flood import models
 from flood.check_findings import ERROR, OK, STORE, WARNING, Finding
 from flood.profiles import REGION, Profile
-from flood.states import PERMANENT
+from flood.states import (
+    COMPLETED,
+    FAILED,
+    INCOMING,
+    INCOMING_TMP,
+    PERMANENT,
+    PROCESSING,
+    STATES,
+)
 from tests.faults import Alter, Answer, Cut, Fault, Stall, Unending, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import SECRET_ACCESS_KEY, S3Server
@@ -35,8 +45,13 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def ask(used: Profile, *buckets: str, at: Callable[[], datetime] = now) -> list[Finding]:
-    """What one store answers."""
+def ask(
+    used: Profile,
+    *buckets: str,
+    at: Callable[[], datetime] = now,
+    unneeded: Collection[str] = (),
+) -> list[Finding]:
+    """What one store answers; no file waits for the buckets that are `unneeded`."""
     probe = Probe(
         used,
         buckets,
@@ -44,6 +59,7 @@ def ask(used: Profile, *buckets: str, at: Callable[[], datetime] = now) -> list[
         clock=time.monotonic,
         stopping=lambda: False,
         again=lambda *words: " ".join(("flood-check", *words)),
+        removal={bucket: f"remove {bucket}" for bucket in unneeded}.get,
     )
     found = list(probe.ask())
     assert not any(SECRET_ACCESS_KEY in repr(each) for each in found)
@@ -391,6 +407,43 @@ def test_a_key_that_may_ask_nothing(proxy: FaultProxy, bucket: str) -> None:
     found = ask(profile(proxy.url), bucket)
     assert statuses(found)[f"bucket {bucket}"] == WARNING
     assert f"--probe s3://test/{bucket}" in found[-1].remedy
+
+
+def test_a_bucket_that_nobody_needs_any_more_is_no_error(rclone_server: S3Server) -> None:
+    names = ("no-such-bucket", "A_bad_name!")
+    found = ask(profile(rclone_server.url), *names, unneeded=names)
+    assert [statuses(found)[f"bucket {name}"] for name in names] == [WARNING, WARNING]
+    told = [each.remedy.partition("here: ")[2] for each in found[-2:]]
+    assert told == [f"remove {name}" for name in names]
+
+
+@pytest.mark.parametrize("state", [INCOMING_TMP, INCOMING, PROCESSING, FAILED, COMPLETED, None])
+def test_a_bucket_that_is_missing_matters_while_it_has_files(
+    house: House, rclone_server: S3Server, state: str | None
+) -> None:
+    """Once it has none, what is told of it removes its directories, and keeps them away."""
+    house.spool.prepare_destination("test", "holydai")
+    os.mkdir(house.spool.absolute(f"{COMPLETED}/test/holydai/2026"))
+    if state is not None:
+        Path(house.spool.absolute(f"{state}/test/holydai/a file")).write_text("x")
+    profiles = {"test": profile(rclone_server.url)}
+
+    def told() -> list[Finding]:
+        return [x for x in check(house, profiles, {}).run() if x.about == "bucket holydai"]
+
+    [finding] = told()
+    if state not in (COMPLETED, None):
+        assert finding.status == ERROR
+        assert finding.meaning == "files below incoming/test/holydai fail"
+        return
+    assert finding.status == WARNING
+    mends = finding.remedy.partition("here: ")[2]
+    assert mends.startswith("rm -r " if state else "find ")
+    subprocess.run(["sh", "-c", mends], check=True)
+    house.spool.prepare_destinations(profiles)
+    assert told() == []
+    left = [name for x in STATES for name in house.spool.subdirectories(f"{x}/test")]
+    assert "holydai" not in left
 
 
 def test_buckets_of_the_spool_that_the_store_cannot_have(rclone_server: S3Server) -> None:
