@@ -74,6 +74,7 @@ def load(argument: str | None, argument_first: bool, environ: Mapping[str, str])
     given = [_Candidate(argument, "--credentials names it", True)] if argument else []
     order = [*given, searched] if argument_first else [searched, *given]
     passed_over: list[str] = []
+    ordinary: list[str] = []
     denied: list[str] = []
     warnings: list[str] = []
     for candidate in order:
@@ -84,22 +85,24 @@ def load(argument: str | None, argument_first: bool, environ: Mapping[str, str])
             reason = error.strerror if isinstance(error, OSError) else error
             passed_over.append(f"{path or SEARCHED}: {reason}")
             if candidate.is_argument or not isinstance(error, FileNotFoundError):
-                warnings.append(passed_over[-1])
+                warnings.append(f"{passed_over[-1]}{_instead(candidate, argument, argument_first)}")
             if isinstance(error, PermissionError):
                 denied.append(candidate.path)
             continue
         if not file.names_provider and not candidate.is_argument and candidate is not order[-1]:
-            passed_over.append(
+            # Many have one, for other programs: it is no reason to warn of anything.
+            ordinary.append(
                 f"{path}: is an ordinary AWS file, as no profile in it names a provider"
             )
-            warnings.append(passed_over[-1])
+            passed_over += ordinary
             continue
         warnings += [each.line for each in exposure.above(candidate.path)]
-        odd = tuple(warnings)
+        odd = (*ordinary, *warnings)
         try:
             profiles = _profiles(path, file, warnings)
         except CredentialsError as error:
-            taken = f"{path}: this file was taken because {candidate.why}"
+            instead = _instead(candidate, argument, argument_first)
+            taken = f"{path}: this file was taken because {candidate.why}{instead}"
             raise CredentialsError("\n".join([*odd, str(error), taken])) from None
         unused = [f"before --credentials {printable(other.path)}" for other in given] * (
             candidate is searched and not argument_first
@@ -109,6 +112,16 @@ def load(argument: str | None, argument_first: bool, environ: Mapping[str, str])
     advice = "name one with --credentials or FLOOD_CREDENTIALS; flood-init DIR writes a template"
     end = f"can be read: {_readable(denied[0])}" if denied else f"was found: {advice}"
     raise CredentialsError("\n".join([*passed_over, f"{NO_FILE} {end}"]))
+
+
+def _instead(candidate: _Candidate, argument: str | None, argument_first: bool) -> str:
+    """What lets the AWS CLI's file alone, as an advice; nothing where it is not in the way."""
+    if candidate.is_argument or not argument or argument_first:
+        return ""
+    return (
+        f"; to take {printable(argument)} before it, set credentials-first = true "
+        "(--credentials-first, FLOOD_CREDENTIALS_FIRST)"
+    )
 
 
 def load_again(known: Credentials) -> Credentials:

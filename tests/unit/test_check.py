@@ -773,6 +773,31 @@ def test_exposed_credentials(credentials: Callable[[str], list[Finding]], tmp_pa
     assert told[1].remedy == f"run chmod 600 {tmp_path}/credentials"
 
 
+def test_an_aws_file_beside_floods_own(
+    credentials: Callable[[str], list[Finding]], tmp_path: Path
+) -> None:
+    """It is no warning; where it is one, or an error, the setting that leaves it alone is named."""
+    own = credentials_section("p", "https://s3.example.com")
+    aws = tmp_path / "home" / ".aws" / "credentials"
+    aws.parent.mkdir(parents=True)
+    ordinary = "[default]\naws_access_key_id = A\naws_secret_access_key = B\n"
+    aws.write_text(ordinary)
+    aws.chmod(0o600)
+    told = credentials(own)
+    assert wrong(told) == []
+    assert "is an ordinary AWS file, as no profile in it names a provider" in told[0].found
+    setting = f"to take {tmp_path}/credentials before it, set credentials-first = true "
+    aws.write_text(ordinary + own)
+    told = credentials(own)
+    assert wrong(told) == [("file", ERROR)]
+    assert setting in told[0].found
+    aws.unlink()
+    aws.mkdir()
+    told = credentials(own)
+    assert wrong(told) == [("file", WARNING)]
+    assert told[1].remedy.startswith(setting)
+
+
 def test_no_credentials(house: House, tmp_path: Path) -> None:
     found, told = check_credentials.look(house.settings(), {"HOME": str(tmp_path)})
     assert (found, wrong(told)) == (None, [("file", ERROR)])

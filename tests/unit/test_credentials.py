@@ -395,8 +395,25 @@ class TestSearch:
         given = write(home / "given", AMAZON)
         found = self.load(home, given)
         note = f"{usual}: is an ordinary AWS file, as no profile in it names a provider"
-        assert (found.path, found.warnings) == (given, (note,))
+        assert (found.path, found.warnings) == (given, ())
         assert found.why == f"--credentials names it; {note}"
+
+    def test_what_leaves_the_usual_file_alone_is_told_where_it_is_wrong(self, home: Path) -> None:
+        given = write(home / "given", AMAZON)
+        told = f"; to take {given} before it, set credentials-first = true (--credentials-first, "
+        usual = write(home / ".aws/credentials", AMAZON + self.ORDINARY)
+        with pytest.raises(CredentialsError) as wrong:
+            self.load(home, given)
+        assert str(wrong.value).splitlines()[-1].startswith(f"{usual}: this file was taken because")
+        assert told in str(wrong.value)
+        assert self.load(home, given, first=True).warnings == ()
+        with pytest.raises(CredentialsError) as alone:
+            self.load(home, None)
+        assert "credentials-first" not in str(alone.value)
+        os.unlink(usual)
+        os.mkfifo(usual)
+        [warning] = self.load(home, given).warnings
+        assert warning.startswith(f"{usual}: is no regular file{told}")
 
     def test_an_ordinary_file_alone_has_no_provider(self, home: Path) -> None:
         write(home / ".aws/credentials", self.ORDINARY)
