@@ -8,7 +8,7 @@ from typing import Final
 
 from flood import stall
 from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP
-from flood.status_files import Closed, Lying
+from flood.status_files import Closed, Ignored, Lying
 from flood.status_queries import Coming, Destination
 from flood.status_workers import Worker
 
@@ -167,6 +167,8 @@ class Status:
     last_sweep: datetime | None = None
     #: Files in incoming above the buckets, which nobody takes.
     misplaced: list[str] = field(default_factory=list)
+    #: Files in incoming that are left alone for their names.
+    ignored: Ignored = field(default_factory=Ignored)
     #: Directories that could not be looked into.
     closed: list[Closed] = field(default_factory=list)
     #: Whether all files outside of the records were counted.
@@ -178,6 +180,11 @@ class Status:
     in_processing: int = 0
     #: Whether there has ever been a record.
     recorded: bool = False
+
+    @property
+    def left_alone(self) -> int:
+        """How many files in incoming nobody takes, for where they lie or how they are named."""
+        return len(self.misplaced) + self.ignored.files
 
     @property
     def started(self) -> bool:

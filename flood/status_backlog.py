@@ -57,7 +57,7 @@ def amounts(status: Status) -> "Iterator[RenderableType]":
 
 def _none(status: Status) -> str:
     """What is true where no file is counted."""
-    if status.in_processing or status.misplaced or not status.whole:
+    if status.in_processing or status.left_alone or not status.whole:
         return "No file is counted."
     if status.recorded:
         return "Nothing waits, and nothing lies in failed."

@@ -6,7 +6,7 @@ from typing import Final
 
 from humanize import naturaldelta
 
-from flood.phrases import named
+from flood.phrases import files, named
 from flood.states import FAILED
 from flood.status import WAITING, Status
 from flood.text import printable
@@ -37,12 +37,13 @@ class Limit:
 
 @dataclass(frozen=True)
 class Limits:
-    """`age` is that of the oldest file that waits, in seconds; `failed` and `waiting` count files.
-    None is no limit."""
+    """`age` is that of the oldest file that waits, in seconds; the others count files. None is no
+    limit."""
 
     age: Limit | None
     failed: Limit | None
     waiting: Limit | None
+    left_alone: Limit | None = None
 
 
 def judge(status: Status, limits: Limits) -> tuple[int, str]:
@@ -55,6 +56,7 @@ def judge(status: Status, limits: Limits) -> tuple[int, str]:
         (limits.failed, failed.files, f"{failed.files} failed"),
         (limits.age, age, f"oldest waits {naturaldelta(age)}"),
         (limits.waiting, waiting.files, f"{waiting.files} waiting"),
+        (limits.left_alone, status.left_alone, f"{status.left_alone} left alone in incoming"),
     )
     results = [limit.judge(value) if limit else OK for limit, value, _ in measured]
     worst = max(results)
@@ -66,7 +68,8 @@ def judge(status: Status, limits: Limits) -> tuple[int, str]:
     # What was not counted may be beyond any limit that is not passed yet.
     if worst != CRITICAL and not status.whole:
         worst = UNKNOWN
-    return worst, line(worst, "; ".join(wrong), _figures(limits, age, failed.files, waiting.files))
+    figures = _figures(limits, age, failed.files, waiting.files, status.left_alone)
+    return worst, line(worst, "; ".join(wrong), figures)
 
 
 def line(result: int, text: str, figures: str = "") -> str:
@@ -82,6 +85,8 @@ def _also(status: Status, waiting: int) -> list[str]:
         told.append(f"cannot look into {named([one.path for one in status.closed])}")
     elif not status.whole:
         told.append("too many files to count them all in time")
+    if status.ignored.files:
+        told.append(f"{files(status.ignored.files)} in incoming ignored by name")
     if status.misplaced:
         told.append(f"outside of PROFILE/BUCKET/: {named(status.misplaced)}")
     if waiting and status.starting:
@@ -101,14 +106,16 @@ def _also(status: Status, waiting: int) -> list[str]:
     return told
 
 
-def _figures(limits: Limits, age: float, failed: int, waiting: int) -> str:
+def _figures(limits: Limits, age: float, failed: int, waiting: int, left_alone: int) -> str:
     return " ".join(
         f"{name}={value}{_bounds(limit)};0"
         for name, value, limit in (
             ("waiting", f"{waiting}", limits.waiting),
             ("failed", f"{failed}", limits.failed),
             ("oldest", f"{age:.0f}s", limits.age),
+            ("left_alone", f"{left_alone}", limits.left_alone),
         )
+        if limit or name != "left_alone"  # graphs keep the figures that they began with
     )
 
 

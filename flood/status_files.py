@@ -47,8 +47,26 @@ class Closed:
 
 
 @dataclass
+class Ignored:
+    """Files whose names say that they are still being written; the `oldest` by its path, with the
+    moment (aware) that it is there `since` at the latest."""
+
+    files: int = 0
+    oldest: str | None = None
+    since: datetime | None = None
+
+    def add(self, found: Found) -> None:
+        """Count one more."""
+        self.files += 1
+        since = _changed(found)
+        if self.since is None or since < self.since:
+            self.oldest, self.since = found.path, since
+
+
+@dataclass
 class Files:
-    """What lies where; `misplaced` are those of `incoming` above the buckets; `back` those that
+    """What lies where; `misplaced` are those of `incoming` above the buckets, `ignored` those that
+    fit a pattern; `back` those that
     cannot go on, each with the path of what is in its way in processing, such as an earlier file of
     the same key; `whole` is False where the time did not suffice for all of them, or some are in
     directories that are `closed`."""
@@ -59,6 +77,7 @@ class Files:
     failed: list[Lying] = field(default_factory=list)
     closed: list[Closed] = field(default_factory=list)
     misplaced: list[str] = field(default_factory=list)
+    ignored: Ignored = field(default_factory=Ignored)
     whole: bool = True
 
     def without(self, taken: Collection[tuple[Place, Identity]]) -> "Files":
@@ -87,17 +106,16 @@ def look(spool: Spool, ignore: Sequence[str], clock: Callable[[], float], second
                     files.closed.append(closed(spool, found.path))
                     files.whole = False
                 continue
-            if state == INCOMING and temporary.fits(found.path):
-                continue
             one = placed(found)
-            if one is None:
-                if state == INCOMING:
-                    files.misplaced.append(found.path)
-                continue
-            lying.append(one)
-            path = _in_the_way(spool, one) if state == INCOMING else None
-            if path is not None:
-                files.back.append((one, path))
+            if state == INCOMING and temporary.fits(found.path):
+                files.ignored.add(found)
+            elif one is not None:
+                lying.append(one)
+                path = _in_the_way(spool, one) if state == INCOMING else None
+                if path is not None:
+                    files.back.append((one, path))
+            elif state == INCOMING:
+                files.misplaced.append(found.path)
             if clock() > deadline:
                 files.whole = False
                 break
@@ -109,8 +127,11 @@ def placed(found: Found) -> Lying | None:
     place = layout.parse(found.path)
     if place is None:
         return None
-    since = datetime.fromtimestamp(found.changed, timezone.utc)
-    return Lying(place, found.identity, since)
+    return Lying(place, found.identity, _changed(found))
+
+
+def _changed(found: Found) -> datetime:
+    return datetime.fromtimestamp(found.changed, timezone.utc)
 
 
 def left(spool: Spool, files: Files) -> list[tuple[Place, Identity]]:

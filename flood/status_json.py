@@ -48,6 +48,11 @@ def as_json(status: Status) -> str:
             else {"tasks": status.queue[0], "scheduled": status.queue[1]},
             "last_sweep": _text(status.last_sweep),
             "misplaced": status.misplaced,
+            "ignored": {
+                "files": status.ignored.files,
+                "oldest": status.ignored.oldest,
+                "since": _text(status.ignored.since),
+            },
             "closed": [{"path": one.path, "since": utc_text(one.since)} for one in status.closed],
             "whole": status.whole,
         },

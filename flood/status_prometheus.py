@@ -67,6 +67,13 @@ def registry(status: Status) -> "CollectorRegistry":
     gauge("misplaced_files", "Files in incoming above the buckets, which nobody takes.").set(
         len(status.misplaced)
     )
+    gauge("ignored_files", "Files in incoming that are left alone for their names.").set(
+        status.ignored.files
+    )
+    if status.ignored.since is not None:
+        gauge("oldest_ignored_timestamp_seconds", "Since when the oldest of those lies there.").set(
+            status.ignored.since.timestamp()
+        )
     gauge("closed_directories", "Directories that could not be looked into.").set(
         len(status.closed)
     )

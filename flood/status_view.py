@@ -124,6 +124,7 @@ class _View:
             self.amounts[place][INCOMING_TMP].add(1, one.size, one.since)
         self._count_arriving(files.incoming)
         self._status.misplaced = sorted(files.misplaced)
+        self._status.ignored = files.ignored
         self._status.closed = sorted(files.closed, key=lambda one: one.path)
         for closed in files.closed:
             if (at := closed.waiting) is not None:

@@ -5,10 +5,11 @@ from datetime import timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from humanize import naturaldelta
+from humanize import intcomma, naturaldelta
 
 from flood import stall
 from flood.advice import Advice
+from flood.door import FORGOTTEN
 from flood.phrases import files, named
 from flood.states import INCOMING_TMP
 from flood.status import WAITING, WINDOWS, Status, Upload
@@ -104,6 +105,7 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
             "; to have it uploaded, move it to where it belongs",
             "yellow",
         )
+    yield from _ignored(status)
     if status.closed:
         paths = named([one.path for one in status.closed])
         yield text(
@@ -114,6 +116,24 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
         )
     elif not (status.whole or status.unsought):
         yield text("Too many files to count them all in time: there may be more", "yellow")
+
+
+def _ignored(status: Status) -> "Iterator[RenderableType]":
+    count, since = status.ignored.files, status.ignored.since
+    if since is None:
+        return
+    left = "file in incoming is left alone for its name, as if it were still being written, for"
+    if count > 1:
+        left = (
+            "files in incoming are left alone for their names, as if they were still being "
+            "written, the oldest for"
+        )
+    age = status.at - since
+    yield text(
+        f"{intcomma(count)} {left} {naturaldelta(age)}: {status.ignored.oldest}; to have such a "
+        "file uploaded, rename it, or take the pattern back (--ignore '!PATTERN')",
+        "yellow" if age.total_seconds() > FORGOTTEN else "",
+    )
 
 
 def _taken_up(status: Status, advice: Advice) -> str:

@@ -144,6 +144,13 @@ def _parser() -> Parser:
         type=partial(_limit, read=int),
         help="with --check: how many files may wait, any number by default",
     )
+    parser.add_argument(
+        "--max-left-alone",
+        metavar="[WARN,]LIMIT",
+        type=partial(_limit, read=int),
+        help="with --check: how many files may lie in incoming that are never taken, as their "
+        "names are temporary ones, or outside of PROFILE/BUCKET/; any number by default",
+    )
     return parser
 
 
@@ -173,9 +180,11 @@ def _check_usage(options: argparse.Namespace) -> None:
     ]
     if len(ways) > 1:
         raise ConfigError(f"{ways[0]} does not go with {ways[1]}: take one of them")
-    limits = (options.max_age, options.max_failed, options.max_waiting)
+    limits = (options.max_age, options.max_failed, options.max_waiting, options.max_left_alone)
     if any(limit is not None for limit in limits) and not options.check:
-        raise ConfigError("--max-age, --max-failed and --max-waiting are for --check")
+        raise ConfigError(
+            "--max-age, --max-failed, --max-waiting and --max-left-alone are for --check"
+        )
     if options.output is not None and options.format != "prometheus":
         raise ConfigError("--output is for --format prometheus; redirect anything else")
     if options.uri is not None and (
@@ -247,6 +256,7 @@ def _limits(options: argparse.Namespace) -> Limits:
         age=options.max_age or Limit(3600.0),
         failed=options.max_failed or Limit(0),
         waiting=options.max_waiting,
+        left_alone=options.max_left_alone,
     )
 
 

@@ -131,6 +131,9 @@ def test_it_tells_one_files_story(spool: House, capsys: Capture) -> None:
         (("--max-failed", "1", "--max-waiting", "0"), 2),
         (("--max-failed", "1", "--max-age", "1ms"), 2),
         (("--max-failed", "1", "--max-age", "1ms,9000d"), 1),
+        (("--max-failed", "1", "--max-left-alone", "1"), 0),
+        (("--max-failed", "1", "--max-left-alone", "0,1"), 1),
+        (("--max-failed", "1", "--max-left-alone", "0"), 2),
         (("--max-failed", "2,1"), 3),
         (("--max-failed", "many"), 3),
         (("--max-age", "-1"), 3),
@@ -147,6 +150,7 @@ def test_it_answers_a_monitoring_system(
     spool.clock.moment = datetime.now(timezone.utc)
     given_up(spool, "bad")
     spool.admit("new")
+    spool.write("incoming/p/b/film.part")
     assert exit_status("--check", *arguments) == result
     shown = capsys.readouterr()
     assert shown.out.startswith(f"FLOOD {('OK', 'WARNING', 'CRITICAL', 'UNKNOWN')[result]} - ")

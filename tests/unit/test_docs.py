@@ -17,6 +17,7 @@ from playhouse.migrations import Runner
 from flood import __version__, layout, states
 from flood.options import IGNORE, OPTIONS
 from flood.providers import PROVIDERS
+from flood.states import COMPLETED, STATES
 from tests.bench.command_line import build_parser
 from tests.bench.peers import PEERS
 from tests.bench.results import Result
@@ -341,6 +342,17 @@ def test_who_waits_for_an_empty_spool_does_not_wait_for_failed_files() -> None:
     waits = re.findall(r"flood-status --check --max-waiting 0.*", page("docs/operations.md"))
     assert len(waits) == 2
     assert all("--max-failed" in line for line in waits)
+
+
+def test_who_deletes_a_spool_lists_first_what_is_in_no_store(tmp_path: Path) -> None:
+    [line] = re.findall(r"^ +(find incoming.*)$", page("docs/operations.md"), re.M)
+    for state in set(STATES):
+        (tmp_path / state / "p/b").mkdir(parents=True)
+        (tmp_path / state / "p/b/.env.sample").touch()
+    (tmp_path / "incoming/misplaced").touch()
+    found = subprocess.run(line.split(), cwd=tmp_path, capture_output=True, text=True, check=True)
+    left = {f"{state}/p/b/.env.sample" for state in STATES if state != COMPLETED}
+    assert set(found.stdout.splitlines()) == left | {"incoming/misplaced"}
 
 
 def test_each_module_is_in_the_house() -> None:

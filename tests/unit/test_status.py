@@ -138,7 +138,9 @@ def test_a_spool_without_files_may_have_had_some(house: House) -> None:
     assert "Nothing waits, and nothing lies in failed." in shown(seen(house))
 
 
-@pytest.mark.parametrize("path", ["processing/p/b/taken", "incoming/p/misplaced"])
+@pytest.mark.parametrize(
+    "path", ["processing/p/b/taken", "incoming/p/misplaced", "incoming/p/b/film.part"]
+)
 def test_what_does_not_count_is_there_all_the_same(house: House, path: str) -> None:
     house.write(path)
     found = seen(house, now=from_now(0.0))
@@ -1141,6 +1143,35 @@ def test_a_closed_directory_grows_old_though_files_come_into_it(house: House) ->
     )
 
 
+def test_files_that_are_left_alone_for_their_names_are_told_of(house: House) -> None:
+    """Nobody takes them, so that they would be deleted with a spool that seems to be empty."""
+    found = seen(house)
+    assert "left alone" not in shown(found)
+    assert "flood_ignored_files 0.0\n" in generate_latest(registry(found)).decode()
+    assert judge(found, Limits(None, None, Limit(0), Limit(0)))[0] == OK
+    house.write("incoming/p/b/film.part")
+    assert "1 file in incoming is left alone for its name" in shown(seen(house))
+    since = seen(house).ignored.since
+    house.write("incoming/p/b/another.part")
+    found = seen(house, now=from_now(2 * 86_400.0))
+    told = "2 files in incoming are left alone for their names, as if they were still being written"
+    assert f"{told}, the oldest for 2 days: incoming/p/b/film.part; to" in shown(found)
+    assert since is not None
+    assert json.loads(status_json.as_json(found))["ignored"] == {
+        "files": 2,
+        "oldest": "incoming/p/b/film.part",
+        "since": utc_text(since),
+    }
+    metrics = generate_latest(registry(found)).decode()
+    assert "flood_ignored_files 2.0\n" in metrics
+    assert "flood_oldest_ignored_timestamp_seconds " in metrics
+    assert found.total(STAGES).files == 0
+    answer, line = judge(found, Limits(None, None, Limit(0)))
+    assert (answer, "2 files in incoming ignored by name" in line) == (OK, True)
+    assert "left_alone=" not in line
+    assert judge(found, Limits(None, None, Limit(0), Limit(1)))[0] == CRITICAL
+
+
 def test_files_above_the_buckets_are_told_of(house: House) -> None:
     """As a newcomer puts them there; nobody takes them."""
     assert "Nobody takes" not in shown(seen(house))
@@ -1153,6 +1184,12 @@ def test_files_above_the_buckets_are_told_of(house: House) -> None:
     assert "flood_misplaced_files 2.0\n" in generate_latest(registry(found)).decode()
     assert f"; outside of PROFILE/BUCKET/: {told}; no" in judge(found, Limits(None, None, None))[1]
     assert amounts(found)[INCOMING] == (1, 4)
+    answer, line = judge(found, Limits(None, None, None, left_alone=Limit(1)))
+    assert answer == CRITICAL
+    assert line.startswith(
+        "FLOOD CRITICAL - 3 left alone in incoming; 1 file in incoming ignored by name; outside of "
+    )
+    assert line.endswith(" left_alone=3;;1;0")
     for name in "cde":
         house.write(f"incoming/{name}")
     assert "incoming/b, incoming/c, incoming/d and 2 more" in shown(seen(house))
