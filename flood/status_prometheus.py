@@ -15,6 +15,7 @@ def registry(status: Status) -> "CollectorRegistry":
     from prometheus_client import CollectorRegistry, Gauge
 
     made = CollectorRegistry()
+    _up(made, True)
 
     def gauge(name: str, words: str, *labels: str) -> Gauge:
         return Gauge(f"flood_{name}", words, labels, registry=made)
@@ -87,3 +88,18 @@ def registry(status: Status) -> "CollectorRegistry":
             status.last_sweep.timestamp()
         )
     return made
+
+
+def unknown() -> "CollectorRegistry":
+    """What is told where nothing can be known of the spool, as while its disk is away."""
+    from prometheus_client import CollectorRegistry
+
+    made = CollectorRegistry()
+    _up(made, False)
+    return made
+
+
+def _up(made: "CollectorRegistry", up: bool) -> None:
+    from prometheus_client import Gauge
+
+    Gauge("flood_up", "Whether the spool could be looked at.", registry=made).set(up)

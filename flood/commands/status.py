@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from io import StringIO
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from flood import (
     binding,
@@ -34,6 +34,9 @@ from flood.status import Status
 from flood.status_check import UNKNOWN, Limit, Limits
 from flood.story import Story
 from flood.terminal import Terminal, prepare
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 from flood.units import duration
 
 _NAME: Final = "flood-status"
@@ -75,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else list(argv)
     checking = "--check" in given
     terminal = Terminal(_NAME, quiet=False)
+    options = argparse.Namespace(output=None)
     try:
         options, settings = config.load(_parser(), given, os.environ)
         _check_usage(options)
@@ -95,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _answer(UNKNOWN, status_check.line(UNKNOWN, told), terminal)
         for line in told.splitlines():
             terminal.problem(line)
+        if options.output is not None and not isinstance(error, ConfigError):
+            _write_unknown(options.output, terminal)
         return EXIT_USAGE
     finally:
         models.close()
@@ -296,13 +302,26 @@ def _unknown(spool: Spool, story: Story) -> str:
 
 
 def _prometheus(found: Status, output: str | None, terminal: Terminal) -> int:
-    from prometheus_client import generate_latest, write_to_textfile
-
     from flood import status_prometheus
 
     registry = status_prometheus.registry(found)
-    if output is None:
-        return _print(generate_latest(registry).decode().rstrip("\n"), terminal)
+    if output is not None:
+        return _write(registry, output, terminal)
+    from prometheus_client import generate_latest
+
+    return _print(generate_latest(registry).decode().rstrip("\n"), terminal)
+
+
+def _write_unknown(output: str, terminal: Terminal) -> None:
+    """What was written last would be read for ever, as if all were well."""
+    from flood import status_prometheus
+
+    _write(status_prometheus.unknown(), output, terminal)
+
+
+def _write(registry: "CollectorRegistry", output: str, terminal: Terminal) -> int:
+    from prometheus_client import generate_latest, write_to_textfile
+
     try:
         # What is behind a link is replaced, not the link; what is no file, such as a device, is
         # written to.

@@ -101,6 +101,32 @@ def test_it_tells_prometheus(spool: House, capsys: Capture, tmp_path: Path) -> N
     assert "cannot write" in capsys.readouterr().err
 
 
+def test_prometheus_learns_that_nothing_is_known(
+    spool: House, capsys: Capture, tmp_path: Path
+) -> None:
+    """The figures of before would stay, as if all were well."""
+    output = tmp_path / "flood.prom"
+    arguments = ("--format", "prometheus", "--output", str(output))
+    spool.admit("new")
+    assert exit_status(*arguments) == 0
+    healthy = output.read_text()
+    assert "\nflood_up 1.0\n" in healthy
+    assert exit_status(*arguments, "--max-age", "1h") == 2
+    assert output.read_text() == healthy
+    os.rename(spool.spool.root, tmp_path / "away")
+    assert exit_status(*arguments) == 2
+    assert "is its disk mounted?" in capsys.readouterr().err
+    told = [x for x in output.read_text().splitlines() if not x.startswith("#")]
+    assert told == ["flood_up 0.0"]
+    os.rename(tmp_path / "away", spool.spool.root)
+    assert exit_status(*arguments) == 0
+    assert "\nflood_up 1.0\n" in output.read_text()
+    models.close()
+    os.unlink(spool.database)
+    assert exit_status(*arguments) == 2
+    assert "flood_up 0.0" in output.read_text()
+
+
 def test_it_tells_one_files_story(spool: House, capsys: Capture) -> None:
     [record] = spool.admit("dir/new")
     assert exit_status("s3://p/b/dir/new") == 0
