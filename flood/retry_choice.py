@@ -21,7 +21,7 @@ from flood.walk import Found
 _PAGE: Final = 5000
 
 _COLUMNS: Final = (
-    f"{ROW_COLUMNS}, error_code, COALESCE(completed_at, created_at), "
+    f"{ROW_COLUMNS}, error_code, {versions.SINCE}, "
     f"{versions.place('file_records')}, next_attempt_at"
 )
 

@@ -14,7 +14,7 @@ from flood.queries import of_keys
 from flood.record_values import chunks
 from flood.states import GONE_BEFORE, INCOMING
 from flood.stored import utc_moment
-from flood.versions import SUPERSEDED
+from flood.versions import SINCE, SUPERSEDED
 
 #: A profile with a bucket.
 Destination = tuple[str, str]
@@ -212,7 +212,7 @@ def failed_at(paths: Sequence[str]) -> dict[str, Failed]:
     found: dict[str, Failed] = {}
     for part, marks in chunks(paths):
         for row in models.execute(
-            f"SELECT profile, bucket, spool_path, id, filepath, {SUPERSEDED}, size, last_updated, "
+            f"SELECT profile, bucket, spool_path, id, filepath, {SUPERSEDED}, size, {SINCE}, "
             f"error_code, error_message FROM file_records AS one WHERE spool_path IN ({marks}) "
             "AND current_state = 'failed'",
             tuple(map(name_value, part)),

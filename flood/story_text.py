@@ -12,6 +12,7 @@ from flood.departures import REMOVED, RETRIED
 from flood.story import Chapter, Story
 from flood.story_queries import Attempt
 from flood.text import printable
+from flood.versions import REMADE
 
 
 def lines(story: Story) -> Iterator[str]:
@@ -63,7 +64,10 @@ def _chapter(chapter: Chapter) -> Iterator[str]:
     record = chapter.record
     size = naturalsize(record.size, binary=True)
     yield f"record {record.id}, {record.state}, {size}"
-    yield f"  came      {_time(record.made)}, the file is of {_time(record.created)}"
+    came = _time(record.made)
+    if record.code == REMADE:
+        came = f"nobody knows when: flood-fsck made this record again at {came}"
+    yield f"  came      {came}, the file is of {_time(record.created)}"
     for attempt in record.attempts:
         yield f"  attempt   {_time(attempt.started)}: {_attempt(attempt)}"
     if record.claimed is not None and record.owner is not None:

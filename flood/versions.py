@@ -9,6 +9,9 @@ from flood.columns import name_from, name_value
 REMADE: Final = "record_lost"
 
 
+#: When a record's file got to where it lies, as far as that is known.
+SINCE: Final = "COALESCE(completed_at, created_at)"
+
 #: Between the places of two records in the order of arrival there are so many others.
 _STEP: Final = 2**20
 

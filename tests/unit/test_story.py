@@ -2,17 +2,20 @@
 
 import json
 import os
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flood import departures, records
+from flood import departures, models, records, retry_choice
 from flood.record_values import Arrival, Reason
+from flood.retry_choice import Choice
 from flood.states import INCOMING_TMP, PERMANENT, PROCESSING, STATES
+from flood.stored import utc_moment
 from flood.story_text import as_json
 from tests.fscking import fsck
 from tests.spooling import START, House, quick_house
 from tests.unit.test_fsck import done, given_up, move
-from tests.unit.test_status import a_watch, told
+from tests.unit.test_status import a_watch, seen, told
 from workers.decisions import GiveUp
 
 DENIED = Reason(PERMANENT, "AccessDenied", "the access key may not write there; let it")
@@ -30,6 +33,29 @@ def test_a_directory_is_no_file(house: House, state: str) -> None:
     program = json.loads(as_json(found))
     assert program["directories"] == [f"{state}/p/b/key"]
     assert (program["lies_in"], program["arriving"], program["strays"]) == ([], None, [])
+
+
+def test_a_record_that_was_made_again_does_not_say_when_the_file_came(house: House) -> None:
+    done(house, "done")
+    given_up(house, "bad")
+    models.close()
+    os.unlink(house.database)
+    # The files lie where they are by the kernel's clock: the repair is later.
+    house.clock.moment = datetime.now(timezone.utc) + timedelta(hours=3)
+    repaired = house.clock.now()
+    fsck(house, repair=True)
+    for key, state in (("done", "completed"), ("bad", "failed")):
+        text, found = told(house, f"s3://p/b/{key}")
+        [record] = [chapter.record for chapter in found.chapters]
+        assert record.settled is not None
+        assert record.settled < record.made == repaired
+        shown = f"{repaired.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+        came = f"nobody knows when: flood-fsck made this record again at {shown}, the file is of "
+        assert f"\n  came      {came}" in text
+        assert f"\n  {state:<9} {record.settled.astimezone():%Y-%m-%d %H:%M:%S %Z}: its" in text
+    [failure] = seen(house).failures
+    [chosen] = retry_choice.failed(Choice(), house.clock.now())
+    assert failure.newest == utc_moment(chosen.since) == record.settled
 
 
 def test_a_directory_that_has_a_files_name(house: House) -> None:
