@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-#: How many files one scan finds before others have their turn.
+#: How many files and directories one scan looks at before others have their turn.
 SHARE: Final = 100
 
 #: So many scans go on until they are through, one more for a while: each keeps a directory open.
@@ -15,7 +15,8 @@ OPEN: Final = 8
 # How many times as many shares a directory has with its next trial.
 _LONGER: Final = 4
 
-Scan = Generator[str, None, None]
+#: Finds paths; None is a step that found none, as with a directory, which takes its time, too.
+Scan = Generator[str | None, None, None]
 
 
 @dataclass
@@ -63,11 +64,12 @@ class Scans:
         self._trial = None
         self._large.clear()
 
-    def some(self) -> list[str]:
-        """The next few paths: a share of what is tried, with one of those that have a place."""
+    def some(self) -> list[str | None]:
+        """The next few paths, or steps without one: a share of what is tried, with one of those
+        that have a place."""
         return [*self._try(), *self._go_on()]
 
-    def _try(self) -> list[str]:
+    def _try(self) -> list[str | None]:
         trial = self._trial = self._trial or self._next_trial()
         if trial is None:
             return []
@@ -97,7 +99,7 @@ class Scans:
         trial.scan.close()
         self._large[trial.directory] = trial.shares * _LONGER
 
-    def _go_on(self) -> list[str]:
+    def _go_on(self) -> list[str | None]:
         if len(self._begun) < OPEN and self._large:
             # The one that has waited longest: new ones, that are tried first, might come for ever.
             directory = next(iter(self._large))

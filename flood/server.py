@@ -17,7 +17,7 @@ from flood.seldom import Seldom
 from flood.spool import Spool
 from flood.states import INCOMING, PROCESSING
 from flood.stop import Stop
-from flood.walk import Found
+from flood.walk import Found, Oddity
 from flood.watcher import Watcher
 
 #: Seconds between scans where not every directory can be watched.
@@ -66,7 +66,7 @@ class Server:
         self._later = Later()
         self._files: dict[str, bool] = {}
         self._scans = Scans(self._watcher.scan)
-        self._takes: Iterator[Found] | None = None
+        self._takes: Iterator[Found | None] | None = None
         self._taking = Seldom(SCANS)
         self._scanned = 0.0
         #: Until all that lay there has been taken up.
@@ -105,12 +105,14 @@ class Server:
         self._taking.begins(self._clock())
         self._takes = self._in_processing()
 
-    def _in_processing(self) -> Iterator[Found]:
-        for found in self._spool.walk(PROCESSING):
-            if isinstance(found, Found):
-                yield found
-            else:
+    def _in_processing(self) -> Iterator[Found | None]:
+        """The files there; None for a step without any."""
+        for found in self._spool.steps(PROCESSING):
+            if isinstance(found, Oddity):
                 self._intake.turn_away(found)
+                yield None
+            else:
+                yield found
 
     def _take_up_some(self) -> None:
         self._intake.take_up_stranded()
@@ -118,7 +120,7 @@ class Server:
             return
         try:
             batch = list(islice(self._takes, BATCH))
-            self._intake.take_up(batch)
+            self._intake.take_up([found for found in batch if found is not None])
         except BaseException:
             # The batch is lost to the walk: it begins afresh, later with a scan.
             self._takes = self._in_processing() if self._starting else None
@@ -178,12 +180,15 @@ class Server:
         for path in list(islice(self._files, BATCH)):
             closed = self._files.pop(path)
             chosen[path] = (Candidate(path, closed), self._later.still(path, now))
+        steps = len(chosen)
         while self._scans:
-            for path in self._scans.some():
-                if path not in self._later:
-                    chosen.setdefault(path, (Candidate(path), None))
+            some = self._scans.some()
+            for found in some:
+                if found is not None and found not in self._later:
+                    chosen.setdefault(found, (Candidate(found), None))
+            steps += len(some)
             # Asked afterwards: a busy producer's events alone might fill each batch.
-            if len(chosen) >= BATCH:
+            if steps >= BATCH:
                 break
         return list(chosen.values())
 

@@ -11,7 +11,7 @@ from flood import directories, layout, syscalls
 from flood.errors import SpoolError
 from flood.identity import Identity, identity_of
 from flood.states import INCOMING, PROCESSING
-from flood.walk import Found, Oddity, counts, kind_of, walk
+from flood.walk import Found, Oddity, counts, kind_of, steps, walk
 
 PATH_MAX: Final = 4096  # with the NUL at the end, linux/limits.h
 
@@ -189,6 +189,10 @@ class Tree:
     def walk(self, directory: str) -> Iterator[Found | Oddity]:
         """Every regular file below a directory, with what is none, as `flood.walk.walk` does."""
         return walk(self.root, directory)
+
+    def steps(self, directory: str) -> Iterator[Found | Oddity | None]:
+        """The same in steps, as `flood.walk.steps` does."""
+        return steps(self.root, directory)
 
     def counts(self, directory: str) -> Iterator[tuple[str, int] | Oddity]:
         """How many files lie in each directory below one, as `flood.walk.counts` does."""

@@ -47,9 +47,16 @@ def walk(root: str, directory: str) -> Iterator[Found | Oddity]:
     """Every regular file below a directory, whose path is relative to `root`, following no link;
     what is no regular file or cannot be read comes as an Oddity. Directories that vanish meanwhile
     are passed over."""
+    return (found for found in steps(root, directory) if found is not None)
+
+
+def steps(root: str, directory: str) -> Iterator[Found | Oddity | None]:
+    """The same, with None for each step that finds neither: whoever has something else to do in
+    between may go by their number, as a directory takes its time, too."""
     waiting = [directory]
     while waiting:
         current = waiting.pop()
+        yield None
         try:
             with directories.listed(f"{root}/{current}") as entries:
                 for entry in entries:
@@ -57,6 +64,7 @@ def walk(root: str, directory: str) -> Iterator[Found | Oddity]:
                     try:
                         if entry.is_dir(follow_symlinks=False):
                             waiting.append(path)
+                            yield None
                             continue
                         status = entry.stat(follow_symlinks=False)
                     except PermissionError:

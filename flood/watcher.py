@@ -3,16 +3,18 @@
 import errno
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from logging import ERROR, WARNING, getLogger
-from typing import Any, Final
+from typing import Final
 
 from inotify_simple import INotify, flags
 
 from flood import directories, inotify_limits, log
+from flood.scans import Scan
 from flood.spool import Spool
 from flood.tree import TOO_LONG
+from flood.watches import Watches
 
 logger = getLogger(__name__)
 
@@ -55,6 +57,39 @@ class News:
     directories: dict[str, None] = field(default_factory=dict)
     overflow: bool = False
     root_gone: bool = False
+    #: Which of these lie in each directory.
+    _in: dict[str, set[str]] = field(default_factory=dict)
+
+    def began(self, directory: str, path: str) -> None:
+        """A file has been made: what had its name before is gone."""
+        self.files.pop(path, None)
+        self.begun[path] = None
+        self._in.setdefault(directory, set()).add(path)
+
+    def came(self, directory: str, path: str, *, closed: bool) -> None:
+        """A file may have arrived."""
+        self.begun.pop(path, None)
+        self.files[path] = closed
+        self._in.setdefault(directory, set()).add(path)
+
+    def appeared(self, directory: str, path: str) -> None:
+        """A directory is to be scanned."""
+        self.directories[path] = None
+        self._in.setdefault(directory, set()).add(path)
+
+    def left(self, path: str) -> None:
+        """A file was moved away. One that was moved here before stays: they may have been
+        exchanged, of which the one that came is told first (renameat2(2))."""
+        self.begun.pop(path, None)
+        if self.files.get(path):
+            del self.files[path]
+
+    def forget(self, directory: str) -> None:
+        """The directory is somewhere else now, with what lies in it."""
+        for path in self._in.pop(directory, ()):
+            self.files.pop(path, None)
+            self.begun.pop(path, None)
+            self.directories.pop(path, None)
 
 
 class Watcher:
@@ -76,8 +111,7 @@ class Watcher:
         self._root = root
         self._seen = seen
         self._ignored = ignored
-        self._paths: dict[int, str] = {}
-        self._watches: dict[str, int] = {}
+        self._watches = Watches()
         self._events: INotify | None = None
         #: Directories that could not be watched, with how often they are looked at.
         self._denied: dict[str, int] = {}
@@ -115,17 +149,14 @@ class Watcher:
                 return False
             self._limited(error, directory)
             return True
-        # A directory that was renamed keeps its watch: what was remembered of it is overwritten.
-        old = self._paths.get(watch)
-        if old is not None and old != directory and self._watches.get(old) == watch:
-            del self._watches[old]
-        self._paths[watch] = directory
-        self._watches[directory] = watch
+        before = self._watches.add(directory, watch)
+        if before is not None and directory != self._root:
+            self._give_back(before)  # the root's own has yet to tell that it was taken away
         return True
 
-    def scan(self, directory: str) -> Generator[str, None, None]:
+    def scan(self, directory: str) -> Scan:
         """Every file and oddity below a directory, each directory being watched before it is
-        listed. What vanishes meanwhile is passed over."""
+        listed; None for a step without any. What vanishes meanwhile is passed over."""
         if directory == self._root:
             self.complete = True  # until a limit says otherwise; it may have been raised
             if self._events is None:
@@ -133,6 +164,7 @@ class Watcher:
         waiting = [directory]
         while waiting:
             current = waiting.pop()
+            yield None
             if not self.watch(current):
                 continue
             self._seen(current)
@@ -142,6 +174,7 @@ class Watcher:
                         path = f"{current}/{entry.name}"
                         if _is_directory(entry):
                             waiting.append(path)
+                            yield None
                         else:
                             yield path
             except OSError as error:
@@ -188,48 +221,48 @@ class Watcher:
         if event.mask & flags.Q_OVERFLOW:
             news.overflow = True
             return
-        directory = self._paths.get(event.wd)
+        directory = self._watches.directory(event.wd)
         if directory is None:
             return
         if event.mask & _GONE:
-            del self._paths[event.wd]
-            if self._watches.get(directory) == event.wd:
-                del self._watches[directory]
+            self._watches.remove(event.wd)
             news.root_gone = news.root_gone or directory == self._root
             return
         if event.mask & flags.MOVE_SELF:
-            self._forget(directory)
+            self._forget(directory, news)
             news.root_gone = True
             return
         path = f"{directory}/{event.name}"
         if event.mask & flags.ISDIR:
             if event.mask & flags.MOVED_FROM:
-                self._forget(path)
-                _drop(news, path)
+                self._forget(path, news)
+                news.directories.pop(path, None)
+                if self._spool.is_directory(path):
+                    # Exchanged for that one (renameat2(2)), which was told of before.
+                    news.appeared(directory, path)
             elif event.mask & (flags.CREATE | flags.MOVED_TO):
-                news.directories[path] = None
+                news.appeared(directory, path)
         elif event.mask & flags.MOVED_FROM:
-            news.files.pop(path, None)
-            news.begun.pop(path, None)
+            news.left(path)
         elif event.mask & flags.CREATE:
             # Most often its close follows at once; a hard link has no other event.
-            news.begun[path] = None
+            news.began(directory, path)
         elif event.mask & (flags.CLOSE_WRITE | flags.MOVED_TO):
-            news.begun.pop(path, None)
-            news.files[path] = bool(event.mask & flags.CLOSE_WRITE)
+            news.came(directory, path, closed=bool(event.mask & flags.CLOSE_WRITE))
 
-    def _forget(self, directory: str) -> None:
-        """Drop the watches below a directory that was moved away. If it went to another place in
-        the tree, the scan of that place sets them again."""
-        below = f"{directory}/"
-        for path in [p for p in self._watches if p == directory or p.startswith(below)]:
-            watch = self._watches.pop(path)
-            self._paths.pop(watch, None)
-            try:
-                if self._events is not None:
-                    self._events.rm_watch(watch)
-            except OSError:
-                pass  # the directory is deleted already
+    def _forget(self, directory: str, news: News) -> None:
+        """Drop what is known of a directory that was moved away, and of all below it. If it went to
+        another place in the tree, the scan of that place sets the watches again."""
+        for below, watch in self._watches.remove_all(directory):
+            news.forget(below)
+            self._give_back(watch)
+
+    def _give_back(self, watch: int) -> None:
+        try:
+            if self._events is not None:
+                self._events.rm_watch(watch)
+        except OSError:
+            pass  # the directory is deleted already
 
     def _first_time(self, about: str, error: OSError) -> bool:
         if self._ignored(about):
@@ -282,11 +315,3 @@ def _is_directory(entry: "os.DirEntry[str]") -> bool:
         return entry.is_dir(follow_symlinks=False)
     except OSError:
         return False
-
-
-def _drop(news: News, directory: str) -> None:
-    below = f"{directory}/"
-    every: tuple[dict[str, Any], ...] = (news.files, news.begun, news.directories)
-    for known in every:
-        for path in [p for p in known if p == directory or p.startswith(below)]:
-            del known[path]

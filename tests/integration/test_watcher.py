@@ -7,12 +7,14 @@ import re
 import resource
 import shutil
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from flood.scans import OPEN, SHARE
 from flood.server import Server
 from flood.states import STATES
 from flood.stop import Stop
+from flood.watcher import Watcher
 from tests import spooling
 from tests.spooling import START, House, in_child
 from tests.uploading import wait_until
@@ -240,6 +243,91 @@ def test_directories_that_are_deleted_then_made_again(house: House) -> None:
             keys = [f"directory/sub/{n}" for n in range(round_number + 1)]
             until_taken(house, *keys)
             shutil.rmtree(incoming(house, "directory"))
+
+
+EXCHANGE = 2  # RENAME_EXCHANGE, linux/fs.h
+AT_FDCWD = -100
+
+
+def exchange(one: str, other: str) -> None:
+    """As `mv --exchange` does."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(one), os.fsencode(other)
+    if libc.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], EXCHANGE) != 0:
+        raise OSError(ctypes.get_errno(), "renameat2", one, None, other)
+
+
+@pytest.mark.parametrize("staged", [["dir/one", "dir/sub/two"], ["dir"]])
+@pytest.mark.parametrize("live", ["dir/sub/", "dir"])
+def test_what_is_exchanged_into_it(house: House, staged: list[str], live: str) -> None:
+    """The kernel tells of what came before it tells of what left."""
+    for key in staged:
+        house.write(f"failed/{key}", b"new")
+    mkdir(house, live if live.endswith("/") else "")
+    with serving(house):
+        with open(incoming(house, "dir"), "wb") if live == "dir" else nullcontext():
+            # While it is open, a file stays.
+            exchange(house.spool.absolute("failed/dir"), incoming(house, "dir"))
+            until_taken(house, *staged)
+        if staged != ["dir"]:
+            house.write("incoming/p/b/dir/sub/later", b"new")
+            until_taken(house, *staged, "dir/sub/later")
+    assert set(taken(house).values()) == {b"new"}
+
+
+def test_directories_that_are_exchanged_for_each_other(house: House) -> None:
+    mkdir(house, "one/sub")
+    mkdir(house, "other/sub")
+    keys: list[str] = []
+    with serving(house):
+        for number in range(3):
+            exchange(incoming(house, "one"), incoming(house, "other"))
+            for key in (f"one/sub/{number}", f"other/sub/{number}"):
+                keys.append(key)
+                house.write(f"incoming/p/b/{key}")
+            until_taken(house, *keys)
+
+
+def test_a_file_that_is_begun_where_another_was_is_not_taken_for_that(house: House) -> None:
+    house.write("failed/key")
+    mkdir(house)
+    watcher = Watcher(house.spool, "incoming")
+    assert list(filter(None, watcher.scan("incoming"))) == []
+    os.rename(house.spool.absolute("failed/key"), incoming(house, "key"))
+    os.rename(incoming(house, "key"), house.spool.absolute("failed/key"))
+    with open(incoming(house, "key"), "wb"):
+        news = watcher.read()
+    watcher.close()
+    assert (list(news.files), list(news.begun)) == ([], ["incoming/p/b/key"])
+
+
+def test_what_a_rename_costs_does_not_depend_on_all_other_directories(house: House) -> None:
+    count, renames = 2000, 100
+    for number in range(count):
+        mkdir(house, f"{number}")
+    watcher = Watcher(house.spool, "incoming")
+    for _ in watcher.scan("incoming"):
+        pass
+    for number in range(renames):
+        house.write(f"incoming/p/b/{number}/file")
+        os.rename(incoming(house, f"{number}"), incoming(house, f"renamed-{number}"))
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return trace if "/flood/" in frame.f_code.co_filename else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        news = watcher.read()
+    finally:
+        sys.settrace(before)
+    watcher.close()
+    assert set(news.directories) == {f"incoming/p/b/renamed-{n}" for n in range(renames)}
+    assert news.files == {}
+    assert lines < renames * count / 10
 
 
 def test_incoming_itself_is_removed(house: House) -> None:
@@ -543,6 +631,20 @@ def test_what_was_taken_once_needs_no_room(house: House) -> None:
         until_taken(house, "taken")
     assert "caught up" not in told.events()
     assert house.files()["incoming/p/b/waiting"] == b"data"
+
+
+@pytest.mark.parametrize("tree", ["incoming", "processing"])
+def test_many_directories_without_files_hold_up_nobody(house: House, tree: str) -> None:
+    count, ticks = 3 * BATCH, 0
+    for number in range(count):
+        os.makedirs(house.spool.absolute(f"{tree}/p/b/{number % 30}/{number}"))
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+
+    with serving(house, tick=tick):
+        assert ticks >= 4
 
 
 def test_a_link_in_processing_keeps_no_file_waiting(house: House) -> None:

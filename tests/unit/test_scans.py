@@ -1,10 +1,8 @@
 """Whose turn it is among the directories that are to be scanned."""
 
-from collections.abc import Generator
-
 import pytest
 
-from flood.scans import OPEN, SHARE, Scans
+from flood.scans import OPEN, SHARE, Scan, Scans
 
 
 class Directories:
@@ -18,7 +16,7 @@ class Directories:
         self.most = 0
         self.begun: list[str] = []
 
-    def scan(self, directory: str) -> Generator[str, None, None]:
+    def scan(self, directory: str) -> Scan:
         self.open.append(directory)
         self.begun.append(directory)
         self.most = max(self.most, len(self.open))
@@ -28,7 +26,7 @@ class Directories:
             self.open.remove(directory)
 
     def take(self, scans: Scans) -> list[str]:
-        found = scans.some()
+        found = [path for path in scans.some() if path is not None]
         for path in found:
             if path in self.left[path.partition("/")[0]] and path not in self.stay:
                 self.left[path.partition("/")[0]].remove(path)
@@ -99,6 +97,25 @@ def test_names_that_stay_do_not_keep_it_from_its_end() -> None:
         directories.take(scans)
     assert set(directories.left["temporary"]) == directories.stay
     assert directories.begun.count("temporary") == 3
+
+
+def test_directories_count_as_files_do() -> None:
+    """One of them alone may have hundreds of thousands below it, and no file."""
+    steps = 0
+
+    def scan(_directory: str) -> Scan:
+        nonlocal steps
+        while steps < 50 * SHARE:
+            steps += 1
+            yield None
+
+    scans = Scans(scan)
+    scans.add("large")
+    while scans:
+        before = steps
+        assert set(scans.some()) <= {None}
+        assert steps - before <= 2 * SHARE
+    assert steps == 50 * SHARE
 
 
 def test_what_is_forgotten_is_closed() -> None:
