@@ -46,11 +46,13 @@ class Why(Enum):
 
 class Candidate(NamedTuple):
     """A file in incoming that may be taken; `closed` if an event said that its writer closed it,
-    `begun` if one said that it was created, after which a close should follow."""
+    `begun` if one said that it was created, after which a close should follow; `ahead` if it was
+    there at start-up, so that its row may have run ahead."""
 
     path: str
     closed: bool = False
     begun: bool = False
+    ahead: bool = False
 
 
 class Door:
@@ -113,7 +115,6 @@ class Door:
             return None
         target = place.moved(PROCESSING).path
         if not self._spool.vacant(target):
-            self._warn_of_oddity(target)
             # Where it is itself in processing already there is nothing to wait for.
             return (place, Why.OCCUPIED, None) if self._spool.exists(path) else None
         if self._is_database(path):
@@ -156,11 +157,14 @@ class Door:
             return False
         return status.st_nlink > 1 and is_own(models.path(), absolute, status)
 
-    def _warn_of_oddity(self, path: str) -> None:
-        kind = self._spool.oddity(path)
+    def tell_of_oddity(self, path: str) -> None:
+        """Say so if what keeps a file of incoming waiting is nothing that ends by itself."""
+        place = layout.parse(path)
+        target = path if place is None else place.moved(PROCESSING).path
+        kind = self._spool.oddity(target)
         if kind is not None:
             self.leave(
-                path,
+                target,
                 f"it is no regular file but a {kind}: files of this name wait until it is removed",
             )
 

@@ -275,8 +275,10 @@ class Mend:
         if not arrived:
             return
         intake = self._intake({str(each.profile) for each in arrived})
-        known = [(Candidate(str(x.path)), self._spool.identify(str(x.path))) for x in arrived]
-        result = intake.admit(known, starting=True)
+        known = [
+            (Candidate(str(x.path), ahead=True), self._spool.identify(str(x.path))) for x in arrived
+        ]
+        result = intake.admit(known)
         waiting = {candidate.path: why.value for candidate, why, _ in result.later}
         for finding in arrived:
             reason = waiting.get(str(finding.path))

@@ -48,20 +48,20 @@ class Result:
 class _Way:
     """What stood in the way of files: records that stay in processing, by path, with those paths
     whose record somebody works on, records that have ended, each with where its file lies, and
-    settled records that went back with their files."""
+    records that went back with their files, each with the state that it has now."""
 
     stay: dict[str, Row] = field(default_factory=dict)
     claimed: set[str] = field(default_factory=set)
     ended: list[tuple[Row, str | None]] = field(default_factory=list)
-    back: list[Row] = field(default_factory=list)
+    back: list[tuple[Row, str]] = field(default_factory=list)
 
     def tell(self) -> None:
         """Log what has ended or went back, after the commit."""
         for row, state in self.ended:
             reason = records.GIVEN_UP if state == FAILED else records.VANISHED
             telling.ended(logger, row, None if state == COMPLETED else reason)
-        for row in self.back:
-            telling.went_back(logger, row)
+        for row, to in self.back:
+            telling.went_back(logger, row, to)
 
 
 class Intake:
@@ -92,16 +92,11 @@ class Intake:
         #: Files that a failed transaction left in processing without rows.
         self.stranded: list[str] = []
 
-    def admit(
-        self,
-        candidates: Sequence[tuple[Candidate, Identity | None]],
-        *,
-        starting: bool = False,
-    ) -> Result:
+    def admit(self, candidates: Sequence[tuple[Candidate, Identity | None]]) -> Result:
         """Take what can be taken, at most BATCH files a transaction.
 
-        Each candidate comes with the identity that it had STANDSTILL seconds ago, or None. At
-        start-up (`starting`) a settled row of the very same file goes back with it.
+        Each candidate comes with the identity that it had STANDSTILL seconds ago, or None. With one
+        whose row may have run ahead a settled row of the very same file goes back.
         """
         result = Result()
         for start in range(0, len(candidates), BATCH):
@@ -116,18 +111,15 @@ class Intake:
                 else:
                     result.later.append((candidate, why, identity))
             if ready:
-                self._transaction(ready, result, starting)
+                self._transaction(ready, result)
         return result
 
     def _transaction(
-        self,
-        ready: Sequence[tuple[Candidate, Place, Identity | None]],
-        result: Result,
-        starting: bool,
+        self, ready: Sequence[tuple[Candidate, Place, Identity | None]], result: Result
     ) -> None:
         births = [syscalls.birth_time(self._spool.absolute(place.path)) for _, place, _ in ready]
         targets = [place.moved(PROCESSING).path for _, place, _ in ready]
-        changed = self._changed([place for _, place, _ in ready]) if starting else {}
+        changed = self._changed([place for candidate, place, _ in ready if candidate.ahead])
         moved: list[Arrival] = []
         way = _Way()
         try:
@@ -244,13 +236,13 @@ class Intake:
             return None
         if not records.put_back(row.id, arrival.path, now):
             return None
-        way.back.append(row)
+        way.back.append((row, PROCESSING))
         return row.id
 
     def _make_way(self, arriving: Mapping[str, Identity | None]) -> "_Way":
-        """End the records in processing at these paths whose files are not there any more: the
-        place seems free, and belongs to the file that arrives. S7, S9, S11; inside a
-        transaction."""
+        """End the records in processing at these paths whose files are not there any more, or have
+        them wait for their turn in incoming: the place seems free, and belongs to the file that
+        arrives. S7, S9, S11, S12; inside a transaction."""
         now = self._now()
         way = _Way(queries.at_paths(list(arriving), PROCESSING))
         for row in way.stay.values():
@@ -266,11 +258,18 @@ class Intake:
             elif row.owner is not None:
                 # Two workers would be at one key, and the older version might arrive last.
                 way.claimed.add(row.path)
+            elif self._waits_again(row):
+                if records.wait_again(row.id, _arrived(row), now):
+                    way.back.append((row, INCOMING))
             elif records.vanish(row.id, now):
                 way.ended.append((row, None))
-        for row, _ in way.ended:
+        for row, _ in (*way.ended, *way.back):
             del way.stay[row.path]
         return way
+
+    def _waits_again(self, row: Row) -> bool:
+        """S12: whether the record's very file lies in incoming, and an earlier one in its place."""
+        return self._spool.identify(_arrived(row)) == row.identity
 
     def take_up(self, found: Sequence[Found], came_from: str = PROCESSING) -> int:
         """Give rows to files in processing that have none, or whose row ran ahead; how many.
@@ -352,6 +351,10 @@ def _without_rows(found: Sequence[Found]) -> list[Found]:
 
 def _name(place: Place) -> tuple[str, str, str]:
     return place.profile, place.bucket, place.key
+
+
+def _arrived(row: Row) -> str:
+    return Place(INCOMING, row.profile, row.bucket, row.key).path
 
 
 def _same_file(recorded: Identity, found: Identity | None) -> bool:

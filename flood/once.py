@@ -54,7 +54,7 @@ class Once:
         for batch in self._batches(PROCESSING):
             self.taken += self._intake.take_up(batch)
         for batch in self._batches(INCOMING):
-            self._admit([(Candidate(each.path), None) for each in batch], again=False)
+            self._admit([(Candidate(each.path, ahead=True), None) for each in batch], again=False)
             if len(self._standing) >= CAPACITY:
                 self._look_again()
         self._look_again()
@@ -80,13 +80,15 @@ class Once:
 
     def _admit(self, batch: list[tuple[Candidate, Identity | None]], *, again: bool) -> None:
         self._check()
-        result = self._intake.admit(batch, starting=True)
+        result = self._intake.admit(batch)
         self.taken += result.admitted
         for candidate, why, identity in result.later:
             if why is Why.STANDSTILL and not again:
                 self._standing.append((candidate, identity))
                 continue
             self.waiting += 1
+            if why is Why.OCCUPIED:
+                self._intake.door.tell_of_oddity(candidate.path)
             level = DEBUG if why is Why.WRITING else INFO
             log.event(logger, level, "waits", path=candidate.path, reason=why.value)
 

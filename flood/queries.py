@@ -31,16 +31,16 @@ def at_paths(paths: Sequence[str], state: str) -> dict[str, Row]:
 
 
 def settled(profile: str, bucket: str, key: str, identity: Identity, since: datetime) -> Row | None:
-    """The latest row of this key in completed or failed, if it is of exactly this file, and was
-    written at `since` (aware) or later."""
+    """The latest row of exactly this file, if it is in completed or failed, and was written at
+    `since` (aware) or later. Those of newer versions of its key may have run ahead, too."""
     columns = models.execute(
-        f"SELECT {ROW_COLUMNS} FROM file_records WHERE profile = ? AND bucket = ? "
-        "AND filepath = ? AND current_state IN ('completed', 'failed') AND last_updated >= ? "
-        "ORDER BY id DESC LIMIT 1",
-        (name_value(profile), name_value(bucket), name_value(key), utc_text(since)),
+        f"SELECT {ROW_COLUMNS} FROM file_records WHERE id = (SELECT max(id) FROM file_records "
+        "WHERE profile = ? AND bucket = ? AND filepath = ? "
+        "AND device = ? AND inode = ? AND size = ? AND mtime_ns = ?) "
+        "AND current_state IN ('completed', 'failed') AND last_updated >= ?",
+        (name_value(profile), name_value(bucket), name_value(key), *identity, utc_text(since)),
     ).fetchone()
-    row = row_from(columns) if columns else None
-    return row if row and row.identity == identity else None
+    return row_from(columns) if columns else None
 
 
 def with_history(keys: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, str]]:

@@ -164,7 +164,7 @@ class Server:
 
     def _admit(self, batch: list[tuple[Candidate, Identity | None]]) -> None:
         self._intake.take_up_stranded()
-        result = self._intake.admit(batch, starting=self._starting)
+        result = self._intake.admit(batch)
         now = self._clock()
         waiting = {candidate.path for candidate, _, _ in result.later}
         for candidate, _ in batch:
@@ -172,6 +172,9 @@ class Server:
                 self._later.forget(candidate.path)
         for candidate, why, identity in result.later:
             self._later.add(candidate, why, identity, now)
+            # What is odd in processing is turned away while it starts.
+            if why is Why.OCCUPIED and not self._starting:
+                self._intake.door.tell_of_oddity(candidate.path)
 
     def _batch(self, now: float) -> list[tuple[Candidate, Identity | None]]:
         chosen: dict[str, tuple[Candidate, Identity | None]] = {}
@@ -179,13 +182,14 @@ class Server:
             chosen[candidate.path] = (candidate, still)
         for path in list(islice(self._files, BATCH)):
             closed = self._files.pop(path)
-            chosen[path] = (Candidate(path, closed), self._later.still(path, now))
+            candidate = Candidate(path, closed, ahead=self._starting)
+            chosen[path] = (candidate, self._later.still(path, now))
         steps = len(chosen)
         while self._scans:
             some = self._scans.some()
             for found in some:
                 if found is not None and found not in self._later:
-                    chosen.setdefault(found, (Candidate(found), None))
+                    chosen.setdefault(found, (Candidate(found, ahead=self._starting), None))
             steps += len(some)
             # Asked afterwards: a busy producer's events alone might fill each batch.
             if steps >= BATCH:

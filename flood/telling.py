@@ -15,10 +15,13 @@ def ended(logger: Logger, row: Row, reason: Reason | None = None) -> None:
     _told(logger, level, to, row, to, reason.message if reason else None, reason and reason.code)
 
 
-def went_back(logger: Logger, row: Row) -> None:
-    """Tell that the record, in `row` as it was before, is in processing again with its file."""
+def went_back(logger: Logger, row: Row, to: str) -> None:
+    """Tell that the record, in `row` as it was before, is in an earlier state again, `to`, with its
+    file."""
     why = "its file has not left: a power failure undid the move, or the clock was set back"
-    _told(logger, WARNING, "went back", row, PROCESSING, why)
+    if row.state == PROCESSING:
+        why = "a power failure undid the move to processing, or somebody moved the file back"
+    _told(logger, WARNING, "went back", row, to, why)
 
 
 def _told(

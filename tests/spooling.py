@@ -272,8 +272,8 @@ class House:
             if state == PROCESSING:
                 intake.take_up(self.found(PROCESSING))
             else:
-                waiting = [(Candidate(each.path), None) for each in self.found(INCOMING)]
-                intake.admit(waiting, starting=True)
+                there = [Candidate(each.path, ahead=True) for each in self.found(INCOMING)]
+                intake.admit([(each, None) for each in there])
 
 
 def _select(sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:

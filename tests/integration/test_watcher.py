@@ -647,6 +647,21 @@ def test_many_directories_without_files_hold_up_nobody(house: House, tree: str) 
         assert ticks >= 4
 
 
+def test_what_is_turned_away_as_it_starts_is_told_to_nobody_who_waits(
+    house: House,
+) -> None:
+    """It is turned away once the look has come to it."""
+    os.makedirs(house.spool.absolute("processing/p/b"))
+    os.symlink("/etc/passwd", house.spool.absolute("processing/p/b/key"))
+    house.write("incoming/p/b/key", b"new")
+    with serving(house) as told:
+        until_taken(house, "key")
+        assert set(told.warnings()) == {"incoming/p/b/key.~0~"}
+        os.mkfifo(house.spool.absolute("processing/p/b/fifo"))
+        house.write("incoming/p/b/fifo")
+        wait_until(lambda: "processing/p/b/fifo" in told.warnings())
+
+
 def test_a_link_in_processing_keeps_no_file_waiting(house: House) -> None:
     os.makedirs(house.spool.absolute("processing/p/b"))
     os.symlink("/etc/passwd", house.spool.absolute("processing/p/b/key"))

@@ -1,7 +1,7 @@
 """Any course of events, with deaths at any line, ends with every file where it belongs."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 
 from hypothesis import settings
@@ -10,9 +10,11 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from flood import models
 from flood.door import Candidate
+from flood.identity import Identity, identity_of
 from flood.record_values import Claimed, Reason
 from flood.spool import Occupied
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
+from flood.tree import Vanished
 from tests.spooling import House, dying_at, quick_house
 from workers.decisions import Decision, GiveUp, LetGo, Prove, TryAgain
 from workers.transfer import Receipt
@@ -47,6 +49,9 @@ class AnyCourse(RuleBasedStateMachine):
         self.versions = 0
         self.put: dict[bytes, str] = {}
         self.removed: set[bytes] = set()
+        self.identities: dict[Identity, bytes] = {}
+        #: What flood-watch has found in incoming as it started, and that is there yet.
+        self.waiting: set[str] = set()
         #: What the store was sent for each key, in that order.
         self.sent: dict[str, list[int]] = {key: [] for key in KEYS}
 
@@ -73,23 +78,27 @@ class AnyCourse(RuleBasedStateMachine):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "xb") as file:
                 file.write(content)
+                file.flush()
+                self.identities[identity_of(os.fstat(file.fileno()))] = content
         except (FileExistsError, NotADirectoryError):
             return  # another waits there
         self.put[content] = key
         self.versions += 1
+        self.waiting.discard(f"incoming/p/b/{key}")
 
     @rule(line=lines, starting=st.booleans())
     def watcher_admits(self, line: int, starting: bool) -> None:
         def admit() -> None:
             paths = [each.path for each in self.house.found("incoming")]
-            candidates = [(Candidate(path), None) for path in paths]
-            self.house.intake().admit(candidates, starting=starting)
+            there = [Candidate(path, ahead=starting or path in self.waiting) for path in paths]
+            self.house.intake().admit([(each, None) for each in there])
 
         self.may_die(line, admit)
 
     @rule(line=lines, incoming_first=st.booleans())
     def watcher_starts(self, line: int, incoming_first: bool) -> None:
         self.may_die(line, lambda: self.house.recover(incoming_first=incoming_first))
+        self.waiting = {each.path for each in self.house.found("incoming")}
 
     @rule(line=lines, how=st.lists(kinds, min_size=1, max_size=4))
     def worker_works(self, line: int, how: list[str]) -> None:
@@ -132,26 +141,52 @@ class AnyCourse(RuleBasedStateMachine):
         self.removed.add(self.house.files()[path])
         os.unlink(self.house.spool.absolute(path))
 
-    @rule(place=st.sampled_from(["processing", "incoming"]), incoming_first=st.booleans())
-    def power_fails(self, place: str, incoming_first: bool) -> None:
-        """Renames are not flushed one by one: a file may be back where it was. flood-watch starts
+    @rule(key=st.sampled_from(KEYS[:2]), uploaded=st.booleans())
+    def another_version_comes(self, key: str, uploaded: bool) -> None:
+        """Nobody dies meanwhile."""
+        self.puts(key)
+        self.watcher_admits(10**9, starting=False)
+        if uploaded:
+            self.worker_works(10**9, ["prove"])
+
+    @precondition(lambda self: self.house.rows())
+    @rule(data=st.data(), renames=st.integers(1, 4), incoming_first=st.booleans())
+    def power_fails(self, data: st.DataObject, renames: int, incoming_first: bool) -> None:
+        """Renames are not flushed one by one: files may be back where they were. flood-watch starts
         after that."""
-        for row in reversed(self.house.rows("current_state = 'completed'")):
-            # Filesystems keep the order of renames: with an earlier one, later ones are undone.
-            key = row["filepath"]
-            later = self.house.rows("filepath = ? AND id > ?", key, row["id"])
-            places = (f"processing/p/b/{key}", f"incoming/p/b/{key}")
-            if not later and all(map(self.house.spool.vacant, places)):
-                try:
-                    self.house.spool.move(row["spool_path"], f"{place}/p/b/{key}")
-                except Occupied:
-                    continue
-                with models.write():  # its row was written after the renames that were lost
-                    models.execute(
-                        "UPDATE file_records SET last_updated = '9999' WHERE id = ?", (row["id"],)
-                    )
+        key = data.draw(st.sampled_from([row["filepath"] for row in self.house.rows()]))
+        # Filesystems keep the order of renames: with an earlier one, later ones are undone.
+        steps = self.undone(key)
+        for _ in range(renames):
+            source, target, record = next(steps, ("", "", 0))
+            if not record or not self.house.spool.vacant(target):
                 break
-        self.house.recover(incoming_first=incoming_first)
+            content = self.house.files().get(source, b"0")
+            try:
+                self.house.spool.move(source, target)
+            except (Occupied, Vanished):
+                break
+            # It goes to the store once more, and so do all that came after it.
+            self.sent[key] = [version for version in self.sent[key] if version < int(content)]
+            with models.write():  # its row was written after the renames that were lost
+                models.execute(
+                    "UPDATE file_records SET last_updated = '9999' WHERE id = ?", (record,)
+                )
+        self.watcher_starts(10**9, incoming_first)
+
+    def undone(self, key: str) -> Iterator[tuple[str, str, int]]:
+        """The renames of this key's files, the last first: from where, to where, of which record.
+        No file is where another has been since."""
+        arrived, taken = f"incoming/p/b/{key}", f"processing/p/b/{key}"
+        order = "ORDER BY COALESCE(completed_at, '9999') DESC, id DESC"
+        for row in self.house.rows(
+            f"filepath = ? AND error_code IS NOT 'vanished' {order} --", key
+        ):
+            if row["current_state"] in ("completed", "failed"):
+                yield row["spool_path"], taken, row["id"]
+            elif row["current_state"] != "processing":
+                return
+            yield taken, arrived, row["id"]
 
     # --- how it ends -----------------------------------------------------------------------------
 
@@ -170,6 +205,14 @@ class AnyCourse(RuleBasedStateMachine):
         assert {row["current_state"] for row in rows} <= {"completed", "failed"}
         places = [row["spool_path"] for row in rows if row["error_code"] != "vanished"]
         assert sorted(places) == sorted(files)
+        of = [Identity(*(row[name] for name in Identity._fields)) for row in rows]
+        assert len(of) == len(set(of)), "a file has two records"
+        vanished = {
+            self.identities[each]
+            for each, row in zip(of, rows, strict=True)
+            if row["error_code"] == "vanished"
+        }
+        assert vanished <= self.removed, "what is there is told of as removed"
         for path, content in files.items():
             [row] = [row for row in rows if row["spool_path"] == path and _ended_there(row)]
             assert row["filepath"] == self.put[content]
@@ -184,7 +227,8 @@ class AnyCourse(RuleBasedStateMachine):
                 assert one["retry_number"] in expected
                 free = one["kind"] in ("interrupted", "lost")
                 expected = {one["retry_number"] + 1, *([one["retry_number"]] if free else [])}
-                if one["outcome"] == "success":
+                last = one["kind"] == "permanent" or one["retry_number"] == 10
+                if one["outcome"] == "success" or (last and not free):
                     expected = {0}  # should it go back after a power failure
                 assert max(expected) <= 11
         models.close()
@@ -207,4 +251,4 @@ def _decision(claim: Claimed, kind: str, descriptor: int | None) -> Decision | N
 
 
 TestAnyCourse = AnyCourse.TestCase
-TestAnyCourse.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+TestAnyCourse.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)

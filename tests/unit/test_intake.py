@@ -342,6 +342,39 @@ def test_s12_a_row_in_processing_whose_file_is_in_incoming(house: House) -> None
     assert list(house.files()) == ["processing/p/b/key"]
 
 
+@pytest.mark.parametrize("incoming_first", [True, False])
+@pytest.mark.parametrize("newer", ["processing", "completed"])
+def test_s12_both_rows_go_back_where_a_newer_versions_ran_ahead_too(
+    house: House, newer: str, incoming_first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def complete(key: str = "key") -> None:
+        [claim] = house.claim()
+        records.complete(claim, f"completed/p/b/{key}", Proof("e", None, None, 3), AFTER)
+
+    [first] = house.admit("key", data=b"old")
+    house.spool.move("processing/p/b/key", "completed/p/b/key")
+    complete()
+    [second] = house.admit("key", data=b"new")
+    if newer == "completed":
+        complete("key.~2~")
+    house.spool.move("processing/p/b/key", "incoming/p/b/key")
+    house.spool.move("completed/p/b/key", "processing/p/b/key")
+    caplog.clear()
+    house.recover(incoming_first=incoming_first)
+    assert house.files() == {"processing/p/b/key": b"old", "incoming/p/b/key": b"new"}
+    waits = "incoming" if newer == "processing" else "completed"
+    assert [state for _, state, _ in house.states()] == ["processing", waits]
+    complete()
+    house.spool.move("processing/p/b/key", "completed/p/b/key")
+    house.intake().admit([(Candidate("incoming/p/b/key", ahead=True), None)])
+    assert [row["id"] for row in house.rows()] == [first, second]
+    assert [state for _, state, _ in house.states()] == ["completed", "processing"]
+    assert house.files() == {"processing/p/b/key": b"new", "completed/p/b/key": b"old"}
+    told = [record.getMessage() for record in caplog.records]
+    assert told.count("went back") == 2
+    assert "failed" not in told
+
+
 def test_a_file_that_enters_again_gets_a_new_row(house: House) -> None:
     [first] = house.admit("key")
     [claim] = house.claim()
@@ -400,8 +433,14 @@ def test_what_is_no_file_in_processing_is_named_to_those_who_wait_for_it(
     os.makedirs(house.spool.absolute("processing/p/b"))
     os.mkfifo(house.spool.absolute("processing/p/b/key"))
     house.write("incoming/p/b/key")
-    result = house.intake().admit([(Candidate("incoming/p/b/key"), None)])
+    house.write("incoming/p/b/taken")
+    intake = house.intake()
+    assert admit(house, "incoming/p/b/taken", intake=intake).admitted == 1
+    caplog.clear()
+    result = admit(house, "incoming/p/b/key", intake=intake)
     assert [why for _, why, _ in result.later] == [Why.OCCUPIED]
+    for key in ("key", "taken"):
+        intake.door.tell_of_oddity(f"incoming/p/b/{key}")
     [told] = caplog.records
     facts = told.facts  # type: ignore[attr-defined]  # flood's own
     assert facts["path"] == "processing/p/b/key"

@@ -52,6 +52,22 @@ def test_what_is_no_file_goes_back_from_processing(house: House) -> None:
     assert house.spool.oddity("processing/p/fifo") == "FIFO"  # below no bucket
 
 
+def test_what_is_no_file_in_processing_is_named_to_those_who_wait_for_it(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.write("incoming/p/b/key")
+
+    def check() -> None:  # as processing has been looked through
+        house.spool.prepare_destination("p", "b")
+        os.mkfifo(house.spool.absolute("processing/p/b/key"))
+
+    run = once(house, check=check)
+    run.run()
+    assert (run.taken, run.waiting) == (0, 1)
+    [told] = [one for one in caplog.records if one.getMessage() == "left alone"]
+    assert told.facts["path"] == "processing/p/b/key"  # type: ignore[attr-defined]  # flood's own
+
+
 def test_a_second_run_finds_nothing(house: House) -> None:
     house.write("incoming/p/b/key")
     once(house).run()

@@ -168,9 +168,27 @@ def test_only_the_latest_row_of_exactly_this_file_goes_back(house: House) -> Non
     assert queries.settled("p", "b", "key", OTHER, START) is None
     assert queries.settled("p", "b", "other", FILE, START) is None
     newer = admitted(identity=OTHER)
-    [claim] = house.claim(newer)
-    SETTLING["complete"](claim)
+    [other] = house.claim(newer)
+    SETTLING["complete"](other)
+    for identity, row in ((FILE, claim), (OTHER, other)):
+        found = queries.settled("p", "b", "key", identity, START)
+        assert found is not None
+        assert found.id == row.id
+    admitted()  # the first one's file again
     assert queries.settled("p", "b", "key", FILE, START) is None
+
+
+def test_s12_a_row_waits_for_its_turn_again(house: House) -> None:
+    claim = claimed(house)
+    assert not records.wait_again(claim.id, "incoming/p/b/key", START)
+    records.retry(claim, FILE, REASON, 30.0, START)
+    assert records.wait_again(claim.id, "incoming/p/b/key", START)
+    assert not records.wait_again(claim.id, "incoming/p/b/key", START)
+    row = house.row(claim.id)
+    assert subset(row, "current_state", "spool_path") == ("incoming", "incoming/p/b/key")
+    assert subset(row, "next_attempt_at", "retry_count") == (None, 1)
+    assert [admitted()] == [claim.id]  # with the attempts that it had
+    assert subset(house.row(claim.id), "current_state", "retry_count") == ("processing", 1)
 
 
 # --- settling ----------------------------------------------------------------------------------
