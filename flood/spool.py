@@ -231,6 +231,7 @@ class Spool(Tree):
         folder, _, name = source.rpartition("/")
         into = target.rpartition("/")[0]
         kept.trim()
+        looked_again = False
         while True:
             try:
                 directory = kept.reach(folder)
@@ -249,7 +250,8 @@ class Spool(Tree):
                 raise Vanished(source) from error
             except FileNotFoundError as error:
                 gone = not _has(directory, name)
-                if kept.forget(folder, into):
+                if kept.forget(folder, into) and not looked_again:
+                    looked_again = True
                     continue  # another directory may lie there by now
                 # Either the source is gone or the target's directory is missing, which pruning
                 # may have taken away after it was made: then once more.

@@ -97,6 +97,12 @@ def test_rename_never_overwrites(tmp_path: Path) -> None:
         os.close(directory)
 
 
+def test_a_move_within_a_directory_of_what_is_gone(either: Spool) -> None:
+    Path(either.absolute("failed/p/b")).mkdir(parents=True)
+    with pytest.raises(Vanished):
+        either.move("failed/p/b/key", "failed/p/b/other")
+
+
 def test_no_link_leads_to_a_file(spool: Spool, tmp_path: Path) -> None:
     write(spool, "completed/p/b/x")
     os.makedirs(spool.absolute("incoming/p"))
