@@ -37,7 +37,7 @@ def waited(signals: Signals, seconds: float) -> float:
 def test_a_signal_ends_the_wait(signals: Signals, received: list[int]) -> None:
     timer = threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGUSR1])
     timer.start()
-    assert 0.04 < waited(signals, 30.0) < 10.0
+    assert waited(signals, 30.0) < 10.0
     assert received == [signal.SIGUSR1]
     timer.join()
 
