@@ -9,7 +9,7 @@ from flood import models, queries
 from flood.columns import name_from, name_value, utc_text
 from flood.record_values import AHEAD, ROW_COLUMNS, Arrival, Row, chunks, row_from
 from flood.states import FAILED
-from flood.versions import GUARDED
+from flood.versions import VERSION, guarded, guards, place
 
 #: How a file has left: flood deleted it for its owner's retention; flood-retry took it back; it was
 #: not there any more, by somebody's hand, or as a process died that had not said so yet.
@@ -195,27 +195,47 @@ def returned(record_id: int) -> bool:
     return bool(cursor.rowcount)
 
 
-def past(after: Mark, before: datetime, limit: int) -> list[Mark]:
-    """Records settled by then (aware) that nothing needs any more, the oldest first: a page. Their
-    files have left, no multipart upload is theirs, nor do they tell flood-retry that an earlier
-    version, which lies in failed or may come there yet, is outdated."""
+def without_files(after: Mark, before: datetime, limit: int) -> list[Mark]:
+    """Records settled by then (aware) whose files have left, and that have no multipart upload, the
+    oldest first: a page."""
     rows = models.execute(
-        f"SELECT completed_at, id FROM file_records AS one WHERE left_at IS NOT NULL AND {_ENDED} "
-        f"AND completed_at <= ? AND (completed_at, id) > (?, ?) AND NOT EXISTS ({GUARDED}) "
-        "ORDER BY completed_at, id LIMIT ?",
+        f"SELECT completed_at, id FROM file_records WHERE left_at IS NOT NULL AND {_ENDED} "
+        "AND completed_at <= ? AND (completed_at, id) > (?, ?) ORDER BY completed_at, id LIMIT ?",
         (utc_text(before), *after, limit),
     ).fetchall()
     return [(row[0], row[1]) for row in rows]
 
 
+def past(ids: Sequence[int]) -> list[int]:
+    """Those of these records `without_files` that nothing needs any more: nor do they tell
+    flood-retry that an earlier version, which lies in failed or may come there yet, is outdated.
+    Inside `models.write()` the answer holds until the commit."""
+    found = []
+    for part, marks in chunks(ids):
+        rows = models.execute(
+            f"SELECT {VERSION}, one.id FROM file_records AS one WHERE id IN ({marks}) "
+            f"AND left_at IS NOT NULL AND {_ENDED}",
+            tuple(part),
+        ).fetchall()
+        needed = guarded(rows)
+        found += [row[-1] for row, is_needed in zip(rows, needed, strict=True) if not is_needed]
+    return found
+
+
 def past_without(leaving: Collection[int], before: datetime) -> int:
-    """How many records `past` would find in all its pages, had the files of these left."""
+    """How many records would be `past`, had the files of these left."""
     ids, named = json.dumps(list(leaving)), "(SELECT value FROM json_each(?))"
+    kept = guards(f"earlier.id NOT IN {named}")
     return sum(
         models.execute(
-            f"SELECT count(*) FROM file_records AS one WHERE {gone} AND {_ENDED} "
-            f"AND completed_at <= ? AND NOT EXISTS ({GUARDED} AND earlier.id NOT IN {named})",
-            (*parameters, utc_text(before), ids),
+            # Once for all records what keeps any, as a key may have many of both.
+            "WITH kept AS (SELECT profile, bucket, filepath, min(place) AS first "
+            f"FROM ({kept}) GROUP BY 1, 2, 3) "
+            "SELECT count(*) FROM file_records AS one "
+            "LEFT JOIN kept ON kept.profile = one.profile AND kept.bucket = one.bucket "
+            f"AND kept.filepath = one.filepath WHERE {gone} AND {_ENDED} AND completed_at <= ? "
+            f"AND (first IS NULL OR first >= {place('one')})",
+            (ids, ids, *parameters, utc_text(before)),
         ).fetchone()[0]
         for gone, parameters in (
             ("left_at IS NOT NULL", ()),

@@ -8,10 +8,9 @@ from typing import Any, Final, NamedTuple
 from flood import models
 from flood.columns import name_from, name_value, utc_text
 from flood.record_values import AHEAD, chunks
-from flood.states import FAILED
 from flood.status_queries import Destination
 from flood.stored import utc_moment
-from flood.versions import SUPERSEDED
+from flood.versions import VERSION, Newest
 
 #: How long somebody may be at telling before another one tries, beyond the interval.
 LEASE: Final = timedelta(minutes=5)
@@ -32,7 +31,7 @@ class Memory:
 
 
 class Untold(NamedTuple):
-    """A failed record that nobody was told of. `superseded` as `versions.SUPERSEDED` has it; `gone`
+    """A failed record that nobody was told of. `superseded` as `versions.Newest` has it; `gone`
     if its file has never come to failed, as somebody removed it before."""
 
     id: int
@@ -74,22 +73,22 @@ def memory() -> Memory:
 def untold() -> Iterator[Untold]:
     """The records that have failed, and nobody was told of, the oldest first."""
     rows = models.execute(
-        "SELECT id, profile, bucket, filepath, size, completed_at, error_code, error_message, "
-        f"spool_path, {SUPERSEDED} FROM file_records AS one "
+        f"SELECT {VERSION}, id, size, completed_at, error_code, error_message "
+        "FROM file_records AS one "
         "WHERE current_state = 'failed' AND left_at IS NULL AND told_at IS NULL "
         "ORDER BY completed_at, id"
     )
-    for row in rows:
+    for row, superseded in Newest().of(rows):
         yield Untold(
-            id=row[0],
-            destination=(name_from(row[1]), name_from(row[2])),
-            key=name_from(row[3]),
-            size=row[4],
-            failed=utc_moment(row[5]),
-            code=row[6] or "",
-            message=row[7],
-            superseded=bool(row[9]),
-            gone=not name_from(row[8]).startswith(f"{FAILED}/"),
+            id=row[5],
+            destination=(name_from(row[0]), name_from(row[1])),
+            key=name_from(row[2]),
+            size=row[6],
+            failed=utc_moment(row[7]),
+            code=row[8] or "",
+            message=row[9],
+            superseded=superseded,
+            gone=not row[4],
         )
 
 

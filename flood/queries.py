@@ -13,6 +13,10 @@ from flood.stored import utc_moment
 #: Before every inode with an id, each as SQLite has them.
 FIRST: Final = (-(2**63), 0)
 
+# However many versions a key has had, whoever asks for the latest looks at so many: those before
+# were settled before, but where flood-put copied one for longer.
+_LATEST: Final = 100
+
 _ARRIVING: Final = "current_state IN ('incoming_tmp', 'incoming')"
 
 
@@ -34,11 +38,12 @@ def settled(profile: str, bucket: str, key: str, identity: Identity, since: date
     """The latest row of exactly this file, if it is in completed or failed, and was written at
     `since` (aware) or later. Those of newer versions of its key may have run ahead, too."""
     columns = models.execute(
-        f"SELECT {ROW_COLUMNS} FROM file_records WHERE id = (SELECT max(id) FROM file_records "
-        "WHERE profile = ? AND bucket = ? AND filepath = ? "
-        "AND device = ? AND inode = ? AND size = ? AND mtime_ns = ?) "
-        "AND current_state IN ('completed', 'failed') AND last_updated >= ?",
-        (name_value(profile), name_value(bucket), name_value(key), *identity, utc_text(since)),
+        f"SELECT {ROW_COLUMNS} FROM (SELECT * FROM ("
+        "SELECT * FROM file_records WHERE profile = ? AND bucket = ? AND filepath = ? "
+        "ORDER BY id DESC LIMIT ?) "
+        "WHERE device = ? AND inode = ? AND size = ? AND mtime_ns = ? ORDER BY id DESC LIMIT 1) "
+        "WHERE current_state IN ('completed', 'failed') AND last_updated >= ?",
+        (*map(name_value, (profile, bucket, key)), _LATEST, *identity, utc_text(since)),
     ).fetchone()
     return row_from(columns) if columns else None
 
@@ -47,10 +52,16 @@ def with_history(keys: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, st
     """Those of these keys, each with its profile and bucket, that have a record in completed or
     failed."""
     found: set[tuple[str, str, str]] = set()
-    where = "current_state IN ('completed', 'failed')"
-    for row in of_keys(keys, "profile, bucket, filepath", where):
-        profile, bucket, key = (name_from(value) for value in row)
-        found.add((profile, bucket, key))
+    for part, _ in chunks(keys, of=3):
+        values = ",".join(["(?, ?, ?)"] * len(part))
+        for row in models.execute(
+            f"WITH asked (p, b, k) AS (VALUES {values}) SELECT p, b, k FROM asked WHERE EXISTS ("
+            "SELECT 1 FROM file_records WHERE profile = p AND bucket = b AND filepath = k "
+            "AND current_state IN ('completed', 'failed'))",
+            tuple(name_value(name) for key in part for name in key),
+        ).fetchall():
+            profile, bucket, key = map(name_from, row)
+            found.add((profile, bucket, key))
     return found
 
 

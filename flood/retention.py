@@ -128,18 +128,21 @@ class Retention:
             if keep is not None and departures.lying(state, START, earlier(now, keep), 1):
                 return True
         keep = self._keep_records
-        if keep is not None and departures.past(START, earlier(now, keep), 1):
+        if keep is not None and any(map(departures.past, _without_files(earlier(now, keep)))):
             return True
         return departures.prune_is_due(now, _LOOK_ROUND)
 
     def foresee(self) -> Pruned:
-        """What a run without end would delete now; nothing is changed."""
+        """What a run without end would delete now, as far as it comes before a stop; nothing is
+        changed. Raises OperationalError where that ends a question."""
         pruned = Pruned()
         leaving: list[int] = []
         for state in (COMPLETED, FAILED):
             horizon = self._horizon(state)
             mark = START
             while horizon and (page := departures.lying(state, mark, horizon, BATCH)):
+                if self._stopping():
+                    return pruned
                 mark = page[-1].mark
                 with self._removal.looked(state, page, pruned) as (due, missing):
                     for one in due:
@@ -147,11 +150,14 @@ class Retention:
                 leaving += [one.lying.row.id for one in due] + [one.row.id for one in missing]
         now = self._now()
         if self._keep_records is not None:
-            pruned.records = departures.past_without(leaving, earlier(now, self._keep_records))
+            with models.reading():
+                pruned.records = departures.past_without(leaving, earlier(now, self._keep_records))
         for path, gone in hollow(self._spool, self._rested(), dry=True):
             if gone:
                 self._told(f"{path}/")
                 pruned.directories += 1
+            if self._stopping():
+                break
         return pruned
 
     def _spare(self, now: datetime) -> str | None:
@@ -188,17 +194,16 @@ class Retention:
     def _records(self, until: float, pruned: Pruned) -> None:
         if self._keep_records is None:
             return
-        before = earlier(self._now(), self._keep_records)
-        mark = START
         deleted = 0
-        while not self._over(until):
-            with models.write():
-                marks = departures.past(mark, before, _FORGET)
-                departures.forget([record_id for _, record_id in marks])
-            deleted += len(marks)
-            if len(marks) < _FORGET:
+        for page in _without_files(earlier(self._now(), self._keep_records)):
+            if self._over(until):
                 break
-            mark = marks[-1]
+            past = departures.past(page)
+            if past:  # or no writer has to wait for the look
+                with models.write():
+                    past = departures.past(past)
+                    departures.forget(past)
+                deleted += len(past)
         pruned.records += deleted
         if deleted:
             log.event(logger, INFO, "records deleted", records=deleted)
@@ -256,3 +261,11 @@ class Retention:
                     next="tried again with each sweep",
                 )
         self._trouble &= reasons
+
+
+def _without_files(before: datetime) -> Iterator[list[int]]:
+    """Pages of the settled records by then (aware) whose files have left."""
+    mark = START
+    while page := departures.without_files(mark, before, _FORGET):
+        yield [record_id for _, record_id in page]
+        mark = page[-1]

@@ -14,7 +14,7 @@ from flood.queries import of_keys
 from flood.record_values import chunks
 from flood.states import GONE_BEFORE, INCOMING
 from flood.stored import utc_moment
-from flood.versions import SINCE, SUPERSEDED
+from flood.versions import SINCE, VERSION, Newest
 
 #: A profile with a bucket.
 Destination = tuple[str, str]
@@ -64,7 +64,7 @@ class Coming:
 
 @dataclass(frozen=True)
 class Failed:
-    """The record of a file in failed; `superseded` as `versions.SUPERSEDED` has it."""
+    """The record of a file in failed; `superseded` as `versions.Newest` has it."""
 
     id: int
     destination: Destination
@@ -199,34 +199,36 @@ def gone_before() -> Iterator[tuple[str, str, str]]:
     """Profile, bucket, key of each file that was gone before it could come to failed, the latest
     first, but where a later version of the key has its file."""
     codes = ", ".join(f"'{code}'" for code in GONE_BEFORE)
-    for row in models.execute(
-        "SELECT profile, bucket, filepath FROM file_records AS one "
-        f"WHERE current_state = 'failed' AND error_code IN ({codes}) AND NOT {SUPERSEDED} "
-        "ORDER BY +id DESC"
-    ):
-        yield name_from(row[0]), name_from(row[1]), name_from(row[2])
+    rows = models.execute(
+        f"SELECT {VERSION} FROM file_records AS one "
+        f"WHERE current_state = 'failed' AND error_code IN ({codes}) ORDER BY +id DESC"
+    )
+    for row, superseded in Newest().of(rows):
+        if not superseded:
+            yield name_from(row[0]), name_from(row[1]), name_from(row[2])
 
 
 def failed_at(paths: Sequence[str]) -> dict[str, Failed]:
     """The latest record in failed of each of these files, by where it lies."""
     found: dict[str, Failed] = {}
+    newest = Newest()
     for part, marks in chunks(paths):
-        for row in models.execute(
-            f"SELECT profile, bucket, spool_path, id, filepath, {SUPERSEDED}, size, {SINCE}, "
-            f"error_code, error_message FROM file_records AS one WHERE spool_path IN ({marks}) "
-            "AND current_state = 'failed'",
+        rows = models.execute(
+            f"SELECT {VERSION}, spool_path, id, size, {SINCE}, error_code, error_message "
+            f"FROM file_records AS one WHERE spool_path IN ({marks}) AND current_state = 'failed'",
             tuple(map(name_value, part)),
-        ).fetchall():
-            path = name_from(row[2])
+        )
+        for row, superseded in newest.of(rows):
+            path = name_from(row[5])
             failed = Failed(
-                id=row[3],
+                id=row[6],
                 destination=_destination(row),
-                key=name_from(row[4]),
-                superseded=bool(row[5]),
-                size=row[6],
-                settled=utc_moment(row[7]),
-                code=row[8],
-                message=row[9],
+                key=name_from(row[2]),
+                superseded=superseded,
+                size=row[7],
+                settled=utc_moment(row[8]),
+                code=row[9],
+                message=row[10],
             )
             if path not in found or found[path].id < failed.id:
                 found[path] = failed

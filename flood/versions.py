@@ -1,9 +1,11 @@
 """Tells which versions of a key came first."""
 
-from typing import Final, NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 from flood import layout, models
 from flood.columns import name_from, name_value
+from flood.record_values import chunks
 
 #: The code of `records.RECORD_LOST` and PROOF_LOST, whose records were made from the directory.
 REMADE: Final = "record_lost"
@@ -14,6 +16,9 @@ SINCE: Final = "COALESCE(completed_at, created_at)"
 
 #: Between the places of two records in the order of arrival there are so many others.
 _STEP: Final = 2**20
+
+# So many rows are judged together.
+_PAGE: Final = 400
 
 
 def place(record: str) -> str:
@@ -53,32 +58,129 @@ _OF_ONE_KEY: Final = (
 )
 # A copy that flood-put has begun is no version yet: it may break off, and its flood-put may be
 # dead already, of which the tables know nothing.
-_HAS_A_FILE: Final = (
-    "(later.current_state IN ('incoming', 'processing', 'completed') OR "
-    f"(later.current_state = 'failed' AND later.left_at IS NULL AND {_came_to_failed('later')}))"
+_UNDER_WAY: Final = "later.current_state IN ('incoming', 'processing', 'completed')"
+_LIES_IN_FAILED: Final = (
+    f"later.current_state = 'failed' AND later.left_at IS NULL AND {_came_to_failed('later')}"
 )
+_HAS_A_FILE: Final = f"({_UNDER_WAY} OR ({_LIES_IN_FAILED}))"
 # Nor has arrived what broke off, or was taken away, before it could be admitted.
 _NOT_ARRIVED: Final = (
     "(later.current_state IN ('incoming_tmp', 'incoming') OR "
     f"(later.current_state = 'failed' AND {_path_begins('later', 'incoming')}))"
 )
+_PLACED: Final = f"NOT {_remade(_first('later'))}"
 _NEWER: Final = (
     f"{_HAS_A_FILE} AND (later.current_state <> 'failed' OR NOT {_came_to_failed('one')}) "
-    f"AND {_IS_LATER} AND NOT {_remade(_first('later'))}"
+    f"AND {_IS_LATER} AND {_PLACED}"
 )
 
-#: Whether a version of the key of the record `one` that came after it is under way or completed,
-#: or where the file of `one` was gone before it could come to failed, lies there.
-SUPERSEDED: Final = f"EXISTS (SELECT 1 FROM file_records AS later WHERE {_OF_ONE_KEY} AND {_NEWER})"
-
-#: A version of the key of the record `one` that lies in failed, or may come there yet, and is
-#: earlier, or may be.
-GUARDED: Final = (
-    "SELECT 1 FROM file_records AS earlier WHERE earlier.profile = one.profile "
-    "AND earlier.bucket = one.bucket AND earlier.filepath = one.filepath "
-    f"AND ({place('earlier')} < {place('one')} OR {_remade(_first('earlier'))}) "
-    "AND earlier.current_state IN ('processing', 'failed') AND earlier.left_at IS NULL"
+_KEY: Final = "later.profile = p AND later.bucket = b AND later.filepath = k"
+# Of a key with a long history only the end is read: no record before one that is the first of its
+# file comes later than that, unless it has an `arrival`.
+_LAST_UNDER_WAY: Final = f"""
+    SELECT max(place) FROM (
+        SELECT {place("later")} AS place FROM file_records AS later
+        WHERE {_KEY} AND {_UNDER_WAY} AND {_PLACED} AND later.id >= COALESCE((
+            SELECT later.id FROM file_records AS later
+            WHERE {_KEY} AND {_UNDER_WAY} AND later.origin IS NULL AND {_PLACED}
+            ORDER BY later.id DESC LIMIT 1), 0)
+        UNION ALL SELECT * FROM (
+            SELECT later.arrival FROM file_records AS later
+            WHERE {_KEY} AND later.arrival IS NOT NULL AND {_UNDER_WAY} AND {_PLACED}
+            ORDER BY later.arrival DESC LIMIT 1))
+"""
+_LAST_IN_FAILED: Final = (
+    f"SELECT max({place('later')}) FROM file_records AS later "
+    f"WHERE {_KEY} AND {_LIES_IN_FAILED} AND {_PLACED}"
 )
+
+#: What `Newest` has to know of a record `one`: its key, its place, whether its file came to failed.
+VERSION: Final = f"one.profile, one.bucket, one.filepath, {place('one')}, {_came_to_failed('one')}"
+
+# Profile, bucket, key, each as the tables hold it.
+_Key = tuple[Any, Any, Any]
+
+
+class Newest:
+    """The latest versions of keys, which are looked for once for each: a key may have failed
+    thousands of times."""
+
+    def __init__(self) -> None:
+        self._last: dict[_Key, tuple[int, int]] = {}
+
+    def of(self, rows: Any) -> Iterator[tuple[Sequence[Any], bool]]:
+        """The rows of a cursor, which begin with `VERSION`, each with whether it is superseded: a
+        version of its key that came after it is under way or completed, or where its file was gone
+        before it could come to failed, lies there."""
+        while part := rows.fetchmany(_PAGE):
+            yield from zip(part, self._superseded(part), strict=True)
+
+    def _superseded(self, rows: Sequence[Sequence[Any]]) -> list[bool]:
+        unknown = {_key(row) for row in rows} - self._last.keys()
+        lying = dict(_by_key(_LAST_IN_FAILED, unknown))
+        for key, under_way in _by_key(_LAST_UNDER_WAY, unknown):
+            self._last[key] = under_way or 0, lying[key] or 0
+        answers = []
+        for row in rows:
+            under_way, in_failed = self._last[_key(row)]
+            answers.append(row[3] < (under_way if row[4] else max(under_way, in_failed)))
+        return answers
+
+
+def _key(row: Sequence[Any]) -> _Key:
+    return row[0], row[1], row[2]
+
+
+def _by_key(question: str, keys: Collection[_Key]) -> Iterator[tuple[_Key, Any]]:
+    """What `question` answers for each of these keys, whose parts are p, b, k in it."""
+    for part, _ in chunks(list(keys), of=3):
+        values = ",".join(["(?, ?, ?)"] * len(part))
+        for row in models.execute(
+            f"WITH asked (p, b, k) AS (VALUES {values}) SELECT p, b, k, ({question}) FROM asked",
+            tuple(name for key in part for name in key),
+        ).fetchall():
+            yield _key(row), row[3]
+
+
+def _kept(state: str, where: str) -> str:
+    return (
+        f"SELECT earlier.profile, earlier.bucket, earlier.filepath, CASE "
+        f"WHEN {_remade(_first('earlier'))} THEN 0 ELSE {place('earlier')} END AS place "
+        f"FROM file_records AS earlier WHERE earlier.current_state = '{state}' "
+        f"AND earlier.left_at IS NULL AND {where}"
+    )
+
+
+def guards(where: str) -> str:
+    """The question after all versions `earlier` that lie in failed, or may come there yet, and
+    fulfil a condition: their keys with their places; before all others if that is not known."""
+    # Each half has an index that holds nothing else.
+    return f"{_kept('processing', where)} UNION ALL {_kept('failed', where)}"
+
+
+_ITS_KEY: Final = "earlier.profile = p AND earlier.bucket = b AND earlier.filepath = k"
+
+
+def guarded(rows: Sequence[Sequence[Any]]) -> list[bool]:
+    """Of each of these rows, which begin with `VERSION`, whether a version of its key lies in
+    failed, or may come there yet, that is earlier, or may be."""
+    first = dict(_by_key(f"SELECT min(place) FROM ({guards(_ITS_KEY)})", {_key(x) for x in rows}))
+    return [(place := first[_key(row)]) is not None and place < row[3] for row in rows]
+
+
+# The last place of a key that was taken, unless it is before that of the record `one`, as are those
+# of all older records without an `arrival`; then that place.
+_ARRIVED: Final = f"""
+    SELECT (SELECT max(place) FROM (
+            SELECT {place("later")} AS place FROM file_records AS later
+            WHERE {_OF_ONE_KEY} AND later.id >= {_first("one")} AND NOT {_NOT_ARRIVED}
+            UNION ALL SELECT * FROM (
+                SELECT later.arrival FROM file_records AS later
+                WHERE {_OF_ONE_KEY} AND later.arrival IS NOT NULL AND NOT {_NOT_ARRIVED}
+                ORDER BY later.arrival DESC LIMIT 1))),
+        {place("one")}
+    FROM file_records AS one WHERE one.id = ?
+"""
 
 
 class Other(NamedTuple):
@@ -89,7 +191,8 @@ class Other(NamedTuple):
 
 
 def newer(record_id: int) -> Other | None:
-    """The latest version of the record's key that came after its own, and makes it `SUPERSEDED`."""
+    """The latest version of the record's key that came after its own, and makes it superseded, as
+    `Newest` has it."""
     return _other(record_id, _NEWER)
 
 
@@ -106,11 +209,7 @@ def unordered(record_id: int) -> Other | None:
 def arrival(record_id: int) -> int | None:
     """The place of a record whose file arrives only now, for its column `arrival`; None if that is
     where its id puts it, as no version that has a later one arrived before."""
-    last, own = models.execute(
-        f"SELECT max({place('later')}), {place('one')} FROM file_records AS one "
-        f"LEFT JOIN file_records AS later ON {_OF_ONE_KEY} AND NOT {_NOT_ARRIVED} WHERE one.id = ?",
-        (record_id,),
-    ).fetchone()
+    last, own = models.execute(_ARRIVED, (record_id,)).fetchone()
     return None if last is None or last < own else int(last) + 1
 
 

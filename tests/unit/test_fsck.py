@@ -275,7 +275,7 @@ MENDED: list[tuple[Callable[[House], None], list[tuple[str, str | None]]]] = [
     (older_copy, [("proven", "S7")]),
     (no_directory, [("directory_missing", None)]),
     (no_queue, [("queue_tables", None)]),
-    (no_indices, [("index_missing", None)] * 15),
+    (no_indices, [("index_missing", None)] * 17),
     (other_queue, [("queue_tables", None)]),
     (queue_of_views, [("queue_tables", None)]),
     (queue_of_broken_views, [("queue_tables", None)]),

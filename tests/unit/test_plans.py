@@ -18,6 +18,7 @@ from flood import (
     story,
 )
 from flood.columns import utc_text
+from flood.door import Candidate
 from flood.identity import Identity
 from flood.layout import Place
 from flood.record_values import AHEAD, TASK_FILES, Arrival, Reason
@@ -217,7 +218,11 @@ def test_flood_status_counts_through_indices(house: House) -> None:
 
 def test_retention_looks_for_earlier_versions_by_their_key(house: House) -> None:
     course(house)
-    assert slow(asked_by(lambda: departures.past(departures.START, house.clock.now(), 10))) == []
+    now = house.clock.now()
+    page = departures.without_files(departures.START, now, 10)
+    assert page
+    assert slow(asked_by(lambda: departures.without_files(departures.START, now, 10))) == []
+    assert slow(asked_by(lambda: departures.past([record_id for _, record_id in page]))) == []
     clock = house.clock
     keeping = Retention(
         house.spool,
@@ -248,3 +253,152 @@ def test_flood_notify_looks_at_what_nobody_was_told_of(house: House) -> None:
 
     allowed = (*PARTIAL, "file_records_untold")
     assert slow(asked_by(look), allowed) == []
+
+
+# --- one key with a long history ------------------------------------------------------------------
+
+HISTORY = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :files)
+INSERT INTO file_records (profile, bucket, filepath, file_creation_date, current_state,
+    last_updated, upload_outcome, device, inode, size, mtime_ns, spool_path, error_code,
+    created_at, completed_at, left_at, left_how, etag, bytes_sent)
+SELECT 'p', 'b', 'key', :at, :state, :at, 'failure', 1, i, 9, i, :place || i, :code, :at, :at,
+    :left, CASE WHEN :left IS NOT NULL THEN 'removed' END, 'e', 9 FROM n
+"""
+
+
+def versions_of_key(
+    files: int,
+    state: str,
+    *,
+    code: str | None = None,
+    place: str = "failed/p/b/key.~",
+    left: bool = False,
+) -> list[int]:
+    """So many more records of one key, each of a file of its own."""
+    at = utc_text(START)
+    first = models.execute("SELECT COALESCE(max(id), 0) FROM file_records").fetchone()[0] + 1
+    values = {"files": files, "state": state, "code": code, "place": place}
+    models.connection().execute(HISTORY, values | {"at": at, "left": at if left else None})
+    return list(range(first, first + files))
+
+
+def efforts(call: Callable[[], object], *more: Callable[[], object]) -> list[int]:
+    """What the call takes after each of these has made more records."""
+    found = []
+    for make in more:
+        make()
+        found.append(effort(call))
+    return found
+
+
+def test_failed_versions_of_one_key_take_no_longer_than_those_of_many(house: House) -> None:
+    """As of a file that is written every minute, while the keys of its profile are wrong."""
+    paths: list[str] = []
+
+    def fail() -> None:
+        for name in ("failed/p/b/key.~", "processing/p/b/key.~"):
+            before = len(paths)
+            made = versions_of_key(2000, FAILED, code="vanished", place=f"{name}{before}~")
+            paths.extend(f"{name}{before}~{number + 1}" for number in range(len(made)))
+
+    def look() -> None:
+        assert len(status_queries.failed_at(paths)) == len(paths)
+        assert len(list(status_queries.gone_before())) > 0
+        assert len(list(digest_records.untold())) == len(paths)
+
+    once, twice, thrice = efforts(look, fail, fail, fail)
+    assert thrice - twice < 1.1 * (twice - once), (once, twice, thrice)
+
+
+def test_what_completed_of_a_key_is_not_read_to_judge_what_failed(house: House) -> None:
+    """Nor to judge whether a record is to be deleted."""
+    [lies] = versions_of_key(1, FAILED, code="refused")
+    [old] = versions_of_key(1, "completed", place="completed/p/b/key.~", left=True)
+
+    def look() -> None:
+        assert status_queries.failed_at(["failed/p/b/key.~1"])["failed/p/b/key.~1"].superseded
+        assert [(one.id, one.superseded) for one in digest_records.untold()] == [(lies, True)]
+        assert departures.past([old]) == []
+
+    def complete() -> None:
+        versions_of_key(2000, "completed", place="completed/p/b/key.~")
+
+    once, twice = efforts(look, complete, complete)
+    assert twice < 1.1 * once, (once, twice)
+
+
+def test_a_version_is_admitted_as_soon_behind_any_others(house: House) -> None:
+    def put() -> None:
+        path = f"{INCOMING_TMP}/p/b/key"
+        made = Arrival("p", "b", "key", path, house.write(path), START)
+        [put] = records.put_begun([made], START)
+        house.spool.move(path, f"{INCOMING}/p/b/key")
+        records.put_arrived(put, f"{INCOMING}/p/b/key", START)
+        assert house.intake().admit([(Candidate(f"{INCOMING}/p/b/key"), None)]).admitted == 1
+        assert queries.outcomes([put])[put][0] == PROCESSING
+        os.unlink(house.spool.absolute(f"{PROCESSING}/p/b/key"))
+        departures.erase(put)
+
+    def complete() -> None:
+        versions_of_key(2000, "completed", place="completed/p/b/key.~")
+
+    once, twice = efforts(put, complete, complete)
+    assert twice < 1.1 * once, (once, twice)
+
+
+def test_records_of_one_key_are_foreseen_to_go_at_once(house: House) -> None:
+    before = START + timedelta(days=1)
+
+    def leave() -> None:
+        versions_of_key(2000, "completed", place="completed/p/b/key.~", left=True)
+        versions_of_key(2000, FAILED, code="refused")
+
+    found = efforts(lambda: departures.past_without([], before), leave, leave, leave)
+    once, twice, thrice = found
+    assert thrice - twice < 1.1 * (twice - once), found
+
+
+def test_no_writer_waits_for_the_choice_of_what_goes(house: House) -> None:
+    """However many records stay, as earlier versions of their keys lie in failed."""
+    house.write("failed/p/b/key.~1")
+    versions_of_key(1, FAILED, code="refused")
+    versions_of_key(1200, "completed", place="completed/p/b/key.~", left=True)
+    clock = house.clock
+    clock.advance(10.0)
+    keeping = Retention(
+        house.spool,
+        house.database,
+        Keeping(None, None, 1.0),
+        now=clock.now,
+        clock=clock.seconds,
+        stopping=lambda: False,
+    )
+    chosen = []
+
+    def note(sql: str) -> None:
+        if "FROM file_records" in sql:
+            chosen.append(models.database.in_transaction())
+
+    models.connection().set_trace_callback(note)
+    assert keeping.run(60.0).records == 0
+    models.connection().set_trace_callback(None)
+    assert len(chosen) > 3
+    assert not any(chosen)
+    os.unlink(house.spool.absolute("failed/p/b/key.~1"))
+    assert keeping.run(60.0).records == 1201
+
+
+def test_a_page_of_what_goes_is_judged_by_what_lies_in_failed(house: House) -> None:
+    """While it is, no writer waits."""
+    page = versions_of_key(400, "completed", place="completed/p/b/key.~", left=True)
+    versions_of_key(1, FAILED, code="refused")
+
+    def complete() -> None:
+        versions_of_key(2000, "completed", place="completed/p/b/key.~", left=True)
+
+    def judge() -> None:
+        assert departures.past(page) == page
+
+    once, twice = efforts(judge, complete, complete)
+    assert twice < 1.1 * once, (once, twice)

@@ -391,6 +391,18 @@ def test_foreseeing_knows_which_records_stay(house: House, keep_failed: float | 
     assert set(young) < after
 
 
+def test_a_stop_ends_what_is_foreseen(house: House) -> None:
+    complete(house, "key")
+    os.makedirs(house.spool.absolute("completed/p/b/one"))
+    os.makedirs(house.spool.absolute("completed/p/b/two"))
+    house.clock.advance(DAY)
+    told: list[str] = []
+    stopped = {"told": told.append, "stopping": lambda: bool(told)}
+    assert retention(house, **stopped).foresee().directories == 1
+    told[:] = ["a stop before"]
+    assert retention(house, completed=0.0, **stopped).foresee() == Pruned()
+
+
 def test_a_record_stays_whose_multipart_upload_is_still_to_be_aborted(house: House) -> None:
     [record_id] = complete(house, "key")
     models.execute("UPDATE file_records SET multipart_upload_id = 'left'")

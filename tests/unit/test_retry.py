@@ -32,7 +32,7 @@ from flood.record_values import Proof, Reason
 from flood.retry import Retried, Retry
 from flood.retry_choice import Choice
 from flood.retry_report import Report
-from flood.states import PERMANENT, TRANSIENT
+from flood.states import PERMANENT, STATES, TRANSIENT
 from tests.fscking import CLEAN, consistent, fsck, names
 from tests.spooling import LARGE, START, House, deaths, full_database, meddlings, quick_house
 from tests.unit.test_retention import DAY, REFUSED, complete, fail, left, prune
@@ -220,6 +220,14 @@ def remade(house: House, *lost: int) -> list[int]:
     return sorted({row["id"] for row in house.rows()} - known)
 
 
+def is_superseded(record_id: int) -> bool:
+    row = models.execute(
+        f"SELECT {versions.VERSION} FROM file_records AS one WHERE id = ?", (record_id,)
+    )
+    [(_, answer)] = versions.Newest().of(row)
+    return answer
+
+
 @pytest.mark.parametrize("lost", ["old", "new", "both"])
 @pytest.mark.parametrize("first", ["fails", "is uploaded"])
 def test_versions_whose_order_is_lost_wait_for_a_person(
@@ -242,10 +250,7 @@ def test_versions_whose_order_is_lost_wait_for_a_person(
         f"record {uploaded}, in completed, may be a newer version: a record was lost",
     )
     assert put_back(house, failed) == {failed: "unordered"}
-    [status] = models.execute(
-        f"SELECT {versions.SUPERSEDED} FROM file_records AS one WHERE id = ?", (failed,)
-    ).fetchall()
-    assert status == (0,), "nobody may rely on that it was uploaded later"
+    assert not is_superseded(failed), "nobody may rely on that it was uploaded later"
     text, _ = told(house, "key")
     assert f"a person decides: record {uploaded}, in completed, may be a later version" in text
     assert f"to let this one go: flood-retry {failed} --overwrite-newer" in text
@@ -618,6 +623,72 @@ def test_a_copy_is_no_version_either_where_a_record_was_lost(house: House, lost:
     begin_put(house, "key")
     made = remade(house, *fail(house, lost))
     assert put_back(house, *made) == dict.fromkeys(made, "retried")
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Records of one key, in the order of their ids from 1 on, as they may be, or as a repair may
+    have left them."""
+    rows: list[dict[str, Any]] = []
+    for number in range(1, draw(st.integers(1, 8)) + 1):
+        ended = st.sampled_from(["completed", "failed"])
+        states = st.sampled_from([*STATES, "failed", "failed", "completed"])
+        busy = any(row["current_state"] == "processing" for row in rows)
+        row = {"id": number, "current_state": draw(ended if busy else states)}
+        before = draw(st.sampled_from([None, None, *rows]))
+        if before is not None:
+            row["origin"] = before.get("origin", before["id"])
+            row["arrival"] = before.get("arrival")
+        elif draw(st.booleans()):
+            row["arrival"] = (number + draw(st.integers(0, 3))) * 2**20 + draw(st.integers(1, 2))
+        row["error_code"] = draw(st.sampled_from([None, None, versions.REMADE]))
+        row["left_at"] = draw(st.sampled_from([None, utc_text(START)]))
+        where = ["failed", "processing", "incoming"] if row["current_state"] == "failed" else ["x"]
+        row["spool_path"] = f"{draw(st.sampled_from(where))}/p/b/key.~{number}~"
+        rows.append(row)
+    return rows
+
+
+def place_of(row: dict[str, Any]) -> int:
+    return row["arrival"] or (row["origin"] or row["id"]) * 2**20
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(histories())
+def test_what_is_asked_of_a_long_history_is_what_all_of_it_tells(
+    made: list[dict[str, Any]],
+) -> None:
+    with quick_house() as house:
+        house.admit("key")
+        [first] = house.rows()
+        models.execute("DELETE FROM file_records")
+        for row in made:
+            columns = {**first, **row}
+            marks = ", ".join("?" * len(columns))
+            models.execute(
+                f"INSERT INTO file_records ({', '.join(columns)}) VALUES ({marks})",
+                tuple(columns.values()),
+            )
+        rows = house.rows()
+        cursor = models.execute(f"SELECT {versions.VERSION} FROM file_records AS one ORDER BY id")
+        asked = cursor.fetchall()
+        kept = [x for x in rows if x["current_state"] in ("processing", "failed")]
+        kept = [x for x in kept if x["left_at"] is None]
+        remade = {x["id"] for x in rows if x["error_code"] == versions.REMADE}
+        for row, guarded in zip(rows, versions.guarded(asked), strict=True):
+            assert is_superseded(row["id"]) == (versions.newer(row["id"]) is not None)
+            assert guarded == any(
+                place_of(x) < place_of(row) or (x["origin"] or x["id"]) in remade for x in kept
+            )
+            arrived = [
+                place_of(x)
+                for x in rows
+                if x["current_state"] not in ("incoming_tmp", "incoming")
+                and not (x["current_state"] == "failed" and x["spool_path"].startswith("incoming"))
+            ]
+            last = max(arrived, default=0)
+            expected = None if last < place_of(row) else last + 1
+            assert versions.arrival(row["id"]) == expected
 
 
 # --- versions without a file ---------------------------------------------------------------------
