@@ -34,6 +34,9 @@ from flood.writers import Locked, Waiting, leave, turn
 # How long SQLite itself waits for another program's transaction, in seconds; `write` tries again.
 _BUSY_TIMEOUT: Final = 1
 
+# How many instructions of SQLite's, a few milliseconds, pass between two looks at the stop.
+_STEPS: Final = 100_000
+
 #: What a person does about a full disk.
 MAKE_ROOM: Final = "make room on the disk of the database"
 
@@ -329,11 +332,15 @@ def write() -> Iterator[None]:
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """One view of the database for all that is asked inside; it keeps no writer waiting."""
+    """One view of the database for all that is asked inside; it keeps no writer waiting. Raises
+    OperationalError soon once this process is to stop, however long a question takes."""
     execute("BEGIN")
+    opened = database.connection()
+    opened.set_progress_handler(_stopping, _STEPS)
     try:
         yield
     finally:
+        opened.set_progress_handler(None, 0)
         # The connection may be another one by now, if the file was replaced meanwhile.
         if not database.is_closed() and database.connection().in_transaction:
             database.execute_sql("ROLLBACK")

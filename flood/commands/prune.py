@@ -109,7 +109,8 @@ def _prune(options: argparse.Namespace, settings: Settings, stop: Stop, terminal
                 raise
     status = EXIT_FAILED if pruned.failed else EXIT_OK
     if stop.is_set():
-        terminal.problem("interrupted; what was deleted stays deleted")
+        kept = "" if options.dry_run else "; what was deleted stays deleted"
+        terminal.problem(f"interrupted{kept}")
         status = EXIT_INTERRUPTED
     if options.json:
         for line in _as_json(pruned, status, dry=options.dry_run).splitlines():

@@ -125,6 +125,18 @@ def stopping() -> Iterator[None]:
     models.be_brief_when(lambda: False)
 
 
+def test_a_stop_ends_what_is_asked_in_one_view(house: House, stopping: None) -> None:
+    """A question alone: what is written, and what ends by itself soon, goes on."""
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n"
+    with pytest.raises(models.OperationalError, match="interrupted"), models.reading():
+        models.execute(endless).fetchone()
+    ending = endless.replace("FROM n)", "FROM n WHERE i < 100000)")
+    with models.write():
+        assert models.execute(ending).fetchone() == (5000050000,)
+    with models.reading():
+        assert models.execute("SELECT 1").fetchone() == (1,)
+
+
 @pytest.mark.parametrize("how", [held, locked])
 def test_a_process_that_is_to_stop_gives_up_soon(
     house: House, stopping: None, how: Callable[[str], AbstractContextManager[None]]
