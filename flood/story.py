@@ -154,7 +154,7 @@ class _Teller:
             doing = status_workers.said(self._spool, record.owner)
             if doing and not (doing.since and record.claimed and doing.since >= record.claimed):
                 doing = None  # of the attempt before
-        present = present and record.left is None  # or it is another record's file
+        present = present and self._has_its_place(record)
         successor = self._successor(record)
         present = present if closed is None else None
         following = self._next(record, present)
@@ -164,6 +164,16 @@ class _Teller:
                 "own user tells, who needs all rights to it"
             )
         return Chapter(record, present, doing, following, successor)
+
+    def _has_its_place(self, record: Record) -> bool:
+        """Whether what lies where the record says is its file, and not another record's."""
+        if record.left is not None:
+            return False
+        if not record.gone_before:
+            return True  # in failed a person may have mended it, or put a better one in its place
+        # Some filesystems give a number that is free to the next file.
+        others = (x for x in self._records if x.path == record.path and not x.gone_before)
+        return next(others, None) is None and self._spool.identify(record.path) == record.identity
 
     def _successor(self, record: Record) -> int | None:
         if record.left_how != RETRIED:
@@ -251,6 +261,9 @@ class _Teller:
         successor = self._successor(record)
         if successor is not None:
             return f"nothing: it goes on as record {successor}"
+        if record.gone_before:
+            again = "there again, as one without a record" if present else "gone"
+            return f"nothing: its file is {again}"
         if not present or self._spool.identify(record.path) is None:
             return "nothing: its file is not in failed any more"
         over = self._advice.retry(str(record.id), "--overwrite-newer")

@@ -6,12 +6,15 @@ from typing import Any, Final
 
 from flood import models
 from flood.columns import name_from, name_value
+from flood.identity import Identity
+from flood.states import FAILED
 from flood.stored import utc_moment
 
 _COLUMNS: Final = (
     "id, current_state, upload_outcome, spool_path, size, created_at, last_updated, completed_at, "
     "retry_count, next_attempt_at, owner, claimed_at, etag, version_id, checksum, error_code, "
-    "error_message, file_creation_date, left_at, left_how, COALESCE(origin, id), device, inode"
+    "error_message, file_creation_date, left_at, left_how, COALESCE(origin, id), device, inode, "
+    "mtime_ns"
 )
 
 
@@ -56,9 +59,13 @@ class Record:
     left_how: str | None
     #: The first record of the file: versions of a key come in this order.
     origin: int
-    #: Its device and inode, which no move of the file changes.
-    file: tuple[int, int]
+    identity: Identity
     attempts: tuple[Attempt, ...]
+
+    @property
+    def gone_before(self) -> bool:
+        """Whether its file was gone before it could come to failed: it has its last path."""
+        return self.state == FAILED and not self.path.startswith(f"{FAILED}/")
 
 
 def records(profile: str, bucket: str, key: str) -> list[Record]:
@@ -94,7 +101,7 @@ def _record(row: Any) -> Record:
         left=_moment(row[18]),
         left_how=row[19],
         origin=row[20],
-        file=(row[21], row[22]),
+        identity=Identity(row[21], row[22], row[4], row[23]),
         attempts=_attempts(row[0]),
     )
 

@@ -44,7 +44,7 @@ def begun(spool: Spool, place: Place, records: Sequence[Record]) -> Record | Non
     if found is None:
         return None
     arriving = (one for one in records if one.state in (INCOMING, INCOMING_TMP))
-    return next((one for one in arriving if one.file == found[:2]), None)
+    return next((one for one in arriving if one.identity[:2] == found[:2]), None)
 
 
 def _next(spool: Spool, place: Place, path: str, state: str, advice: Advice) -> str:

@@ -215,6 +215,45 @@ def test_a_record_that_is_behind_its_file(house: House, state: str) -> None:
     assert len(told(house, "s3://p/b/other")[1].strays) == 1
 
 
+def test_what_lies_where_a_file_vanished_is_a_newer_one(house: House) -> None:
+    """Its record asks for nothing, as there is nothing to put back."""
+    [vanished] = house.admit("key")
+    records.vanish(vanished, house.clock.now())
+    move(house, "processing/p/b/key", "aside")
+    assert told(house)[0].endswith("next      nothing: its file is gone")
+    [newer] = house.admit("key")
+    text, found = told(house)
+    assert "flood-retry" not in text
+    assert [(one.record.id, one.present) for one in found.chapters] == [
+        (vanished, False),
+        (newer, True),
+    ]
+    assert found.chapters[0].next == "nothing: its file is gone"
+    assert [one["present"] for one in json.loads(as_json(found))["records"]] == [False, True]
+
+
+def test_a_vanished_file_that_is_there_again(house: House) -> None:
+    [vanished] = house.admit("key")
+    records.vanish(vanished, house.clock.now())
+    text, found = told(house)
+    assert [one.present for one in found.chapters] == [True]
+    assert "next      nothing: its file is there again, as one without a record" in text
+    assert [one.path for one in found.strays] == ["processing/p/b/key"]
+    house.recover()
+    text, found = told(house)
+    assert [one.present for one in found.chapters] == [False, True]
+    assert "nothing: its file is gone" in text
+
+
+def test_a_file_that_a_person_has_replaced_in_failed_goes_back(house: House) -> None:
+    given_up(house, "key")
+    house.write("failed/p/b/better")
+    move(house, "failed/p/b/better", "failed/p/b/key")
+    text, found = told(house)
+    assert [one.present for one in found.chapters] == [True]
+    assert text.endswith("then: flood-retry 1")
+
+
 def test_a_file_that_came_back(house: House) -> None:
     given_up(house, "key")
     departures.leave([1], departures.GONE, house.clock.now())
