@@ -25,9 +25,10 @@ class Attendance:
     """Tells the log once that files are due while no consumer runs, or those that run take nothing,
     and once that one is back.
 
-    `consuming` answers whether any runs, `starting` whether one is at its start, `stalled` which
-    processes take nothing, as `stall.look`; `start` is what starts one; `own` is how many this
-    flood-watch starts by itself. `now` answers aware times, `clock` monotonic seconds.
+    `consuming` answers whether any runs, `starting` whether one is at its start, `halted` which
+    processes those are if all of them are stopped, `stalled` which processes take nothing, as
+    `stall.look`; `start` is what starts one; `own` is how many this flood-watch starts by itself.
+    `now` answers aware times, `clock` monotonic seconds.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class Attendance:
         *,
         own: int,
         starting: Callable[[], bool],
+        halted: Callable[[], Sequence[int]],
         stalled: Callable[[datetime], Sequence[int]],
         now: Callable[[], datetime],
         clock: Callable[[], float],
     ) -> None:
         self._consuming = consuming
         self._starting = starting
+        self._halted = halted
         self._stalled = stalled
         self._start = start
         self._own = own
@@ -80,6 +83,10 @@ class Attendance:
 
     def _missing(self) -> tuple[str, str]:
         """Why nobody takes them, what to do about it."""
+        halted = self._halted()
+        if halted:
+            again = f"to let them go on: {stall.go_on(halted)}"
+            return "files are due, and all consumers are stopped at their start", again
         if self._starting():
             return "files are due, and no consumer takes them yet", stall.STARTING
         # One that waits there may have found no room for its lock.

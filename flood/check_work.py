@@ -41,8 +41,9 @@ def look(spool: Spool, settings: Settings, now: datetime, *, readable: bool) -> 
             command(settings, "flood-watch"),
         )
     workers = status_workers.living(spool)
-    stopped = stall.stopped(workers)
-    if stall.none_left(workers, stopped):
+    starters = put_locks.starters(spool)
+    stopped = stall.stopped(workers, starters)
+    if stall.none_left(workers, starters, stopped):
         meaning = "nothing is uploaded until they go on"
         yield Finding(WORK, "consumers", ERROR, "all are stopped", meaning, stall.go_on(stopped))
         return

@@ -236,12 +236,12 @@ def _why_waiting(status: Status, record: digest_records.Waiting) -> tuple[str, s
     if record.due is not None and record.due > status.at:
         due = naturaldelta(record.due - status.at)
         return RETRY, f"{which_attempt(record.retry_count)} is due in {due}{failed}"
+    if status.idle:
+        return DUE, f"all consumers are stopped{failed}"
     if status.starting:
         return DUE, f"no consumer takes files yet: {stall.STARTING}{failed}"
     if not status.consuming:
         return DUE, f"no consumer runs, so nothing is uploaded{failed}"
-    if status.idle:
-        return DUE, f"all consumers are stopped{failed}"
     if status.stalled:
         return DUE, f"{stall.WHY}{failed}"
     if record.destination[0] in status.unserved:

@@ -79,6 +79,18 @@ def starting(spool: Spool) -> bool:
         return False
 
 
+def starters(spool: Spool) -> list[int]:
+    """The processes of the consumers that are at their start, as far as they can be seen."""
+    return syscalls.lock_sharers(spool.absolute(STARTING_LOCK))
+
+
+def start_stopped(spool: Spool) -> list[int]:
+    """Those processes, if somebody has stopped all of them, as with SIGSTOP."""
+    found = starters(spool)
+    halted = stall.stopped([], found)
+    return halted if stall.none_left([], found, halted) else []
+
+
 def start_consumers(settings: Settings) -> str:
     """What starts consumers, where flood-watch runs without: its end is a command."""
     started = command(settings, "huey_consumer", "flood.tasks.huey")
@@ -107,6 +119,11 @@ def idle(spool: Spool, settings: Settings) -> str | None:
     why = untaken(spool, settings)
     if why is not None:
         return why
+    workers, at_start = status_workers.living(spool), starters(spool)
+    halted = stall.stopped(workers, at_start)
+    if stall.none_left(workers, at_start, halted):
+        again = stall.go_on(halted)
+        return f"all consumers are stopped: the files wait; to let them go on: {again}"
     runs = consuming(spool)
     started = runs or starting(spool)
     if started and not runs:
@@ -117,11 +134,6 @@ def idle(spool: Spool, settings: Settings) -> str | None:
             return f"no consumer is running: the files wait until {others} starts one"
         start = start_consumers(settings)
         return f"no consumer is running: the files wait until one is started: {start}"
-    workers = status_workers.living(spool)
-    halted = stall.stopped(workers)
-    if stall.none_left(workers, halted):
-        again = stall.go_on(halted)
-        return f"all consumers are stopped: the files wait; to let them go on: {again}"
     return None
 
 

@@ -33,15 +33,17 @@ def among(workers: Sequence[Worker], swept: datetime | None, at: datetime) -> li
     return sorted(set(silent)) if due_queries.anything(before) else []
 
 
-def stopped(workers: Sequence[Worker]) -> list[int]:
-    """The processes of these workers that the kernel knows to be stopped, as by SIGSTOP."""
+def stopped(workers: Sequence[Worker], starters: Sequence[int]) -> list[int]:
+    """The processes of these workers, and of consumers at their start, that the kernel knows to be
+    stopped, as by SIGSTOP."""
     said = {worker.doing.pid for worker in workers if worker.doing is not None}
-    return sorted(pid for pid in said if syscalls.is_stopped(pid))
+    return sorted(pid for pid in said.union(starters) if syscalls.is_stopped(pid))
 
 
-def none_left(workers: Sequence[Worker], halted: Sequence[int]) -> bool:
-    """Whether all of these workers, of which there are some, belong to the processes `halted`."""
-    return bool(workers) and all(one.doing and one.doing.pid in halted for one in workers)
+def none_left(workers: Sequence[Worker], starters: Sequence[int], halted: Sequence[int]) -> bool:
+    """Whether all of these, of which there are some, belong to the processes `halted`."""
+    processes = {one.doing.pid if one.doing else None for one in workers}.union(starters)
+    return bool(processes) and processes.issubset(halted)
 
 
 #: What that means, in words.

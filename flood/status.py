@@ -128,6 +128,8 @@ class Status:
     #: The process of flood-watch, if somebody has stopped it, as with SIGSTOP.
     watch_stopped: int | None = None
     workers: list[Worker] = field(default_factory=list)
+    #: The processes of consumers at their start, as far as they can be seen.
+    starters: list[int] = field(default_factory=list)
     #: The processes of consumers that somebody has stopped, as with SIGSTOP.
     stopped: list[int] = field(default_factory=list)
     #: The processes of consumers that take nothing, though files are due; as `stall.look`.
@@ -199,8 +201,8 @@ class Status:
 
     @property
     def idle(self) -> bool:
-        """Whether consumers run, of which all are stopped."""
-        return stall.none_left(self.workers, self.stopped)
+        """Whether consumers run, or are at their start, of which all are stopped."""
+        return stall.none_left(self.workers, self.starters, self.stopped)
 
     def total(self, stages: Iterable[str]) -> Amount:
         """What all destinations have in these stages."""

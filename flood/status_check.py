@@ -89,9 +89,9 @@ def _also(status: Status, waiting: int) -> list[str]:
         told.append(f"{files(status.ignored.files)} in incoming ignored by name")
     if status.misplaced:
         told.append(f"outside of PROFILE/BUCKET/: {named(status.misplaced)}")
-    if waiting and status.starting:
+    if waiting and status.starting and not status.idle:
         told.append("consumers are at their start")
-    elif waiting and not status.consuming:
+    elif waiting and not status.started:
         told.append("no consumer runs")
     if status.idle:
         told.append("all consumers are stopped")

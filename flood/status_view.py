@@ -73,7 +73,8 @@ def look(
     status.consuming = put_locks.consuming(spool)
     status.starting = not status.consuming and put_locks.starting(spool)
     status.workers = status_workers.living(spool)
-    status.stopped = stall.stopped(status.workers)
+    status.starters = put_locks.starters(spool)
+    status.stopped = stall.stopped(status.workers, status.starters)
     view = _View(spool, status)
     with models.reading():
         status.last_sweep = asking.last_sweep()

@@ -38,7 +38,7 @@ def head(status: Status) -> "Iterator[RenderableType]":
 def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
     """Why nothing goes on, where that is so."""
     waiting = status.total((*WAITING, INCOMING_TMP)).files
-    if waiting and status.starting:
+    if waiting and status.starting and not status.idle:
         yield text(
             f"No consumer takes files yet: {stall.STARTING}; so does: {advice.check()}", "yellow"
         )
@@ -151,7 +151,8 @@ def _at_work(status: Status) -> Sequence[str]:
     if status.watch_stopped is not None:
         watch = "flood-watch (stopped)"
     if not status.consuming:
-        return f"{watch},", "consumers at their start" if status.starting else "no consumer"
+        start = f"consumers at their start{' (stopped)' if status.idle else ''}"
+        return f"{watch},", start if status.starting else "no consumer"
     processes = len({worker.doing.pid for worker in status.workers if worker.doing})
     consumers = f"{processes} consumer{'s' * (processes != 1)}" if processes else "consumers"
     workers = f"{len(status.workers)} worker{'s' * (len(status.workers) != 1)}"

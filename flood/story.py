@@ -290,15 +290,15 @@ class _Teller:
 
     def _idle(self) -> str:
         """What has to come first, while no worker can take anything."""
+        workers, starters = status_workers.living(self._spool), put_locks.starters(self._spool)
+        stopped = stall.stopped(workers, starters)
+        if stall.none_left(workers, starters, stopped):
+            return f", once consumers go on, as all are stopped: {stall.go_on(stopped)}"
         if self._starting:
             return f", once one has come up: {stall.STARTING}"
         if not self._consuming:
             return f", once a consumer runs; to start one: {self._start()}"
-        workers = status_workers.living(self._spool)
-        stopped = stall.stopped(workers)
-        if not stall.none_left(workers, stopped):
-            return ""
-        return f", once consumers go on, as all are stopped: {stall.go_on(stopped)}"
+        return ""
 
     def _start(self) -> str:
         """What starts whoever is not at work."""

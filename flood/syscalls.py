@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 _AT_FDCWD: Final = -100
@@ -74,22 +75,32 @@ def lock_holder(path: str, byte: int | None = None) -> int | None:
     """The process that holds a lock, flock(2), alone, or one of this byte, fcntl(2); None where
     none does that can be seen from here (proc_locks(5)). On btrfs or overlayfs the kernel may
     number the device in another way than stat(2) does, which looks the same."""
+    for holder, first, last in _holders(path, "FLOCK" if byte is None else "POSIX", "WRITE"):
+        if byte is None or int(first) <= byte <= (math.inf if last == "EOF" else int(last)):
+            return holder
+    return None
+
+
+def lock_sharers(path: str) -> list[int]:
+    """The processes that share a lock, flock(2), as far as they can be seen from here, as for
+    `lock_holder`."""
+    return sorted({holder for holder, *_ in _holders(path, "FLOCK", "READ")})
+
+
+def _holders(path: str, kind: str, way: str) -> Iterator[tuple[int, str, str]]:
+    """Who holds a lock on this file in that way, with its first and last byte."""
     try:
         found = os.stat(path)
         with open("/proc/locks", encoding="ascii") as file:
             locks = [line.split() for line in file]
     except OSError:
-        return None
+        return
     device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
-    kind = "FLOCK" if byte is None else "POSIX"
-    wanted = [kind, "ADVISORY", "WRITE", f"{device}:{found.st_ino}"]
+    wanted = [kind, "ADVISORY", way, f"{device}:{found.st_ino}"]
     for fields in locks:
         # Who waits for a lock has an arrow in the second place.
         if [*fields[1:4], *fields[5:6]] == wanted:
-            first, last = fields[6:8]
-            if byte is None or int(first) <= byte <= (math.inf if last == "EOF" else int(last)):
-                return int(fields[4])
-    return None
+            yield int(fields[4]), fields[6], fields[7]
 
 
 def stopped_holder(path: str) -> int | None:

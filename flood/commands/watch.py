@@ -41,7 +41,7 @@ from flood.once import Once
 from flood.patience import TROUBLE_PAUSE, patiently
 from flood.phrases import files
 from flood.purge import purge
-from flood.put_locks import consuming, start_consumers, starting
+from flood.put_locks import consuming, start_consumers, start_stopped, starting
 from flood.rereading import Rereading
 from flood.room import Room
 from flood.server import Server
@@ -196,6 +196,7 @@ def _watch(settings: Settings, stop: Stop) -> None:
                 start_consumers(settings),
                 own=settings.consumers,
                 starting=partial(starting, spool),
+                halted=partial(start_stopped, spool),
                 stalled=partial(stall.look, spool),
                 now=_now,
                 clock=time.monotonic,

@@ -21,6 +21,7 @@ class Attended:
     def __init__(self, house: House, caplog: pytest.LogCaptureFixture, own: int = 0) -> None:
         self.consuming = self.starting = False
         self.stalled: list[int] = []
+        self.halted: list[int] = []
         self._clock = house.clock
         self._caplog = caplog
         self._attendance = Attendance(
@@ -28,6 +29,7 @@ class Attended:
             "it",
             own=own,
             starting=lambda: self.starting,
+            halted=lambda: self.halted,
             stalled=lambda _at: self.stalled,
             now=house.clock.now,
             clock=house.clock.seconds,
@@ -95,6 +97,14 @@ def test_who_is_at_its_start_is_not_to_be_started(
     assert "files are due, and no consumer takes them yet" in attended.words
     assert "they wait: consumers have been started; where the database" in attended.words
     assert "start it" not in attended.words
+
+
+def test_who_is_stopped_at_its_start_is_let_go_on(house: House, attended: Attended) -> None:
+    house.admit("waits")
+    attended.starting, attended.halted = True, [17, 18]
+    assert len(attended.wait(PATIENCE + LOOK)) == 1
+    assert "files are due, and all consumers are stopped at their start" in attended.words
+    assert "they wait: to let them go on: kill -CONT 17 18" in attended.words
 
 
 def test_without_files_nobody_misses_consumers(house: House, attended: Attended) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from io import StringIO
@@ -679,20 +679,31 @@ def test_consumers_that_are_stopped(house: House) -> None:
     mine.disown()
 
 
-#: Takes flood-watch's lock, says so, keeps it.
+#: Takes a lock, alone or beside others, says so, keeps it.
 HOLDER = """
 import fcntl, os, sys
-fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY | os.O_CREAT * (sys.argv[2] == "SH")),
+            getattr(fcntl, f"LOCK_{sys.argv[2]}"))
 print(flush=True)
 input()
 """
 
 
+def a_watch(house: House) -> AbstractContextManager[Callable[[bool], int]]:
+    """A process that has flood-watch's lock, as `a_holder`."""
+    return a_holder(house.spool.root, "EX")
+
+
+def a_starter(house: House) -> AbstractContextManager[Callable[[bool], int]]:
+    """A consumer at its start, as `a_holder`."""
+    return a_holder(house.spool.absolute(STARTING_LOCK), "SH")
+
+
 @contextmanager
-def a_watch(house: House) -> Iterator[Callable[[bool], int]]:
-    """A process that has flood-watch's lock; the function stops it, or lets it go on, and returns
-    its id once that has come to pass."""
-    command = [sys.executable, "-c", HOLDER, house.spool.root]
+def a_holder(path: str, how: str) -> Iterator[Callable[[bool], int]]:
+    """A process that has this lock; the function stops it, or lets it go on, and returns its id
+    once that has come to pass."""
+    command = [sys.executable, "-c", HOLDER, path, how]
     with (
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
         ExitStack() as stack,
@@ -744,11 +755,53 @@ def test_a_flood_watch_that_is_stopped() -> None:
         check_told_of_a_stopped_watch(house, None)
 
 
+def check_told_of_a_stopped_start(house: House, pid: int | None) -> None:
+    found = seen(house)
+    stopped = pid is not None
+    assert found.starting
+    assert (found.idle, found.stopped) == (stopped, [pid] if stopped else [])
+    remedy = f"kill -CONT {pid}"
+    words = f"All consumers are stopped, so nothing is uploaded; to let them go on: {remedy}\n"
+    assert (words in shown(found)) == stopped
+    assert ("consumers at their start (stopped)" in shown(found)) == stopped
+    assert ("No consumer takes files yet" in shown(found)) != stopped
+    line = judge(found, Limits(None, None, None))[1]
+    assert ("; all consumers are stopped |" in line) == stopped
+    assert ("; consumers are at their start |" in line) != stopped
+    assert json.loads(status_json.as_json(found))["stopped"] == found.stopped
+    assert (digest_reason(found) == "all consumers are stopped") == stopped
+    assert (checked(house) == [("error", "all are stopped", remedy)]) == stopped
+    words = f"takes it, once consumers go on, as all are stopped: {remedy}"
+    assert (words in told(house, "s3://p/b/due")[0]) == stopped
+    words = f"all consumers are stopped: the files wait; to let them go on: {remedy}"
+    assert (put_locks.idle(house.spool, house.settings()) == words) == stopped
+    assert put_locks.start_stopped(house.spool) == found.stopped
+
+
+def test_a_consumer_that_is_stopped_at_its_start() -> None:
+    """It has no worker yet that could have left a word: its lock tells, to the kernel."""
+    with quick_house() as house, a_watch(house), a_starter(house) as stop:
+        house.admit("due")
+        check_told_of_a_stopped_start(house, None)
+        check_told_of_a_stopped_start(house, stop(True))
+        with a_starter(house):
+            found = seen(house)
+            assert (found.idle, len(found.stopped)) == (False, 1)
+            assert "1 consumer is stopped, so what it has begun waits" in shown(found)
+            assert [one[:2] for one in checked(house)] == [
+                ("warning", "1 of them is stopped"),
+                ("warning", "none takes files yet, as they are at their start"),
+            ]
+            assert put_locks.start_stopped(house.spool) == []
+        stop(False)
+        check_told_of_a_stopped_start(house, None)
+
+
 def test_a_stopped_process_that_waits_for_a_lock_is_no_flood_watch() -> None:
     with quick_house() as house:
         mine = FileLock(house.spool.absolute(WATCH_LOCK))
         assert mine.try_shared()
-        command = [sys.executable, "-c", HOLDER, house.spool.root]
+        command = [sys.executable, "-c", HOLDER, house.spool.root, "EX"]
         with subprocess.Popen(command, stdin=subprocess.PIPE) as process, ExitStack() as stack:
             stack.callback(process.kill)
             waiter = f"-> FLOCK  ADVISORY  WRITE {process.pid} "
