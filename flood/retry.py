@@ -7,7 +7,7 @@ from datetime import datetime
 from logging import WARNING, getLogger
 from typing import Final, Literal
 
-from flood import departures, log, models, queries, records, syscalls, versions
+from flood import departures, log, models, queries, records, syscalls
 from flood.errors import SpoolError
 from flood.intake import Enqueue, arrival_of, tasks_of, tell_admitted
 from flood.layout import Place
@@ -16,6 +16,7 @@ from flood.retry_choice import Chosen, still_failed, still_unclaimed
 from flood.spool import Occupied, Spool
 from flood.states import FAILED, INCOMING, PROCESSING
 from flood.tree import Vanished
+from flood.versions import Newest
 
 #: How many files one transaction puts back; other writers wait meanwhile.
 BATCH: Final = 200
@@ -83,12 +84,15 @@ class Retry:
         self._now = now
         #: Keys, with profile and bucket, of which this run has put a version back.
         self._going: set[tuple[str, str, str]] = set()
+        #: What each call asks of the versions of keys.
+        self._newest = Newest()
         #: Profiles with buckets for whose due files this run has rung.
         self._rung: set[tuple[str, str]] = set()
 
     def foresee(self, ids: Sequence[int]) -> list[Retried]:
         """What `put_back` would do with each of these records, without doing it."""
         done = []
+        self._newest = Newest()
         for one in _newest(ids):
             obstacle = self._obstacle(one)
             if obstacle is None:
@@ -108,6 +112,7 @@ class Retry:
         try:
             with models.write():
                 self._spool.check_present()
+                self._newest = Newest()
                 for one in _newest(ids):
                     obstacle = self._obstacle(one)
                     if obstacle is None:
@@ -204,13 +209,13 @@ class Retry:
             # Also with `overwrite`: whoever names a key wants one version of it, not all in turn.
             return Retried(one, "outdated", "it is outdated: a newer version goes back")
         if not self._overwrite:
-            newer = versions.newer(row.id)
+            newer = self._newest.newer(row.id)
             if newer is not None:
                 what = f"record {newer.record} is a newer version, and in {newer.state}"
                 return Retried(one, "superseded", what)
             if self._spool.identify(place.moved(INCOMING).path) is not None:
                 return Retried(one, "superseded", "a newer version waits in incoming")
-            other = versions.unordered(row.id)
+            other = self._newest.unordered(row.id)
             if other is not None:
                 what = f"record {other.record}, in {other.state}, may be a newer version"
                 return Retried(one, "unordered", f"{what}: a record was lost")
@@ -222,7 +227,7 @@ class Retry:
         """What there is to say of a record whose file was gone before it could come to failed."""
         row = one.row
         gone = f"its file is gone ({one.error_code})"
-        newer = versions.newer(row.id)
+        newer = self._newest.newer(row.id)
         if newer is not None and _key(one) in self._going:
             return Retried(one, "overtaken", f"{gone}, but a newer version goes back")
         if newer is not None:

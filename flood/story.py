@@ -14,7 +14,6 @@ from flood import (
     story_queries,
     story_strays,
     syscalls,
-    versions,
 )
 from flood.advice import Advice
 from flood.departures import RETRIED
@@ -34,6 +33,7 @@ from flood.states import (
 from flood.story_queries import Record
 from flood.story_strays import Stray
 from flood.temporary import Temporary
+from flood.versions import Newest
 
 #: A free worker has taken by then what is due.
 _SOON: Final = timedelta(minutes=1)
@@ -141,6 +141,7 @@ class _Teller:
         self._advice = advice
         self._begun = begun
         self._newer = newer
+        self._newest = Newest()
         self._watching = put_locks.watching(spool)
         self._consuming = put_locks.consuming(spool)
         self._starting = not self._consuming and put_locks.starting(spool)
@@ -267,7 +268,7 @@ class _Teller:
         if not present or self._spool.identify(record.path) is None:
             return "nothing: its file is not in failed any more"
         over = self._advice.retry(str(record.id), "--overwrite-newer")
-        newer = versions.newer(record.id)
+        newer = self._newest.newer(record.id)
         if newer is not None:
             return (
                 f"nothing: record {newer.record} is a later version, and in {newer.state}; to let "
@@ -275,7 +276,7 @@ class _Teller:
             )
         if self._newer:
             return f"nothing: a later version waits in incoming; to let this one go first: {over}"
-        other = versions.unordered(record.id)
+        other = self._newest.unordered(record.id)
         if other is not None:
             return (
                 f"a person decides: record {other.record}, in {other.state}, may be a later "

@@ -78,20 +78,24 @@ _KEY: Final = "later.profile = p AND later.bucket = b AND later.filepath = k"
 # Of a key with a long history only the end is read: no record before one that is the first of its
 # file comes later than that, unless it has an `arrival`.
 _LAST_UNDER_WAY: Final = f"""
-    SELECT max(place) FROM (
-        SELECT {place("later")} AS place FROM file_records AS later
+    SELECT id FROM (
+        SELECT later.id, {place("later")} AS place FROM file_records AS later
         WHERE {_KEY} AND {_UNDER_WAY} AND {_PLACED} AND later.id >= COALESCE((
             SELECT later.id FROM file_records AS later
             WHERE {_KEY} AND {_UNDER_WAY} AND later.origin IS NULL AND {_PLACED}
             ORDER BY later.id DESC LIMIT 1), 0)
         UNION ALL SELECT * FROM (
-            SELECT later.arrival FROM file_records AS later
+            SELECT later.id, later.arrival FROM file_records AS later
             WHERE {_KEY} AND later.arrival IS NOT NULL AND {_UNDER_WAY} AND {_PLACED}
             ORDER BY later.arrival DESC LIMIT 1))
+    ORDER BY place DESC LIMIT 1
 """
 _LAST_IN_FAILED: Final = (
-    f"SELECT max({place('later')}) FROM file_records AS later "
-    f"WHERE {_KEY} AND {_LIES_IN_FAILED} AND {_PLACED}"
+    f"SELECT later.id FROM file_records AS later WHERE {_KEY} AND {_LIES_IN_FAILED} AND {_PLACED} "
+    f"ORDER BY {place('later')} DESC LIMIT 1"
+)
+_ANY_REMADE: Final = (
+    f"EXISTS (SELECT 1 FROM file_records AS later WHERE {_KEY} AND error_code = '{REMADE}')"
 )
 
 #: What `Newest` has to know of a record `one`: its key, its place, whether its file came to failed.
@@ -101,30 +105,80 @@ VERSION: Final = f"one.profile, one.bucket, one.filepath, {place('one')}, {_came
 _Key = tuple[Any, Any, Any]
 
 
+class Other(NamedTuple):
+    """Another version of a key, by its record with that one's state."""
+
+    record: int
+    state: str
+
+
 class Newest:
     """The latest versions of keys, which are looked for once for each: a key may have failed
-    thousands of times."""
+    thousands of times. Its answers are of when it was asked first."""
 
     def __init__(self) -> None:
-        self._last: dict[_Key, tuple[int, int]] = {}
+        # Of each key what is last under way or completed, what in failed, with their places.
+        self._last: dict[_Key, tuple[tuple[int, Other], tuple[int, Other]]] = {}
+        self._remade: dict[_Key, bool] = {}
 
     def of(self, rows: Any) -> Iterator[tuple[Sequence[Any], bool]]:
         """The rows of a cursor, which begin with `VERSION`, each with whether it is superseded: a
         version of its key that came after it is under way or completed, or where its file was gone
         before it could come to failed, lies there."""
         while part := rows.fetchmany(_PAGE):
-            yield from zip(part, self._superseded(part), strict=True)
+            self._look(part)
+            yield from ((row, self._newer(row) is not None) for row in part)
 
-    def _superseded(self, rows: Sequence[Sequence[Any]]) -> list[bool]:
+    def newer(self, record_id: int) -> Other | None:
+        """As `versions.newer`."""
+        row = _version(record_id)
+        if row is None:
+            return None
+        self._look([row])
+        return self._newer(row)
+
+    def unordered(self, record_id: int) -> Other | None:
+        """As `versions.unordered`."""
+        row = _version(record_id)
+        if row is None:
+            return None
+        if _key(row) not in self._remade:
+            self._remade |= dict(_by_key(_ANY_REMADE, [_key(row)]))
+        return unordered(record_id) if self._remade[_key(row)] else _beside(record_id)
+
+    def _newer(self, row: Sequence[Any]) -> Other | None:
+        under_way, in_failed = self._last[_key(row)]
+        candidates = [under_way] if row[4] else [under_way, in_failed]
+        return next((other for place, other in candidates if place > row[3]), None)
+
+    def _look(self, rows: Sequence[Sequence[Any]]) -> None:
         unknown = {_key(row) for row in rows} - self._last.keys()
-        lying = dict(_by_key(_LAST_IN_FAILED, unknown))
-        for key, under_way in _by_key(_LAST_UNDER_WAY, unknown):
-            self._last[key] = under_way or 0, lying[key] or 0
-        answers = []
-        for row in rows:
-            under_way, in_failed = self._last[_key(row)]
-            answers.append(row[3] < (under_way if row[4] else max(under_way, in_failed)))
-        return answers
+        in_failed = dict(_last_of(_LAST_IN_FAILED, unknown))
+        for key, under_way in _last_of(_LAST_UNDER_WAY, unknown):
+            self._last[key] = under_way, in_failed[key]
+
+
+def _version(record_id: int) -> Sequence[Any] | None:
+    found: Sequence[Any] | None = models.execute(
+        f"SELECT {VERSION} FROM file_records AS one WHERE id = ?", (record_id,)
+    ).fetchone()
+    return found
+
+
+def _last_of(question: str, keys: Collection[_Key]) -> Iterator[tuple[_Key, tuple[int, Other]]]:
+    """The record that `question` answers for each of these keys, with its place; before all others
+    if that is none."""
+    found = dict(_by_key(question, keys))
+    known = {}
+    for part, marks in chunks([record for record in found.values() if record is not None]):
+        for record, state, at in models.execute(
+            f"SELECT id, current_state, {place('one')} FROM file_records AS one "
+            f"WHERE id IN ({marks})",
+            tuple(part),
+        ).fetchall():
+            known[record] = at, Other(record, state)
+    for key, record in found.items():
+        yield key, known.get(record, (0, Other(0, "")))
 
 
 def _key(row: Sequence[Any]) -> _Key:
@@ -181,13 +235,6 @@ _ARRIVED: Final = f"""
         {place("one")}
     FROM file_records AS one WHERE one.id = ?
 """
-
-
-class Other(NamedTuple):
-    """Another version of a key, by its record with that one's state."""
-
-    record: int
-    state: str
 
 
 def newer(record_id: int) -> Other | None:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 
+import pytest
+
 from flood import (
     departures,
     destination,
@@ -23,6 +25,7 @@ from flood.identity import Identity
 from flood.layout import Place
 from flood.record_values import AHEAD, TASK_FILES, Arrival, Reason
 from flood.retention import Keeping, Retention
+from flood.retry import Retry
 from flood.states import FAILED, INCOMING, INCOMING_TMP, PERMANENT, PROCESSING, TRANSIENT
 from tests.spooling import LARGE, START, House
 from workers.decisions import GiveUp, LetGo, TryAgain
@@ -308,6 +311,51 @@ def test_failed_versions_of_one_key_take_no_longer_than_those_of_many(house: Hou
         assert len(list(digest_records.untold())) == len(paths)
 
     once, twice, thrice = efforts(look, fail, fail, fail)
+    assert thrice - twice < 1.1 * (twice - once), (once, twice, thrice)
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_the_story_and_the_retry_of_many_versions_ask_for_the_last_one_once(
+    house: House, later: int
+) -> None:
+    ids: list[int] = []
+    walks: list[str] = []
+
+    def fail() -> None:
+        name = f"failed/p/b/key.{len(ids)}~"
+        ids.extend(versions_of_key(300, FAILED, code="refused", place=name))
+        for number in range(1, 301):
+            house.write(f"{name}{number}")
+
+    def tell() -> int:
+        place = destination.of_file("s3://p/b/key")
+        walks.clear()
+        models.connection().set_trace_callback(walks.append)
+        found = story.tell(house.spool, place, [], house.advice(), now=house.clock.now)
+        models.connection().set_trace_callback(None)
+        assert len(found.chapters) == len(ids) + later
+        return sum("later.filepath = " in sql for sql in walks)
+
+    def foresee() -> None:
+        retry = Retry(
+            house.spool,
+            overwrite=False,
+            large=LARGE,
+            enqueue=lambda *_: None,
+            ring=house.ring,
+            now=house.clock.now,
+        )
+        assert len(retry.foresee(ids)) == len(ids)
+
+    fail()
+    if later:
+        house.admit("key")
+    once = effort(foresee)
+    fail()
+    second, twice = tell(), effort(foresee)
+    fail()
+    assert tell() == second < 5
+    thrice = effort(foresee)
     assert thrice - twice < 1.1 * (twice - once), (once, twice, thrice)
 
 

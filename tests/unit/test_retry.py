@@ -677,6 +677,11 @@ def test_what_is_asked_of_a_long_history_is_what_all_of_it_tells(
         remade = {x["id"] for x in rows if x["error_code"] == versions.REMADE}
         for row, guarded in zip(rows, versions.guarded(asked), strict=True):
             assert is_superseded(row["id"]) == (versions.newer(row["id"]) is not None)
+            # Of records of one file only one can have it.
+            answers = versions.Newest().newer(row["id"]), versions.newer(row["id"])
+            first, second = (one and place_of(house.row(one.record)) for one in answers)
+            assert first == second
+            assert versions.Newest().unordered(row["id"]) == versions.unordered(row["id"])
             assert guarded == any(
                 place_of(x) < place_of(row) or (x["origin"] or x["id"]) in remade for x in kept
             )
