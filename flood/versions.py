@@ -24,7 +24,8 @@ _PAGE: Final = 400
 def place(record: str) -> str:
     """The place of a record, named so in the statement, among the versions of its key: that of the
     first record of its file, unless it had one before it arrived, and others were faster."""
-    return f"COALESCE({record}.arrival, {_first(record)} * {_STEP})"
+    # The cast is for damaged databases: nothing else is to be compared with.
+    return f"CAST(COALESCE({record}.arrival, {_first(record)} * {_STEP}) AS INTEGER)"
 
 
 def _first(record: str) -> str:
@@ -225,7 +226,7 @@ def guarded(rows: Sequence[Sequence[Any]]) -> list[bool]:
 # The last place of a key that was taken, unless it is before that of the record `one`, as are those
 # of all older records without an `arrival`; then that place.
 _ARRIVED: Final = f"""
-    SELECT (SELECT max(place) FROM (
+    SELECT (SELECT CAST(max(place) AS INTEGER) FROM (
             SELECT {place("later")} AS place FROM file_records AS later
             WHERE {_OF_ONE_KEY} AND later.id >= {_first("one")} AND NOT {_NOT_ARRIVED}
             UNION ALL SELECT * FROM (
