@@ -110,7 +110,8 @@ def at_rest(now: datetime) -> bool:
 
 
 def drained(now: datetime) -> bool:
-    """Whether this process has worked off what is due: nothing is queued, due, or claimed by it.
+    """Whether this process has worked off what is due: nothing is queued, due, or claimed by it,
+    nor waits for a moment as it had too much open.
     What is due, yet queued nowhere, is rung for. True also while the spool is away."""
     agent = _agents.get(os.getpid())
     if agent is not None and not agent.at_home():
@@ -125,6 +126,8 @@ def drained(now: datetime) -> bool:
             rings.append(_ring(*destination))
     if rings:
         huey.enqueue_together(rings)
+    if agent is not None and agent.lacks_briefly():
+        return False
     owners = agent.locks.of_process() if agent else []
     return not left and not any(claiming.of_owner(owner) for owner in owners)
 

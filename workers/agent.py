@@ -32,6 +32,9 @@ SCARCITY_SILENCE: Final = 600.0
 SCARCE_LEAST: Final = 1.0
 SCARCE_MOST: Final = 30.0
 
+#: Who ends by himself stays for files that wait for so many seconds at most.
+SCARCE_BRIEFLY: Final = 8.0
+
 #: A pause of so many seconds that a store asks for is waited for; for a longer one files are put
 #: off, so that everybody sees until when.
 BRIEF_PAUSE: Final = 45.0
@@ -79,6 +82,7 @@ class Agent:
     _away: bool = False
     _scarcity_told: float = -math.inf
     _scarce: tuple[float, float] | None = None
+    _scarce_until: float = -math.inf
     links_guarded: Callable[[], bool] = hard_links_guarded
     running: Callable[[], Running] = leaps.running
     _uploaders: dict[Profile, _Lent] = field(default_factory=dict)
@@ -227,7 +231,15 @@ class Agent:
             if now - last > 2 * SCARCE_MOST:
                 since = now  # nobody has waited meanwhile
             self._scarce = since, now
-        return min(max(now - since, SCARCE_LEAST), SCARCE_MOST)
+            pause = min(max(now - since, SCARCE_LEAST), SCARCE_MOST)
+            if pause <= SCARCE_BRIEFLY:
+                self._scarce_until = max(self._scarce_until, now + pause + RING_LATE)
+        return pause
+
+    def lacks_briefly(self) -> bool:
+        """Whether files wait for descriptors or memory that this process is about to have again."""
+        with self._lock:
+            return self.clock() < self._scarce_until
 
     def gets_through(self) -> None:
         """Take down that a file has come to its end, whatever others lack."""

@@ -347,6 +347,21 @@ def test_a_store_that_does_not_even_say_which_buckets_it_has_is_told_of(
     check_promises(proxied, server)
 
 
+@pytest.mark.parametrize("transfer", ["curl", "boto3"])
+def test_with_few_descriptors_it_stays_for_what_waits_a_moment(
+    make_flood: MakeFlood, server: S3Server, bucket: str, transfer: str
+) -> None:
+    few = ["sh", "-c", 'ulimit -n 72; exec "$0" "$@"']
+    flood = make_flood(credentials(("main", server.url)), prefix=few)
+    flood.environ |= {"FLOOD_TRANSFER": transfer, "FLOOD_CONCURRENCY": "64"}
+    for number in range(90):
+        flood.drop(bucket, f"key-{number}", b"%d" % number)
+    take_in(flood)
+    drain(flood)
+    assert flood.count(current_state="completed") == 90
+    check_promises(flood, server)
+
+
 def test_over_a_slow_line_each_run_delivers_something(
     proxied: Flood, server: S3Server, proxy: FaultProxy, bucket: str
 ) -> None:

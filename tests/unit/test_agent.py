@@ -148,7 +148,11 @@ def test_what_lacks_descriptors_waits_for_longer_while_nothing_gets_through(
         waits.append(agent.scarce_pause())
         house.clock.advance(waits[-1])
     assert waits == [SCARCE_LEAST, 1.0, 2.0, 4.0, 8.0, 16.0, SCARCE_MOST, SCARCE_MOST]
+    assert not agent.lacks_briefly()
     agent.gets_through()
     assert agent.scarce_pause() == SCARCE_LEAST
+    house.clock.advance(SCARCE_LEAST)
+    assert agent.lacks_briefly()  # their ring comes later
     house.clock.advance(3600.0)
+    assert not agent.lacks_briefly()
     assert agent.scarce_pause() == SCARCE_LEAST
