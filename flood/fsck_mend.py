@@ -286,7 +286,11 @@ class Mend:
 
     def _take_up(self, findings: Sequence[Finding], mended: Mended) -> None:
         found = []
-        for finding in findings:
+        never = self._now()
+        # The oldest first over all transactions, as ages are found by the numbers of records.
+        for finding in sorted(
+            findings, key=lambda each: self._spool.changed_at(str(each.path)) or never
+        ):
             identity = self._spool.identify(str(finding.path))
             if identity is not None:
                 found.append(Found(str(finding.path), identity, 0))

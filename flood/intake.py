@@ -203,15 +203,17 @@ class Intake:
         moved: Sequence[Arrival],
         changed: Mapping[str, datetime | None],
         way: "_Way",
+        came: Mapping[str, datetime] | None = None,
     ) -> list[int]:
         """Rows for files in processing, tasks for the rows; inside a transaction. `changed` has
-        the change times of those whose row may have run ahead."""
+        the change times of those whose row may have run ahead; `came` as `records.admit` has it."""
         now = self._now()
         ids = [self._back(arrival, changed.get(arrival.path), way, now) for arrival in moved]
         fresh = records.admit(
             [arrival for arrival, back in zip(moved, ids, strict=True) if back is None],
             now,
             way.stay,
+            came,
         )
         remaining = iter(fresh)
         every = [next(remaining) if back is None else back for back in ids]
@@ -282,6 +284,8 @@ class Intake:
             births = {one.path: syscalls.birth_time(self._spool.absolute(one.path)) for one in part}
             places = {one.path: layout.parse(one.path) for one in part}
             changed = self._changed([place for place in places.values() if place is not None])
+            came = self._came(part)
+            part.sort(key=lambda one: came[one.path])
             with models.write():
                 way = self._make_way({one.path: one.identity for one in part})
                 without: list[Arrival] = []
@@ -302,7 +306,7 @@ class Intake:
                         continue
                     without.append(arrival_of(place, one.identity, births[one.path]))
                 left = self._left(without)
-                ids = self._record(without, changed, way)
+                ids = self._record(without, changed, way, came)
                 for arrival, record_id in zip(without, ids, strict=True):
                     if left.get(arrival.path, record_id) != record_id:
                         departures.retried(left[arrival.path], record_id, self._now())
@@ -314,6 +318,12 @@ class Intake:
                     tell_admitted(arrival, record_id, came_from)
             taken += len(without)
         return taken
+
+    def _came(self, found: Sequence[Found]) -> dict[str, datetime]:
+        """When these files came at the latest, by their paths: the rename into processing was a
+        change, where nothing has changed them since."""
+        never = self._now()
+        return {one.path: self._spool.changed_at(one.path) or never for one in found}
 
     def _left(self, arrivals: Sequence[Arrival]) -> dict[str, int]:
         """The records that these files have left, by their paths, as a flood-retry moved them, and

@@ -107,20 +107,40 @@ def put_arrived(record_id: int, path: str, now: datetime) -> bool:
 
 
 def admit(
-    arrivals: Sequence[Arrival], now: datetime, occupants: Mapping[str, Row] | None = None
+    arrivals: Sequence[Arrival],
+    now: datetime,
+    occupants: Mapping[str, Row] | None = None,
+    came: Mapping[str, datetime] | None = None,
 ) -> list[int]:
     """S3: these files lie in processing. Adopt the rows that flood-put made for them, by key with
     identity, else insert new ones. Their ids, in order; a file whose row is in processing already
     keeps it. `occupants` are the rows in processing at their paths, if this transaction has asked
-    for them before."""
+    for them before. `came` has when they came, by their paths, for those that lay there before now:
+    they are in that order."""
     with models.write():
         waiting = _arriving(arrivals)
         if occupants is None:
             occupants = queries.at_paths([arrival.path for arrival in arrivals], PROCESSING)
         ids = [_known(arrival, occupants.get(arrival.path), waiting, now) for arrival in arrivals]
         fresh = [one for one, known in zip(arrivals, ids, strict=True) if known is None]
-        inserted = iter(_insert_all(fresh, PROCESSING, now, now))
+        made = _made([arrival.path for arrival in fresh], came, now) if came else None
+        inserted = iter(_insert_all(fresh, PROCESSING, now, now, made=made))
         return [next(inserted) if known is None else known for known in ids]
+
+
+def _made(paths: Sequence[str], came: Mapping[str, datetime], now: datetime) -> list[datetime]:
+    """What the new rows of these files have as `created_at`: when the file came, but never the
+    future, nor before the row that is there already, as ages are found by ids. Where nothing is in
+    processing yet, no age is found by those."""
+    made = [min(came.get(path, now), now) for path in paths]
+    row = models.execute(
+        "SELECT created_at FROM file_records WHERE id = (SELECT max(id) FROM file_records) AND ("
+        "EXISTS (SELECT 1 FROM file_records WHERE current_state = 'processing' AND owner IS NULL) "
+        "OR EXISTS (SELECT 1 FROM file_records "
+        "WHERE current_state = 'processing' AND owner IS NOT NULL))"
+    ).fetchone()
+    before = utc_moment(row[0]) if row else None
+    return made if before is None else [min(max(one, before), now) for one in made]
 
 
 def _known(
@@ -518,6 +538,8 @@ def _insert_all(
     due: datetime | None,
     now: datetime,
     more: Mapping[str, Any] | None = None,
+    *,
+    made: Sequence[datetime] | None = None,
 ) -> list[int]:
     if not arrivals:
         return []
@@ -526,14 +548,16 @@ def _insert_all(
         "current_state": state,
         "last_updated": at,
         "next_attempt_at": utc_text(due) if due else None,
-        "created_at": at,
         **(more or {}),
     }
-    columns = (*_ARRIVAL_COLUMNS, *shared)
+    columns = (*_ARRIVAL_COLUMNS, "created_at", *shared)
     values = tuple(shared.values())
     models.execute_many(
         f"INSERT INTO file_records ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
-        [(*_arrival_values(arrival), *values) for arrival in arrivals],
+        [
+            (*_arrival_values(arrival), utc_text(since), *values)
+            for arrival, since in zip(arrivals, made or [now] * len(arrivals), strict=True)
+        ],
     )
     # Nobody else inserts within this transaction, and AUTOINCREMENT counts up by one
     # (sqlite.org/autoinc.html).

@@ -110,10 +110,18 @@ def taken(files: Sequence[tuple[Place, Identity]]) -> set[tuple[Place, Identity]
     return found & set(files)
 
 
-def first_since(moment: datetime) -> int:
-    """The lowest id of a record that was made at that moment (aware) or later, as far as a clock
-    that was set back lets ids tell; one above all if there is none."""
-    low, high = 1, int(models.execute("SELECT max(id) FROM file_records").fetchone()[0] or 0) + 1
+def first_waiting() -> int:
+    """The lowest id of a record that nobody has claimed; 1 if there is none. Below it are, in a
+    database that was made again, the records of what had come to its end, which do not say when
+    their files came."""
+    where = "current_state = 'processing' AND owner IS NULL"
+    return int(models.execute(f"SELECT min(id) FROM file_records WHERE {where}").fetchone()[0] or 1)
+
+
+def first_since(moment: datetime, low: int) -> int:
+    """The lowest id from `low` on of a record whose file came at that moment (aware) or later, as
+    far as a clock that was set back lets ids tell; one above all if there is none."""
+    high = int(models.execute("SELECT max(id) FROM file_records").fetchone()[0] or 0) + 1
     text = utc_text(moment)
     while low < high:
         middle = (low + high) // 2

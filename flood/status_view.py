@@ -192,7 +192,8 @@ class _View:
 
     def count_backlog(self) -> None:
         """What waits in processing."""
-        bounds = [asking.first_since(self._status.at - timedelta(seconds=age)) for age in AGES]
+        at, low = self._status.at, asking.first_waiting()
+        bounds = [asking.first_since(at - timedelta(seconds=age), low) for age in AGES]
         backlog = asking.backlog(self._status.at, bounds)
         created = asking.created(one.first for one in backlog)
         for one in backlog:

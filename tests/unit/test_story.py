@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -10,6 +11,7 @@ from flood import departures, models, records, retry_choice
 from flood.record_values import Arrival, Reason
 from flood.retry_choice import Choice
 from flood.states import INCOMING_TMP, PERMANENT, PROCESSING, STATES
+from flood.status import DUE
 from flood.stored import utc_moment
 from flood.story_text import as_json
 from tests.fscking import fsck
@@ -56,6 +58,44 @@ def test_a_record_that_was_made_again_does_not_say_when_the_file_came(house: Hou
     [failure] = seen(house).failures
     [chosen] = retry_choice.failed(Choice(), house.clock.now())
     assert failure.newest == utc_moment(chosen.since) == record.settled
+
+
+def test_a_file_that_waits_keeps_its_age_where_its_record_is_made_again(house: House) -> None:
+    done(house, "done")
+    for key in ("z", "a"):
+        house.admit(key)
+        time.sleep(0.05)  # the kernel's clock ticks
+    models.close()
+    os.unlink(house.database)
+    came = [house.spool.changed_at(f"processing/p/b/{key}") for key in ("z", "a")]
+    house.clock.moment = datetime.now(timezone.utc) + timedelta(hours=2)
+    fsck(house, repair=True)
+    rows = house.rows("current_state = 'processing'")
+    assert [row["filepath"] for row in rows] == ["z", "a"]
+    assert [utc_moment(row["created_at"]) for row in rows] == came
+    [chapter] = told(house, "s3://p/b/a")[1].chapters
+    assert chapter.record.made == came[1]
+    found = seen(house)
+    assert found.amounts["p", "b"][DUE].oldest == came[0]
+    assert found.ages["p", "b"] == [0, 0, 0, 0, 2, 0, 0]  # three hours at most
+
+
+def test_a_record_that_is_made_again_is_no_older_than_the_one_before(house: House) -> None:
+    [lost] = house.admit("lost")
+    house.clock.moment = datetime.now(timezone.utc) + timedelta(hours=1)
+    [last] = house.admit("last")
+    models.execute("DELETE FROM file_records WHERE id = ?", (lost,))
+    house.clock.advance(60)
+    house.recover()
+    [again] = house.rows("filepath = 'lost'")
+    assert again["created_at"] == house.row(last)["created_at"]
+
+
+def test_a_file_of_the_time_to_come_came_now(house: House) -> None:
+    house.write("processing/p/b/key")
+    house.recover()
+    [row] = house.rows()
+    assert utc_moment(row["created_at"]) == START < house.spool.changed_at("processing/p/b/key")
 
 
 def test_a_directory_that_has_a_files_name(house: House) -> None:
