@@ -232,8 +232,9 @@ def _variables(parser: Parser, environ: Mapping[str, str]) -> dict[str, str]:
             except ValueError as error:
                 parser.problems.append(f"{option.variable}: '{printable(text)}' {error}")
                 continue
-        if option.repeatable and text.startswith("[") and text.endswith("]"):
-            text = json.dumps(elements(text))  # configargparse would take the quotes away
+        listed = text.strip()
+        if option.repeatable and listed.startswith("[") and listed.endswith("]"):
+            text = json.dumps(elements(listed))  # configargparse would take the quotes away
         if text:
             variables[option.variable] = text
     return variables

@@ -25,7 +25,7 @@ _SEVERAL: Final = (
 )
 
 #: An element of a list with its comma, quotes and all.
-_ELEMENT: Final = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,]+)\s*(?:,|$)""")
+_ELEMENT: Final = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|"[^"]*"|'[^']*'|[^,]+)\s*(?:,|$)""")
 #: What stands for one character in a shell pattern.
 _BRACKET: Final = re.compile(r"\[!?\]?[^]]*\]")
 
@@ -187,10 +187,11 @@ def _read_yes_or_no(text: str, _environ: Mapping[str, str]) -> bool:
 
 def elements(text: str) -> list[str]:
     """The elements of a list `[a, "b"]`, each as it is written: what was in quotes still is."""
-    try:
-        return [_quoted(str(each)) for each in json.loads(text)]
-    except ValueError:
-        return [each.strip() for each in _ELEMENT.findall(text[1:-1])]
+    with suppress(ValueError):
+        given = json.loads(text)
+        if all(isinstance(each, str) for each in given):
+            return [_quoted(each) for each in given]
+    return [each.strip() for each in _ELEMENT.findall(text[1:-1])]
 
 
 def _quoted(text: str) -> str:
@@ -221,6 +222,7 @@ def _wrong_in_pattern(text: str) -> str | None:
 
 
 def _read_pattern(text: str, _environ: Mapping[str, str]) -> str:
+    text = text.strip()
     inner = _unquoted(text)
     wrong = _wrong_in_pattern(text) if inner is None else None
     if wrong is not None:

@@ -439,6 +439,24 @@ def test_a_list_is_one_in_files_and_the_environment(
     assert "'*.bak *.old' holds a comma or a blank" in refusal(capsys, environ)[0]
 
 
+def test_blanks_around_a_pattern_or_a_list_are_none_of_it(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for written in (" [*.bak, *.old] ", ' ["*.bak", "*.old"]\t'):
+        assert load(environ | {"FLOOD_IGNORE": written}).ignore == (*IGNORE, "*.bak", "*.old")
+    assert load(environ | {"FLOOD_IGNORE": " *.bak "}).ignore == (*IGNORE, "*.bak")
+    assert load(environ, "--ignore= *.bak ", "--ignore=' x '").ignore == (*IGNORE, "*.bak", " x ")
+    assert "is a list, and taken as one pattern" in refusal(capsys, environ, "--ignore= [a, b] ")[0]
+
+
+def test_the_words_of_a_list_stay_as_they_were_written(environ: dict[str, str]) -> None:
+    written = r'[null, true, 1.50, NaN, "a\"b, c"]'
+    expected = (*IGNORE, "null", "true", "1.50", "NaN", 'a"b, c')
+    assert load(environ | {"FLOOD_IGNORE": written}).ignore == expected
+    Path("flood.conf").write_text(f"ignore = {written}\n")
+    assert load(environ).ignore == expected
+
+
 @pytest.mark.parametrize(
     "name",
     [
