@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from collections.abc import Iterator
 from itertools import count
 from pathlib import PurePath
 from shlex import quote
@@ -101,12 +102,16 @@ def check_way(server_directory: str) -> None:
 
 def around(directory: str) -> str | None:
     """The spool in one of whose own directories this one is, however it is named."""
-    for way in (directory, os.path.realpath(directory)):
+    return next((printable(spool) for spool in _around(directory)), None)
+
+
+def _around(path: str) -> Iterator[str]:
+    """The spools in whose own directories the path is, however it is named."""
+    for way in (path, os.path.realpath(path)):
         parts = PurePath(way)
         for below, parent in zip((parts, *parts.parents), parts.parents, strict=False):
             if below.name in (*STATES, PRIVATE) and os.path.exists(parent / CARD):
-                return printable(str(parent))
-    return None
+                yield str(parent)
 
 
 def check_outside(server_directory: str) -> None:
@@ -118,6 +123,24 @@ def check_outside(server_directory: str) -> None:
             f"{server_directory} is inside the spool {spool}, whose files flood takes away",
             "set --server-directory (FLOOD_SERVER_DIRECTORY) to a directory outside of that",
         )
+
+
+def check_database_outside(server_directory: str, database: str) -> None:
+    """Raise SpoolError for a database inside another spool, which carries it off; where it must not
+    be in its own the settings are held to."""
+    own = os.path.realpath(server_directory)
+    for spool in _around(database):
+        if os.path.realpath(spool) != own:
+            setting = "set --database (FLOOD_DATABASE) to"
+            there = os.path.lexists(database)
+            raise SpoolError(
+                f"the database {printable(database)} is inside the spool {printable(spool)}, whose "
+                "files flood takes away",
+                f"with flood stopped, move it with its -wal and -shm out of that, then {setting} "
+                "where it is now"
+                if there
+                else f"{setting} a path outside of that",
+            )
 
 
 def moving_away(path: str) -> str:

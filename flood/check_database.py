@@ -8,6 +8,7 @@ from shlex import quote
 from typing import Final
 
 from flood import (
+    check_directories,
     check_spool,
     database_files,
     fsck_database,
@@ -39,6 +40,9 @@ def look(spool: Spool, settings: Settings, now: datetime) -> tuple[str | None, l
     fsck = command(settings, "flood-fsck")
     try:
         path = fsck_database.find(spool, settings)
+        inside = check_directories.inside_another(spool, path)
+        if inside is not None:
+            return None, [inside]
         if read_only.mounted(path):
             return None, [_unwritable(path)]
         denied = database_files.denied_parts(path)

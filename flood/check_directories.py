@@ -89,6 +89,10 @@ def _before_start(spool: Spool, settings: Settings) -> Iterator[Finding]:
     if _closed(own):
         yield _unmakeable(SPOOL, own, spool.root, "--server-directory")
     path = settings.database
+    inside = inside_another(spool, path)
+    if inside is not None:
+        yield inside
+        return
     directory = os.path.dirname(path)
     if not os.path.isdir(directory):
         seen = f"there is no directory {directory} for the database {path}"
@@ -96,6 +100,16 @@ def _before_start(spool: Spool, settings: Settings) -> Iterator[Finding]:
         yield Finding(DATABASE, "directory", ERROR, seen, meaning, schema.place_for(path))
     elif _closed(directory):
         yield _unmakeable(DATABASE, directory, path, "--database")
+
+
+def inside_another(spool: Spool, path: str) -> Finding | None:
+    """That the database, or the place for a new one, is where another spool carries it off."""
+    try:
+        cards.check_database_outside(spool.root, path)
+    except SpoolError as error:
+        meaning = "another flood may take it away, with all records; flood-watch refuses"
+        return Finding(DATABASE, "place", ERROR, error.seen, meaning, error.settings)
+    return None
 
 
 def _closed(directory: str) -> bool:

@@ -36,6 +36,7 @@ class Home:
         ReadOnlyError where that is its filesystem's doing.
         """
         cards.check_outside(self._spool.root)
+        cards.check_database_outside(self._spool.root, self._database)
         binding.check_lost(self._spool.root, self._database)
         cards.check_way(self._spool.root)
         try:

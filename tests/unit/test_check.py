@@ -217,6 +217,28 @@ def test_a_server_directory_inside_another_spool_is_told(house: House) -> None:
     assert "set --server-directory" in finding.remedy
 
 
+def test_a_database_inside_another_spool_is_told(house: House, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / ".flood").mkdir(parents=True)
+    (other / ".flood/spool").write_text("{}")
+    inside = other / "incoming/p/b/flood.db"
+    inside.parent.mkdir(parents=True)
+    new = Spool(str(tmp_path / "new"))
+    first = check_spool.look(new, replace(house.settings(), database=str(inside)), PLENTY)
+    [finding] = [each for each in first if each.topic == DATABASE]
+    assert "inside the spool" in finding.found
+    assert finding.remedy == "set --database (FLOOD_DATABASE) to a path outside of that"
+    models.close()
+    moved = str(shutil.move(house.database, inside))
+    card = Path(house.spool.absolute(CARD))
+    card.write_text(card.read_text().replace(house.database, moved))
+    settings = replace(house.settings(database=moved), origins={"database": "flag"})
+    path, [finding] = check_database.look(house.spool, settings, house.clock.now())
+    assert (path, finding.about, finding.status) == (None, "place", ERROR)
+    assert finding.found.startswith(f"the database {inside} is inside the spool {other}, whose")
+    assert finding.remedy.startswith("with flood stopped, move it")
+
+
 def test_what_fails_with_a_spool_that_is_gone_is_told(house: House) -> None:
     house.admit("key")
     shutil.rmtree(house.spool.root)

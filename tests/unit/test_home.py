@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flood import binding, models, put_rows, schema
+from flood import binding, cards, models, put_rows, schema
 from flood.errors import SpoolError, SpoolLockedError
 from flood.home import Home
 from flood.locks import FileLock
@@ -68,6 +68,26 @@ def test_a_server_directory_inside_another_spool_is_refused(
     beside = Home(Spool(str(tmp_path / "spool" / "other")), "/nowhere", now=lambda: START)
     beside.enter()
     beside.leave()
+
+
+@pytest.mark.parametrize("name", ["incoming/p/b/flood.db", "failed/flood.db", ".flood/flood.db"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_database_inside_another_spool_is_refused(
+    tmp_path: Path, home: Home, name: str, there: bool
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "spool")
+    database = tmp_path / "link" / name
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if there:
+        database.touch()
+    within = Home(Spool(str(tmp_path / "other")), str(database), now=lambda: START)
+    advice = "with flood stopped, move it .* then set" if there else "set"
+    words = rf"/{name} is inside the spool {tmp_path}/\w+, whose files .*: {advice} --database"
+    with pytest.raises(SpoolError, match=words):
+        within.enter()
+    assert not (tmp_path / "other").exists()
+    cards.check_database_outside(str(tmp_path / "link"), str(tmp_path / "spool" / name))  # its own
+    cards.check_database_outside(str(tmp_path / "other"), str(tmp_path / "spool" / "flood.db"))
 
 
 @pytest.mark.parametrize("place", ["spool", "spool/.flood"])
