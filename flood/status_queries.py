@@ -114,8 +114,11 @@ def first_waiting() -> int:
     """The lowest id of a record that nobody has claimed; 1 if there is none. Below it are, in a
     database that was made again, the records of what had come to its end, which do not say when
     their files came."""
-    where = "current_state = 'processing' AND owner IS NULL"
-    return int(models.execute(f"SELECT min(id) FROM file_records WHERE {where}").fetchone()[0] or 1)
+    # With +id it reads what waits, and not all records from the first one on.
+    row = models.execute(
+        "SELECT min(+id) FROM file_records WHERE current_state = 'processing' AND owner IS NULL"
+    ).fetchone()
+    return int(row[0] or 1)
 
 
 def first_since(moment: datetime, low: int) -> int:

@@ -111,7 +111,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             keywords = getattr(one, "kwargs", None)
             inner.append(keywords.get("error") if isinstance(keywords, dict) else None)
             inner.extend(one.args)
-            inner.append(None if one.__suppress_context__ else one.__context__)
+            around = None if one.__suppress_context__ else one.__context__
+            # An answer of the store's that was handled meanwhile is another request's.
+            inner.append(None if isinstance(around, ClientError) else around)
         waiting.extend(each for each in inner if isinstance(each, BaseException))
 
 

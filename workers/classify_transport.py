@@ -129,6 +129,15 @@ TRANSPORT: Final = (
         AGAIN,
         exceptions=(boto.ConnectTimeoutError,),
     ),
+    # That of TLS is part of connecting, and has its time.
+    Rule(
+        TRANSIENT,
+        "connect_timeout",
+        "the store did not answer the connection in time",
+        AGAIN,
+        exceptions=(boto.ReadTimeoutError,),
+        text=r"handshake (operation timed out|was not over in time)",
+    ),
     Rule(
         TRANSIENT,
         "read_timeout",

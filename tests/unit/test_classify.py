@@ -222,6 +222,20 @@ def test_what_was_handled_meanwhile_does_not_count() -> None:
     contradiction = failures.ContradictedByHead("no object")
     contradiction.__context__ = answer("404", 404)
     assert classify(contradiction).code == "contradicted_by_head"
+    late_abort = boto.ReadTimeoutError(endpoint_url="https://x/")
+    late_abort.__context__ = TimeoutError("The read operation timed out")
+    late_abort.__context__.__context__ = answer("AccessDenied", 403)
+    assert classify(late_abort).code == "read_timeout"
+    assert "AccessDenied" not in classify(late_abort).message
+
+
+@pytest.mark.parametrize(
+    "words", ["_ssl.c:989: The handshake operation timed out", "the handshake was not over in time"]
+)
+def test_a_handshake_has_the_time_for_connecting(words: str) -> None:
+    error = boto.ReadTimeoutError(endpoint_url="https://x/", error=TimeoutError(words))
+    assert classify(error).code == "connect_timeout"
+    assert "--read-timeout" not in classify(error).message
 
 
 def test_a_key_cannot_choose_its_verdict() -> None:
