@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import PurePath
 from shlex import quote
 
+from flood import directories
 from flood.errors import SpoolError
 from flood.layout import CARD, PRIVATE
 from flood.states import STATES
@@ -90,7 +91,9 @@ def in_the_way(server_directory: str) -> tuple[str, str] | None:
 
 
 def check_way(server_directory: str) -> None:
-    """Raise SpoolError if something else lies where the spool, or its card, has to be."""
+    """Raise SpoolError if something else lies where the spool, or its card, has to be, or nobody
+    can tell."""
+    directories.check_open(f"{server_directory}/{CARD}")
     found = in_the_way(server_directory)
     if found is not None:
         raise SpoolError(

@@ -37,6 +37,9 @@ def missing(spool: Spool, settings: Settings) -> list[Finding]:
     except SpoolError as error:
         meaning = "another flood may take what lies there for its own; flood-watch refuses"
         return [Finding(SPOOL, ROOT, ERROR, error.seen, meaning, error.settings)]
+    closed = directories.closed(spool.absolute(CARD))
+    if closed is not None:
+        return [_unseen(SPOOL, ROOT, closed)]
     in_the_way = cards.in_the_way(spool.root)
     if in_the_way is not None:
         path, seen = in_the_way
@@ -53,24 +56,17 @@ def missing(spool: Spool, settings: Settings) -> list[Finding]:
         seen = f"there is no directory {spool.root}"
         meaning = "flood has not been set up there, or its disk is not mounted"
         return _unfounded(spool, settings, seen, meaning, mount)
-    try:
-        os.stat(spool.absolute(CARD))
-    except PermissionError as error:
-        return [
-            Finding(
-                SPOOL,
-                ROOT,
-                ERROR,
-                f"{spool.absolute(CARD)}: {error.strerror}",
-                "this user cannot tell what is there",
-                "run flood-check as the user that flood-watch runs as",
-            )
-        ]
-    except OSError:
+    if not os.path.exists(spool.absolute(CARD)):
         seen = f"{spool.root} is no spool yet"
         meaning = "flood-watch has never been started on it, or its disk is not mounted"
         return _unfounded(spool, settings, seen, meaning, mount)
     return []
+
+
+def _unseen(topic: str, about: str, closed: str) -> Finding:
+    meaning = "this user cannot tell what is there"
+    remedy = users.access_to([closed])
+    return Finding(topic, about, ERROR, directories.unseen(closed), meaning, remedy)
 
 
 def _unfounded(
@@ -94,7 +90,10 @@ def _before_start(spool: Spool, settings: Settings) -> Iterator[Finding]:
         yield inside
         return
     directory = os.path.dirname(path)
-    if not os.path.isdir(directory):
+    closed = directories.closed(path)
+    if closed is not None:
+        yield _unseen(DATABASE, "access", closed)
+    elif not os.path.isdir(directory):
         seen = f"there is no directory {directory} for the database {path}"
         meaning = "flood-watch makes none for it, and refuses to start"
         yield Finding(DATABASE, "directory", ERROR, seen, meaning, schema.place_for(path))

@@ -1,11 +1,8 @@
 """Tells the files of flood's own database from others."""
 
 import os
-from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Final
-
-from flood import users
 
 _SUFFIXES: Final = ("", "-journal", "-wal", "-shm", "-writers")
 
@@ -43,13 +40,6 @@ def denied_parts(path: str) -> list[str]:
         for each in (*filter(os.path.exists, files(path)), os.path.dirname(path))
         if not os.access(each, os.R_OK | os.W_OK, effective_ids=True)
     ]
-
-
-def access_to(denied: Sequence[str]) -> str:
-    """What a person does about parts that are denied."""
-    if all(map(users.owns, denied)):
-        return users.opening(denied)
-    return f"run this as the user that flood-watch runs as, or give this user access to {denied[0]}"
 
 
 def _is(path: str, status: os.stat_result) -> bool:

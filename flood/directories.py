@@ -1,11 +1,14 @@
 """Reaches directories without passing through a symbolic link."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from flood import users
+from flood.errors import SpoolError
 from flood.syscalls import open_without_links
 
 #: What a directory may be at most, files likewise without the x: the umask takes from it, yet
@@ -87,6 +90,39 @@ def nearest(path: str) -> str:
     while not os.path.lexists(path):
         path = os.path.dirname(path)
     return path
+
+
+def closed(path: str) -> str | None:
+    """The directory on the way to an absolute path, also through links, that this user may not
+    enter, so that he cannot tell what lies there; None if there is none."""
+    try:
+        os.stat(path)
+        return None
+    except PermissionError:
+        path = os.path.realpath(path)
+    except OSError:
+        return None
+    while True:
+        path = os.path.dirname(path)
+        try:
+            os.lstat(path)
+        except PermissionError:
+            continue
+        except OSError:
+            return None
+        return path
+
+
+def check_open(path: str) -> None:
+    """Raise SpoolError where this user cannot tell whether anything lies at `path`."""
+    found = closed(path)
+    if found is not None:
+        raise SpoolError(unseen(found), users.access_to([found]))
+
+
+def unseen(directory: str) -> str:
+    """What is said of a directory that this user may not enter."""
+    return f"cannot look into {directory}: {os.strerror(errno.EACCES)}"
 
 
 def make(path: str, *, alike: bool = False) -> None:

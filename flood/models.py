@@ -24,7 +24,7 @@ from peewee import (
 )
 from peewee import DatabaseError as DatabaseError
 
-from flood import database_files, read_only, room, writers
+from flood import database_files, read_only, room, users, writers
 from flood.allowed import Allowed
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.sqlite import UNDECODABLE, Connection
@@ -456,7 +456,7 @@ def explained(error: BaseException) -> tuple[str, str]:
             return text, GONE
         denied = database_files.denied_parts(_path)
         if denied:
-            return os.strerror(errno.EACCES), database_files.access_to(denied)
+            return os.strerror(errno.EACCES), users.access_to(denied)
     lacking = _lacking(error)
     if lacking is not None:
         return f"{text}, as the disk is full (no {lacking} is left)", MAKE_ROOM

@@ -202,7 +202,7 @@ def _denied_by(reason: object, path: str) -> list[str]:
 
 
 def _give_access(denied: Sequence[str]) -> str:
-    return f"Permission denied: {database_files.access_to(denied)}"
+    return f"Permission denied: {users.access_to(denied)}"
 
 
 def open_for_looking(path: str) -> list[str]:

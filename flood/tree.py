@@ -67,9 +67,10 @@ class Tree:
             return False
 
     def check_present(self) -> None:
-        """Raise SpoolError unless the spool is there."""
+        """Raise SpoolError unless the spool is there, and this user can tell."""
         if self.present():
             return
+        directories.check_open(self.absolute(layout.CARD))
         other = os.path.exists(self.absolute(layout.CARD))
         raise SpoolError(
             f"{self.root} is another spool now: is the right disk mounted there?"

@@ -32,6 +32,13 @@ def opening(paths: Sequence[str]) -> str:
     return f"chmod u+rwX {' '.join(map(quote, paths))}"
 
 
+def access_to(denied: Sequence[str]) -> str:
+    """What a person does about what is denied to this user."""
+    if all(map(owns, denied)):
+        return opening(denied)
+    return f"run this as the user that flood-watch runs as, or give this user access to {denied[0]}"
+
+
 def takes_over(path: str) -> bool:
     """Whether this user may be told to make a file with secrets his own: nobody is to get another
     one's by a command that he copies from a message, be it through a link."""

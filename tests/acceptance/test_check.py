@@ -244,6 +244,55 @@ def test_the_owner_of_the_database_is_told_to_give_himself_its_rights(
     assert take_in()[0] == EXIT_OK
 
 
+def test_what_is_behind_a_closed_directory_is_not_called_missing(
+    make_flood: MakeFlood, server: S3Server
+) -> None:
+    """Nobody is told to make anew what he cannot see."""
+    flood = make_flood(credentials(("main", server.url)), prefix=without_roots_rights())
+    place = flood.directory / "place"
+    place.mkdir()
+    spool = place / "a/spool"
+    base = {"FLOOD_DATABASE": f"{place}/a/flood.db", "FLOOD_LOG_FORMAT": "text"}
+    flood.environ |= {"FLOOD_SERVER_DIRECTORY": str(spool), **base}
+    assert flood.run("-m", "flood.commands.watch", "--once").returncode == EXIT_OK
+    mends = [f"chmod u+rwX {place}"]
+    if os.geteuid() == 0:  # who can give it to somebody else
+        mends.append(
+            f"run this as the user that flood-watch runs as, or give this user access to {place}"
+        )
+    seen = f"cannot look into {place}: Permission denied"
+    for mend, owner in zip(mends, (-1, 65534), strict=False):
+        place.chmod(0)
+        os.chown(place, owner, -1)
+        [finding] = [x for x in check(flood)["findings"] if x["topic"] in ("spool", "database")]
+        assert (finding["found"], finding["remedy"]) == (seen, mend)
+        for command in (
+            ("watch", "--once"),
+            ("fsck",),
+            ("fsck", "--repair"),
+            ("status",),
+            ("retry", "--all"),
+            ("prune", "--dry-run"),
+            ("put", __file__, "s3://main/bucket/key"),
+        ):
+            name, *arguments = command
+            done = flood.run("-m", f"flood.commands.{name}", *arguments)
+            assert (done.returncode, done.stderr) == (EXIT_USAGE, f"flood-{name}: {seen}: {mend}\n")
+    os.chown(place, os.geteuid(), -1)
+    place.chmod(0o700)
+    assert flood.run("-m", "flood.commands.watch", "--once").returncode == EXIT_OK
+
+
+def test_a_closed_directory_is_no_missing_place_for_a_new_database(make_flood: MakeFlood) -> None:
+    flood = make_flood("", prefix=without_roots_rights())
+    place = flood.directory / "place"
+    place.mkdir(0)
+    flood.environ["FLOOD_DATABASE"] = f"{place}/base/flood.db"
+    [finding] = [x for x in check(flood)["findings"] if x["topic"] == "database"]
+    assert finding["found"] == f"cannot look into {place}: Permission denied"
+    assert finding["remedy"] == f"chmod u+rwX {place}"
+
+
 def test_credentials_that_this_user_may_not_read_are_told_of(
     make_flood: MakeFlood, server: S3Server
 ) -> None:

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from flood.spool import Occupied, Spool
 from flood.states import STATES
 from flood.tree import NotRegular, Vanished
 from flood.walk import Found, Oddity
-from tests.spooling import without_descriptors
+from tests.spooling import in_child, without_descriptors
 
 
 @pytest.fixture
@@ -74,6 +75,28 @@ def test_a_lack_of_descriptors_says_nothing_of_the_spool(spool: Spool) -> None:
     os.rename(spool.absolute(".flood"), spool.absolute("away"))
     with without_descriptors():
         assert not spool.present()
+
+
+def test_a_directory_that_closes_is_no_spool_that_went_away(spool: Spool) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("takes root to become somebody else")
+    spool.keep(".flood/spool", '{"id": "1", "database": "/flood.db"}')
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        Path(made).chmod(0o755)
+        os.mkdir(f"{made}/closed", 0o700)
+        os.rename(spool.root, f"{made}/closed/spool")
+        os.symlink("closed/spool", f"{made}/link")
+
+        def as_another_user() -> None:
+            os.setuid(65534)
+            closed = f"cannot look into {made}/closed: Permission denied: run this as the user"
+            with pytest.raises(SpoolError, match=closed):
+                Spool(f"{made}/closed/spool").check_present()
+            with pytest.raises(SpoolError, match=closed):
+                directories.check_open(f"{made}/link")
+            directories.check_open(f"{made}/none/spool")
+
+        assert in_child(as_another_user) == 0
 
 
 # --- system calls ------------------------------------------------------------------------------
