@@ -1,8 +1,9 @@
 """Tells the files of flood's own database from others."""
 
 import os
-from pathlib import PurePath
 from typing import Final
+
+from flood import directories
 
 _SUFFIXES: Final = ("", "-journal", "-wal", "-shm", "-writers")
 
@@ -32,12 +33,15 @@ def is_own(database: str, path: str, status: os.stat_result, *, any_name: bool =
 def denied_parts(path: str) -> list[str]:
     """What this user may not use of the database, of the way to it, of what SQLite has beside it:
     of the way the first directory alone, as nobody can tell what is behind that."""
-    for directory in reversed(PurePath(path).parents):
-        if not os.access(directory, os.X_OK, effective_ids=True):
-            return [str(directory)] if os.path.isdir(directory) else []
+    closed = directories.closed(path)
+    if closed is not None:
+        return [closed]
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        return []
     return [
         each
-        for each in (*filter(os.path.exists, files(path)), os.path.dirname(path))
+        for each in (*filter(os.path.exists, files(path)), directory)
         if not os.access(each, os.R_OK | os.W_OK, effective_ids=True)
     ]
 

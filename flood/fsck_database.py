@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from flood import binding, cards, devices, fsck_damage, models, put_rows, schema
+from flood import binding, cards, devices, directories, fsck_damage, models, put_rows, schema
 from flood import fsck_kinds as kinds
 from flood.config import Settings
 from flood.errors import SpoolError
@@ -40,6 +40,7 @@ def find(spool: Spool, settings: Settings) -> str:
         return named
     recorded = put_rows.check_set_up(spool, named)
     if named is not None and os.path.exists(recorded):
+        directories.check_open(named)
         raise SpoolError(
             f"the database {named} does not exist, and {spool.root} belongs to {recorded}",
             "correct --database (FLOOD_DATABASE) or leave it out",
@@ -88,7 +89,9 @@ def look(spool: Spool, path: str, now: datetime) -> list[Finding]:
 
 
 def _check_way(path: str) -> None:
-    """Raise SpoolError where the database may well lie on a disk that is not mounted."""
+    """Raise SpoolError where the database may well lie on a disk that is not mounted, or in a
+    directory that this user may not enter."""
+    directories.check_open(path)
     schema.check_link(path)
     directory = os.path.dirname(path)
     if not os.path.isdir(directory):

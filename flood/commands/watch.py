@@ -16,6 +16,7 @@ from flood import (
     binding,
     config,
     devices,
+    directories,
     locks,
     log,
     models,
@@ -247,6 +248,8 @@ def _starting(stop: Stop) -> Iterator[None]:
             # The first reason, without what to do about it or what follows.
             raise _Stopped(str(error.__cause__ or "") or str(error)) from error
         if isinstance(error, PermissionError):
+            if isinstance(error.filename, str):
+                directories.check_open(error.filename)
             raise SpoolError(
                 f"cannot use {error.filename or 'the spool'}: {error.strerror}; "
                 "give this user write access to it"

@@ -254,6 +254,29 @@ def test_a_database_that_may_not_be_read_is_not_called_deleted(make_flood: MakeF
         assert "deleted" not in done.stderr
 
 
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "by a link"])
+def test_a_database_in_a_closed_directory_is_not_called_gone(
+    make_flood: MakeFlood, linked: bool
+) -> None:
+    flood = make_flood(credentials(("main", "http://127.0.0.1:9")), prefix=without_roots_rights())
+    place = flood.directory / "base"
+    place.mkdir()
+    named = database = place / "flood.db"
+    if linked:
+        named = flood.directory / "link.db"
+        named.symlink_to(database)
+    flood.environ |= {"FLOOD_DATABASE": str(named), "FLOOD_LOG_FORMAT": "text"}
+    assert flood.run("-m", "flood.commands.watch", "--once").returncode == 0
+    place.chmod(0)
+    mend = f"Permission denied: chmod u+rwX {place}\n"
+    for name, *arguments in (("fsck",), ("fsck", "--repair"), ("status",), ("watch", "--once")):
+        done = flood.run("-m", f"flood.commands.{name}", *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.endswith(mend)
+    place.chmod(0o700)
+    assert flood.run("-m", "flood.commands.fsck").returncode == 0
+
+
 def test_neither_credentials_nor_a_named_database_are_needed(flood: Flood) -> None:
     flood.start_watch()
     stop(flood)
