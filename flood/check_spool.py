@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from shlex import quote
 from typing import Final
 
@@ -47,9 +47,10 @@ def _access(spool: Spool, settings: Settings) -> Iterator[Finding]:
     denied = [
         name for name in (*STATES, layout.PRIVATE) if name not in wrong and _denied(spool, name)
     ]
-    if not wrong and not denied:
+    unwritable = not os.access(spool.root, os.W_OK | os.X_OK, effective_ids=True)
+    if not wrong and not denied and not unwritable:
         denied = [*_denied_to_workers(spool), *_denied_locks(spool)]
-    if not denied:
+    if not denied and not unwritable:
         yield Finding(SPOOL, "access", OK, f"this user may use it; it belongs to {user}")
         return
     if read_only.mounted(spool.root):
@@ -57,21 +58,35 @@ def _access(spool: Spool, settings: Settings) -> Iterator[Finding]:
         meaning = "nothing can be taken in, nor moved on once it is uploaded"
         yield Finding(SPOOL, "access", ERROR, seen, meaning, read_only.ADVICE)
         return
-    mends = (
-        f"run flood as {user}, flood-check too: "
-        f"{command(settings, 'sudo', '-u', user, 'flood-check')}"
-    )
-    if user == users.mine():
-        places = " ".join(quote(spool.absolute(name)) for name in denied)
-        mends = f"sudo chown -R {user} {places} && sudo chmod -R u+rwX {places}"
-    yield Finding(
-        SPOOL,
-        "access",
-        ERROR,
-        f"this user may not use {', '.join(denied)} in {spool.root}",
-        f"flood cannot work as this user; the spool belongs to {user}",
-        mends,
-    )
+    if unwritable:
+        whose = users.owner(spool.root)
+        seen = f"this user may not write to {spool.root}, which belongs to {whose}"
+        # Not what is in it, where producers have files of their own.
+        yield _refused(settings, user, seen, [spool.root], "")
+    if denied:
+        seen = f"this user may not use {', '.join(denied)} in {spool.root}"
+        yield _refused(settings, user, seen, [spool.absolute(name) for name in denied], "-R ")
+
+
+def _refused(
+    settings: Settings, user: str, seen: str, paths: Sequence[str], recursive: str
+) -> Finding:
+    """The finding that paths are denied in the spool of `user`."""
+    meaning = f"flood cannot work as this user; the spool belongs to {user}"
+    places = " ".join(map(quote, paths))
+    if user != users.mine():
+        again = command(settings, "sudo", "-u", user, "flood-check")
+        mends = f"run flood as {user}, flood-check too: {again}"
+    elif all(map(_forbidden_to_owner, paths)):
+        meaning = "it is the right user, to whom the spool belongs: modes forbid it"
+        mends = users.opening(paths)
+    else:
+        mends = f"sudo chown {recursive}{user} {places} && sudo chmod {recursive}u+rwX {places}"
+    return Finding(SPOOL, "access", ERROR, seen, meaning, mends)
+
+
+def _forbidden_to_owner(path: str) -> bool:
+    return users.owns(path) and not os.access(path, ALL_RIGHTS, effective_ids=True)
 
 
 def _denied(spool: Spool, name: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from flood import binding, cards, devices, directories, read_only
+from flood import binding, cards, devices, directories, read_only, users
 from flood.errors import SpoolError, SpoolLockedError
 from flood.layout import PRIVATE
 from flood.locks import WATCH_LOCK, FileLock
@@ -78,6 +78,8 @@ class Home:
 
     def _advice(self) -> str:
         closed = directories.nearest(self._spool.root)
+        if users.owns(closed):
+            return users.opening([closed])
         return f"give this user write access to {closed}, or set --server-directory to another"
 
     def _take(self) -> None:

@@ -109,8 +109,10 @@ class Spool(Tree):
             raise SpoolError(wrong, f"move away what is in {path}")
         if os.path.isdir(path) and not os.access(path, ALL_RIGHTS, effective_ids=True):
             owner = users.owner(os.path.dirname(path))
-            mine = owner == users.mine()
-            mended = f"sudo chown -R {owner} {quote(path)}" if mine else f"run flood as {owner}"
+            mended = f"run flood as {owner}"
+            if owner == users.mine():
+                owned = users.owns(path)
+                mended = users.opening([path]) if owned else f"sudo chown -R {owner} {quote(path)}"
             raise SpoolError(f"this user may not use {path}", mended)
 
     def wrong_with(self, name: str) -> str | None:

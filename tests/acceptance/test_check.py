@@ -244,6 +244,36 @@ def test_the_owner_of_the_database_is_told_to_give_himself_its_rights(
     assert take_in()[0] == EXIT_OK
 
 
+@pytest.mark.parametrize("place", ["", "failed", "incoming", ".flood", ".flood/workers"])
+def test_the_owner_of_the_spool_is_told_to_give_himself_its_rights(
+    make_flood: MakeFlood, server: S3Server, place: str
+) -> None:
+    flood = make_flood(credentials(("main", server.url)), prefix=without_roots_rights())
+    flood.environ["FLOOD_LOG_FORMAT"] = "text"
+    watch = ("-m", "flood.commands.watch", "--once")
+    assert flood.run(*watch).returncode == EXIT_OK
+    path = flood.spool / place
+    path.mkdir(exist_ok=True)
+    path.chmod(0o500)
+    [finding] = [x for x in check(flood)["findings"] if x["about"] == "access"][:1]
+    assert finding["status"] == "error"
+    assert finding["meaning"].startswith("it is the right user")
+    assert finding["remedy"] == f"chmod u+rwX {path}"
+    if not place:
+        assert flood.run(*watch).stderr.endswith(f"Permission denied: {finding['remedy']}\n")
+        if os.geteuid() == 0:  # who can give it to somebody else
+            path.chmod(0o755)
+            os.chown(path, 65534, -1)
+            [finding] = [x for x in check(flood)["findings"] if x["about"] == "access"][:1]
+            mine = users.mine()
+            told = f"sudo chown {mine} {path} && sudo chmod u+rwX {path}"
+            assert finding["remedy"] == told
+            os.chown(path, os.geteuid(), -1)
+    path.chmod(0o700)
+    [finding] = [x for x in check(flood)["findings"] if x["about"] == "access"][:1]
+    assert finding["status"] == "ok"
+
+
 def test_what_is_behind_a_closed_directory_is_not_called_missing(
     make_flood: MakeFlood, server: S3Server
 ) -> None:
@@ -324,14 +354,16 @@ def test_a_directory_of_workers_that_is_anothers_is_told_of(
     lock = workers / "a"
     lock.touch()
     assert ("access", "error") not in wrong(check(flood))
-    for path, mode in ((lock, 0), (workers, 0o500)):
+    mend = f"chmod u+rwX {workers}"
+    whole = f"sudo chown -R {users.mine()} {workers} && sudo chmod -R u+rwX {workers}"
+    for path, mode, remedy in ((lock, 0, whole), (workers, 0o500, mend)):
         path.chmod(mode)
         [finding] = [x for x in check(flood)["findings"] if x["about"] == "access"]
         assert finding["found"] == f"this user may not use .flood/workers in {flood.spool}"
-        assert finding["remedy"].endswith(f"sudo chmod -R u+rwX {workers}")
+        assert finding["remedy"] == remedy
     done = flood.run("-m", "flood.commands.drain")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"flood-drain: this user may not use {workers}: sudo chown -R")
+    assert done.stderr == f"flood-drain: this user may not use {workers}: {mend}\n"
     workers.chmod(0o700)
 
 
