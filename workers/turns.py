@@ -162,21 +162,20 @@ class Turns:
         return None
 
     def _is_crowded(self, destination: Destination, busy: Sequence[Busy]) -> bool:
-        """Whether all workers but one are at light files of this profile, whose store may hang, as
-        they have been there for long, or it has taken nothing for this bucket since then: others
-        must not wait for it, if there are any."""
+        """Whether of the workers that are at no heavy file all but one are at this profile, whose
+        store may hang, as they have been there for long, or it has taken nothing for this bucket
+        since then: others must not wait for it, if there are any."""
         there = [one for one in busy if one.profile == destination[0]]
         if not there or len(self._profiles()) < 2:
             return False
-        able = self._able()
         # What is heavy holds up nobody, as it has its limit; nor is anybody who was stopped waited
         # for, nor is there one to be kept for others where there is but one.
-        light = set(able) - queries.owners_of(self._heavy)
+        light = set(self._able()) - queries.owners_of(self._heavy)
         begun = [one.since for one in there if one.owner in light]
-        if len(able) < 2 or len(begun) < len(able) - 1:
+        if len(light) < 2 or len(begun) < len(light) - 1:
             return False
         then = self._now() - LONG
-        if sum(since <= then for since in begun) >= len(able) - 1:
+        if sum(since <= then for since in begun) >= len(light) - 1:
             return True
         unproven = not queries.delivered_since(*destination, then)
         self._memory.refused = self._memory.refused or unproven

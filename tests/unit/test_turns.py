@@ -358,6 +358,18 @@ def test_large_files_of_a_profile_leave_its_small_ones_a_worker(house: House) ->
         assert small.identity.size == 4
 
 
+def test_a_store_that_hangs_with_large_files_leaves_a_worker_for_others(house: House) -> None:
+    arrive(house, BURST, 2, data=b"x" * LARGE)
+    with workers(house, 4) as [first, second, third, fourth]:
+        for one in (first, second):
+            assert claim(one, BURST)[1][0].identity.size == LARGE
+        arrive(house, BURST, 2 * TASK_FILES)
+        assert claim(third, BURST)[1]
+        assert claim(fourth, BURST) == (BURST, [])
+        arrive(house, ("q", "other"))
+        assert len(claim(fourth, ("q", "other"))[1]) == 1
+
+
 def test_a_worker_that_is_stopped_is_not_waited_for(house: House) -> None:
     """Neither with what is heavy nor at the store of one profile: for all that is known it stays so
     for ever."""
