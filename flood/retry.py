@@ -11,7 +11,7 @@ from flood import departures, log, models, queries, records, syscalls
 from flood.errors import SpoolError
 from flood.intake import Enqueue, arrival_of, tasks_of, tell_admitted
 from flood.layout import Place
-from flood.record_values import Arrival
+from flood.record_values import Arrival, Row
 from flood.retry_choice import Chosen, still_failed, still_unclaimed
 from flood.spool import Occupied, Spool
 from flood.states import FAILED, INCOMING, PROCESSING
@@ -209,12 +209,9 @@ class Retry:
             # Also with `overwrite`: whoever names a key wants one version of it, not all in turn.
             return Retried(one, "outdated", "it is outdated: a newer version goes back")
         if not self._overwrite:
-            newer = self._newest.newer(row.id)
+            newer = self._newer(row)
             if newer is not None:
-                what = f"record {newer.record} is a newer version, and in {newer.state}"
-                return Retried(one, "superseded", what)
-            if self._spool.identify(place.moved(INCOMING).path) is not None:
-                return Retried(one, "superseded", "a newer version waits in incoming")
+                return Retried(one, "superseded", newer)
             other = self._newest.unordered(row.id)
             if other is not None:
                 what = f"record {other.record}, in {other.state}, may be a newer version"
@@ -227,16 +224,22 @@ class Retry:
         """What there is to say of a record whose file was gone before it could come to failed."""
         row = one.row
         gone = f"its file is gone ({one.error_code})"
+        newer = self._newer(row)
+        if newer is None:
+            return Retried(one, "gone", f"{gone}: put it again")
+        if _key(one) in self._going:
+            newer = "a newer version goes back"
+        return Retried(one, "overtaken", f"{gone}, but {newer}")
+
+    def _newer(self, row: Row) -> str | None:
+        """That a newer version of a record's key has its file, in words; None if none has."""
         newer = self._newest.newer(row.id)
-        if newer is not None and _key(one) in self._going:
-            return Retried(one, "overtaken", f"{gone}, but a newer version goes back")
         if newer is not None:
-            what = f"{gone}, but record {newer.record} is a newer version, and in {newer.state}"
-            return Retried(one, "overtaken", what)
+            return f"record {newer.record} is a newer version, and in {newer.state}"
         arriving = _place(row.profile, row.bucket, row.key).moved(INCOMING).path
         if self._spool.identify(arriving) is not None:
-            return Retried(one, "overtaken", f"{gone}, but a newer version waits in incoming")
-        return Retried(one, "gone", f"{gone}: put it again")
+            return "a newer version waits in incoming"
+        return None
 
     def _move(
         self, one: Chosen, birth: float | None, moved: list[tuple[Chosen, Arrival]]

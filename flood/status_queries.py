@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from flood import models
 from flood.columns import name_from, name_value, utc_text
+from flood.due_queries import UNCLAIMED
 from flood.identity import Identity
 from flood.layout import Place
 from flood.queries import of_keys
@@ -82,8 +83,7 @@ def backlog(now: datetime, bounds: Sequence[int]) -> list[Waiting]:
     rows = models.execute(
         f"SELECT profile, bucket, next_attempt_at > ? AS later, CASE {ages} ELSE {len(bounds)} END "
         "AS age, count(*), sum(size), min(id) FROM file_records "
-        "WHERE current_state = 'processing' AND owner IS NULL "
-        "GROUP BY profile, bucket, later, age",
+        f"WHERE {UNCLAIMED} GROUP BY profile, bucket, later, age",
         (utc_text(now),),
     ).fetchall()
     return [Waiting(_destination(row), bool(row[2]), *row[3:]) for row in rows]
@@ -115,9 +115,7 @@ def first_waiting() -> int:
     database that was made again, the records of what had come to its end, which do not say when
     their files came."""
     # With +id it reads what waits, and not all records from the first one on.
-    row = models.execute(
-        "SELECT min(+id) FROM file_records WHERE current_state = 'processing' AND owner IS NULL"
-    ).fetchone()
+    row = models.execute(f"SELECT min(+id) FROM file_records WHERE {UNCLAIMED}").fetchone()
     return int(row[0] or 1)
 
 
@@ -311,7 +309,7 @@ def _coming(row: Sequence[Any]) -> Coming:
 def tried(profile: str, since: datetime) -> bool:
     """Whether a worker had a file of this profile since then (aware) that waits for its retry."""
     found = models.execute(
-        "SELECT 1 FROM file_records WHERE current_state = 'processing' AND owner IS NULL "
+        f"SELECT 1 FROM file_records WHERE {UNCLAIMED} "
         "AND next_attempt_at >= ? AND profile = ? AND claimed_at >= ? LIMIT 1",
         (utc_text(since), name_value(profile), utc_text(since)),
     ).fetchone()

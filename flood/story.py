@@ -244,7 +244,7 @@ class _Teller:
                 if doing is not None and syscalls.is_stopped(doing.pid):
                     return f"its worker is stopped; to let it go on: {stall.go_on([doing.pid])}"
                 return "a worker is at it"
-            if put_locks.consuming(self._spool):
+            if self._consuming:
                 return "its worker died: a sweep of any consumer gives it back within a minute"
             return "its worker died: a consumer, or flood-drain, gives it back once one runs"
         idle = self._idle()

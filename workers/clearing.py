@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from logging import DEBUG, INFO, WARNING, getLogger
+from logging import INFO, getLogger
 from threading import Lock
 from typing import Final
 
@@ -13,7 +13,7 @@ from flood.queries import Leftover
 from flood.states import PERMANENT
 from workers.agent import Agent
 from workers.answer_limits import SHORT_CONNECT, SHORT_READ
-from workers.leftovers import remaining
+from workers.leftovers import level, remaining
 from workers.transfer import Interrupted
 from workers.verdict import judge
 
@@ -95,11 +95,9 @@ def _stays(agent: Agent, known: Profile, one: Leftover, error: BaseException) ->
     seconds = None
     if verdict.kind != PERMANENT:  # a refusal of this one says nothing of others
         seconds = round(agent.rests.failed(known, verdict.retry_after or 0.0), 3)
-    level = DEBUG if one.upload_id in agent.left_behind else WARNING
-    agent.left_behind.add(one.upload_id)
     log.event(
         logger,
-        level,
+        level(agent.left_behind, one.upload_id),
         "multipart upload stays",
         **_about(one),
         delay=seconds,

@@ -57,11 +57,9 @@ def remaining(
 
 def tell_left(hooks: Hooks, upload: Upload, upload_id: str, error: BaseException) -> None:
     """Say that an upload of this file's key stays in the bucket, once for each."""
-    level = DEBUG if upload_id in hooks.left_behind else WARNING
-    hooks.left_behind.add(upload_id)
     event(
         _log,
-        level,
+        level(hooks.left_behind, upload_id),
         "multipart upload left behind",
         record=upload.record_id,
         bucket=upload.bucket,
@@ -69,6 +67,15 @@ def tell_left(hooks: Hooks, upload: Upload, upload_id: str, error: BaseException
         upload_id=upload_id,
         reason=judge(error).cause,
     )
+
+
+def level(told: set[str], upload_id: str) -> int:
+    """At what level the log tells of an upload that stays: of which it has `told`, it is no news;
+    this one is added to those."""
+    if upload_id in told:
+        return DEBUG
+    told.add(upload_id)
+    return WARNING
 
 
 def tell_ended(hooks: Hooks, upload: Upload) -> None:

@@ -109,18 +109,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _drain(options, settings, deadline, stop, terminal)
     except SpoolLockedError as error:
         terminal.notice(str(error))
-        return EXIT_INTERRUPTED if stop.is_set() else error.exit_status
+        status = error.exit_status
     except FloodError as error:
         for line in str(error).splitlines():
             terminal.problem(line)
-        return EXIT_INTERRUPTED if stop.is_set() else error.exit_status
+        status = error.exit_status
     except (OSError, models.DatabaseError) as error:
         terminal.problem(f"cannot go on: {models.explain(error)}")
-        if stop.is_set():
-            return EXIT_INTERRUPTED
-        return EXIT_FAILED if tasks.tally().failed else exit_status(error)
+        status = EXIT_FAILED if tasks.tally().failed else exit_status(error)
     finally:
         models.close()
+    return EXIT_INTERRUPTED if stop.is_set() else status
 
 
 def _parser() -> Parser:
