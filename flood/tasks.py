@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from logging import ERROR, getLogger
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from huey import crontab, signals
@@ -263,12 +263,21 @@ def sweep() -> None:
     """Take up what no task announces, unless somebody did within the minute."""
     agent = _agent()
     with agent.progress.sweeping():
-        if _sweep(agent) and huey.clears:
-            clear(agent.stopping)
+        leftovers = _sweep(agent)
+    if leftovers and huey.clears:
+        # No worker is kept from files by a store that hangs.
+        Thread(target=_clear_aside, args=(agent.stopping,), name="clear").start()
+
+
+def _clear_aside(stopped: Callable[[], bool]) -> None:
+    try:
+        clear(stopped)
+    finally:
+        models.close()
 
 
 def _sweep(agent: "Agent") -> bool:
-    """Whether it was this caller's turn, and went well."""
+    """Sweep, if it is this caller's turn; whether unfinished uploads are left to be aborted."""
     from workers import sweep as sweeping
 
     try:
@@ -276,10 +285,10 @@ def _sweep(agent: "Agent") -> bool:
             begins = queries.sweep_begins(agent.now(), sweeping.INTERVAL)
         if begins:
             sweeping.sweep(agent, enqueue_ring, _outstanding_rings(), enqueue_retry)
+        return begins and bool(queries.leftover_multiparts())
     except (models.DatabaseError, OSError) as error:
         _broke_off("a sweep broke off; the next one is due in a minute", error)
         return False
-    return begins
 
 
 def _broke_off(what: str, error: Exception) -> None:

@@ -71,14 +71,10 @@ def _in_turn(after: int) -> list[Leftover]:
 def _abort(
     agent: Agent, known: Profile, one: Leftover, stopped: Callable[[], bool]
 ) -> BaseException | None:
-    def given_up() -> bool:
-        agent.progress.still()
-        return stopped()
-
     try:
         with agent.uploader(known) as uploader:
             abort = partial(uploader.abort_multipart, one.bucket, one.key)
-            left = remaining(abort, [one.upload_id], given_up, LONGEST)
+            left = remaining(abort, [one.upload_id], stopped, LONGEST)
     except Exception as error:  # noqa: BLE001  an uploader that cannot be made is as one that fails
         return error
     return left.get(one.upload_id)

@@ -2,6 +2,7 @@
 
 import mimetypes
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
+from socket import create_server
 from types import SimpleNamespace
 
 import pytest
@@ -29,6 +31,7 @@ from tests.faults import Crowded, Line, Stall, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
 from tests.spooling import LARGE, NOBODY, START, House, in_child
+from tests.unit.test_clearing import leave, left
 from tests.unit.test_writers import locked
 from tests.uploading import LARGE as MULTIPART
 from tests.uploading import MIB, UPLOADERS, MakeUploader, boto3_uploader, profile
@@ -946,6 +949,23 @@ def test_a_task_that_was_lost_is_made_good_by_a_sweep(
     in_consumer(house, server.url, sweep_twice)
     assert server.keys(bucket) == ["a", "b"]
     assert huey.storage.queue_size() == 0
+
+
+def test_a_store_that_hangs_at_an_abort_keeps_no_worker(house: House) -> None:
+    leave(house, "upload")
+    with create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+
+        def sweep() -> None:
+            tasks.sweep.call_local()
+            asked, _ = silent.accept()
+            [aside] = [one for one in threading.enumerate() if one.name == "clear"]
+            asked.close()
+            aside.join(30)
+            assert not aside.is_alive()
+
+        in_consumer(house, f"http://127.0.0.1:{silent.getsockname()[1]}", sweep)
+    assert left() == ["upload"]
 
 
 def test_a_failed_attempt_has_a_task_at_the_instant_of_its_retry(house: House) -> None:

@@ -12,14 +12,12 @@ import pytest
 from flood import models, queries
 from flood.columns import name_value
 from flood.profiles import Profile
-from flood.status_workers import said
 from tests.spooling import START, House
 from tests.uploading import profile
 from workers import clearing
 from workers.agent import Agent
 from workers.clearing import clear
 from workers.failures import TransportFailed
-from workers.progress import INTERVAL
 from workers.rests import LONGEST
 from workers.transfer import Uploader
 
@@ -206,35 +204,3 @@ def test_what_is_due_is_rung_for_before_any_store_is_asked(house: House) -> None
     house.sweep(an_agent(house, p=store))
     assert store.taken() == ["1"]
     assert rung == [("p", "b")]
-
-
-def test_a_worker_that_waits_for_a_store_says_that_it_sweeps(house: House) -> None:
-    leave(house, "1", "2")
-    agent = an_agent(house, p=Store(house))
-    owner = agent.locks.own()
-    agent.progress.end()
-
-    def sweeps() -> bool:
-        doing = said(house.spool, owner)
-        assert doing is not None
-        return doing.sweeps
-
-    over = Event()
-    agent = replace(agent, make_uploader=lambda _: cast(Uploader, store))
-    store = Store(house, seconds=INTERVAL, meanwhile=lambda: over.wait(30))
-    seen: list[bool] = []
-
-    def look() -> bool:
-        if store.asked:
-            seen.append(sweeps())
-            over.set()
-        return False
-
-    agent.locks.own()
-    with agent.progress.sweeping():
-        assert not sweeps()  # what is over in a moment is not told of
-        clear(agent, look)
-        assert sweeps()
-    assert seen[0]
-    assert not sweeps()
-    agent.locks.disown()
