@@ -13,7 +13,7 @@ from flood.identity import identity_of, touched
 from flood.layout import Place
 from flood.record_values import Claimed, Proof, Reason
 from flood.spool import Spool
-from flood.states import COMPLETED, FAILED, INTERRUPTED, PROCESSING
+from flood.states import COMPLETED, FAILED, INCOMING, INTERRUPTED, PROCESSING
 from flood.tally import BrokenOff
 from flood.tree import Vanished
 from flood.whereabouts import lies_in
@@ -39,6 +39,12 @@ _CHANGED: Final = Reason(
 
 _AWAY: Final = Reason(
     INTERRUPTED, "spool_away", "the server directory is not there: is its disk mounted?"
+)
+
+_BACK: Final = Reason(
+    INTERRUPTED,
+    "went_back",
+    "the file lies in incoming again, as after a power failure: flood-watch takes it from there",
 )
 
 #: What the log says of an upload whose worker has to stop.
@@ -173,8 +179,7 @@ def _settle(
         if error.errno in SCARCE_ERRNOS:
             raise _Scarce(judge(error).message) from error
         proof, verdict = _left_to_move(decision)
-        before = queries.attempts_with(claim.id, "cannot_move")
-        seconds = min(MOVE_AGAIN * 2.0 ** min(before, 10), MOVE_AGAIN_AT_MOST)
+        seconds = _growing(claim, "cannot_move")
         given_up = f"it was given up ({verdict.message}), and " if verdict else ""
         reason = Reason(
             INTERRUPTED,
@@ -191,6 +196,13 @@ def _settle(
         facts = {"error": decision.reason.code, "reason": decision.reason.message}
         return _Line(INFO, _LET_GO, claim, facts, decision.seconds)
     return _try_again(agent, decision, schedule, now)
+
+
+def _growing(claim: Claimed, code: str) -> float:
+    """How long to wait after one more attempt that ended with this code, in seconds."""
+    return min(
+        MOVE_AGAIN * 2.0 ** min(queries.attempts_with(claim.id, code), 10), MOVE_AGAIN_AT_MOST
+    )
 
 
 def _put_off(decision: PutOff, now: datetime) -> None:
@@ -273,6 +285,10 @@ def _missing(agent: Agent, claim: Claimed, now: datetime, *, uploaded: bool = Fa
         records.release(claim, _AWAY, now, MOVE_AGAIN)
         return _Line(WARNING, "spool is away", claim, {"reason": _AWAY.message})
     found = lies_in(agent.spool, claim)
+    before = Place(INCOMING, claim.profile, claim.bucket, claim.key)
+    if found is None and agent.spool.identify(before.path) == claim.identity:
+        records.release(claim, _BACK, now, _growing(claim, _BACK.code))
+        return _Line(WARNING, "went back", claim, {"error": _BACK.code, "reason": _BACK.message})
     if found is None:
         known = uploaded or claim.proof is not None
         reason = records.TAKEN if known else records.VANISHED

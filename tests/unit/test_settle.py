@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 
@@ -172,6 +173,35 @@ def test_s7_and_s9_the_file_is_ahead_of_its_row(
         path,
     )
     assert house.files()[path] == b"data"
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_s12_a_claimed_file_that_is_in_incoming_again(house: House, times: int) -> None:
+    """Nobody is told that it vanished; flood-watch takes it, with the same row."""
+    for number in range(times):
+        [claim] = house.claim() if number else claimed(house, "dir/key")
+        if not number:
+            house.spool.move(claim.path, "incoming/p/b/dir/key")
+        house.settle(Missing(claim))
+        row = house.row(claim.id)
+        due = utc_moment(row["next_attempt_at"])
+        assert (row["current_state"], row["owner"]) == ("processing", None)
+        assert due - house.clock.now() == timedelta(seconds=60 * 2**number)
+        house.clock.advance(60.0 * 2**number)
+    assert {one["error_code"] for one in house.attempts(claim.id)} == {"went_back"}
+    house.intake().admit([(Candidate("incoming/p/b/dir/key", closed=True), None)])
+    assert house.states() == [("dir/key", "processing", None)]
+    assert list(house.files()) == ["processing/p/b/dir/key"]
+    [again] = house.claim()
+    assert (again.id, again.retry_count) == (claim.id, 0)
+
+
+def test_another_file_in_incoming_is_not_what_vanished(house: House) -> None:
+    [claim] = claimed(house, "key")
+    os.unlink(house.spool.absolute(claim.path))
+    house.write("incoming/p/b/key", b"newer")
+    house.settle(Missing(claim))
+    assert house.row(claim.id)["error_code"] == "vanished"
 
 
 def test_s9_given_up_after_it_had_changed(house: House) -> None:
