@@ -86,9 +86,7 @@ def starters(spool: Spool) -> list[int]:
 
 def start_stopped(spool: Spool) -> list[int]:
     """Those processes, if somebody has stopped all of them, as with SIGSTOP."""
-    found = starters(spool)
-    halted = stall.stopped([], found)
-    return halted if stall.none_left([], found, halted) else []
+    return stall.all_stopped([], starters(spool))
 
 
 def start_consumers(settings: Settings) -> str:
@@ -119,9 +117,7 @@ def idle(spool: Spool, settings: Settings) -> str | None:
     why = untaken(spool, settings)
     if why is not None:
         return why
-    workers, at_start = status_workers.living(spool), starters(spool)
-    halted = stall.stopped(workers, at_start)
-    if stall.none_left(workers, at_start, halted):
+    if halted := stall.all_stopped(status_workers.living(spool), starters(spool)):
         again = stall.go_on(halted)
         return f"all consumers are stopped: the files wait; to let them go on: {again}"
     runs = consuming(spool)

@@ -46,6 +46,12 @@ def none_left(workers: Sequence[Worker], starters: Sequence[int], halted: Sequen
     return bool(processes) and processes.issubset(halted)
 
 
+def all_stopped(workers: Sequence[Worker], starters: Sequence[int]) -> list[int]:
+    """The processes of these, if all are stopped; empty if one goes on, or there are none."""
+    halted = stopped(workers, starters)
+    return halted if none_left(workers, starters, halted) else []
+
+
 #: What that means, in words.
 WHY: Final = "the consumers take nothing: they are stopped, or hang"
 

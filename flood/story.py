@@ -292,8 +292,7 @@ class _Teller:
     def _idle(self) -> str:
         """What has to come first, while no worker can take anything."""
         workers, starters = status_workers.living(self._spool), put_locks.starters(self._spool)
-        stopped = stall.stopped(workers, starters)
-        if stall.none_left(workers, starters, stopped):
+        if stopped := stall.all_stopped(workers, starters):
             return f", once consumers go on, as all are stopped: {stall.go_on(stopped)}"
         if self._starting:
             return f", once one has come up: {stall.STARTING}"
