@@ -112,6 +112,16 @@ def with_large(large: int, now: datetime, profiles: Collection[str]) -> tuple[st
     return (name_from(row[0]), name_from(row[1])) if row else None
 
 
+def is_due(destination: tuple[str, str], now: datetime) -> bool:
+    """Whether this profile's bucket has a due, unclaimed record."""
+    (due,) = models.execute(
+        f"SELECT EXISTS (SELECT 1 FROM file_records WHERE {UNCLAIMED} AND profile = ? "
+        "AND bucket = ? AND next_attempt_at <= ?)",
+        (*map(name_value, destination), utc_text(now)),
+    ).fetchone()
+    return bool(due)
+
+
 def anything(now: datetime) -> bool:
     """Whether a record waits for nothing but a worker."""
     return any(True for _ in _due(now))

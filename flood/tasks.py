@@ -35,6 +35,10 @@ SWEEP_PRIORITY: Final = 10
 #: When a store that has yet to show that it answers is thought of again, in seconds.
 MOMENT: Final = 0.25
 
+#: When to ask again for what is due where workers have been for long, in seconds: workers that were
+#: at large files may be free, or such that were stopped go on.
+LATER: Final = 2.0
+
 #: How soon what is still due is rung for again while a consumer ends, in seconds.
 RING_AGAIN: Final = 1.0
 
@@ -187,6 +191,8 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             elif destination != (profile, bucket):
                 # Another one came first; this one's turn is yet to be.
                 enqueue(profile, bucket, ids)
+        for each in agent.turns.crowded():
+            _ring_late(agent, each, [LATER])
         # It may have begun, or ended, while the claim was made.
         pause = max(pause, agent.brief_pause((profile, bucket)))
         if not claims and pause:

@@ -22,10 +22,14 @@ HEAVY: Final = 8 * 1024**2
 
 
 class _Memory(threading.local):
-    """Where one thread was last, and whether it was refused an unproven store's files."""
+    """Where one thread was last, whether it was refused an unproven store's files, and what it was
+    refused for the time being."""
 
     last: Destination | None = None
     refused: bool = False
+
+    def __init__(self) -> None:
+        self.crowded: set[Destination] = set()
 
 
 class Turns:
@@ -66,6 +70,7 @@ class Turns:
         To be called inside `models.write()`, so that nobody else chooses meanwhile.
         """
         self._memory.refused = False
+        self._memory.crowded = set()
         busy = queries.at_work()
         order: list[tuple[Destination, Sequence[int]]] = [(asked, ids)]
         first = self._first(asked, busy)
@@ -112,6 +117,11 @@ class Turns:
         """Whether this thread's last claim found nothing, as the store has yet to show that it
         answers: a moment later it may be another matter."""
         return self._memory.refused
+
+    def crowded(self) -> Collection[Destination]:
+        """What this thread's last claim was refused though it is due, as workers have been there
+        for long: nobody may ring for it when that is over."""
+        return self._memory.crowded
 
     def passed_over(self, ended: Sequence[Claimed]) -> list[Destination]:
         """What was perhaps refused while this attempt went on, and may be taken now that it has
@@ -176,6 +186,8 @@ class Turns:
             return False
         then = self._now() - LONG
         if sum(since <= then for since in begun) >= len(light) - 1:
+            if due_queries.is_due(destination, self._now()):
+                self._memory.crowded.add(destination)
             return True
         unproven = not queries.delivered_since(*destination, then)
         self._memory.refused = self._memory.refused or unproven

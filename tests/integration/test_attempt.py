@@ -881,12 +881,15 @@ def test_what_lost_its_profile_as_it_was_claimed_is_let_go(house: House) -> None
 # --- tasks -------------------------------------------------------------------------------------
 
 
-def in_consumer(house: House, url: str, call: Callable[[], object]) -> None:
-    """Run a call where huey has been prepared, as in a worker of a consumer."""
+def in_consumer(
+    house: House, url: str, call: Callable[[], object], names: Iterable[str] = "p"
+) -> None:
+    """Run a call where huey has been prepared, as in a worker of a consumer with credentials for
+    profiles of these names."""
 
     def child() -> None:
         huey.settings = house.settings(concurrency=2, multipart_part_size=5 * MIB)
-        profiles = {"p": known(url)}
+        profiles = {name: replace(known(url), name=name) for name in names}
         huey.rereading = SimpleNamespace(  # type: ignore[assignment]  # all that tasks ask for
             credentials=SimpleNamespace(profiles=profiles), look=lambda **_: profiles
         )
@@ -949,6 +952,27 @@ def test_a_task_that_was_lost_is_made_good_by_a_sweep(
     in_consumer(house, server.url, sweep_twice)
     assert server.keys(bucket) == ["a", "b"]
     assert huey.storage.queue_size() == 0
+
+
+def test_what_is_refused_as_workers_are_there_for_long_is_rung_for_again(house: House) -> None:
+    """Others' large files may be what keeps it from the worker that is left."""
+    house.admit("slow")
+    other = WorkerLocks(house.spool)
+    slow = claiming.claim([], "p", "b", owner=other.own(), large=LARGE, now=house.clock.now())
+    assert len(slow) == 1
+    admit_for_now(house, "b", "small")
+    began = datetime.now(timezone.utc)
+
+    def arrive_and_work() -> None:
+        tasks.arrive()
+        work_off()
+
+    in_consumer(house, "http://127.0.0.1:9", arrive_and_work, names="pq")
+    assert [row["owner"] is None for row in house.rows()] == [False, True]
+    again = began.replace(tzinfo=None) + timedelta(seconds=60)
+    [ring] = huey.read_schedule(again)
+    assert (ring.args, ring.kwargs) == (["p", "b", []], {"ring": True})
+    other.disown()
 
 
 def test_a_store_that_hangs_at_an_abort_keeps_no_worker(house: House) -> None:

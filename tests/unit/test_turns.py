@@ -321,11 +321,24 @@ def test_a_store_that_hangs_leaves_a_worker_for_others(house: House) -> None:
         assert claim(second, BURST)[1]
         house.clock.advance(LONG.total_seconds())
         assert claim(third, BURST) == (BURST, [])
+        assert list(third.crowded()) == [BURST]
         arrive(house, ("q", "other"))
         assert len(claim(third, ("q", "other"))[1]) == 1
+        assert not third.crowded()
         finish(house, hanging)
         assert first.passed_over(hanging) == [BURST]
         assert claim(first, BURST)[1]
+
+
+def test_what_is_not_due_is_refused_to_nobody(house: House) -> None:
+    """Else it would be rung for as long as a slow upload takes."""
+    arrive(house, BURST, 2 * TASK_FILES)
+    with workers(house, 3) as [first, second, third]:
+        assert claim(first, BURST)[1]
+        assert claim(second, BURST)[1]
+        house.clock.advance(LONG.total_seconds())
+        assert claim(third, BURST) == (BURST, [])
+        assert not third.crowded()
 
 
 def test_a_store_that_has_shown_nothing_yet_does_not_get_every_worker(house: House) -> None:
