@@ -202,12 +202,19 @@ def put_back(record_id: int, path: str, now: datetime) -> bool:
 def wait_again(record_id: int, path: str, now: datetime) -> bool:
     """S12: a power failure undid the move to processing, where an earlier version's is undone, too:
     the file, and the same row with its attempts, waits for its turn. False: it is claimed."""
-    return _update(
-        "id = ? AND owner IS NULL AND current_state = 'processing'",
-        (record_id,),
-        now,
-        {"current_state": INCOMING, "spool_path": name_value(path), "next_attempt_at": None},
-    )
+    with models.write():
+        return _update(
+            "id = ? AND owner IS NULL AND current_state = 'processing'",
+            (record_id,),
+            now,
+            {
+                "current_state": INCOMING,
+                "spool_path": name_value(path),
+                "next_attempt_at": None,
+                # Later versions may have arrived meanwhile, whose rows do not go back, or not yet.
+                "arrival": versions.had(record_id),
+            },
+        )
 
 
 # --- settling ----------------------------------------------------------------------------------

@@ -233,7 +233,7 @@ _ARRIVED: Final = f"""
                 SELECT later.arrival FROM file_records AS later
                 WHERE {_OF_ONE_KEY} AND later.arrival IS NOT NULL AND NOT {_NOT_ARRIVED}
                 ORDER BY later.arrival DESC LIMIT 1))),
-        {place("one")}
+        {place("one")}, one.arrival
     FROM file_records AS one WHERE one.id = ?
 """
 
@@ -256,9 +256,18 @@ def unordered(record_id: int) -> Other | None:
 
 def arrival(record_id: int) -> int | None:
     """The place of a record whose file arrives only now, for its column `arrival`; None if that is
-    where its id puts it, as no version that has a later one arrived before."""
-    last, own = models.execute(_ARRIVED, (record_id,)).fetchone()
-    return None if last is None or last < own else int(last) + 1
+    where its id puts it, as no version that has a later one arrived before. Of one that has arrived
+    already, before a power failure, it is the place that it had."""
+    last, own, had = models.execute(_ARRIVED, (record_id,)).fetchone()
+    return had if had is not None or last is None or last < own else int(last) + 1
+
+
+def had(record_id: int) -> int:
+    """The place of a record whose file has arrived."""
+    (found,) = models.execute(
+        f"SELECT {place('one')} FROM file_records AS one WHERE one.id = ?", (record_id,)
+    ).fetchone()
+    return int(found)
 
 
 def _other(record_id: int, which: str) -> Other | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flood import models, records
+from flood import models, records, versions
 from flood.columns import utc_moment, utc_text
 from flood.door import FORGOTTEN, Candidate, Why
 from flood.intake import BATCH, Intake, Result
@@ -332,6 +332,36 @@ def test_s7_and_s9_come_to_light_when_the_next_version_arrives(
     assert house.row(first)["spool_path"] == f"{state}/p/b/key"
     assert house.row(second)["current_state"] == "processing"
     assert len(house.attempts(first)) == 1
+
+
+def test_s12_a_row_that_goes_back_twice_keeps_its_place(house: House) -> None:
+    """A quick version came, and was uploaded, while flood-put copied a large one of its key."""
+
+    def complete(name: str) -> None:
+        [claim] = house.claim()
+        house.spool.move("processing/p/b/key", f"completed/p/b/{name}")
+        records.complete(claim, f"completed/p/b/{name}", Proof("e", None, None, 3), AFTER)
+
+    identity = house.write("incoming_tmp/p/b/key", b"large")
+    put = Arrival("p", "b", "key", "incoming_tmp/p/b/key", identity, START)
+    [large] = records.put_begun([put], house.clock.now())
+    [quick] = house.admit("key", data=b"quick")
+    complete("key")
+    house.spool.move("incoming_tmp/p/b/key", "incoming/p/b/key")
+    records.put_arrived(large, "incoming/p/b/key", house.clock.now())
+    house.intake().admit([(Candidate("incoming/p/b/key"), None)])
+    place = house.row(large)["arrival"]
+    assert place is not None
+    house.spool.move("processing/p/b/key", "incoming/p/b/key")
+    house.spool.move("completed/p/b/key", "processing/p/b/key")
+    house.recover()
+    assert house.states() == [("key", "incoming", None), ("key", "processing", None)]
+    complete("key.~2~")
+    house.intake().admit([(Candidate("incoming/p/b/key", ahead=True), None)])
+    assert house.row(large)["arrival"] == place
+    newer = versions.newer(quick)
+    assert newer is not None
+    assert newer.record == large
 
 
 def test_s12_a_row_in_processing_whose_file_is_in_incoming(house: House) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flood import departures, due_queries, models, queries, records
+from flood import departures, due_queries, models, queries, records, versions
 from flood.columns import utc_text
 from flood.identity import Identity
 from flood.record_values import AHEAD, Arrival, Claimed, Proof, Reason
@@ -187,7 +187,12 @@ def test_s12_a_row_waits_for_its_turn_again(house: House) -> None:
     row = house.row(claim.id)
     assert subset(row, "current_state", "spool_path") == ("incoming", "incoming/p/b/key")
     assert subset(row, "next_attempt_at", "retry_count") == (None, 1)
+    newer = admitted(identity=OTHER)
+    SETTLING["complete"](*house.claim(newer))
     assert [admitted()] == [claim.id]  # with the attempts that it had
+    for one, other in ((claim.id, newer), (newer, None)):
+        later = versions.newer(one)
+        assert (later and later.record) == other
     assert subset(house.row(claim.id), "current_state", "retry_count") == ("processing", 1)
 
 
