@@ -1,6 +1,6 @@
 """Takes files into processing, each with its row."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from logging import INFO, getLogger
@@ -91,6 +91,8 @@ class Intake:
         self._now = now
         #: Files that a failed transaction left in processing without rows.
         self.stranded: list[str] = []
+        # Where there is a file in the way of one from incoming.
+        self._occupants: set[str] = set()
 
     def admit(self, candidates: Sequence[tuple[Candidate, Identity | None]]) -> Result:
         """Take what can be taken, at most BATCH files a transaction.
@@ -112,6 +114,8 @@ class Intake:
                     result.later.append((candidate, why, identity))
             if ready:
                 self._transaction(ready, result)
+        occupied = [candidate.path for candidate, why, _ in result.later if why is Why.OCCUPIED]
+        self._occupants.update(PROCESSING + path[len(INCOMING) :] for path in occupied)
         return result
 
     def _transaction(
@@ -336,16 +340,19 @@ class Intake:
         }
 
     def take_up_stranded(self) -> None:
-        """Second try for the files that a failed transaction left in processing."""
-        if not self.stranded:
-            return
-        found = []
-        for path in self.stranded:
-            identity = self._spool.identify(path)
-            if identity is not None:
-                found.append(Found(path, identity, 0))
-        self.take_up(found, INCOMING)
-        self.stranded.clear()
+        """Second try for the files that a failed transaction left in processing, or that are in the
+        way there without a row: a scan passes over one in whose place a newer version, which a
+        power failure has put back into incoming, is still a dead worker's."""
+        if self.stranded:
+            self.take_up(self._there(self.stranded), INCOMING)
+            self.stranded.clear()
+        if self._occupants:
+            self.take_up(self._there(self._occupants))
+            self._occupants.clear()
+
+    def _there(self, paths: Iterable[str]) -> list[Found]:
+        identities = ((path, self._spool.identify(path)) for path in paths)
+        return [Found(path, identity, 0) for path, identity in identities if identity is not None]
 
 
 def _without_rows(found: Sequence[Found]) -> list[Found]:

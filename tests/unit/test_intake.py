@@ -334,6 +334,33 @@ def test_s7_and_s9_come_to_light_when_the_next_version_arrives(
     assert len(house.attempts(first)) == 1
 
 
+def test_s12_the_older_file_that_the_newer_one_waits_for_is_taken_up(house: House) -> None:
+    """The scan passed over it, as the newer version's claim was a dead worker's yet."""
+    [older] = house.admit("key", data=b"old")
+    [claim] = house.claim()
+    house.spool.move("processing/p/b/key", "completed/p/b/key")
+    records.complete(claim, "completed/p/b/key", Proof("e", None, None, 3), AFTER)
+    [newer] = house.admit("key", data=b"new")
+    [claim] = house.claim()
+    house.spool.move("processing/p/b/key", "incoming/p/b/key")
+    house.spool.move("completed/p/b/key", "processing/p/b/key")
+    house.recover()
+    intake = house.intake()
+    assert house.row(older)["current_state"] == "completed"
+    house.settle(Missing(claim))
+    candidate = Candidate("incoming/p/b/key", ahead=True)
+    intake.admit([(candidate, None)])
+    intake.take_up_stranded()
+    assert house.files() == {"processing/p/b/key": b"old", "incoming/p/b/key": b"new"}
+    assert [state for _, state, _ in house.states()] == ["processing", "incoming"]
+    [claim] = house.claim()
+    house.spool.move("processing/p/b/key", "completed/p/b/key")
+    records.complete(claim, "completed/p/b/key", Proof("e", None, None, 3), AFTER)
+    intake.admit([(candidate, None)])
+    assert house.states()[1] == ("key", "processing", None)
+    assert [claim.id for claim in house.claim()] == [newer]
+
+
 def test_s12_a_row_that_goes_back_twice_keeps_its_place(house: House) -> None:
     """A quick version came, and was uploaded, while flood-put copied a large one of its key."""
 
