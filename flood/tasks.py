@@ -217,6 +217,7 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             _ring_late(agent, destination, delays)
             at_once = at_once or 0.0 in delays
             proven += [one.claim.id for one in decisions if isinstance(one, Prove)]
+        agent.turns.ended(claims, delivered=bool(proven))
         _ring_for_the_rest(agent, destination, claims, at_once=at_once)
     except Exception as error:  # noqa: BLE001  whatever it is, the claims must go
         # Nobody settles what this worker still claims: a name that is given up is a dead owner's,

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
@@ -61,6 +61,8 @@ class Turns:
         self._now = now
         self._memory = _Memory()
         self._rounds = Rounds()
+        # Profiles at whose store an attempt of this process took long and delivered nothing.
+        self._silent: set[str] = set()
 
     def claim(self, ids: Sequence[int], asked: Destination) -> tuple[Destination, list[Claimed]]:
         """Claim what is due of `ids`, with more of the same destination; or of another one that
@@ -72,17 +74,11 @@ class Turns:
         self._memory.refused = False
         self._memory.crowded = set()
         busy = queries.at_work()
-        order: list[tuple[Destination, Sequence[int]]] = [(asked, ids)]
-        first = self._first(asked, busy)
-        if first is not None:
-            # Also if it gets nothing now: others behind it shall have their turns.
-            self._rounds.choose(first)
-            order.insert(0, (first, ()))
-        for destination, wanted in order:
+        for destination in self._order(asked, busy):
             if self._paused(destination) or self._is_crowded(destination, busy):
                 continue
             claims = claiming.claim(
-                wanted,
+                ids if destination == asked else (),
                 *destination,
                 owner=self._locks.own(),
                 large=self._large,
@@ -96,6 +92,21 @@ class Turns:
                 return destination, claims
         return asked, []
 
+    def _order(self, asked: Destination, busy: Sequence[Busy]) -> Iterator[Destination]:
+        """The destinations of which the first one is wanted that has something to claim."""
+        # They are chosen also if they get nothing now: others behind them shall have their turns.
+        first = self._first(asked, busy, self._memory.last)
+        if first is not None:
+            self._rounds.choose(first)
+            yield first
+        yield asked
+        if self._memory.refused or self._memory.crowded:
+            # Where this worker was last, too: the tasks before its own may all be refused ones.
+            other = self._first(asked, busy, None, refused=True)
+            if other is not None:
+                self._rounds.choose(other)
+                yield other
+
     def more(self, there: Destination, company: int) -> list[Claimed]:
         """Claim more small files of what this thread is at, with `company` of them on their way,
         unless another destination comes first, or too many workers are at this one.
@@ -103,7 +114,7 @@ class Turns:
         To be called inside `models.write()`, as `claim`.
         """
         busy = queries.at_work()
-        if self._first(there, busy) is not None or self._is_crowded(there, busy):
+        if self._first(there, busy, self._memory.last) is not None or self._is_crowded(there, busy):
             return []
         return claiming.more(
             *there,
@@ -123,6 +134,15 @@ class Turns:
         for long: nobody may ring for it when that is over."""
         return self._memory.crowded
 
+    def ended(self, claims: Sequence[Claimed], *, delivered: bool) -> None:
+        """Take down whether an attempt on these claims has shown that its store answers."""
+        if not claims:
+            return
+        if delivered:
+            self._silent.discard(claims[0].profile)
+        elif self._now() - claims[0].claimed_at >= LONG:
+            self._silent.add(claims[0].profile)
+
     def passed_over(self, ended: Sequence[Claimed]) -> list[Destination]:
         """What was perhaps refused while this attempt went on, and may be taken now that it has
         ended."""
@@ -137,15 +157,23 @@ class Turns:
             found += [heavy] if heavy and heavy not in found else []
         return found
 
-    def _first(self, asked: Destination, busy: Sequence[Busy]) -> Destination | None:
-        last = self._memory.last
+    def _first(
+        self,
+        asked: Destination,
+        busy: Sequence[Busy],
+        last: Destination | None,
+        *,
+        refused: bool = False,
+    ) -> Destination | None:
+        """What comes before `asked`, for a worker that was at `last`; anything else if that was
+        `refused`."""
         present = [(one.profile, one.bucket) for one in busy] + ([last] if last else [])
         buckets, profiles = Counter(present), Counter(profile for profile, _ in present)
 
         def load(destination: Destination) -> tuple[int, int]:
             return profiles[destination[0]], buckets[destination]
 
-        most, paused = load(asked), self._paused(asked)
+        most, paused = load(asked), refused or self._paused(asked)
         # The tasks of two destinations may alternate: each is then asked for when the worker comes
         # from the other. A third one that has had no turn for longer goes before them.
         since = self._rounds.last_turn(asked) if asked != last else 0
@@ -172,24 +200,35 @@ class Turns:
         return None
 
     def _is_crowded(self, destination: Destination, busy: Sequence[Busy]) -> bool:
-        """Whether of the workers that are at no heavy file all but one are at this profile, whose
-        store may hang, as they have been there for long, or it has taken nothing for this bucket
-        since then: others must not wait for it, if there are any."""
-        there = [one for one in busy if one.profile == destination[0]]
-        if not there or len(self._profiles()) < 2:
+        """Whether of the workers that are at no heavy file all but one are at stores that may hang,
+        of which this profile's is one: it has taken nothing for this bucket for as long as LONG; or
+        they have been at this profile for so long. Others must not wait for it, if there are any.
+        """
+        profile = destination[0]
+        if len(self._profiles()) < 2:
             return False
+        if profile not in self._silent and all(one.profile != profile for one in busy):
+            return False  # what nobody knows anything of is tried
         # What is heavy holds up nobody, as it has its limit; nor is anybody who was stopped waited
         # for, nor is there one to be kept for others where there is but one.
         light = set(self._able()) - queries.owners_of(self._heavy)
-        begun = [one.since for one in there if one.owner in light]
-        if len(light) < 2 or len(begun) < len(light) - 1:
+        at_work = [one for one in busy if one.owner in light]
+        enough = len(light) - 1
+        if enough < 1 or len(at_work) < enough:
             return False
         then = self._now() - LONG
-        if sum(since <= then for since in begun) >= len(light) - 1:
+        if sum(one.profile == profile and one.since <= then for one in at_work) >= enough:
             if due_queries.is_due(destination, self._now()):
                 self._memory.crowded.add(destination)
             return True
-        unproven = not queries.delivered_since(*destination, then)
+        if queries.delivered_since(*destination, then):
+            return False
+        held = [
+            one
+            for one in at_work
+            if one.profile == profile or not queries.delivered_since(one.profile, one.bucket, then)
+        ]
+        unproven = len(held) >= enough
         self._memory.refused = self._memory.refused or unproven
         return unproven
 

@@ -75,6 +75,11 @@ def claim(worker: Turns, asked: Destination) -> tuple[Destination, list[Claimed]
     return destination, claims
 
 
+def deliver(house: House, one: Claimed) -> None:
+    path = f"completed/{one.profile}/{one.bucket}/{one.key}"
+    records.complete(one, path, Proof("e", None, None, 4), house.clock.now())
+
+
 def finish(house: House, claims: list[Claimed]) -> None:
     for one in claims:
         records.gone(one, house.clock.now())
@@ -323,11 +328,70 @@ def test_a_store_that_hangs_leaves_a_worker_for_others(house: House) -> None:
         assert claim(third, BURST) == (BURST, [])
         assert list(third.crowded()) == [BURST]
         arrive(house, ("q", "other"))
-        assert len(claim(third, ("q", "other"))[1]) == 1
+        [other] = claim(third, ("q", "other"))[1]
         assert not third.crowded()
+        deliver(house, other)
         finish(house, hanging)
         assert first.passed_over(hanging) == [BURST]
         assert claim(first, BURST)[1]
+
+
+def test_several_stores_that_hang_leave_a_worker_for_others(house: House) -> None:
+    for destination in (BURST, ("q", "burst")):
+        arrive(house, destination, 3 * TASK_FILES)
+    with workers(house, 4, profiles="pqr") as [first, second, third, fourth]:
+        for one, destination in ((first, BURST), (second, ("q", "burst")), (third, BURST)):
+            assert claim(one, destination)[0] == destination
+        for destination in (BURST, ("q", "burst")):
+            assert claim(fourth, destination)[1] == []
+            assert fourth.refused()
+        arrive(house, ("r", "other"))
+        assert len(claim(fourth, ("r", "other"))[1]) == 1
+
+
+def test_a_store_that_has_hung_is_tried_by_no_last_worker(house: House) -> None:
+    """Nobody is there; but so it was the last time."""
+    for destination in (BURST, ("q", "burst")):
+        arrive(house, destination, 3 * TASK_FILES)
+    with workers(house, 2, profiles="pqr") as [first, second]:
+        _, hanging = claim(second, BURST)
+        house.clock.advance(LONG.total_seconds())
+        finish(house, hanging)
+        second.ended(hanging, delivered=False)
+        assert claim(first, ("q", "burst"))[1]
+        assert claim(second, BURST)[1] == []
+        assert second.refused()
+        arrive(house, ("r", "other"))
+        _, others = claim(second, ("r", "other"))
+        assert [one.profile for one in others] == ["r"]
+        finish(house, others)
+        second.ended(hanging, delivered=True)
+        assert claim(second, BURST)[1]
+
+
+def test_tasks_that_are_refused_keep_nobody_from_where_he_was_last(house: House) -> None:
+    arrive(house, BURST, 3 * TASK_FILES)
+    with workers(house, 3, profiles="pr") as [first, second, third]:
+        assert claim(first, BURST)[1]
+        assert claim(second, BURST)[1]
+        for number in range(3):
+            arrive(house, ("r", "other"))
+            _, [other] = claim(third, BURST)
+            assert other.profile == "r"
+            assert third.refused() == bool(number)
+            deliver(house, other)
+        assert claim(third, BURST) == (BURST, [])
+
+
+def test_a_store_that_fails_at_once_is_not_taken_for_one_that_hangs(house: House) -> None:
+    for destination in (BURST, ("q", "burst")):
+        arrive(house, destination, 3 * TASK_FILES)
+    with workers(house, 2) as [first, second]:
+        _, refused = claim(second, BURST)
+        finish(house, refused)
+        second.ended(refused, delivered=False)
+        assert claim(first, ("q", "burst"))[1]
+        assert claim(second, BURST)[1]
 
 
 def test_what_is_not_due_is_refused_to_nobody(house: House) -> None:
@@ -355,8 +419,7 @@ def test_a_store_that_has_shown_nothing_yet_does_not_get_every_worker(house: Hou
         assert [each.profile for each in others] == ["q"]
         assert not third.refused()
         finish(house, others)
-        proof = Proof("e", None, None, 4)
-        records.complete(one, f"completed/p/burst/{one.key}", proof, house.clock.now())
+        deliver(house, one)
         assert claim(third, BURST)[1]
 
 
