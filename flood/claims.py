@@ -30,6 +30,11 @@ _DUE: Final = (
 _SIZE: Final = 1
 _ALONE: Final = 2
 
+#: Files of so many bytes at most go along where those before them are too much for one claim, if
+#: they are among so many of those that have been due longest.
+SMALL: Final = 256 * 1024
+_AMONG: Final = 5_000
+
 
 def claim(
     ids: Sequence[int],
@@ -45,9 +50,9 @@ def claim(
     """Claim what is due of `ids`, topped up with the oldest due records of the same profile and
     bucket.
 
-    At most TASK_FILES records of TASK_BYTES in all; a file of `large` bytes or more, and one that
-    a lost attempt made suspect, is claimed alone. Without `room` for files of `heavy` bytes or more
-    (of `large`, if that is None) others go instead.
+    At most TASK_FILES records, of TASK_BYTES in all beside small ones; a file of `large` bytes or
+    more, and one that a lost attempt made suspect, is claimed alone. Without `room` for files of
+    `heavy` bytes or more (of `large`, if that is None) others go instead.
     """
     heavy = large if heavy is None else heavy
     where = (name_value(profile), name_value(bucket), utc_text(now))
@@ -66,7 +71,8 @@ def more(
     their way already: none of `large` bytes or more, nor any that goes alone."""
     where = (name_value(profile), name_value(bucket), utc_text(now))
     with models.write():
-        found = list(_fitting(_oldest(where, TASK_FILES, large)))
+        oldest = _oldest(where, TASK_FILES, large)
+        found = _with_small(list(_fitting(oldest)), len(oldest), where)
         if found:
             # One that was claimed by itself has company now, too.
             models.execute(
@@ -130,7 +136,22 @@ def _topped_up(rows: Sequence[Any], where: tuple[Any, ...], large: int) -> list[
         return chosen
     seen = {row[0] for row in chosen}
     more = [row for row in _oldest(where, TASK_FILES, large) if row[0] not in seen]
-    return _choose([*chosen, *more], large)
+    return _with_small(_choose([*chosen, *more], large), len(chosen) + len(more), where)
+
+
+def _with_small(chosen: list[Any], of: int, where: tuple[Any, ...]) -> list[Any]:
+    """What was chosen `of` so many, with small ones if all of them are too much: over a slow line
+    they would wait for hundreds of larger ones, of which one goes at a time."""
+    if len(chosen) >= min(of, TASK_FILES):
+        return chosen
+    rows = models.execute(
+        "SELECT id, size, alone FROM (SELECT id, size, alone FROM file_records "
+        f"WHERE {_DUE} AND alone = 0 ORDER BY next_attempt_at, id LIMIT ?) WHERE size <= ?",
+        (*where, _AMONG, SMALL),
+    ).fetchall()
+    seen = {row[0] for row in chosen}
+    small = [row for row in rows if row[0] not in seen]
+    return [*chosen, *small[: TASK_FILES - len(chosen)]]
 
 
 def _choose(rows: Sequence[Any], large: int) -> list[Any]:

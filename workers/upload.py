@@ -128,10 +128,11 @@ class _Flow:
 
 
 def _in_turn(added: Sequence[Opened]) -> deque[Opened]:
-    """The one that has waited longest, then the smallest: over a slow line what is large goes
-    nearly by itself, and must neither hold up the others nor wait for ever."""
-    others = sorted(added[1:], key=lambda one: one.upload.size)
-    return deque([*added[:1], *others])
+    """The one that has waited longest, then the smallest; or all from the smallest on, if that one
+    was given back the last time: over a slow line what is large goes nearly by itself, and must
+    neither hold up the others nor wait for ever."""
+    first = added[: added[0].claim.number % 2] if added else []
+    return deque([*first, *sorted(added[len(first) :], key=lambda one: one.upload.size)])
 
 
 def attempt(

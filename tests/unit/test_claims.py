@@ -132,6 +132,16 @@ def test_a_task_has_its_bytes(house: House) -> None:
     assert ids(house.claim()) == many[fitting:]
 
 
+def test_small_files_go_along_with_what_is_too_much_for_one_claim(house: House) -> None:
+    part = LARGE - 1
+    fitting = TASK_BYTES // part
+    many = [arrive(house, f"{n}", size=part) for n in range(fitting + TASK_FILES)]
+    small = [arrive(house, f"small{n}", size=claiming.SMALL) for n in range(TASK_FILES)]
+    with_them = TASK_FILES - fitting
+    assert ids(house.claim()) == many[:fitting] + small[:with_them]
+    assert ids(more(house, 1)) == many[fitting : 2 * fitting] + small[with_them:]
+
+
 def test_a_large_file_is_alone(house: House) -> None:
     large = arrive(house, "large", size=LARGE)
     small = arrive(house, "small")
