@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from shlex import join, quote
-from typing import Final
+from typing import Final, NamedTuple
 
 from flood import binding, cards, directories, layout, schema, users
 from flood.check_findings import DATABASE, ERROR, OK, SPOOL, WARNING, Finding
@@ -12,8 +12,10 @@ from flood.config import Settings, command
 from flood.errors import SpoolError
 from flood.fsck_kinds import REPAIR_COMMAND
 from flood.layout import CARD
+from flood.phrases import files
 from flood.spool import Spool
-from flood.states import COMPLETED, STATES
+from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP, PROCESSING, STATES
+from flood.walk import Oddity
 
 #: What findings without which nothing else can be looked at are about.
 ROOT: Final = "server directory"
@@ -27,6 +29,18 @@ _REMOTE: Final = (
 
 # Blanks, tabs, newlines, backslashes in the mount table.
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
+
+#: Up to how many files of a bucket are counted.
+_COUNTED: Final = 10_000
+
+
+class Remains(NamedTuple):
+    """What the spool has of a bucket. `kept` says how many files are in failed and in completed, ""
+    if none; `removal` is the command that removes its empty directories, None while a file waits
+    for it, or has failed."""
+
+    kept: str
+    removal: str | None
 
 
 def missing(spool: Spool, settings: Settings) -> list[Finding]:
@@ -183,21 +197,38 @@ def wrong(spool: Spool) -> dict[str, str]:
     return {name: text for name in every if (text := spool.wrong_with(name))}
 
 
-def removal(spool: Spool, profile: str, bucket: str) -> str | None:
-    """What removes the directories of a bucket for which no file waits, or has failed; None if one
-    does. What is not empty meanwhile stays: `find` deletes no directory that is."""
-    places = [f"{state}/{profile}/{bucket}" for state in STATES]
-    full = [place for place in places if _holds(spool, place)]
-    if any(not place.startswith(f"{COMPLETED}/") for place in full):
-        return None
-    empty = [place for place in places if spool.exists(place) and place not in full]
-    uploaded = [f"rm -r {quote(spool.absolute(place))}" for place in full]
-    there = " ".join(quote(spool.absolute(place)) for place in empty)
-    return " && ".join([*uploaded, f"find {there} -type d -empty -delete"])
+def remains(spool: Spool, profile: str, bucket: str) -> Remains:
+    """What the directories of a bucket have left, each in its state."""
+    places = {state: f"{state}/{profile}/{bucket}" for state in STATES}
+    counted = {state: _counted(spool, places[state]) for state in (FAILED, COMPLETED)}
+    kept = " and ".join(f"{count} in {state}" for state, count in counted.items() if count)
+    waiting = any(_holds(spool, places[state]) for state in (INCOMING_TMP, INCOMING, PROCESSING))
+    if waiting or counted[FAILED]:
+        return Remains(kept, None)
+    # `find` deletes no directory that has a file by then.
+    there = " ".join(
+        quote(spool.absolute(place)) for place in places.values() if spool.exists(place)
+    )
+    return Remains(kept, f"find {there} -type d -empty -delete")
 
 
 def _holds(spool: Spool, place: str) -> bool:
     return next(spool.walk(place), None) is not None
+
+
+def _counted(spool: Spool, place: str) -> str:
+    """How many files are below it, as far as that is worth the time; "" if there is none."""
+    number, closed = 0, False
+    for found in spool.counts(place):
+        if isinstance(found, Oddity):
+            closed = True
+            continue
+        number += found[1]
+        if number >= _COUNTED:
+            return f"{files(_COUNTED)} or more"
+    if closed:
+        return f"{files(number)} or more" if number else "what this user cannot look into"
+    return files(number) if number else ""
 
 
 def _misplaced(spool: Spool, settings: Settings, name: str, text: str) -> Finding:

@@ -135,7 +135,7 @@ class Check:
             clock=self._clock,
             stopping=self._over,
             again=partial(command, self._settings, "flood-check"),
-            removal=partial(check_directories.removal, self._spool, profile.name),
+            remains=partial(check_directories.remains, self._spool, profile.name),
         )
         for finding in probe.ask():
             tell(finding)

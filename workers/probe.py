@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from humanize import naturaldelta
 
+from flood.check_directories import Remains
 from flood.check_findings import ERROR, OK, STORE, WARNING, Finding
 from flood.profiles import ENDPOINT, REGION, Profile
 from flood.states import PERMANENT
@@ -55,8 +56,8 @@ class Probe:
     stopping: Callable[[], bool]
     #: The command that looks again, with these words added.
     again: Callable[..., str]
-    #: The command that removes a bucket's directories; None where files wait there, or have failed.
-    removal: Callable[[str], str | None]
+    #: What the spool has of a bucket.
+    remains: Callable[[str], Remains]
 
     def ask(self) -> Iterator[Finding]:
         """Everything about it, as it is found; where the way fails, no more than that."""
@@ -119,9 +120,11 @@ class Probe:
         try:
             known = bucket in names or buckets.find(client, bucket)
         except (BucketMissing, InvalidBucket) as error:
-            removal = self.removal(bucket)
+            kept, removal = self.remains(bucket)
+            # A bucket that is gone has taken what was uploaded to it along.
+            only = f"; there may be no other copy of {kept}" if kept else ""
             if removal is not None:
-                return self._unneeded(about, bucket, removal)
+                return self._unneeded(about, bucket, removal, only)
             if isinstance(error, InvalidBucket):
                 return refused(about, self.profile, error)
             return Finding(
@@ -129,7 +132,7 @@ class Probe:
                 about,
                 ERROR,
                 "the store does not have it, as far as this key can see",
-                f"files below incoming/{name}/{bucket} fail",
+                f"files below incoming/{name}/{bucket} fail{only}",
                 "create it, or move its files below another bucket's directory",
                 name,
             )
@@ -147,14 +150,16 @@ class Probe:
             name,
         )
 
-    def _unneeded(self, about: str, bucket: str, removal: str) -> Finding:
+    def _unneeded(self, about: str, bucket: str, removal: str, only: str) -> Finding:
+        first = "move those files away, then " if only else ""
         return Finding(
             STORE,
             about,
             WARNING,
             "the store does not have it, as far as this key can see; no file waits for it",
-            f"what is put into incoming/{self.profile.name}/{bucket} will fail",
-            f"create it; if nobody wants it any more, nor what is left of it here: {removal}",
+            f"what is put into incoming/{self.profile.name}/{bucket} will fail{only}",
+            f"create it; if nobody wants it any more, {first}this removes its empty directories: "
+            f"{removal}",
             self.profile.name,
         )
 

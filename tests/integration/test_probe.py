@@ -18,6 +18,7 @@ import pytest
 import trustme
 
 from flood import models
+from flood.check_directories import Remains
 from flood.check_findings import ERROR, OK, STORE, WARNING, Finding
 from flood.profiles import REGION, Profile
 from flood.states import (
@@ -59,7 +60,7 @@ def ask(
         clock=time.monotonic,
         stopping=lambda: False,
         again=lambda *words: " ".join(("flood-check", *words)),
-        removal={bucket: f"remove {bucket}" for bucket in unneeded}.get,
+        remains=lambda name: Remains("", f"remove {name}" if name in unneeded else None),
     )
     found = list(probe.ask())
     assert not any(SECRET_ACCESS_KEY in repr(each) for each in found)
@@ -413,7 +414,7 @@ def test_a_bucket_that_nobody_needs_any_more_is_no_error(rclone_server: S3Server
     names = ("no-such-bucket", "A_bad_name!")
     found = ask(profile(rclone_server.url), *names, unneeded=names)
     assert [statuses(found)[f"bucket {name}"] for name in names] == [WARNING, WARNING]
-    told = [each.remedy.partition("here: ")[2] for each in found[-2:]]
+    told = [each.remedy.partition("directories: ")[2] for each in found[-2:]]
     assert told == [f"remove {name}" for name in names]
 
 
@@ -421,11 +422,14 @@ def test_a_bucket_that_nobody_needs_any_more_is_no_error(rclone_server: S3Server
 def test_a_bucket_that_is_missing_matters_while_it_has_files(
     house: House, rclone_server: S3Server, state: str | None
 ) -> None:
-    """Once it has none, what is told of it removes its directories, and keeps them away."""
+    """Once it has none, what is told of it removes its directories, and keeps them away; no file
+    ever goes with them, as it may be the last copy."""
     house.spool.prepare_destination("test", "holydai")
     os.mkdir(house.spool.absolute(f"{COMPLETED}/test/holydai/2026"))
     if state is not None:
-        Path(house.spool.absolute(f"{state}/test/holydai/a file")).write_text("x")
+        file = Path(house.spool.absolute(f"{state}/test/holydai/a file"))
+        file.write_text("x")
+    only = f"; there may be no other copy of 1 file in {state}"
     profiles = {"test": profile(rclone_server.url)}
 
     def told() -> list[Finding]:
@@ -434,12 +438,20 @@ def test_a_bucket_that_is_missing_matters_while_it_has_files(
     [finding] = told()
     if state not in (COMPLETED, None):
         assert finding.status == ERROR
-        assert finding.meaning == "files below incoming/test/holydai fail"
+        kept = only if state == FAILED else ""
+        assert finding.meaning == f"files below incoming/test/holydai fail{kept}"
         return
     assert finding.status == WARNING
-    mends = finding.remedy.partition("here: ")[2]
-    assert mends.startswith("rm -r " if state else "find ")
+    assert finding.meaning.endswith(only if state else "/holydai will fail")
+    first, _, mends = finding.remedy.partition("this removes its empty directories: ")
     subprocess.run(["sh", "-c", mends], check=True)
+    if state is not None:
+        assert first.endswith("move those files away, then ")
+        assert file.read_text() == "x"
+        house.spool.prepare_destinations(profiles)
+        assert told() == [finding]
+        file.unlink()  # as if it was moved away
+        subprocess.run(["sh", "-c", mends], check=True)
     house.spool.prepare_destinations(profiles)
     assert told() == []
     left = [name for x in STATES for name in house.spool.subdirectories(f"{x}/test")]

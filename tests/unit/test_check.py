@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -421,6 +422,42 @@ def test_what_is_in_the_place_of_the_workers_directory(house: House, kind: str) 
     assert (found.kind, found.path) == (DIRECTORY_FOREIGN, WORKERS)
     subprocess.run(finding.remedy.partition(": ")[2], shell=True, check=True)  # noqa: S602  as printed
     house.spool.prepare()
+
+
+def test_what_a_bucket_keeps_is_counted_up_to_a_bound(house: House) -> None:
+    house.write("failed/test/holiday/2026/bad")
+    house.write("failed/test/holiday/worse")
+    place = house.spool.absolute("completed/test/holiday")
+    assert _kept(house) == "2 files in failed"
+    os.makedirs(place)
+    assert _kept(house) == "2 files in failed"
+    for number in range(10_001):
+        os.mknod(f"{place}/{number}")
+        if number == 0:
+            assert _kept(house) == "2 files in failed and 1 file in completed"
+        elif number == 9_998:
+            assert _kept(house) == "2 files in failed and 9,999 files in completed"
+    assert _kept(house) == "2 files in failed and 10,000 files or more in completed"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_what_of_a_bucket_cannot_be_seen_is_not_taken_for_nothing(house: House) -> None:
+    house.write("completed/test/holiday/2026/done")
+    for name in ("..", ".", "failed", "completed", "completed/test", "completed/test/holiday"):
+        Path(house.spool.absolute(name)).chmod(0o755)
+    Path(house.spool.absolute("completed/test/holiday/2026")).chmod(0o700)
+
+    def look(kept: str) -> None:
+        os.setuid(65534)
+        assert _kept(house) == kept
+
+    assert in_child(partial(look, "what this user cannot look into in completed")) == 0
+    house.write("completed/test/holiday/done")
+    assert in_child(partial(look, "1 file or more in completed")) == 0
+
+
+def _kept(house: House) -> str:
+    return check_directories.remains(house.spool, "test", "holiday").kept
 
 
 def test_a_damaged_card(house: House) -> None:
