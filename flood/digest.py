@@ -235,7 +235,8 @@ def _why_waiting(status: Status, record: digest_records.Waiting) -> tuple[str, s
     failed = f"; {record.code}: {record.message}" if record.code else ""
     if record.due is not None and record.due > status.at:
         due = naturaldelta(record.due - status.at)
-        return RETRY, f"{which_attempt(record.retry_count)} is due in {due}{failed}"
+        attempt = which_attempt(record.retry_count, record.move_to)
+        return RETRY, f"{attempt} is due in {due}{failed}"
     if status.idle:
         return DUE, f"all consumers are stopped{failed}"
     if status.starting:

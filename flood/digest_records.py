@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from flood import models
 from flood.columns import name_from, name_value, utc_text
-from flood.record_values import AHEAD, chunks
+from flood.record_values import AHEAD, MOVE_TO, chunks
 from flood.status_queries import Destination
 from flood.stored import utc_moment
 from flood.versions import VERSION, Newest
@@ -56,6 +56,8 @@ class Waiting:
     claimed: bool
     due: datetime | None
     retry_count: int
+    #: As `record_values.MOVE_TO`.
+    move_to: str | None
     code: str | None
     message: str | None
 
@@ -96,7 +98,7 @@ def waiting(record_id: int) -> Waiting | None:
     """This record, if it is still in processing."""
     row = models.execute(
         "SELECT id, profile, bucket, filepath, created_at, owner IS NOT NULL, next_attempt_at, "
-        "retry_count, error_code, error_message FROM file_records "
+        f"retry_count, {MOVE_TO}, error_code, error_message FROM file_records "
         "WHERE id = ? AND current_state = 'processing'",
         (record_id,),
     ).fetchone()
@@ -110,8 +112,9 @@ def waiting(record_id: int) -> Waiting | None:
         claimed=bool(row[5]),
         due=_moment(row[6]),
         retry_count=row[7],
-        code=row[8],
-        message=row[9],
+        move_to=row[8],
+        code=row[9],
+        message=row[10],
     )
 
 

@@ -30,6 +30,13 @@ CLAIM_COLUMNS: Final = (
     "multipart_upload_id, etag, version_id, checksum, bytes_sent, changed_ns, upload_outcome, "
     "error_code, error_message"
 )
+#: Where a record's file has only to be moved to any more, as `records.release` keeps it: its upload
+#: is proven, or was given up. Null where it is still to be uploaded.
+MOVE_TO: Final = (
+    "CASE WHEN current_state <> 'processing' THEN NULL "
+    "WHEN upload_outcome = 'failure' THEN 'failed' "
+    "WHEN etag IS NOT NULL AND changed_ns IS NOT NULL THEN 'completed' END"
+)
 
 
 class Arrival(NamedTuple):
@@ -101,8 +108,11 @@ class Claimed(NamedTuple):
     verdict: Reason | None
 
 
-def which_attempt(retry_count: int) -> str:
-    """What a record's next attempt is called, after so many that have cost a retry."""
+def which_attempt(retry_count: int, move_to: str | None) -> str:
+    """What a record's next attempt is called, after so many that have cost a retry; `move_to` as
+    MOVE_TO."""
+    if move_to is not None:
+        return f"the move to {move_to}"
     return f"retry {retry_count}" if retry_count else "the first attempt"
 
 

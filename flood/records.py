@@ -284,12 +284,23 @@ def release(
     done, as long as the file stays what it is; with a `verdict` likewise, to failed."""
     due = now + timedelta(seconds=delay)
     values = {"next_attempt_at": utc_text(due), "owner": None}
-    return _settle(claim, now, reason, {**values, **_left_to_move(proof, verdict)}, delay, due)
+    return _settle(
+        claim, now, reason, {**values, **_left_to_move(proof, verdict, reason)}, delay, due
+    )
 
 
-def _left_to_move(proof: Proof | None, verdict: Reason | None) -> dict[str, Any]:
-    """What is kept of an attempt after which the file could not be moved."""
-    kept: dict[str, Any] = dict(proof._asdict()) if proof else {}
+def _left_to_move(
+    proof: Proof | None, verdict: Reason | None, reason: Reason | None
+) -> dict[str, Any]:
+    """What is kept of an attempt after which the file could not be moved, for this `reason`."""
+    kept: dict[str, Any] = {}
+    if proof:
+        # Why an earlier upload failed is over.
+        kept = {
+            **proof._asdict(),
+            "error_code": reason.code if reason else None,
+            "error_message": reason.message if reason else None,
+        }
     if verdict:
         kept |= {
             "upload_outcome": FAILURE,
@@ -310,7 +321,7 @@ def put_off(
     """S3: nothing was begun, or as `release` has it only the move is left; the record is due after
     `delay` seconds, as if nobody had claimed it, and with a `reason` says why. Without a delay it
     keeps its place among those that wait. False: the claim was taken away."""
-    values: dict[str, Any] = {"owner": None, **_left_to_move(proof, verdict)}
+    values: dict[str, Any] = {"owner": None, **_left_to_move(proof, verdict, reason)}
     if delay:
         values["next_attempt_at"] = utc_text(now + timedelta(seconds=delay))
     if reason is not None:

@@ -111,7 +111,8 @@ def _behind(status: Status, back: Back) -> str:
         return f"record {behind.id}, being uploaded"
     if behind.due <= status.at:
         return f"record {behind.id}, due"
-    return f"record {behind.id}, {which_attempt(behind.retry_count)} {until(status, behind.due)}"
+    attempt = which_attempt(behind.retry_count, behind.move_to)
+    return f"record {behind.id}, {attempt} {until(status, behind.due)}"
 
 
 def retries(status: Status) -> "Iterator[RenderableType]":
@@ -126,7 +127,7 @@ def retries(status: Status) -> "Iterator[RenderableType]":
     for coming in status.retries:
         table.add_row(
             name(f"{'/'.join(coming.destination)}/{coming.key}"),
-            str(coming.retry_count),
+            "move" if coming.move_to else str(coming.retry_count),
             until(status, coming.due),
             name(coming.code or ""),
         )

@@ -118,6 +118,7 @@ def _coming(coming: Coming) -> dict[str, Any]:
         "record": coming.id,
         "retry": coming.retry_count,
         "due": utc_text(coming.due),
+        "move_to": coming.move_to,
         "claimed": coming.claimed,
         "error_code": coming.code,
         "error_message": coming.message,

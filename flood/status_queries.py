@@ -12,7 +12,7 @@ from flood.due_queries import UNCLAIMED
 from flood.identity import Identity
 from flood.layout import Place
 from flood.queries import of_keys
-from flood.record_values import chunks
+from flood.record_values import MOVE_TO, chunks
 from flood.states import GONE_BEFORE, INCOMING
 from flood.stored import utc_moment
 from flood.versions import SINCE, VERSION, Newest
@@ -59,6 +59,8 @@ class Coming:
     retry_count: int
     due: datetime
     claimed: bool
+    #: As `record_values.MOVE_TO`.
+    move_to: str | None
     code: str | None
     message: str | None
 
@@ -250,7 +252,7 @@ _LAST: Final = (
 )
 _COMING: Final = (
     "profile, bucket, filepath, id, retry_count, next_attempt_at, owner IS NOT NULL, "
-    f"coalesce(error_code, {_LAST.format('error_code')}), "
+    f"{MOVE_TO}, coalesce(error_code, {_LAST.format('error_code')}), "
     f"coalesce(error_message, {_LAST.format('error_message')})"
 )
 

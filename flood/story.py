@@ -48,6 +48,8 @@ class Chapter:
     present: bool | None
     doing: Doing | None
     next: str
+    #: Where its file has only to be moved to any more, None if it is still to be uploaded.
+    move_to: str | None = None
     #: The record that its file went on with, where flood-retry put it back.
     successor: int | None = None
 
@@ -164,7 +166,7 @@ class _Teller:
                 f"nobody knows, as this user cannot look into {closed}: flood-status as flood's "
                 "own user tells, who needs all rights to it"
             )
-        return Chapter(record, present, doing, following, successor)
+        return Chapter(record, present, doing, following, self._move_to(record), successor)
 
     def _has_its_place(self, record: Record) -> bool:
         """Whether what lies where the record says is its file, and not another record's."""
@@ -247,16 +249,32 @@ class _Teller:
             if self._consuming:
                 return "its worker died: a sweep of any consumer gives it back within a minute"
             return "its worker died: a consumer, or flood-drain, gives it back once one runs"
+        return self._waiting(record)
+
+    def _waiting(self, record: Record) -> str:
         idle = self._idle()
+        move_to = self._move_to(record)
+        takes = "takes it" if move_to is None else f"moves it to {move_to}"
+        done = _done(record, move_to)
         if record.due is not None and record.due > self._at:
-            return f"{which_attempt(record.retry_count)} at {_time(record.due)}{_why(record)}{idle}"
+            again = which_attempt(record.retry_count, move_to)
+            tried = "" if move_to is None else " is tried again"
+            why = "" if move_to == FAILED else _why(record)
+            return f"{done}{again}{tried} at {_time(record.due)}{why}{idle}"
         if not idle and record.due is not None and self._at - record.due > _SOON:
             return (
-                "the next free worker takes it; if none does, as where its credentials lack the "
-                f"profile, the consumers' log says why, and so does: {self._advice.check()}"
+                f"{done}the next free worker {takes}; if none does, as where its credentials lack "
+                f"the profile, the consumers' log says why, and so does: {self._advice.check()}"
             )
         # Which profiles a worker has is known to no one but itself.
-        return f"the next free worker whose credentials have the profile takes it{idle}"
+        return f"{done}the next free worker whose credentials have the profile {takes}{idle}"
+
+    def _move_to(self, record: Record) -> str | None:
+        if record.move_to != COMPLETED or record.changed_ns == 0:
+            return record.move_to
+        # What has changed since is sent once more.
+        changed = self._spool.changed_ns(record.path)
+        return record.move_to if changed in (None, record.changed_ns) else None
 
     def _after_failure(self, record: Record, present: bool | None) -> str:
         successor = self._successor(record)
@@ -306,6 +324,13 @@ class _Teller:
             return self._advice.consumers()
         started = self._consuming or self._starting
         return self._advice.watch() if started else self._advice.start()
+
+
+def _done(record: Record, move_to: str | None) -> str:
+    """How far it has come, where only the move is left."""
+    if move_to == FAILED:
+        return f"it was given up{_why(record)}; "
+    return "" if move_to is None else "it is uploaded; "
 
 
 def _why(record: Record) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from flood import models
 from flood.columns import name_from, name_value
 from flood.identity import Identity
+from flood.record_values import MOVE_TO
 from flood.states import FAILED
 from flood.stored import utc_moment
 
@@ -14,7 +15,7 @@ _COLUMNS: Final = (
     "id, current_state, upload_outcome, spool_path, size, created_at, last_updated, completed_at, "
     "retry_count, next_attempt_at, owner, claimed_at, etag, version_id, checksum, error_code, "
     "error_message, file_creation_date, left_at, left_how, COALESCE(origin, id), device, inode, "
-    "mtime_ns"
+    f"mtime_ns, changed_ns, {MOVE_TO}"
 )
 
 
@@ -60,6 +61,10 @@ class Record:
     #: The first record of the file: versions of a key come in this order.
     origin: int
     identity: Identity
+    #: When its inode had last changed as its upload was proven.
+    changed_ns: int | None
+    #: As `record_values.MOVE_TO`.
+    move_to: str | None
     attempts: tuple[Attempt, ...]
 
     @property
@@ -102,6 +107,8 @@ def _record(row: Any) -> Record:
         left_how=row[19],
         origin=row[20],
         identity=Identity(row[21], row[22], row[4], row[23]),
+        changed_ns=row[24],
+        move_to=row[25],
         attempts=_attempts(row[0]),
     )
 

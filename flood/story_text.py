@@ -140,6 +140,7 @@ def _object(chapter: Chapter) -> dict[str, Any]:
         "origin": record.origin,
         "retry": record.retry_count,
         "due": _text(record.due),
+        "move_to": chapter.move_to,
         "claimed": _text(record.claimed) if record.owner else None,
         "bytes_sent": doing.sent if doing and doing.files == 1 else None,
         "etag": record.etag,

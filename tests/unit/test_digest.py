@@ -24,6 +24,7 @@ from flood.states import PERMANENT, TRANSIENT
 from tests.spooling import LARGE, START, House
 from tests.unit.test_retention import complete, fail
 from tests.unit.test_retry import begin_put, break_off
+from tests.unit.test_settle import Full, claimed, proven
 from workers.decisions import GiveUp, LetGo, TryAgain
 
 HOUR = 3600.0
@@ -372,6 +373,19 @@ def test_a_retry_is_a_reason(house: House, listener: Listener) -> None:
     assert oldest["stage"] == "retry"
     assert oldest["reason"] == (
         "retry 1 is due in an hour; connection_refused: the store refuses connections"
+    )
+
+
+def test_a_move_that_is_left_is_a_reason(house: House, listener: Listener) -> None:
+    [claim] = claimed(house, "a")
+    with proven(house, claim) as prove:
+        house.settle(prove, agent=house.agent(spool=Full(house.spool.root)))
+    listener.settings["notify_age"] = 5.0
+    told = listener.hears(after=30.0)
+    assert told is not None
+    assert told["waiting"]["oldest"]["reason"] == (
+        "the move to completed is due in 30 seconds; cannot_move: the file cannot leave processing "
+        "(No space left on device): the move is tried again in 60 s"
     )
 
 

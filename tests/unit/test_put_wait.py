@@ -16,6 +16,7 @@ from flood.record_values import Reason
 from flood.states import INTERRUPTED, TRANSIENT
 from tests.spooling import House
 from tests.unit.test_records import arrival
+from tests.unit.test_settle import Full, claimed, proven
 from tests.unit.test_status import told
 from workers.decisions import PutOff, TryAgain
 
@@ -126,6 +127,19 @@ def test_a_retry_is_told_of_with_its_time(house: House) -> None:
         said = waiting.interrupted()
     [notice] = waiting.notices
     assert notice.startswith("s3://p/b/key: retry 1 at 2026-")
+    assert said.endswith(notice)
+
+
+def test_a_file_that_is_uploaded_says_that_only_its_move_is_left(house: House) -> None:
+    [claim] = claimed(house, "key")
+    with proven(house, claim) as prove:
+        house.settle(prove, agent=house.agent(spool=Full(house.spool.root)))
+    with at_work(house, WATCH_LOCK, CONSUMERS_LOCK):
+        waiting = Waiting(house, claim.id, 50.0)
+        said = waiting.interrupted()
+    [notice] = waiting.notices
+    where = "s3://p/b/key: it is uploaded; the move to completed is tried again at 2026-"
+    assert notice.startswith(where)
     assert said.endswith(notice)
 
 

@@ -307,11 +307,18 @@ def test_what_can_only_not_be_moved_says_so(house: House) -> None:
     [claim] = house.claim()
     reason = Reason(INTERRUPTED, "cannot_move", "the file cannot leave processing")
     assert records.release(
-        claim, reason, house.clock.now(), 3600.0, records.Proof("etag", None, None, 4)
+        claim, reason, house.clock.now(), 3600.0, records.Proof("etag", None, None, 4, 1)
     )
-    [coming] = seen(house).retries
+    house.write("incoming/p/b/stays", b"later")
+    found = seen(house)
+    [coming] = found.retries
     assert (coming.code, coming.message) == (reason.code, reason.message)
-    assert re.search(r"^p/b/stays .* cannot_move$", shown(seen(house)), re.MULTILINE)
+    text = shown(found)
+    assert re.search(r"^p/b/stays +move .* cannot_move$", text, re.MULTILINE)
+    assert re.search(r"^p/b/stays .* record 1, the move to completed in an hour$", text, re.M)
+    told = json.loads(status_json.as_json(found))
+    [retry], [back] = told["retries"], told["held_back"]["oldest"]
+    assert (retry["move_to"], back["behind"]["move_to"]) == ("completed", "completed")
 
 
 def test_a_sweep_to_come_is_of_a_clock_that_was_set_back(house: House) -> None:

@@ -8,17 +8,19 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flood import departures, models, records, retry_choice
+from flood.locks import CONSUMERS_LOCK, FileLock
 from flood.record_values import Arrival, Reason
 from flood.retry_choice import Choice
-from flood.states import INCOMING_TMP, PERMANENT, PROCESSING, STATES
+from flood.states import COMPLETED, FAILED, INCOMING_TMP, PERMANENT, PROCESSING, STATES
 from flood.status import DUE
 from flood.stored import utc_moment
 from flood.story_text import as_json
 from tests.fscking import fsck
 from tests.spooling import START, House, quick_house
 from tests.unit.test_fsck import done, given_up, move
-from tests.unit.test_status import a_watch, seen, told
-from workers.decisions import GiveUp
+from tests.unit.test_settle import Full, proven
+from tests.unit.test_status import AWAY, a_watch, seen, told
+from workers.decisions import GiveUp, TryAgain
 
 DENIED = Reason(PERMANENT, "AccessDenied", "the access key may not write there; let it")
 BEHIND = "waits for an earlier file of this key, in processing, which no record has there yet"
@@ -301,3 +303,79 @@ def test_a_file_that_came_back(house: House) -> None:
     assert stray.next.startswith("record 1 says that it has left; to let it take it back: flood-f")
     fsck(house, repair=True)
     assert told(house)[1].strays == []
+
+
+# --- what is only to be moved --------------------------------------------------------------------
+
+
+def cannot_leave(house: House, *, uploaded: bool) -> str:
+    """A file whose first attempt has failed, and that could not be moved after the next; where it
+    lies."""
+    house.admit("key")
+    [claim] = house.claim()
+    house.settle(TryAgain(claim, claim.identity, AWAY, 30.0))
+    house.clock.advance(30.0)
+    [claim] = house.claim()
+    with proven(house, claim) as prove:
+        ended = prove if uploaded else GiveUp(claim, DENIED)
+        house.settle(ended, agent=house.agent(spool=Full(house.spool.root)))
+    return claim.path
+
+
+def next_of(house: House) -> tuple[str, str | None]:
+    """What happens next to the one record of p/b/key, and where it has only to be moved to."""
+    found = told(house)[1]
+    [chapter] = found.chapters
+    [record] = json.loads(as_json(found))["records"]
+    assert (record["next"], record["move_to"]) == (chapter.next, chapter.move_to)
+    return chapter.next, chapter.move_to
+
+
+def test_what_is_uploaded_only_waits_for_its_move(house: House) -> None:
+    path = cannot_leave(house, uploaded=True)
+    at = (house.clock.now() + timedelta(seconds=60)).astimezone()
+    words, move_to = next_of(house)
+    said = (
+        f"it is uploaded; the move to completed is tried again at {at:%Y-%m-%d %H:%M:%S %Z}, once"
+    )
+    assert words.startswith(said)
+    assert move_to == COMPLETED
+    [coming] = seen(house).retries
+    assert (coming.move_to, coming.code) == (COMPLETED, "cannot_move")
+    lock = FileLock(house.spool.absolute(CONSUMERS_LOCK))
+    assert lock.try_shared()
+    for seconds, taker in ((60, " whose credentials have the profile"), (61, "")):
+        house.clock.advance(seconds)
+        words, _ = next_of(house)
+        assert words.startswith(
+            f"it is uploaded; the next free worker{taker} moves it to completed"
+        )
+    lock.release()
+    time.sleep(0.05)  # the kernel's clock ticks
+    house.write(path, b"another")
+    words, move_to = next_of(house)
+    assert words.startswith("the next free worker whose credentials have the profile takes it")
+    assert move_to is None
+
+
+def test_what_was_given_up_only_waits_for_its_move(house: House) -> None:
+    cannot_leave(house, uploaded=False)
+    at = (house.clock.now() + timedelta(seconds=60)).astimezone()
+    words, move_to = next_of(house)
+    assert words.startswith(
+        f"it was given up: {DENIED.message} (AccessDenied); the move to failed is tried again at "
+        f"{at:%Y-%m-%d %H:%M:%S %Z}, once a consumer runs"
+    )
+    assert move_to == FAILED
+    [coming] = seen(house).retries
+    assert (coming.move_to, coming.code) == (FAILED, "AccessDenied")
+
+
+def test_what_has_come_to_its_end_is_to_be_moved_nowhere(house: House) -> None:
+    cannot_leave(house, uploaded=True)
+    house.clock.advance(60)
+    [claim] = house.claim()
+    with proven(house, claim) as prove:
+        house.settle(prove)
+    assert next_of(house) == ("nothing: it is uploaded", None)
+    assert house.row(claim.id)["error_code"] is None
