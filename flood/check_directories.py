@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from shlex import join, quote
 from typing import Final, NamedTuple
 
-from flood import binding, cards, directories, layout, schema, users
+from flood import binding, cards, directories, layout, lost, schema, users
 from flood.check_findings import DATABASE, ERROR, OK, SPOOL, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import SpoolError
@@ -86,9 +86,9 @@ def _unseen(topic: str, about: str, closed: str) -> Finding:
 def _unfounded(
     spool: Spool, settings: Settings, seen: str, meaning: str, remedy: str
 ) -> list[Finding]:
-    lost = _lost(spool, settings)
-    if lost is not None:
-        return [lost]
+    gone = _lost(spool, settings)
+    if gone is not None:
+        return [gone]
     first = Finding(SPOOL, ROOT, ERROR, seen, meaning, remedy)
     return [first, *_before_start(spool, settings)]
 
@@ -154,12 +154,10 @@ def _lost(spool: Spool, settings: Settings) -> Finding | None:
         return None
     remedy = found.advice
     if found.again is not None:
-        gone = ""
-        if found.missing is not None:
-            gone = f"; files that are gone with it, such as {found.missing}, fail as vanished then"
+        write = f"write {CARD} again" if found.bare else f"or only {CARD} is, write that again"
         remedy += (
-            f" If the spool is gone for good, or only {CARD} is, write that again, and start "
-            f"flood-watch{gone}: {found.again}"
+            f" If the spool is gone for good, {write}, and start flood-watch{_gone(found.missing)}"
+            f": {found.again}"
         )
     return Finding(
         SPOOL,
@@ -170,6 +168,15 @@ def _lost(spool: Spool, settings: Settings) -> Finding | None:
         "flood-watch refuses to begin a new one there",
         remedy,
     )
+
+
+def _gone(missing: lost.Missing | None) -> str:
+    if missing is None:
+        return ""
+    state, path = missing
+    if state == FAILED:
+        return f"; files that had failed, such as {path}, are gone with it"
+    return f"; files that are gone with it, such as {path}, fail as vanished then"
 
 
 def look(spool: Spool, settings: Settings) -> Iterator[Finding]:

@@ -2,25 +2,38 @@
 
 import json
 import os
+from itertools import chain
 from shlex import quote
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from flood import cards, layout, models
 from flood.columns import name_from
 from flood.errors import SpoolError
 from flood.layout import CARD
-from flood.states import INCOMING, PROCESSING, STATES
+from flood.states import FAILED, INCOMING, PROCESSING, STATES
+
+#: How many records of files that have failed are looked at, the latest: there may be a million.
+_FAILED: Final = 10_000
+
+
+class Missing(NamedTuple):
+    """One of the files that are in no store, and not there either: the state that its record has it
+    in, where it should lie."""
+
+    state: str
+    path: str
 
 
 class Lost(NamedTuple):
     """What is `seen`, what a person does about it, in the order in which it is likely. `again` is
-    the command that makes the directory the spool, None where that one is still there; `missing`
-    one of the files that would fail as vanished then, None if none would."""
+    the command that makes the directory the spool, None where that one is still there; `bare`
+    whether there is more amiss than the card, as nothing of a spool is there."""
 
     seen: str
     advice: str
     again: str | None = None
-    missing: str | None = None
+    missing: Missing | None = None
+    bare: bool = False
 
     def error(self) -> SpoolError:
         """The same, to be raised."""
@@ -29,12 +42,16 @@ class Lost(NamedTuple):
     def _last(self) -> str:
         if self.again is None:
             return ""
-        if self.missing is None:
-            return f" If only {CARD} was deleted, write it again: {self.again}"
-        return (
-            f" Files that wait for their upload, such as {self.missing}, are not there; if they "
-            "are gone for good, flood-check says how to go on without them"
-        )
+        if self.missing is not None:
+            state, path = self.missing
+            which = "have failed" if state == FAILED else "wait for their upload"
+            return (
+                f" Files that {which}, such as {path}, are not there; if they are gone for good, "
+                "flood-check says how to go on without them"
+            )
+        if self.bare:
+            return " If the spool is gone for good, flood-check says how to go on without it"
+        return f" If only {CARD} was deleted, write it again: {self.again}"
 
 
 def look(server_directory: str, database: str, spool_id: str, directory: str | None) -> Lost:
@@ -56,6 +73,7 @@ def look(server_directory: str, database: str, spool_id: str, directory: str | N
         "mounted?",
         rewriting(server_directory, database, spool_id),
         _missing(server_directory),
+        bare=not any(os.path.isdir(f"{server_directory}/{state}") for state in STATES),
     )
 
 
@@ -94,16 +112,25 @@ def _wrong_with(server_directory: str) -> str:
     return f"{server_directory} has no {CARD}"
 
 
-def _missing(server_directory: str) -> str | None:
-    """One of the files that wait for their upload, but lie in none of the directories here."""
+def _missing(server_directory: str) -> Missing | None:
+    """One of the files that are in no store, but lie in none of the directories here."""
     waiting = models.execute(
-        "SELECT spool_path FROM file_records WHERE current_state IN (?, ?)", (PROCESSING, INCOMING)
+        "SELECT current_state, spool_path FROM file_records WHERE current_state IN (?, ?)",
+        (PROCESSING, INCOMING),
     )
-    for (value,) in waiting:
+    # The state stands in the text, or SQLite would not take the partial index.
+    failed = models.execute(
+        "SELECT current_state, spool_path FROM file_records WHERE current_state = 'failed' "
+        "AND left_at IS NULL ORDER BY completed_at DESC LIMIT ?",
+        (_FAILED,),
+    )
+    for state, value in chain(waiting, failed):
         path = name_from(value)
+        if state == FAILED and not path.startswith(f"{FAILED}/"):
+            continue  # it was gone before it could come there
         place = layout.parse(path)
         # A row may be a step behind its file.
         ways = (path, *(place.moved(state).path for state in STATES if place))
         if not any(os.path.lexists(f"{server_directory}/{way}") for way in ways):
-            return layout.text(path)
+            return Missing(state, layout.text(path))
     return None

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from flood import binding, cards, lost, models, schema
+from flood import binding, cards, departures, lost, models, schema
+from flood.columns import utc_text
 from flood.errors import SpoolError
+from flood.layout import CARD, PRIVATE
+from flood.record_values import Reason
 from flood.spool import Spool
+from flood.states import FAILED, PERMANENT, STATES
 from tests.spooling import START, House, dying_at, in_child
+from workers.decisions import GiveUp, Missing
 
 
 class Pair:
@@ -276,6 +281,74 @@ def test_no_command_is_told_after_which_files_would_vanish(house: House) -> None
         "directory": root,
     }
     binding.check_lost(root, house.database)
+
+
+def lost_spool(house: House) -> str:
+    """What all are told of a spool that was begun, and has no card any more."""
+    with pytest.raises(SpoolError, match="to where that is now; is its disk mounted") as caught:
+        binding.check_lost(house.spool.root, house.database)
+    models.bind(house.database)  # which was for reading only
+    return str(caught.value)
+
+
+def begun(house: House) -> None:
+    house.spool.prepare()
+    binding.bind(house.spool, house.database, create=True, now=START)
+
+
+def test_no_card_is_written_where_nothing_of_a_spool_is(house: House) -> None:
+    """Not in an empty mount point either."""
+    begun(house)
+    os.unlink(house.spool.absolute(CARD))
+    for name in (PRIVATE, *STATES):
+        assert " If only .flood/spool was deleted, write it again: mkdir" in lost_spool(house)
+        shutil.rmtree(house.spool.absolute(name))
+    said = "mounted? If the spool is gone for good, flood-check says how to go on without it"
+    assert lost_spool(house).endswith(said)
+    os.rmdir(house.spool.root)
+    assert lost_spool(house).endswith(said)
+
+
+def test_files_that_have_failed_are_missed_too(house: House) -> None:
+    begun(house)
+    house.admit("gone", "kept")
+    gone, kept = house.claim()
+    os.unlink(house.spool.absolute(gone.path))
+    refused = Reason(PERMANENT, "refused", "no")
+    house.settle(Missing(gone), GiveUp(kept, refused))
+    assert house.row(gone.id)["current_state"] == FAILED
+    os.unlink(house.spool.absolute(CARD))
+    assert "write it again: mkdir" in lost_spool(house)
+    lies = house.spool.absolute("failed/p/b/kept")
+    aside = f"{house.spool.root}/aside"
+    # Its row may be a step behind.
+    for place, missed in ((aside, True), (house.spool.absolute("incoming/p/b/kept"), False)):
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        os.rename(lies, place)
+        words = lost_spool(house)
+        said = "Files that have failed, such as failed/p/b/kept, are not there; if they are gone"
+        assert (said in words, "mkdir" in words) == (missed, not missed)
+        os.rename(place, lies)
+    os.unlink(lies)
+    departures.leave([kept.id], departures.REMOVED, START)
+    assert "write it again: mkdir" in lost_spool(house)
+
+
+def test_of_many_files_that_have_failed_the_latest_are_looked_for(house: House) -> None:
+    begun(house)
+    os.unlink(house.spool.absolute(CARD))
+    house.write("failed/p/b/there")
+    many = """
+        WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < :last)
+        INSERT INTO file_records (profile, bucket, filepath, file_creation_date, current_state,
+            last_updated, device, inode, size, mtime_ns, spool_path, completed_at, created_at)
+        SELECT 'p', 'b', i, :at, 'failed', :at, 1, i, 9, i,
+            iif(i, 'failed/p/b/there', 'failed/p/b/gone'), :at || printf('%06d', i), :at FROM n
+    """
+    for last, missed in ((9_999, True), (10_000, False)):
+        models.connection().execute("DELETE FROM file_records")
+        models.connection().execute(many, {"last": last, "at": utc_text(START)})
+        assert ("such as failed/p/b/gone" in lost_spool(house)) == missed
 
 
 @pytest.mark.parametrize("place", ["above/spool", "above", "above/spool/.flood"])

@@ -48,11 +48,14 @@ from flood.layout import CARD, WORKERS
 from flood.lines import plain
 from flood.locks import CONSUMERS_LOCK, NOTIFY_LOCK, WATCH_LOCK, FileLock, WorkerLocks
 from flood.notify_lock import NotifyLock
+from flood.record_values import Reason
 from flood.spool import Spool
+from flood.states import PERMANENT
 from flood.stop import Stop
 from tests.fscking import fsck
 from tests.servers import SECRET_ACCESS_KEY, credentials_section
 from tests.spooling import House, garble, in_child
+from workers.decisions import GiveUp
 
 PLENTY = Limit("fs.inotify.max_user_watches", 100_000)
 
@@ -248,6 +251,31 @@ def test_what_fails_with_a_spool_that_is_gone_is_told(house: House) -> None:
     said = "files that are gone with it, such as processing/p/b/key, fail as vanished then: mkdir"
     assert said in finding.remedy
     check_mended_by(house, finding.remedy.rpartition(" then: ")[2])
+
+
+def test_what_had_failed_in_a_spool_that_is_gone_is_told(house: House) -> None:
+    house.admit("key")
+    house.settle(*(GiveUp(x, Reason(PERMANENT, "refused", "no")) for x in house.claim()))
+    shutil.rmtree(house.spool.root)
+    [finding] = spool(house)
+    said = (
+        f"If the spool is gone for good, write {CARD} again, and start flood-watch; files that had "
+        "failed, such as failed/p/b/key, are gone with it: mkdir"
+    )
+    assert said in finding.remedy
+    assert "or only" not in finding.remedy
+    check_mended_by(house, finding.remedy.rpartition(" it: ")[2])
+
+
+def test_a_card_alone_that_is_gone_is_told(house: House) -> None:
+    house.spool.prepare()
+    os.unlink(house.spool.absolute(CARD))
+    [finding] = spool(house)
+    said = (
+        f"If the spool is gone for good, or only {CARD} is, write that again, and start "
+        "flood-watch: mkdir"
+    )
+    assert said in finding.remedy
 
 
 def test_a_spool_that_is_elsewhere_is_not_begun_again(house: House, tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ from datetime import timedelta
 import pytest
 
 from flood import (
+    binding,
     departures,
     destination,
     digest_records,
     due_queries,
+    lost,
     models,
     queries,
     records,
@@ -450,3 +452,14 @@ def test_a_page_of_what_goes_is_judged_by_what_lies_in_failed(house: House) -> N
 
     once, twice = efforts(judge, complete, complete)
     assert twice < 1.1 * once, (once, twice)
+
+
+def test_what_a_lost_spool_lacks_is_found_without_sorting_what_has_failed(house: House) -> None:
+    house.admit("key")
+    house.settle(*(GiveUp(claim, REFUSED) for claim in house.claim()))
+    spool_id = binding.bind(house.spool, house.database, create=True, now=START)
+    root = house.spool.root
+    asked = asked_by(lambda: lost.look(root, house.database, spool_id, root))
+    [sql] = [one for one in asked if "'failed'" in one]
+    plan = models.connection().execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
+    assert [step for *_, step in plan] == ["SCAN file_records USING INDEX file_records_in_failed"]
