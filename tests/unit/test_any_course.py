@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from flood import models
+from flood.columns import utc_text
 from flood.door import Candidate
 from flood.identity import Identity, identity_of
 from flood.record_values import Claimed, Reason
@@ -170,7 +171,8 @@ class AnyCourse(RuleBasedStateMachine):
             self.sent[key] = [version for version in self.sent[key] if version < int(content)]
             with models.write():  # its row was written after the renames that were lost
                 models.execute(
-                    "UPDATE file_records SET last_updated = '9999' WHERE id = ?", (record,)
+                    "UPDATE file_records SET last_updated = ? WHERE id = ?",
+                    (utc_text(self.house.clock.now()), record),
                 )
         self.watcher_starts(10**9, incoming_first)
 
@@ -203,9 +205,15 @@ class AnyCourse(RuleBasedStateMachine):
         assert sorted(files.values()) == sorted(set(self.put) - self.removed)
         rows = house.rows()
         assert {row["current_state"] for row in rows} <= {"completed", "failed"}
-        places = [row["spool_path"] for row in rows if row["error_code"] != "vanished"]
-        assert sorted(places) == sorted(files)
         of = [Identity(*(row[name] for name in Identity._fields)) for row in rows]
+        # Nobody can know that a completed file, which a power failure put back, was removed before
+        # flood-watch could take note of it.
+        places = [
+            row["spool_path"]
+            for each, row in zip(of, rows, strict=True)
+            if self.identities[each] not in self.removed
+        ]
+        assert sorted(places) == sorted(files)
         assert len(of) == len(set(of)), "a file has two records"
         vanished = {
             self.identities[each]
