@@ -796,6 +796,18 @@ def test_what_drips_on_the_way_through_a_proxy_is_given_up(
     assert classify(result).kind == TRANSIENT
 
 
+def test_behind_a_proxy_the_handshake_has_the_time_for_connecting(
+    put: Send, gate: FaultProxy
+) -> None:
+    """A store, or what is in its place, that says nothing there."""
+    with FaultProxy() as store:
+        store.greeting = "stall"
+        gate.inject(Tunnel(("127.0.0.1", store.port)), "CONNECT", times=None)
+        result = put(STORES[1], connect_timeout=0.5, read_timeout=30.0)
+    message = expect(result, TRANSIENT, "connect_timeout")
+    assert "(store.invalid:9000: " in message
+
+
 @pytest.mark.parametrize("speaks_tls", [False, True])
 def test_behind_an_https_proxy_it_is_the_store(
     put: Send,
