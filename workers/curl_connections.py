@@ -1,5 +1,6 @@
 """Runs HTTP exchanges side by side over connections that stay open."""
 
+import os
 import select
 import time
 from collections.abc import Callable
@@ -70,8 +71,9 @@ class Connections:
         try:
             self._multi: Any = pycurl.CurlMulti()
         except pycurl.error as error:
+            scarcity = _lacking(str(error))
             self._epoll.close()
-            raise MemoryError(str(error)) from error
+            raise scarcity from error
         self._multi.setopt(pycurl.M_PIPELINING, 0)
         self._multi.setopt(pycurl.M_MAXCONNECTS, most)
         self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, most)
@@ -269,3 +271,15 @@ def _kind(exchange: Exchange) -> str:
     if exchange.method != "PUT":
         return exchange.method.lower()
     return "memory" if isinstance(exchange.body, bytes) else "stream"
+
+
+def _lacking(words: str) -> OSError | MemoryError:
+    """What this machine lacks where libcurl's `words` are no more than that it failed: it takes two
+    descriptors, as a pipe does."""
+    try:
+        ends = os.pipe()
+    except OSError as error:
+        return error
+    for end in ends:
+        os.close(end)
+    return MemoryError(words)

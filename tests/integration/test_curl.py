@@ -1,5 +1,6 @@
 """What only the uploader through libcurl does."""
 
+import errno
 import json
 import os
 import re
@@ -26,7 +27,7 @@ from flood.states import PERMANENT, TRANSIENT
 from tests.faults import Answer, Fault, Raw, Request, Stall, Unending, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
-from tests.spooling import in_child
+from tests.spooling import in_child, leave_descriptors
 from tests.uploading import LARGE, MIB, Open, Record, curl_uploader, profile, send, transferred
 from workers.classify import classify
 from workers.curl_connections import Connections
@@ -78,6 +79,24 @@ def test_a_lack_of_sockets_is_this_machines(sink: FaultProxy, spare: int) -> Non
             assert len(outcomes) == 40
             assert failed
             assert {classify(one).code for one in failed} == {"local_resources"}
+
+    assert in_child(limited) == 0
+
+
+@pytest.mark.parametrize("spare", [0, 1, 2])
+def test_a_lack_of_descriptors_is_not_told_as_one_of_memory(sink: FaultProxy, spare: int) -> None:
+    """libcurl says no more than that it could not begin."""
+
+    def limited() -> None:
+        with closing(curl_uploader(profile(sink.url))) as uploader:
+            upload, hooks = files("bucket", os.memfd_create("file"), 1, 0), Record().hooks()
+            list(transferred(uploader, upload, hooks))  # whatever is set up once
+            uploader.close()
+            leave_descriptors(spare)
+            [(_, scarcity)] = transferred(uploader, upload, hooks)
+        assert isinstance(scarcity, OSError)
+        assert scarcity.errno == errno.EMFILE
+        assert "ulimit -n" in classify(scarcity).message
 
     assert in_child(limited) == 0
 
