@@ -8,6 +8,8 @@ import os
 import resource
 import signal
 import struct
+import sys
+import termios
 from collections.abc import Iterator
 from typing import Final
 
@@ -170,6 +172,15 @@ def open_for_writing(descriptor: int) -> bool | None:
         return True if error.errno == errno.EAGAIN else None
     fcntl.fcntl(descriptor, _F_SETLEASE, fcntl.F_UNLCK)
     return False
+
+
+def unsent(descriptor: int) -> int:
+    """How many bytes that were written to this socket the other end has yet to take (tcp(7),
+    SIOCOUTQ); 0 where it is closed."""
+    try:
+        return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (OSError, ValueError):
+        return 0
 
 
 def is_locked(descriptor: int, offset: int) -> bool:

@@ -140,7 +140,7 @@ class Curl:
                     yield None  # a large file takes long, and nothing is yielded meanwhile
                     yield upload, self._send_large(upload, hooks, watch, connections)
                 elif _is_rewritten(upload.key):
-                    yield upload, self._send_odd(upload, watch)
+                    yield upload, self._send_odd(upload, hooks, watch)
                 else:
                     error = work.begin(upload, watch)
                     if error is not None:
@@ -163,12 +163,12 @@ class Curl:
         requests = CurlRequests(self._store, connections, sent, self.abort_multipart)
         return Multipart(sent, requests, self._store.provider).outcome(hooks)
 
-    def _send_odd(self, upload: Upload, watch: Watch) -> Receipt | BaseException:
+    def _send_odd(self, upload: Upload, hooks: Hooks, watch: Watch) -> Receipt | BaseException:
         try:
             boto3 = self._boto3()
         except (OSError, MemoryError) as scarcity:
             return scarcity
-        return boto3.send_small(upload, watch)
+        return boto3.send_small(upload, hooks, watch)
 
     def _ask_address(self, bucket: str, region: str | None) -> str:
         return self._boto3().clients.address(bucket, region)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pycurl
 
+from flood.syscalls import unsent
 from workers.answer_limits import TIMEOUTS
 from workers.curl_errors import failure
 from workers.curl_exchange import Exchange
@@ -111,8 +112,9 @@ class Connections:
         return exchange
 
     def sent(self) -> int:
-        """Return how many bytes of bodies were sent by the exchanges that are running."""
-        return sum(easy.getinfo(pycurl.SIZE_UPLOAD_T) for easy in self._running)
+        """Return how many bytes of bodies the other ends have taken of the exchanges that are
+        running."""
+        return sum(map(_taken, self._running))
 
     def turn(self, seconds: float) -> list[Exchange]:
         """Wait at most so long for the network, then act; return what has ended."""
@@ -271,6 +273,11 @@ def _kind(exchange: Exchange) -> str:
     if exchange.method != "PUT":
         return exchange.method.lower()
     return "memory" if isinstance(exchange.body, bytes) else "stream"
+
+
+def _taken(easy: Any) -> int:
+    sent = int(easy.getinfo(pycurl.SIZE_UPLOAD_T))
+    return max(0, sent - unsent(easy.getinfo(pycurl.ACTIVESOCKET)))
 
 
 def _lacking(words: str) -> OSError | MemoryError:

@@ -77,7 +77,7 @@ class Parts:
                         part = self._ended(exchange)
                         if part is not None:
                             parts.append(part)
-                    large.sending(lambda: self._sent(len(parts)))
+                    large.sending(lambda: large.stored(parts) + self._connections.sent())
                     if large.watch.expired():
                         raise Interrupted
             finally:
@@ -91,15 +91,12 @@ class Parts:
         most = min(self._connections.wanted, self._large.at_most())
         return lanes.busy < _READERS and lanes.busy + self._alive() < most
 
-    def _sent(self, whole: int) -> int:
-        return whole * self._large.part_size + self._connections.sent()
-
     def _alive(self) -> int:
         return len(self._running) + len(self._resting)
 
     def _load(self, number: int, offset: int, buffer: mmap | None) -> _Part:
         large = self._large
-        size = min(large.part_size, large.upload.size - offset)
+        size = large.length(number)
         if buffer is None:
             payload = self._loader.streamed(large.source, offset, size)
         else:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from workers.s3_bucket import Buckets
 from workers.s3_client import Clients
 from workers.s3_head import head
 from workers.s3_multipart import Multipart, large
+from workers.s3_outflow import Outflow, counted
 from workers.s3_requests import S3Requests, abort
 from workers.source import Body, Source, Watch
 from workers.transfer import Hooks, Interrupted, Outcome, Receipt, Upload
@@ -20,6 +22,8 @@ from workers.verify import Sent, bare, confirm, digest_algorithm
 
 if TYPE_CHECKING:
     from flood.profiles import Profile
+
+_Send = Callable[[Upload, Source], Receipt]
 
 _TICK: Final = 0.1
 # How long transfers that were told to end are waited for, before they are left to their time-outs.
@@ -77,31 +81,22 @@ class S3:
         nothing reads from its descriptor any more.
         """
         watch = Watch(hooks.stopping, self._clock)
-        running: dict[int, tuple[Upload, Source]] = {}
-        with Lanes[int, Receipt](self._concurrency, "flood-put") as lanes:
-
-            def one_less() -> int:
-                return min(lanes.count, hooks.at_most()) - 1
-
-            try:
-                for number, upload in enumerate(uploads):
-                    why_not = refusal(upload, hooks, watch, self.abort_multipart, self._threshold)
-                    if why_not is not None:
-                        yield upload, why_not
-                    elif is_large(upload, self._threshold):
-                        yield from self._finish(lanes, running, watch, _none)
-                        yield None  # a large file takes long, and nothing is yielded meanwhile
-                        yield upload, self.send_large(upload, hooks, watch)
-                    else:
-                        source = Source(upload.descriptor, upload.size, watch)
-                        running[number] = (upload, source)
-                        lanes.start(number, partial(self._send_small, upload, source))
-                        yield from self._finish(lanes, running, watch, one_less)
-                yield from self._finish(lanes, running, watch, _none)
-            finally:
-                watch.cut()
-                for _, source in running.values():
-                    source.close()
+        with (
+            Lanes[_Small, Receipt](self._concurrency, "flood-put") as lanes,
+            closing(_Work(self._send_small, lanes, watch, hooks)) as work,
+        ):
+            for upload in uploads:
+                why_not = refusal(upload, hooks, watch, self.abort_multipart, self._threshold)
+                if why_not is not None:
+                    yield upload, why_not
+                elif is_large(upload, self._threshold):
+                    yield from work.until(work.is_done)
+                    yield None  # a large file takes long, and nothing is yielded meanwhile
+                    yield upload, self.send_large(upload, hooks, watch)
+                else:
+                    work.begin(upload)
+                    yield from work.until(work.has_room)
+            yield from work.until(work.is_done)
 
     def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """Remove an unfinished multipart upload; one that is already gone is no error.
@@ -113,32 +108,6 @@ class S3:
     def close(self) -> None:
         """Close idle connections; a later call opens new ones."""
         self.clients.close()
-
-    def _finish(
-        self,
-        lanes: Lanes[int, Receipt],
-        running: dict[int, tuple[Upload, Source]],
-        watch: Watch,
-        most: Callable[[], int],
-    ) -> Iterator[Outcome | None]:
-        """Yield what finishes until at most `most()` transfers are running."""
-        patience = _LAST_WORDS
-        while len(running) > most():
-            finished = lanes.next(_TICK)
-            if finished is not None:
-                number, result = finished
-                upload, source = running.pop(number)
-                source.close()
-                yield upload, result
-                continue
-            yield None
-            if watch.expired():
-                patience -= _TICK
-                if patience <= 0:
-                    for number in list(running):
-                        upload, source = running.pop(number)
-                        source.close()
-                        yield upload, Interrupted()
 
     def _send_small(self, upload: Upload, source: Source) -> Receipt:
         body = Body(source, 0, upload.size, digest_algorithm(self._provider))
@@ -157,15 +126,20 @@ class S3:
         asked = partial(head, self.clients.main, self._provider, upload)
         return confirm(self._provider, upload, sent, asked)
 
-    def send_small(self, upload: Upload, watch: Watch) -> Receipt | BaseException:
+    def send_small(self, upload: Upload, hooks: Hooks, watch: Watch) -> Receipt | BaseException:
         """PUT then HEAD one file; return what came of it."""
-        source = Source(upload.descriptor, upload.size, watch)
+        small = _Small(upload, Source(upload.descriptor, upload.size, watch))
+
+        def given_up() -> bool:
+            hooks.sending(small.taken)
+            return watch.expired()
+
         try:
-            return carried(partial(self._send_small, upload, source), watch.expired)
+            return carried(partial(small.carry, self._send_small), given_up)
         except (Exception, Interrupted) as error:  # noqa: BLE001  every failure is an outcome
             return error
         finally:
-            source.close()
+            small.source.close()
 
     def send_large(self, upload: Upload, hooks: Hooks, watch: Watch) -> Receipt | BaseException:
         """Send one file in parts; return what came of it."""
@@ -174,5 +148,77 @@ class S3:
         return Multipart(sent, requests, self._provider).outcome(hooks)
 
 
-def _none() -> int:
-    return 0
+class _Small:
+    """One small file under way."""
+
+    def __init__(self, upload: Upload, source: Source) -> None:
+        self.upload = upload
+        self.source = source
+        self._outflow = Outflow()
+
+    def carry(self, send: _Send) -> Receipt:
+        """Have `send` send it in this thread."""
+        with counted(self._outflow):
+            return send(self.upload, self.source)
+
+    def taken(self) -> int:
+        """Return how many of its bytes the store has taken."""
+        return min(self.upload.size, self._outflow.taken())
+
+
+class _Work:
+    """The small files of one call that are under way, each of which `send` sends in a lane."""
+
+    def __init__(
+        self, send: _Send, lanes: Lanes[_Small, Receipt], watch: Watch, hooks: Hooks
+    ) -> None:
+        self._send = send
+        self._lanes = lanes
+        self._watch = watch
+        self._hooks = hooks
+        self._running: set[_Small] = set()
+        self._patience = _LAST_WORDS
+
+    def begin(self, upload: Upload) -> None:
+        """Start a transfer."""
+        source = Source(upload.descriptor, upload.size, self._watch)
+        small = _Small(upload, source)
+        self._running.add(small)
+        self._lanes.start(small, partial(small.carry, self._send))
+
+    def has_room(self) -> bool:
+        """Whether one more transfer is to be started now."""
+        return len(self._running) < min(self._lanes.count, self._hooks.at_most())
+
+    def is_done(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._running
+
+    def until(self, enough: Callable[[], bool]) -> Iterator[Outcome | None]:
+        """Yield what finishes until it is enough."""
+        while not enough():
+            finished = self._lanes.next(_TICK)
+            self._hooks.sending(self._taken)
+            if finished is not None:
+                yield self._end(*finished)
+                continue
+            yield None
+            if self._watch.expired():
+                self._patience -= _TICK
+                if self._patience <= 0:
+                    for small in list(self._running):
+                        yield self._end(small, Interrupted())
+
+    def close(self) -> None:
+        """End what is under way."""
+        self._watch.cut()
+        for small in self._running:
+            small.source.close()
+
+    def _taken(self) -> int:
+        return sum(small.taken() for small in self._running)
+
+    def _end(self, small: _Small, result: Receipt | BaseException) -> Outcome:
+        self._running.remove(small)
+        small.source.close()
+        return small.upload, result

@@ -82,6 +82,14 @@ class Large:
     #: How long to wait before each further try of the same request, in seconds.
     pauses: Sequence[float]
 
+    def length(self, number: int) -> int:
+        """Return how many bytes this part has; the first one is number 1."""
+        return min(self.part_size, self.upload.size - (number - 1) * self.part_size)
+
+    def stored(self, parts: Iterable[Part]) -> int:
+        """Return how many bytes these have together."""
+        return sum(self.length(part.number) for part in parts)
+
 
 class Requests(Protocol):
     """What is asked of the store for one large file.

@@ -11,6 +11,7 @@ from flood.providers import Provider
 from workers.lanes import Lanes
 from workers.s3_client import Clients
 from workers.s3_multipart import Large, Part, Patience
+from workers.s3_outflow import Outflow, counted
 from workers.source import Body
 from workers.transfer import Interrupted
 from workers.verify import digest_algorithm
@@ -30,6 +31,7 @@ class Parts:
             "Key": large.upload.key,
             "UploadId": upload_id,
         }
+        self._outflows: dict[int, Outflow] = {}
 
     def send(self, concurrency: int) -> list[Part]:
         """Send them all; raises Interrupted, or what classify knows."""
@@ -46,8 +48,7 @@ class Parts:
                     finished = lanes.next(_TICK)
                     if large.watch.expired():
                         raise Interrupted
-                    # What botocore has sent of a part nobody can know: it reads for signing, too.
-                    large.sending(lambda: len(parts) * large.part_size)
+                    large.sending(lambda: large.stored(parts) + self._under_way())
                     if finished is None:
                         continue
                     result = finished[1]
@@ -58,15 +59,26 @@ class Parts:
                 # Before the lanes close: parts that are under way must not read on.
                 large.source.close()
 
+    def _under_way(self) -> int:
+        # Threads add to them, and take them away, meanwhile.
+        return sum(each.taken() for each in list(self._outflows.values()))
+
     def _calls(self, under_way: Callable[[], int]) -> Iterator[Callable[[], Part]]:
         size, part_size = self._large.upload.size, self._large.part_size
         for number, offset in enumerate(range(0, size, part_size), start=1):
-            length = min(part_size, size - offset)
-            yield partial(self._send, number, offset, length, under_way)
+            yield partial(self._counted, number, offset, under_way)
 
-    def _send(self, number: int, offset: int, length: int, under_way: Callable[[], int]) -> Part:
+    def _counted(self, number: int, offset: int, under_way: Callable[[], int]) -> Part:
+        outflow = self._outflows[number] = Outflow()
+        try:
+            with counted(outflow):
+                return self._send(number, offset, under_way)
+        finally:
+            del self._outflows[number]
+
+    def _send(self, number: int, offset: int, under_way: Callable[[], int]) -> Part:
         large, source = self._large, self._large.source
-        body = Body(source, offset, length, digest_algorithm(self._provider))
+        body = Body(source, offset, large.length(number), digest_algorithm(self._provider))
         patience = Patience(large.pauses)
         while True:
             tell = large.part_begins(under_way())

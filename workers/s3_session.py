@@ -22,6 +22,7 @@ from botocore.httpsession import ProxyConfiguration, URLLib3Session
 from workers.answer_limits import COMPLETION, TIMEOUTS
 from workers.failures import TransportFailed, Unanswered
 from workers.proxies import Proxy
+from workers.s3_outflow import outflow
 from workers.s3_socket import Hurried, Limited
 
 # 101 would end the talk in HTTP, which nobody has asked for.
@@ -71,12 +72,21 @@ class _Bounded:
         self._used = False
         super().connect()  # type: ignore[misc]  # the connection's
 
-    def request(self, method: str, url: str, *rest: Any, **options: Any) -> Any:
+    def request(self, method: str, url: str, body: Any = None, **options: Any) -> Any:
         self._completes = method == "POST" and "uploadId=" in url
         self._heard = False
+        counting = outflow()
+        if counting is not None and body:
+            counting.begin(self)
         # urllib3 looks for an early answer where a connection is reset while it is written to.
         with self._awaited(_ENDED):
-            return super().request(method, url, *rest, **options)  # type: ignore[misc]  # as above
+            return super().request(method, url, body, **options)  # type: ignore[misc]  # as above
+
+    def send(self, data: Any) -> None:
+        super().send(data)  # type: ignore[misc]  # as above
+        counting = outflow()
+        if counting is not None:
+            counting.add(self, len(data))
 
     def getresponse(self) -> Any:
         with self._awaited((ConnectionError, *_ENDED)), self._limited(self._patience()) as limited:

@@ -46,7 +46,7 @@ class Interrupted(BaseException):
 #: Each upload with its receipt or with the exception that ended it.
 Outcome = tuple[Upload, Receipt | BaseException]
 
-#: Counts the bytes that were sent of what is under way.
+#: Counts the bytes of what is under way that the store has taken.
 Measure = Callable[[], int]
 
 
@@ -86,8 +86,8 @@ class Hooks:
     multipart id, or once it is whole with that of another one which stays) and `multipart_ended`
     (none of it is left in the bucket, or the object is whole) are called only in the thread that
     iterates `transfer`; when `multipart_started` returns, the id is safely recorded. `sending` is
-    called often, in the same thread, with what counts the bytes sent of all uploads that have begun
-    and were not yielded yet. `at_most` is asked often, in the same thread, how many transfers may
+    called often, in the same thread, with what counts the bytes of all uploads that have begun and
+    were not yielded yet. `at_most` is asked often, in the same thread, how many transfers may
     be under way; the next upload is taken only as it begins.
     `taken` may be told, in the same thread, that the store has all of a small file, of which only
     the proof is missing.

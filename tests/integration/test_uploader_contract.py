@@ -3,13 +3,14 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.faults import Stall
+from tests.faults import Fault, Pass, Stall
 from tests.proxy import FaultProxy
 from tests.servers import S3Server
 from tests.uploading import (
@@ -24,7 +25,7 @@ from tests.uploading import (
     wait_until,
 )
 from workers.failures import BucketMissing, InvalidBucket, KeyNotUtf8, KeyTooLong
-from workers.transfer import Interrupted, Receipt, Upload, Uploader
+from workers.transfer import Interrupted, Measure, Receipt, Upload, Uploader
 
 KEYS = [
     "plain.txt",
@@ -261,3 +262,63 @@ def test_the_caller_gets_a_turn_while_a_transfer_takes_long(
     assert turns
     assert set(turns) == {None}
     assert last is not None
+
+
+#: Sends files of a size to a store of which a fault happens to each PUT; gives what was told of the
+#: bytes that it had taken, each with seconds since the first of them.
+Watched = Callable[[Fault, Sequence[str], int], list[tuple[float, int]]]
+
+#: One, two side by side, one whose key is boto3's business, parts.
+CROWDS = [(["a"], 2 * MIB), (["a", "b"], MIB), (["a/../b"], 2 * MIB), (["a"], LARGE)]
+
+
+@pytest.fixture
+def watched(
+    make_uploader: MakeUploader,
+    rclone_server: S3Server,
+    bucket_name: Callable[[], str],
+    opened: Open,
+) -> Iterator[Watched]:
+    bucket = rclone_server.make_bucket(bucket_name())
+    with FaultProxy(rclone_server.address, receive_buffer=16 * 1024) as proxy:
+
+        def told(fault: Fault, keys: Sequence[str], size: int) -> list[tuple[float, int]]:
+            proxy.inject(fault, "PUT", times=None)
+            uploads = [
+                Upload(number, bucket, key, opened(bytes(size)), size)
+                for number, key in enumerate(keys)
+            ]
+            seen: list[tuple[float, int]] = []
+
+            def sending(measure: Measure) -> None:
+                taken = measure()
+                if taken:
+                    seen.append((time.monotonic(), taken))
+
+            hooks = replace(Record().hooks(), sending=sending)
+            with closing(make_uploader(profile(proxy.url))) as uploader:
+                list(transferred(uploader, uploads, hooks))
+            return [(at - seen[0][0], taken) for at, taken in seen]
+
+        yield told
+
+
+@pytest.mark.parametrize(("keys", "size"), CROWDS)
+def test_it_is_told_how_much_a_slow_store_has_taken(
+    watched: Watched, keys: list[str], size: int
+) -> None:
+    """What waits in the kernel, megabytes at times, the store has yet to take."""
+    whole = size * len(keys)
+    told = watched(Pass(bytes_per_second=size), keys, size)
+    assert len({taken for _, taken in told}) > 4
+    assert all(taken < whole for at, taken in told if at < 0.3)
+
+
+@pytest.mark.parametrize(("keys", "size"), CROWDS)
+def test_it_is_told_that_a_store_takes_nothing(
+    watched: Watched, keys: list[str], size: int
+) -> None:
+    told = watched(Stall("request", seconds=1.5), keys, size)
+    meanwhile = [taken for at, taken in told if at < 0.8]
+    assert max(meanwhile) < size / 8
+    assert len(set(meanwhile)) < 5  # the kernel asks now and then for a few bytes more
