@@ -15,7 +15,8 @@ _LENGTH: Final = 512
 class Doing:
     """What one worker thread was at, at a moment (aware). `since` is when its attempt began to send
     files, None while there is none; sizes are bytes, `rate` is bytes a second of the last moments,
-    None where it is too early to tell. `sweeps` where a sweep has taken it more than a second."""
+    None where it is too early to tell. `sweeps` where a sweep has taken it more than a second. For
+    `still` seconds the store has taken no byte, nor was a file done with."""
 
     pid: int
     at: datetime
@@ -26,13 +27,15 @@ class Doing:
     sent: int = 0
     rate: float | None = None
     sweeps: bool = False
+    still: float = 0.0
 
 
 def encode(doing: Doing, number: int) -> bytes:
     """The note; `number` is another one each time."""
     values = {name: value for name, value in vars(doing).items() if value is not None}
-    if not doing.sweeps:
-        del values["sweeps"]  # an older flood cannot read it
+    for name in ("sweeps", "still"):
+        if not values[name]:
+            del values[name]  # an older flood cannot read it
     for name in ("at", "since"):
         if name in values:
             values[name] = utc_text(values[name])

@@ -19,7 +19,8 @@ from flood.status_words import ago, clock, name, size, text
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-#: A worker that is at work says so every second: one that has not for so long is told of.
+#: A worker that is at work says so every second: one that has not for so long is told of, as is one
+#: that says of its store that this has taken nothing for so long.
 _SILENCE: Final = timedelta(seconds=10)
 
 _MIB: Final = 1024**2
@@ -213,6 +214,13 @@ def silent(status: Status) -> "Iterator[RenderableType]":
                 "does not answer, or it is stopped",
                 "yellow",
             )
+        still = _standstill(status, upload)
+        if silence is None and still is not None:
+            yield text(
+                f"Worker {_worker(upload)} has sent nothing for {naturaldelta(still)}: its store "
+                "does not answer, or wants to be left alone",
+                "yellow",
+            )
         if upload.worker is None:
             soon = "a sweep of any consumer gives its files back within a minute"
             if not status.consuming:
@@ -242,6 +250,15 @@ def _silence(status: Status, upload: Upload) -> timedelta | None:
     doing = upload.worker.doing
     silence = status.at - (max(upload.since, doing.at) if doing else upload.since)
     return silence if silence > _SILENCE else None
+
+
+def _standstill(status: Status, upload: Upload) -> timedelta | None:
+    """For how long nothing has left its worker, which says so, where that is long."""
+    doing = upload.worker.doing if upload.worker else None
+    if doing is None or not doing.still or doing.at < upload.since:
+        return None
+    still = status.at - doing.at + timedelta(seconds=doing.still)
+    return still if still > _SILENCE else None
 
 
 def workers(status: Status) -> "Iterator[RenderableType]":

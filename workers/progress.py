@@ -28,6 +28,8 @@ class _State(threading.local):
     size = 0
     sent = 0
     due = 0.0
+    total = 0
+    moved = 0.0
     sweeps = False
 
     def __init__(self) -> None:
@@ -53,6 +55,7 @@ class Progress:
         state.since = self._now()
         state.files, state.files_done = len(sizes), 0
         state.size, state.sent = sum(sizes), 0
+        state.total, state.moved = 0, self._clock()
         self._say()
 
     def add(self, sizes: Sequence[int]) -> None:
@@ -70,12 +73,17 @@ class Progress:
         state = self._state
         state.files_done += 1
         state.sent += size
+        state.moved = self._clock()
         self._say()
 
     def sending(self, measure: Measure) -> None:
         """Files are under way, of which `measure` counts the bytes."""
-        if self._clock() >= self._state.due:
-            self._write(measure())
+        state, clock = self._state, self._clock()
+        if clock >= state.due:
+            more = measure()
+            if state.sent + more != state.total:
+                state.total, state.moved = state.sent + more, clock
+            self._write(more, still=clock - state.moved)
 
     def end(self) -> None:
         """This thread has nothing to do, or not any more."""
@@ -103,7 +111,7 @@ class Progress:
         if self._clock() >= self._state.due:
             self._write(0)
 
-    def _write(self, more: int) -> None:
+    def _write(self, more: int, still: float = 0.0) -> None:
         state, clock = self._state, self._clock()
         state.due = clock + INTERVAL
         doing = Doing(os.getpid(), self._now(), sweeps=state.sweeps)
@@ -117,6 +125,7 @@ class Progress:
                 size=state.size,
                 sent=min(state.size, state.sent + more),
                 rate=self._rate(clock, state.sent + more),
+                still=still,
             )
         # On a full or a missing disk nobody learns how far it is, and that is all.
         with suppress(OSError):

@@ -26,6 +26,7 @@ doings = st.builds(
     size=sizes,
     sent=sizes,
     rate=st.none() | st.floats(0, 1e12),
+    still=st.floats(0, 1e6),
 )
 
 
@@ -85,6 +86,21 @@ def test_a_worker_says_how_far_it_is_once_a_second(worker: Worker) -> None:
     worker.clock.advance(1.0)
     worker.progress.sending(lambda: 0)  # a part is sent again
     assert worker.said().rate == 500.0
+
+
+def test_a_worker_says_for_how_long_its_store_has_taken_nothing(worker: Worker) -> None:
+    worker.progress.begin([1000, 3000])
+    told = []
+    for sent in (0, 500, 500, 500, 1000):
+        worker.clock.advance(2.0)
+        worker.progress.sending(lambda sent=sent: sent)  # type: ignore[misc]  # bound at once
+        told.append(worker.said().still)
+    assert told == [2.0, 0.0, 2.0, 4.0, 0.0]
+    worker.clock.advance(2.0)
+    worker.progress.done(1000)
+    worker.clock.advance(2.0)
+    worker.progress.sending(lambda: 0)
+    assert worker.said().still == 2.0
 
 
 def test_nothing_is_counted_between_two_notes(worker: Worker) -> None:

@@ -548,6 +548,26 @@ def test_what_a_worker_says_is_told(house: House) -> None:
     assert seen(house).workers == []
 
 
+def test_a_worker_whose_store_takes_nothing_is_told_of(house: House) -> None:
+    agent = house.agent()
+    house.admit("large", data=b"x" * 1000)
+    house.claim(owner=agent.locks.own())
+    agent.progress.begin([1000])
+    for sent, seconds in ((0, 5), (1, 6), (1, 10)):
+        house.clock.advance(float(seconds))
+        agent.progress.sending(lambda sent=sent: sent)  # type: ignore[misc]  # the default is for this one
+        assert "sent nothing" not in shown(seen(house))
+    house.clock.advance(1.0)
+    agent.progress.sending(lambda: 1)
+    told = shown(seen(house))
+    assert "has sent nothing for 11 seconds: its store does not answer" in told
+    assert "silent" not in told
+    house.clock.advance(1.0)
+    agent.progress.done(1000)
+    assert "sent nothing" not in shown(seen(house))
+    agent.locks.disown()
+
+
 def test_what_a_worker_said_of_the_attempt_before_is_not_taken_for_this_one(house: House) -> None:
     agent = house.agent()
     agent.locks.own()
