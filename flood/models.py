@@ -362,13 +362,14 @@ def _begin(stack: ExitStack, patience: Waiting) -> None:
 
 
 def first_reason(error: BaseException, before: BaseException | None) -> BaseException:
-    """What went wrong first, of all that has since the exception `before`."""
+    """What went wrong first, of all that has since the exception `before`; what was raised in the
+    place of others stands for them."""
     reason: BaseException = error
     context: BaseException | None = error
     while context is not None and context is not before:
         if type(context).__module__ != "sqlite3":  # of those peewee makes its own
             reason = context
-        context = None if context.__cause__ else context.__context__
+        context = None if context.__suppress_context__ else context.__context__
     return reason
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from flood import models, schema
 from flood.columns import name_from, name_value, utc_moment, utc_text
-from flood.errors import SpoolError
+from flood.errors import NoRoomError, SpoolError
 from flood.models import FileRecord, RetryAttempt, SpoolInfo
 from huey_config import huey
 from tests.spooling import START, House, fork, garble, in_child, new_database
@@ -430,6 +430,9 @@ def test_a_full_disk_is_told_although_sqlite_has_nothing_to_roll_back(house: Hou
     except Full:  # what went wrong before has nothing to do with it
         with pytest.raises(models.DatabaseError, match="disk is full"):
             within()
+    # Nor has what went wrong afterwards, to whoever is told of the reason alone.
+    with pytest.raises(NoRoomError, match="disk is full"):
+        schema.migrate(house.database, create=False, check=within)
 
 
 def test_a_database_that_was_deleted_is_not_made_anew(house: House) -> None:

@@ -155,6 +155,19 @@ def test_a_start_that_waits_too_long_may_be_tried_again(house: House, stopping: 
         schema.migrate(house.database, create=False)
 
 
+def test_a_turn_that_is_lost_in_the_middle_of_a_start_may_be_tried_again(
+    house: House, stopping: None
+) -> None:
+    """The lock file's own error, which began the wait, is nobody's reason."""
+
+    def late() -> None:
+        with held(house.database), models.write():
+            pass
+
+    with pytest.raises(TryAgainError, match="database is locked: another program holds it"):
+        schema.migrate(house.database, create=False, check=late)
+
+
 TURN = """
 import sys
 from flood.writers import Waiting, turn
