@@ -43,26 +43,35 @@ def parse(uri: str, form: str = _FORM) -> Destination:
 
     Raises ConfigError for whatever could leave the bucket's directory or be no S3 name.
     """
+    target = of_files(uri, form)
+    if not _BUCKET.fullmatch(target.bucket):
+        raise ConfigError(
+            f"{printable(uri)}: no store has a bucket of the name {printable(target.bucket)!r}"
+        )
+    _check_key(uri, target.key)
+    return target
+
+
+def of_files(uri: str, form: str = _FORM) -> Destination:
+    """The file, or the directory with all that lies below, that `uri` names, however odd its name
+    is: a file that no store can have may lie in the spool all the same. Raises ConfigError."""
     if not uri.startswith(_SCHEME):
         raise ConfigError(f"the destination {printable(uri)!r} does not begin with s3://; {form}")
     profile, _, rest = uri.removeprefix(_SCHEME).partition("/")
     bucket, _, path = rest.partition("/")
-    if not layout.is_name(profile) or not bucket:
+    if not layout.is_name(profile) or not layout.is_name(bucket):
         raise ConfigError(f"{printable(uri)} names no profile or no bucket; {form}")
-    if not _BUCKET.fullmatch(bucket):
-        raise ConfigError(
-            f"{printable(uri)}: no store has a bucket of the name {printable(bucket)!r}"
-        )
-    into = not path or path.endswith("/")
     key = path.removesuffix("/")
-    if path:
-        _check_key(uri, key)
-    return Destination(profile, bucket, key, into)
+    if path and not layout.is_key(key):
+        raise ConfigError(
+            f"{printable(uri)}: a path must not have '.', '..', or nothing between two slashes"
+        )
+    return Destination(profile, bucket, key, into=not path or path.endswith("/"))
 
 
 def of_file(uri: str) -> Place:
-    """The place in incoming of the one file that `uri` names, however odd its name is: a file that
-    no store can have may lie in the spool all the same. Raises ConfigError."""
+    """The place in incoming of the one file that `uri` names, as odd as in `of_files`. Raises
+    ConfigError."""
     form = "write s3://PROFILE/BUCKET/KEY"
     if not uri.startswith(_SCHEME):
         raise ConfigError(f"{printable(uri)!r} does not begin with s3://; {form}")
@@ -74,10 +83,6 @@ def of_file(uri: str) -> Place:
 
 
 def _check_key(uri: str, key: str) -> None:
-    if not layout.is_key(key):
-        raise ConfigError(
-            f"{printable(uri)}: a path must not have '.', '..', or nothing between two slashes"
-        )
     problem = layout.key_problem(key)
     if problem is not None:
         raise ConfigError(f"{printable(uri)}: {problem[1]}")

@@ -138,7 +138,7 @@ def _choice(options: argparse.Namespace, parser: Parser) -> Choice:
         if re.fullmatch("[0-9]{1,18}", name):
             ids.append(int(name))
         elif name.startswith("s3://"):
-            destinations.append(destination.parse(name))
+            destinations.append(destination.of_files(name))
         else:
             parser.error(f"{name!r} is neither the number of a record nor s3://PROFILE/BUCKET/KEY")
     choice = Choice(

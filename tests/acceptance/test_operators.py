@@ -131,6 +131,23 @@ def test_each_exit_status(flood: Flood, bucket: str, bucket_name: Callable[[], s
     lock.release()
 
 
+def test_a_file_whose_name_no_store_takes_is_named_as_any_other(flood: Flood, bucket: str) -> None:
+    """What is told of it is what is told where everything is asked for."""
+    flood.start_watch("--consumers", "1")
+    flood.drop(bucket, "dir/bad\udcff\udcfe", b"data")
+    flood.wait_settled(1)
+    uri = f"s3://main/{bucket}/dir/bad\udcff\udcfe"
+    listed = told(retry(flood, "--dry-run", uri))[1]
+    assert f"s3://main/{bucket}/dir/bad\\udcff\\udcfe, 4 Bytes, key_not_utf8" in listed
+    every = retry(flood, "--dry-run", "--json", "--all").stdout
+    for name in (uri, f"s3://main/{bucket}/dir/"):
+        assert retry(flood, "--dry-run", "--json", name).stdout == every
+    status, said, problems = told(retry(flood, uri))
+    assert (status, said, problems) == (0, "1 file put back, 4 Bytes\n", [])
+    flood.wait_settled(2)
+    assert [row["error_code"] for row in flood.rows()] == ["key_not_utf8"] * 2
+
+
 @pytest.mark.parametrize("option", [(), ("--overwrite-newer",)])
 def test_a_key_that_is_named_goes_back_in_its_newest_version(
     flood: Flood, bucket_name: Callable[[], str], option: tuple[str, ...]

@@ -23,7 +23,7 @@ from flood import (
 )
 from flood import story as stories
 from flood.columns import utc_text
-from flood.destination import Destination, parse
+from flood.destination import Destination, of_files
 from flood.door import Candidate
 from flood.errors import SpoolError
 from flood.intake import arrival_of
@@ -466,7 +466,7 @@ def test_each_option_takes_what_fits_it(house: House) -> None:
     assert chosen(house, Choice()) == every
     for choice, wanted in {
         Choice(ids=frozenset({a, 4711})): {"2025/a.jpg"},
-        Choice(destinations=(parse("s3://p/bu/2026/"),)): set(),
+        Choice(destinations=(of_files("s3://p/bu/2026/"),)): set(),
         Choice(ids=frozenset({b}), profiles=("q",)): set(),
         Choice(ids=frozenset({b}), profiles=("p",), buckets=("b",)): {"2026/b.jpg"},
         Choice(keys=("*.jpg", "lat?")): {"2025/a.jpg", "2026/b.jpg", "late"},
@@ -497,9 +497,25 @@ def test_a_destination_means_a_file_or_all_below(house: House) -> None:
         "s3://p/bucket/dir": [],
         "s3://q/bucket/dir/": [],
     }.items():
-        choice = Choice(destinations=(parse(uri),))
+        choice = Choice(destinations=(of_files(uri),))
         fit = [one.row.key for one in rows if choice.fits(one, house.clock.now())]
         assert fit == keys, uri
+
+
+@pytest.mark.parametrize("key", ["\udcff\udcfe", "dir/" * 255 + "longer", "n" * 255, "a\nb"])
+def test_a_file_is_named_however_odd_its_name_is(house: House, key: str) -> None:
+    """As in a bucket that no store has, and under a key that none can have."""
+    [record] = fail(house, key)
+    [failed] = retry_choice.still_failed([record])
+    for uri in (f"s3://p/b/{key}", "s3://p/b/"):
+        choice = Choice(destinations=(of_files(uri),))
+        assert choice.naming(failed) == {of_files(uri)}
+    assert of_files(f"s3://p/b/{key}").uri() == f"s3://p/b/{key}"
+
+
+def test_a_name_that_no_file_can_have_is_no_failed_files(house: House) -> None:
+    for uri in (f"s3://p/b/{'n' * 256}", f"s3://p/b/{'dir/' * 2000}", "s3://p/\udcff/\udcff"):
+        assert unmet(house, of_files(uri)) == [f"{uri}: no files that lie in failed fit this"]
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -1002,11 +1018,11 @@ def test_what_was_renamed_in_failed_is_told_with_what_to_do(house: House) -> Non
     house.spool.move("failed/p/b/dir/key", "failed/p/right/dir/key")
     lost = "no record knows failed/p/right/dir/key: move it to incoming, or have one made of it: "
     for uri in ("s3://p/right/dir/key", "s3://p/right/dir/", "s3://p/right/"):
-        assert unmet(house, parse(uri)) == [f"{uri}: {lost}flood-fsck --repair --config /c"]
+        assert unmet(house, of_files(uri)) == [f"{uri}: {lost}flood-fsck --repair --config /c"]
     # What only a link leads to, flood-fsck would not find either.
     os.symlink("dir", house.spool.absolute("failed/p/right/link"))
     for uri in ("s3://p/right/link/key", "s3://p/right/link/"):
-        assert unmet(house, parse(uri)) == [f"{uri}: no files that lie in failed fit this"]
+        assert unmet(house, of_files(uri)) == [f"{uri}: no files that lie in failed fit this"]
     # Whatever has a record just does not fit what else was asked for.
     house.write("processing/p/b/dir/third")
     for key, into in (("dir/other", False), ("dir", True), ("", True), ("dir/third", False)):
@@ -1019,7 +1035,7 @@ def test_what_was_renamed_in_failed_is_told_with_what_to_do(house: House) -> Non
     [text] = unmet(house, old)
     assert "move it to incoming, where flood-watch takes it as a new file" in text
     fsck(house, repair=True)
-    [made] = retry_choice.failed(Choice(destinations=[parse("s3://p/right/dir/key")]), START)
+    [made] = retry_choice.failed(Choice(destinations=[of_files("s3://p/right/dir/key")]), START)
     assert put_back(house, made.row.id, other) == {made.row.id: "retried", other: "retried"}
 
 
