@@ -7,6 +7,7 @@ from flood import directories, due_queries, layout
 from flood.check_findings import ERROR, WARNING, WORK, Finding
 from flood.config import Settings
 from flood.phrases import files, named
+from flood.profiles import may_be_named
 from flood.spool import Spool
 from flood.states import INCOMING, PROCESSING
 from flood.temporary import Temporary
@@ -50,15 +51,18 @@ def _homeless(profile: str, counts: "Counter[str]", profiles: Collection[str]) -
     name = printable(profile)
     where = [f"{files(count)} in {state}/{name}" for state, count in counts.items()]
     known = ", ".join(map(printable, sorted(profiles)))
+    verb = "is" if counts.total() == 1 else "are"
+    move = f"move the files below one of its profiles in {INCOMING} ({known})"
     return Finding(
         WORK,
         f"profile {name}",
         ERROR,
-        f"the credentials have no such profile, yet there are {' and '.join(where) or 'records'}"
+        f"the credentials have no such profile, yet there {verb} {' and '.join(where) or 'records'}"
         f"{'' if where else f' in {PROCESSING}'}",
         "nobody takes them in, or uploads them, however many consumers run",
-        f"add a section [{name}] to the credentials file; or move the files below one of its "
-        f"profiles in {INCOMING} ({known})",
+        f"add a section [{name}] to the credentials file; or {move}"
+        if may_be_named(profile)
+        else f"no section of the credentials file can have that name: {move}",
         profile,
     )
 

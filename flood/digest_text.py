@@ -10,7 +10,7 @@ from humanize import naturaldelta, naturalsize
 
 from flood.columns import utc_text
 from flood.digest import TEST, TROUBLE, Cause, Digest
-from flood.phrases import files
+from flood.phrases import counted, files
 from flood.states import MISNAMED
 from flood.text import printable
 
@@ -78,7 +78,8 @@ def _failures(digest: Digest) -> Iterator[str]:
     more = digest.causes[_CAUSES:]
     if more:
         yield ""
-        yield f"{files(sum(one.files for one in more))} more, for {len(more)} other causes"
+        left = files(sum(one.files for one in more))
+        yield f"{left} more, for {counted(len(more), 'other cause')}"
     if digest.failed > sum(one.files for one in digest.causes if not one.gone):
         yield ""
         yield f"Altogether {files(digest.failed)} in failed."

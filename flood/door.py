@@ -11,6 +11,7 @@ from flood import layout, log, models, syscalls
 from flood.database_files import is_own
 from flood.identity import Identity, identity_of
 from flood.layout import Place
+from flood.profiles import may_be_named
 from flood.spool import Spool
 from flood.states import PROCESSING
 from flood.temporary import Temporary
@@ -107,11 +108,10 @@ class Door:
             self.leave(path, "it must lie below incoming/PROFILE/BUCKET/: move it there")
             return None
         if place.profile not in self._profiles():
-            self.leave(
-                path,
-                f"the credentials have no profile {log.printable(place.profile)!r}: "
-                "add it to their file",
-            )
+            remedy = "no profile can have that name, move it below one that they have"
+            if may_be_named(place.profile):
+                remedy = "add it to their file"
+            self.leave(path, f"the credentials have no profile '{place.profile}': {remedy}")
             return None
         target = place.moved(PROCESSING).path
         if not self._spool.vacant(target):

@@ -33,6 +33,7 @@ from flood.identity import Identity
 from flood.intake import Enqueue, Intake, arrival_of
 from flood.layout import Place
 from flood.locks import WorkerLocks
+from flood.phrases import counted
 from flood.purge import purge
 from flood.record_values import Claimed, Reason
 from flood.spool import Occupied, Spool
@@ -356,7 +357,7 @@ def latest(settings: Settings, now: datetime) -> datetime:
 
 
 def _some(groups: Sequence[str]) -> str:
-    more = f", {len(groups) - _SHOWN} more such keys" if len(groups) > _SHOWN else ""
+    more = f", {counted(len(groups) - _SHOWN, 'more such key')}" if len(groups) > _SHOWN else ""
     return ", ".join(groups[:_SHOWN]) + more
 
 

@@ -11,7 +11,12 @@ NAMED: Final = 3
 
 def files(count: int) -> str:
     """So many files."""
-    return f"{intcomma(count)} {'file' if count == 1 else 'files'}"
+    return counted(count, "file")
+
+
+def counted(count: int, one: str) -> str:
+    """So many of what `one` is one of; its plural has an s."""
+    return f"{intcomma(count)} {one}{'' if count == 1 else 's'}"
 
 
 def named(paths: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from flood import endpoints
+from flood import endpoints, ini
 from flood.ini import Entry, Section
 from flood.providers import PROVIDERS, Provider
 from flood.text import printable
@@ -78,6 +78,15 @@ class Profile:
 def names_provider(section: Section) -> bool:
     """Return whether this section was written for flood."""
     return any(entry.key == PROVIDER for entry in section.entries)
+
+
+def may_be_named(name: str) -> bool:
+    """Whether a profile can have this name, as that of its section."""
+    section = ini.read(f"[{name}]").sections.get(name)
+    problems: list[str] = []
+    if section is not None:
+        _check_name(section, problems.append, lambda _: None)
+    return section is not None and not problems
 
 
 def read_profile(section: Section, problem: Tell, warning: Tell) -> Profile | None:

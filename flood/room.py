@@ -37,8 +37,9 @@ def check_room(
         )
     # Filesystems that make inodes as they need them say 0.
     if status.f_files and files + math.ceil(status.f_files * INODE_SHARE) > status.f_favail:
+        fit = "file fits" if status.f_favail == 1 else "files fit"
         raise NoRoomError(
-            f"{directory} has no room: {status.f_favail} more files fit on its filesystem, of "
+            f"{directory} has no room: {status.f_favail} more {fit} on its filesystem, of "
             f"{status.f_files}, and flood leaves a thousandth: delete what is not needed, as in "
             "completed"
         )

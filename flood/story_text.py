@@ -9,6 +9,7 @@ from humanize import naturaldelta, naturalsize
 
 from flood.columns import utc_text
 from flood.departures import REMOVED, RETRIED
+from flood.phrases import counted
 from flood.story import Chapter, Story
 from flood.story_queries import Attempt
 from flood.text import printable
@@ -112,7 +113,7 @@ def _progress(chapter: Chapter) -> str:
     if doing is None:
         return ""
     if doing.files > 1:
-        return f", with {doing.files - 1} others, {doing.files_done} done"
+        return f", with {counted(doing.files - 1, 'other')}, {doing.files_done} done"
     sent = naturalsize(doing.sent, binary=True)
     rate = f", {naturalsize(doing.rate, binary=True)}/s" if doing.rate else ""
     return f", {sent} sent{rate}"

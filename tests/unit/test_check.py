@@ -656,12 +656,23 @@ def test_files_of_a_profile_that_the_credentials_do_not_have(house: House, reada
     found = homeless(house, "other", readable=readable)
     assert wrong(found) == [("profile dmo", ERROR), ("profile p", ERROR)]
     assert [each.profile for each in found] == ["dmo", "p"]
-    seen = "the credentials have no such profile, yet there are"
-    assert found[0].found == f"{seen} 1 file in incoming/dmo"
-    assert found[1].found == f"{seen} 1 file in incoming/p and 2 files in processing/p"
+    seen = "the credentials have no such profile, yet there"
+    assert found[0].found == f"{seen} is 1 file in incoming/dmo"
+    assert found[1].found == f"{seen} are 1 file in incoming/p and 2 files in processing/p"
     assert found[0].remedy == (
         "add a section [dmo] to the credentials file; or move the files below one of its profiles "
         "in incoming (other)"
+    )
+
+
+def test_no_section_is_asked_for_that_cannot_be(house: House) -> None:
+    house.write("incoming/bad\udcff/b/key")
+    [found] = homeless(house, "good", "other")
+    assert found.about == "profile bad\\udcff"
+    assert found.found.endswith("yet there is 1 file in incoming/bad\\udcff")
+    assert found.remedy == (
+        "no section of the credentials file can have that name: move the files below one of its "
+        "profiles in incoming (good, other)"
     )
 
 

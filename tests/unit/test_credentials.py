@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from flood import credentials, endpoints, ini, log, startup, users
 from flood.errors import CredentialsError
 from flood.expand import expand_user, expand_variables
-from flood.profiles import SPELLINGS
+from flood.profiles import SPELLINGS, may_be_named
 from flood.providers import PROVIDERS, Provider
 from tests.spooling import in_child
 
@@ -53,6 +53,25 @@ def problems(tmp_path: Path, text: str | bytes) -> list[str]:
     assert last.endswith(": this file was taken because --credentials names it")
     assert all(line.startswith(f"{tmp_path / 'given'}: ") for line in lines)
     return [line.removeprefix(f"{tmp_path / 'given'}: ") for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("name", "may"),
+    [
+        *(("a", True), ("two words", True), ("ümlaut#;", True), ("profile a", True)),
+        *(("", False), (" a", False), ("a ", False), ("..", False), ("a/b", False)),
+        *(("a]", False), ("a]#", False), ("a\nb", False), ("a\u202eb", False), ("\udcff", False)),
+        *(("é" * 127, True), ("é" * 128, False)),
+    ],
+)
+def test_names_that_a_profile_may_have(tmp_path: Path, name: str, may: bool) -> None:
+    assert may_be_named(name) == may
+    text = AMAZON.replace("[a]", f"[{name}]").encode("utf-8", "surrogateescape")
+    try:
+        found = set(read(tmp_path, text).profiles)
+    except CredentialsError:
+        found = set()
+    assert (name in found) == may
 
 
 def test_every_provider(tmp_path: Path) -> None:

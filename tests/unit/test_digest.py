@@ -637,9 +637,18 @@ def test_whatever_a_file_is_named_each_line_prints(
     assert json.loads(digest_text.as_json(found))["failed"]["causes"][0]["named"][0]["key"] == key
 
 
-def plain() -> Digest:
+def plain(causes: int = 1) -> Digest:
     cause = Cause(("p", "b"), "code", 1, 1, START, START, "hint", ((1, "key"),))
-    return Digest(digest.TROUBLE, START, "host", "/srv", "/db", causes=(cause,), failed=1)
+    every = (cause,) * causes
+    return Digest(digest.TROUBLE, START, "host", "/srv", "/db", causes=every, failed=causes)
+
+
+@pytest.mark.parametrize(
+    ("causes", "more"),
+    [(11, "1 file more, for 1 other cause"), (12, "2 files more, for 2 other causes")],
+)
+def test_more_causes_than_are_named_are_counted(causes: int, more: str) -> None:
+    assert more in digest_text.text(plain(causes)).split("\n")
 
 
 def test_names_that_are_no_text_can_be_told(house: House, listener: Listener) -> None:

@@ -865,6 +865,15 @@ def test_two_records_of_one_key_keep_the_index_away_that_forbids_them(house: Hou
     assert names(fsck(house, repair=True)) == CLEAN
 
 
+def test_some_of_many_keys_with_two_records_are_named(house: House) -> None:
+    no_indices(house)
+    for number in range(4):
+        house.admit(f"a {number}", f"b {number}")
+    models.execute("UPDATE file_records SET filepath = 'a' || substr(filepath, 2)")
+    [reason] = fsck(house, repair=True).reasons.values()
+    assert ", 1 more such key: let consumers" in reason
+
+
 _AWAY = re.escape(models.AWAY)
 LINKS = {
     "file": f"is a symbolic link that leads nowhere, to /nowhere/flood.db: {_AWAY}",

@@ -1,5 +1,6 @@
 """The way from incoming to processing, with deaths at every step of it."""
 
+import json
 import os
 import socket
 from datetime import datetime, timedelta, timezone
@@ -12,7 +13,7 @@ from flood import models, records, versions
 from flood.columns import utc_moment, utc_text
 from flood.door import FORGOTTEN, Candidate, Why
 from flood.intake import BATCH, Intake, Result
-from flood.log import JsonFormatter
+from flood.log import JsonFormatter, TextFormatter
 from flood.record_values import TASK_BYTES, TASK_FILES, Arrival, Proof
 from flood.spool import Spool
 from tests.spooling import LARGE, START, House, deaths, quick_house
@@ -96,8 +97,22 @@ def test_an_unknown_profile_stays_until_the_credentials_have_it(
     for _ in range(2):
         assert admit(house, "incoming/new/b/key", intake=intake) == Result()
     assert len(caplog.records) == 1
+    assert "have no profile 'new': add it to their file" in TextFormatter().format(
+        caplog.records[0]
+    )
     profiles.add("new")
     assert admit(house, "incoming/new/b/key", intake=intake).admitted == 1
+
+
+def test_a_profile_that_cannot_be_is_told_of_as_its_name_is(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.write("incoming/bad\udcff/b/key")
+    assert admit(house, "incoming/bad\udcff/b/key") == Result()
+    [told] = caplog.records
+    reason = "have no profile 'bad{}': no profile can have that name, move it below one"
+    assert reason.format(r"\udcff") in TextFormatter().format(told)
+    assert reason.format(r"\xff") in json.loads(JsonFormatter().format(told))["reason"]
 
 
 def test_what_is_no_regular_file_is_left_with_one_warning(

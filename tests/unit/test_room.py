@@ -40,6 +40,9 @@ def test_a_thousandth_of_the_inodes_is_left() -> None:
     check_room("/spool", 0, 5, 0, disk)
     with pytest.raises(NoRoomError, match=r"15 more files fit"):
         check_room("/spool", 0, 6, 0, disk)
+    disk.free_inodes = 1
+    with pytest.raises(NoRoomError, match=r"1 more file fits"):
+        check_room("/spool", 0, 1, 0, disk)
 
 
 def test_filesystems_that_count_no_inodes_have_enough() -> None:

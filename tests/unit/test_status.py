@@ -580,6 +580,18 @@ def test_what_a_worker_said_of_the_attempt_before_is_not_taken_for_this_one(hous
     agent.locks.disown()
 
 
+@pytest.mark.parametrize(("files", "beside"), [(2, "with 1 other,"), (3, "with 2 others,")])
+def test_the_story_tells_how_many_are_beside_the_file(
+    house: House, files: int, beside: str
+) -> None:
+    agent = house.agent()
+    house.admit("key")
+    house.claim(owner=agent.locks.own())
+    agent.progress.begin([4] * files)
+    assert f"{beside} 0 done" in told(house)[0]
+    agent.locks.disown()
+
+
 def test_who_is_at_work_is_known_by_locks(house: House) -> None:
     watch = FileLock(house.spool.absolute(WATCH_LOCK))
     consumer = FileLock(house.spool.absolute(CONSUMERS_LOCK))
