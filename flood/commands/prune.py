@@ -128,9 +128,11 @@ def _tell(pruned: Pruned, settings: Settings, dry: bool, terminal: Terminal) -> 
         terminal.problem(line)
     watched = sys.stdout.isatty()
     for reason, count in pruned.stay.items() if watched or dry else ():
-        terminal.notice(f"{_count(count, 'file')} of completed or failed stay: {reason}")
+        verb = "stays" if count == 1 else "stay"
+        terminal.notice(f"{_count(count, 'file')} of completed or failed {verb}: {reason}")
     keep = (settings.keep_completed, settings.keep_failed, settings.keep_records)
-    if keep == (None, None, None):
+    # Whoever has cron run it before there is anything to delete needs no mail about that.
+    if keep == (None, None, None) and (watched or dry):
         terminal.notice(
             "keep-completed, keep-failed, keep-records are not set: every file and every record is "
             "kept for ever"

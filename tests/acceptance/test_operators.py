@@ -277,8 +277,8 @@ def test_pruning_by_hand(flood: Flood, bucket: str) -> None:
     def prune(*arguments: str) -> tuple[int, str, list[str]]:
         return told(flood.run("-m", "flood.commands.prune", *arguments))
 
-    assert prune()[0:2] == (0, "")
-    assert "are not set" in prune()[2][0]
+    assert prune() == (0, "", [])
+    assert "are not set" in prune("--dry-run")[2][0]
     assert prune("--keep-completed", "1h") == (0, "", [])
     status, listed, said = prune("--keep-completed", "0", "--dry-run")
     assert said == []
@@ -286,6 +286,12 @@ def test_pruning_by_hand(flood: Flood, bucket: str) -> None:
     assert f"completed/main/{bucket}/dir/key\\x1b0" in listed.splitlines()
     assert listed.splitlines()[-1] == "5 files of completed would be deleted, 20 Bytes"
     assert flood.files() == before
+    changed, aside = flood.spool / f"completed/main/{bucket}/dir/key\x1b0", flood.outside("aside")
+    changed.rename(aside)
+    changed.write_bytes(b"another file")
+    [stays] = prune("--keep-completed", "0", "--dry-run")[2]
+    assert stays.startswith("1 file of completed or failed stays: ")
+    aside.rename(changed)
     done = flood.run("-m", "flood.commands.prune", "--keep-completed", "0", "--json")
     report = json.loads(done.stdout)
     assert (report["files"], report["size"]) == ({"completed": 5, "failed": 0}, 20)
@@ -294,12 +300,26 @@ def test_pruning_by_hand(flood: Flood, bucket: str) -> None:
     fsck(flood)
 
 
-def test_a_person_sees_that_there_is_nothing_to_do(flood: Flood) -> None:
+@pytest.mark.parametrize(
+    ("command", "told", "said"),
+    [
+        ("retry --all", "nothing to put back\n", ""),
+        (
+            "prune",
+            "nothing to delete\n",
+            "flood-prune: keep-completed, keep-failed, keep-records are not set: every file and "
+            "every record is kept for ever\n",
+        ),
+    ],
+    ids=["retry", "prune"],
+)
+def test_a_person_sees_that_there_is_nothing_to_do(
+    flood: Flood, command: str, told: str, said: str
+) -> None:
     """cron does not; script(1) makes a terminal."""
     flood.start_watch()
-    command = f"{sys.executable} -m flood.commands.retry --all"
     done = subprocess.run(
-        ["script", "-qec", command, "/dev/null"],
+        ["script", "-qec", f"{sys.executable} -m flood.commands.{command} 2>said", "/dev/null"],
         env=flood.environ,
         cwd=flood.directory,
         capture_output=True,
@@ -307,7 +327,8 @@ def test_a_person_sees_that_there_is_nothing_to_do(flood: Flood) -> None:
         check=False,
         stdin=subprocess.DEVNULL,
     )
-    assert (done.returncode, done.stdout.splitlines()) == (0, ["nothing to put back"])
+    assert (done.returncode, done.stdout) == (0, told)
+    assert (flood.directory / "said").read_text() == said
 
 
 @pytest.mark.parametrize("command", ["watch --once", "drain", "retry --all", "prune", "fsck"])
