@@ -15,7 +15,7 @@ from flood.errors import NoRoomError
 from flood.inotify_limits import Limit
 from flood.layout import CARD
 from flood.phrases import NAMED, named
-from flood.room import check_room
+from flood.room import check_room, lacking
 from flood.spool import ALL_RIGHTS, Spool
 from flood.states import INCOMING, STATES
 from flood.temporary import Temporary
@@ -123,22 +123,31 @@ def room(
 ) -> Iterator[Finding]:
     """Whether the directory's filesystem has room for more files."""
     status = os.statvfs(directory)
-    try:
-        check_room(directory, min_free)
-    except NoRoomError as error:
-        seen, _, _ = str(error).partition(": delete")
+    short = _short(directory, min_free)
+    if short is not None:
+        lower = ", or lower --min-free" if "--min-free" in short else ""
         yield Finding(
             topic,
             about,
             ERROR,
-            seen,
+            short,
             "flood-watch takes nothing in, flood-put refuses, until there is room again",
-            "delete what is not needed, as in completed, or lower --min-free",
+            f"delete what is not needed, as in completed{lower}",
         )
         return
     free = naturalsize(status.f_bavail * status.f_frsize, binary=True)
     inodes = f", {intcomma(status.f_favail)} more files" if status.f_files else ""
     yield Finding(topic, about, OK, f"{free}{inodes} fit on the disk of {directory}")
+
+
+def _short(directory: str, min_free: float) -> str | None:
+    """What there is too little of on the directory's filesystem, in words."""
+    try:
+        check_room(directory, min_free)
+    except NoRoomError as error:
+        return str(error).partition(": delete")[0]
+    lacks = lacking(directory)  # which not even a `min_free` of 0 allows
+    return None if lacks is None else f"{directory} has no room: no {lacks} is left"
 
 
 def _closed(spool: Spool, settings: Settings) -> Iterator[Finding]:

@@ -122,6 +122,23 @@ def test_without_an_inode_those_that_look_say_so(house: House) -> None:
     assert checked.returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("fill", "mounted", "seen"),
+    [
+        (NO_INODE, INODES, "0 more files fit on its filesystem, of 200, and flood leaves"),
+        (HARDLY_A_BYTE % 0, BYTES, "no byte is left"),
+    ],
+    ids=["inodes", "bytes"],
+)
+def test_a_full_disk_is_an_error_whatever_is_to_be_left_free(
+    house: House, fill: str, mounted: str, seen: str
+) -> None:
+    checked = run(house, mounted, f"{fill} flood-check")
+    assert f"error    room: {house.spool.root} has no room: {seen}" in checked.stdout
+    assert "mends: delete what is not needed, as in completed\n" in checked.stdout
+    assert checked.returncode == 1
+
+
 @pytest.mark.parametrize("command", [RETRY, PRUNE, NOTIFY], ids=str.split)
 def test_a_lock_that_cannot_be_made_is_not_another_users(house: House, command: str) -> None:
     done = run(house, INODES, f"{NO_INODE} {command}")

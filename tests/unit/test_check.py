@@ -364,7 +364,10 @@ def test_a_directory_that_is_missing_is_made_by_what_is_told(
 
 
 def test_a_full_disk(house: House) -> None:
-    assert wrong(spool(house, min_free=2.0**60)) == [("room", ERROR)]
+    found = spool(house, min_free=2.0**60)
+    assert wrong(found) == [("room", ERROR)]
+    [room] = [each for each in found if each.about == "room"]
+    assert room.remedy == "delete what is not needed, as in completed, or lower --min-free"
 
 
 def test_more_directories_than_may_be_watched(house: House) -> None:
