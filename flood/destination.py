@@ -46,7 +46,7 @@ def parse(uri: str, form: str = _FORM) -> Destination:
     target = of_files(uri, form)
     if not _BUCKET.fullmatch(target.bucket):
         raise ConfigError(
-            f"{printable(uri)}: no store has a bucket of the name {printable(target.bucket)!r}"
+            f"{printable(uri)}: no store has a bucket of the name '{printable(target.bucket)}'"
         )
     _check_key(uri, target.key)
     return target
@@ -56,7 +56,7 @@ def of_files(uri: str, form: str = _FORM) -> Destination:
     """The file, or the directory with all that lies below, that `uri` names, however odd its name
     is: a file that no store can have may lie in the spool all the same. Raises ConfigError."""
     if not uri.startswith(_SCHEME):
-        raise ConfigError(f"the destination {printable(uri)!r} does not begin with s3://; {form}")
+        raise ConfigError(f"the destination '{printable(uri)}' does not begin with s3://; {form}")
     profile, _, rest = uri.removeprefix(_SCHEME).partition("/")
     bucket, _, path = rest.partition("/")
     if not layout.is_name(profile) or not layout.is_name(bucket):
@@ -74,7 +74,7 @@ def of_file(uri: str) -> Place:
     ConfigError."""
     form = "write s3://PROFILE/BUCKET/KEY"
     if not uri.startswith(_SCHEME):
-        raise ConfigError(f"{printable(uri)!r} does not begin with s3://; {form}")
+        raise ConfigError(f"'{printable(uri)}' does not begin with s3://; {form}")
     profile, _, rest = uri.removeprefix(_SCHEME).partition("/")
     bucket, _, key = rest.partition("/")
     if not layout.is_name(profile) or not layout.is_name(bucket) or not layout.is_key(key):

@@ -394,6 +394,7 @@ def test_copies_from_another_filesystem(place: Place) -> None:
         ("s3://p/../x", "names no profile or no bucket"),
         ("s3://p/b ucket/x", "no store has a bucket"),
         ("s3://p/x", "no store has a bucket"),
+        (b"s3://p/b\xff/x", r"no store has a bucket of the name 'b\udcff'"),
         ("s3://p/box/../../x", "'..'"),
         ("s3://p/box/./x", "'.'"),
         ("s3://p/box//x", "nothing between two slashes"),
