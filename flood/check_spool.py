@@ -1,24 +1,20 @@
 """Looks what the filesystem of a spool can do."""
 
 import os
-import stat
 from collections.abc import Iterator, Sequence
-from shlex import quote
 from typing import Final
 
 from humanize import intcomma, naturalsize
 
-from flood import check_directories, exposure, layout, read_only, syscalls, users
+from flood import check_directories, check_rights, exposure, layout, read_only, syscalls, users
 from flood.check_findings import ERROR, OK, SPOOL, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import NoRoomError
 from flood.inotify_limits import Limit
 from flood.layout import CARD
-from flood.phrases import NAMED, named
 from flood.room import check_room, lacking
 from flood.spool import ALL_RIGHTS, Spool
-from flood.states import INCOMING, STATES
-from flood.temporary import Temporary
+from flood.states import STATES
 
 #: The part of a limit from which on it is told of.
 _NEAR: Final = 0.8
@@ -35,7 +31,7 @@ def look(spool: Spool, settings: Settings, watches: Limit) -> Iterator[Finding]:
     yield from _access(spool, settings)
     yield from room(spool.root, settings.min_free)
     yield _watches(spool, watches)
-    yield from _closed(spool, settings)
+    yield from check_rights.look(spool, settings)
     yield _births(spool)
     yield _leases(spool, settings)
     yield from _links()
@@ -73,20 +69,10 @@ def _refused(
 ) -> Finding:
     """The finding that paths are denied in the spool of `user`."""
     meaning = f"flood cannot work as this user; the spool belongs to {user}"
-    places = " ".join(map(quote, paths))
-    if user != users.mine():
-        again = command(settings, "sudo", "-u", user, "flood-check")
-        mends = f"run flood as {user}, flood-check too: {again}"
-    elif all(map(_forbidden_to_owner, paths)):
+    if user == users.mine() and all(map(check_rights.forbidden_to_owner, paths)):
         meaning = "it is the right user, to whom the spool belongs: modes forbid it"
-        mends = users.opening(paths)
-    else:
-        mends = f"sudo chown {recursive}{user} {places} && sudo chmod {recursive}u+rwX {places}"
+    mends = check_rights.mends(settings, user, paths, recursive)
     return Finding(SPOOL, "access", ERROR, seen, meaning, mends)
-
-
-def _forbidden_to_owner(path: str) -> bool:
-    return users.owns(path) and not os.access(path, ALL_RIGHTS, effective_ids=True)
 
 
 def _denied(spool: Spool, name: str) -> bool:
@@ -150,69 +136,10 @@ def _short(directory: str, min_free: float) -> str | None:
     return None if lacks is None else f"{directory} has no room: no {lacks} is left"
 
 
-def _closed(spool: Spool, settings: Settings) -> Iterator[Finding]:
-    """Producers' directories from which this user could take nothing."""
-    if not os.access(spool.absolute(INCOMING), ALL_RIGHTS, effective_ids=True):
-        return  # which is told of as a whole
-    ignored = Temporary(settings.ignore).is_in
-    user = users.owner(spool.absolute(CARD))
-    closed, sticky = [], []
-    for below in _directories(spool):
-        path = os.path.relpath(below, spool.root)
-        if ignored(path):
-            continue
-        if not os.access(below, ALL_RIGHTS, effective_ids=True) and os.path.lexists(below):
-            closed.append(path)
-        elif _keeps(below):
-            sticky.append(path)
-    if closed:
-        places = _quoted(spool, closed)
-        yield Finding(
-            SPOOL,
-            "rights",
-            ERROR,
-            f"this user may not use {named(sorted(closed))}",
-            "what lies there stays there: it takes all rights to a directory to move files out",
-            "have producers give them, as by their umask and group; for those that are there: "
-            f"sudo chown -R {user} {places} && sudo chmod -R u+rwX {places}",
-        )
-    if sticky:
-        yield Finding(
-            SPOOL,
-            "rights",
-            ERROR,
-            f"files of others lie in {named(sorted(sticky))}, which is sticky (mode 1777)",
-            "they stay there: only who owns such a directory takes others' files out of it",
-            f"let flood's user own it: sudo chown {user} {_quoted(spool, sticky)}",
-        )
-
-
-def _quoted(spool: Spool, paths: list[str]) -> str:
-    return " ".join(quote(spool.absolute(path)) for path in sorted(paths)[:NAMED])
-
-
-def _keeps(path: str) -> bool:
-    """Whether others' files lie in a directory out of which only their owners may take them, or
-    its own (inode(7), the sticky bit)."""
-    me = os.geteuid()
-    try:
-        status = os.stat(path)
-        if not status.st_mode & stat.S_ISVTX or me in (0, status.st_uid):
-            return False
-        with os.scandir(path) as entries:
-            return any(
-                each.is_file(follow_symlinks=False)
-                and each.stat(follow_symlinks=False).st_uid != me
-                for each in entries
-            )
-    except OSError:
-        return False  # taken away meanwhile
-
-
 def _watches(spool: Spool, limit: Limit) -> Finding:
     """Compares the tree with the limit; what else the user watches counts, too, but cannot be
     told."""
-    count = sum(1 for _ in _directories(spool))
+    count = sum(1 for _ in check_rights.of_incoming(spool))
     if limit.value is None:
         return Finding(SPOOL, "inotify", OK, f"{_directories_of(count)}, without a limit")
     seen = f"{_directories_of(count)} in incoming, {intcomma(limit.value)} may be watched"
@@ -230,17 +157,6 @@ def _watches(spool: Spool, limit: Limit) -> Finding:
 
 def _directories_of(count: int) -> str:
     return f"{intcomma(count)} {'directory' if count == 1 else 'directories'}"
-
-
-def _directories(spool: Spool) -> Iterator[str]:
-    """Those of incoming, with those that cannot be read."""
-    for path, names, _ in os.walk(spool.absolute(INCOMING)):
-        yield path
-        for name in names:
-            below = os.path.join(path, name)
-            readable = os.access(below, os.R_OK, effective_ids=True)
-            if not (readable or os.path.islink(below)):
-                yield below
 
 
 def _births(spool: Spool) -> Finding:

@@ -29,6 +29,7 @@ from flood import (
     check_notify,
     check_profiles,
     check_report,
+    check_rights,
     check_spool,
     check_work,
     inotify_limits,
@@ -950,7 +951,7 @@ def test_a_sticky_directory_of_somebody_else_keeps_others_files(tmp_path: Path) 
     def look() -> None:
         os.chdir(tmp_path)  # which is below directories that are root's alone
         os.setuid(65534)
-        found = {name: check_spool._keeps(name) for name in (*modes, "gone")}
+        found = {name: check_rights._keeps(name) for name in (*modes, "gone")}
         assert [name for name, keeps in found.items() if keeps] == ["sticky"]
 
     assert in_child(look) == 0

@@ -1,0 +1,92 @@
+"""Directories and files of the spool that are somebody else's, or closed to flood's own user."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flood import users
+from flood.check_rights import denied
+from flood.spool import Spool
+from tests.acceptance.harness import Flood, MakeFlood, credentials, without_roots_rights
+from tests.servers import S3Server
+from tests.spooling import in_child
+
+ONCE = ("-m", "flood.commands.watch", "--once")
+CHECK = ("-m", "flood.commands.check", "--json")
+OTHER = 65534
+
+
+@pytest.fixture
+def flood(make_flood: MakeFlood, server: S3Server) -> Flood:
+    """One that was started before, by a user whom modes bind."""
+    made = make_flood(credentials(("main", server.url)), prefix=without_roots_rights())
+    assert made.run(*ONCE).returncode == 0
+    return made
+
+
+def findings(flood: Flood, about: str) -> list[dict[str, Any]]:
+    done = flood.run(*CHECK)
+    return [x for x in json.loads(done.stdout)["findings"] if x["about"] == about]
+
+
+@pytest.mark.parametrize("below", ["", "/bucket", "/bucket/album/2026"])
+@pytest.mark.parametrize("state", ["incoming_tmp", "processing", "completed", "failed"])
+def test_each_directory_that_floods_user_may_not_use_is_named(
+    flood: Flood, state: str, below: str
+) -> None:
+    """In any part of the spool, with what gives it to him."""
+    path = f"{state}/main{below}"
+    directory = flood.spool / path
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o755)
+    assert findings(flood, "rights") == []
+    mends = []
+    for mode in (0o500, 0):  # files are moved into it and out of it: to read it is not enough
+        directory.chmod(mode)
+        mends.append((-1, f"chmod u+rwX {directory}"))
+    if os.geteuid() == 0:  # who can give it to somebody else
+        me = users.mine()
+        mends.append((OTHER, f"sudo chown -R {me} {directory} && sudo chmod -R u+rwX {directory}"))
+    for owner, command in mends:
+        os.chown(directory, owner, -1)
+        [finding] = findings(flood, "rights")
+        assert finding["status"] == "error"
+        assert finding["found"] == f"this user may not use {path}"
+        assert finding["remedy"] == command
+        subprocess.run(["sh", "-c", command.replace("sudo ", "")], check=True)
+        assert findings(flood, "rights") == []
+        directory.chmod(0o500)
+
+
+def test_directories_deep_in_buckets_are_looked_at_within_bounds(tmp_path: Path) -> None:
+    """Those of profiles and buckets are all looked at."""
+    spool = Spool(str(tmp_path / "spool"))
+    spool.prepare()
+    buckets = [f"completed/p/{number}" for number in range(20)]
+    for bucket in buckets:
+        for number in range(20):
+            spool.make_directory(f"{bucket}/{number}")
+            os.chmod(spool.absolute(f"{bucket}/{number}"), 0o500)
+    tmp_path.chmod(0o711)
+
+    def look() -> None:
+        os.chdir(tmp_path)  # which is below directories that are root's alone
+        here = Spool(".")
+        here.root = "spool"
+        if os.geteuid() == 0:
+            for folder, _, _ in os.walk("spool"):
+                os.chown(folder, OTHER, -1)
+            os.setuid(OTHER)
+        assert len(denied(here, "completed")) == 400
+        some = denied(here, "completed", 100)
+        assert len(some) == 100
+        assert len({os.path.dirname(path) for path in some}) == 10  # ten of each
+        for bucket in buckets:
+            os.chmod(here.absolute(bucket), 0o500)
+        assert set(buckets) < set(denied(here, "completed", 100))
+
+    assert in_child(look) == 0
