@@ -162,7 +162,8 @@ class Intake:
             result.later.append((candidate, Why.OCCUPIED, None))
             return None
         except OSError as error:
-            self.door.leave(place.path, f"it cannot be moved to processing: {error.strerror}")
+            reason = self._spool.refusal(error, place.path, path)
+            self.door.leave(place.path, f"it cannot be moved to processing: {reason}")
             result.later.append((candidate, Why.ERROR, None))
             return None
         identity = self._spool.identify(path)

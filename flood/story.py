@@ -14,11 +14,12 @@ from flood import (
     story_queries,
     story_strays,
     syscalls,
+    users,
 )
 from flood.advice import Advice
 from flood.departures import RETRIED
 from flood.doing import Doing
-from flood.layout import Place
+from flood.layout import CARD, Place
 from flood.record_values import which_attempt
 from flood.spool import Spool
 from flood.states import (
@@ -211,6 +212,12 @@ class _Teller:
             )
         if in_the_way is not None:
             return f"waits for {in_the_way}, a file where it needs a directory, to be settled"
+        refusing = self._refusing()
+        if refusing is not None:
+            return (
+                f"waits until flood's user has all rights to {refusing}, so that it can be moved; "
+                f"how he gets them tells: {self._advice.check()}"
+            )
         if not self._watching:
             return f"waits for flood-watch, which does not run; to start it: {self._start()}"
         stopped = put_locks.watch_stopped(self._spool)
@@ -221,6 +228,14 @@ class _Teller:
             "flood-watch takes it once nobody has it open for writing; if it leaves it alone, as "
             "where its credentials lack the profile, its log says why"
         )
+
+    def _refusing(self) -> str | None:
+        """The directory that keeps the file from being moved; known to flood's own user alone, as
+        others have other rights."""
+        if not users.owns(self._spool.absolute(CARD)):
+            return None
+        incoming, processing = (self._place.moved(state).path for state in (INCOMING, PROCESSING))
+        return self._spool.refuses(incoming, processing)
 
     def _then(self) -> str:
         """When a file is taken that waits for an earlier one."""

@@ -11,6 +11,7 @@ from flood import directories, layout, syscalls
 from flood.errors import SpoolError
 from flood.identity import Identity, identity_of
 from flood.states import INCOMING, PROCESSING
+from flood.text import printable
 from flood.walk import Found, Oddity, counts, kind_of, steps, walk
 
 PATH_MAX: Final = 4096  # with the NUL at the end, linux/limits.h
@@ -125,6 +126,25 @@ class Tree:
         except OSError:
             return None
         return None
+
+    def refuses(self, *paths: str) -> str | None:
+        """The first directory that keeps this user from moving a file away from one of these paths,
+        or there: one that he may not look into, or not write to, which may be one above those that
+        are still to be made; None if there is none."""
+        for path in paths:
+            closed = self.closed(path)
+            if closed is not None:
+                return closed
+            above = directories.nearest(os.path.dirname(self.absolute(path)))
+            if not os.access(above, os.W_OK | os.X_OK, effective_ids=True):
+                return os.path.relpath(above, self.root)
+        return None
+
+    def refusal(self, error: OSError, source: str, target: str) -> str:
+        """Why a move failed, with the directory that refuses it, for people."""
+        denied = isinstance(error, PermissionError)
+        directory = self.refuses(source, target) if denied else None
+        return printable(f"{error.strerror}{f' in {directory}' if directory else ''}")
 
     def is_directory(self, path: str) -> bool:
         """Whether a directory lies at `path`, following no link."""

@@ -181,11 +181,13 @@ def _settle(
         proof, verdict = _left_to_move(decision)
         seconds = _growing(claim, "cannot_move")
         given_up = f"it was given up ({verdict.message}), and " if verdict else ""
+        to = _place(claim, COMPLETED if isinstance(decision, Prove) else FAILED)
+        why = agent.spool.refusal(error, claim.path, to.path)
         reason = Reason(
             INTERRUPTED,
             "cannot_move",
-            f"{given_up}the file cannot leave processing ({error.strerror}): the move is tried "
-            f"again in {seconds:.0f} s",
+            f"{given_up}the file cannot leave processing ({why}): the move is tried again in "
+            f"{seconds:.0f} s",
         )
         records.release(claim, reason, now, seconds, proof, verdict)
         return _Line(ERROR, "cannot move", claim, {"error": reason.code, "reason": reason.message})
@@ -285,7 +287,7 @@ def _missing(agent: Agent, claim: Claimed, now: datetime, *, uploaded: bool = Fa
         records.release(claim, _AWAY, now, MOVE_AGAIN)
         return _Line(WARNING, "spool is away", claim, {"reason": _AWAY.message})
     found = lies_in(agent.spool, claim)
-    before = Place(INCOMING, claim.profile, claim.bucket, claim.key)
+    before = _place(claim, INCOMING)
     if found is None and agent.spool.identify(before.path) == claim.identity:
         records.release(claim, _BACK, now, _growing(claim, _BACK.code))
         return _Line(WARNING, "went back", claim, {"error": _BACK.code, "reason": _BACK.message})
@@ -309,5 +311,8 @@ def _missing(agent: Agent, claim: Claimed, now: datetime, *, uploaded: bool = Fa
 
 
 def _move(spool: Spool, claim: Claimed, state: str) -> Place:
-    place = Place(state, claim.profile, claim.bucket, claim.key)
-    return spool.move_beside(claim.path, place, claim.id)
+    return spool.move_beside(claim.path, _place(claim, state), claim.id)
+
+
+def _place(claim: Claimed, state: str) -> Place:
+    return Place(state, claim.profile, claim.bucket, claim.key)

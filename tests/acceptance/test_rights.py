@@ -17,6 +17,7 @@ from tests.spooling import in_child
 
 ONCE = ("-m", "flood.commands.watch", "--once")
 CHECK = ("-m", "flood.commands.check", "--json")
+STATUS = ("-m", "flood.commands.status")
 OTHER = 65534
 
 
@@ -90,3 +91,40 @@ def test_directories_deep_in_buckets_are_looked_at_within_bounds(tmp_path: Path)
         assert set(buckets) < set(denied(here, "completed", 100))
 
     assert in_child(look) == 0
+
+
+def test_what_keeps_a_file_in_incoming_is_named(flood: Flood, bucket: str) -> None:
+    """By the log, and by the file's story."""
+    path = f"processing/main/{bucket}"
+    (flood.spool / path).mkdir(parents=True)
+    (flood.spool / path).chmod(0o500)
+    flood.drop(bucket, "reports/key", b"data")
+    uri = f"s3://main/{bucket}/reports/key"
+    told = flood.run(*ONCE).stderr
+    assert f"it cannot be moved to processing: Permission denied in {path}" in told
+    story = flood.run(*STATUS, uri).stdout
+    assert f"waits until flood's user has all rights to {path}, so that it can be moved" in story
+    (flood.spool / path).chmod(0o700)
+    assert "all rights" not in flood.run(*STATUS, uri).stdout
+    assert flood.run(*ONCE).returncode == 0
+    assert flood.files("processing") == [f"{path}/reports/key"]
+
+
+@pytest.mark.parametrize("closed", ["completed", "processing"])
+def test_what_keeps_a_file_in_processing_is_named(
+    flood: Flood, server: S3Server, bucket: str, closed: str
+) -> None:
+    flood.drop(bucket, "reports/key", b"data")
+    assert flood.run(*ONCE).returncode == 0
+    path = f"{closed}/main/{bucket}/reports"
+    (flood.spool / path).mkdir(parents=True, exist_ok=True)
+    (flood.spool / path / "other").touch()  # or it would be removed as empty
+    (flood.spool / path).chmod(0o500)
+    flood.run("-m", "flood.commands.drain")
+    row = flood.row()
+    [attempt] = flood.attempts(row["id"])
+    assert attempt["error_code"] == "cannot_move"
+    assert f"(Permission denied in {path}): the move is tried again" in attempt["error_message"]
+    assert server.keys(bucket) == ["reports/key"]
+    [finding] = findings(flood, "rights")
+    assert finding["found"] == f"this user may not use {path}"
