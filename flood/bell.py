@@ -3,25 +3,23 @@
 import os
 import threading
 import time
-from typing import Final
 
 from inotify_simple import INotify, flags
 
 from flood import owners
-
-_SUFFIX: Final = "-bell"
+from flood.database_files import BELL
 
 
 def bell_path(database: str) -> str:
     """The file that is touched when there is work."""
-    return f"{database}{_SUFFIX}"
+    return f"{database}{BELL}"
 
 
 def ring(database: str) -> None:
     """Wake every consumer that waits; call it after the commit that they are to see."""
     try:
         # Opening for writing makes IN_CLOSE_WRITE on close even though nothing is written.
-        os.close(owners.beside(database, _SUFFIX))
+        os.close(owners.beside(database, BELL))
     except OSError:
         pass  # the work is committed, and who waits looks for it without a ring before long
 
@@ -43,7 +41,7 @@ class Bell:
         watch = None
         try:
             watch = INotify(nonblocking=True)
-            os.close(owners.beside(self._database, _SUFFIX))
+            os.close(owners.beside(self._database, BELL))
             watch.add_watch(bell_path(self._database), flags.CLOSE_WRITE | flags.DELETE_SELF)
             self._local.watch = watch
         except OSError:

@@ -18,7 +18,6 @@ from flood import (
     users,
     writers,
 )
-from flood.bell import bell_path
 from flood.check_findings import DATABASE, ERROR, OK, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import FloodError, NoRoomError, SpoolError
@@ -73,24 +72,18 @@ def _unwritable(path: str) -> Finding:
 def _denied(spool: Spool, path: str, parts: list[str]) -> Finding:
     # Whose the spool is, flood is to run as: what root has put beside it does not change that.
     user = users.owner(spool.absolute(CARD))
-    files = (*database_files.files(path), bell_path(path))
-    foreign = [each for each in files if _is_anothers(each, user)]
     meaning = f"flood cannot work as this user; the spool belongs to {user}"
-    mends = f"run flood as {user}, flood-check too"
-    if foreign:
-        mends = f"sudo chown {user}: {' '.join(map(quote, foreign))}"
-    elif user == users.mine():
+    mends = database_files.taking(path, user)
+    if mends is None and user == users.mine():
         meaning = "it is the right user, to whom the spool belongs: modes forbid it"
-        mends = users.opening(parts)
-        if not all(map(users.owns, parts)):
-            mends = f"have its owner give {user} all rights to it"
+        mends = database_files.mends(path, parts)
     return Finding(
         DATABASE,
         "access",
         ERROR,
         f"this user may not use {parts[0]}, which belongs to {_owner(parts[0])}",
         meaning,
-        mends,
+        mends or f"run flood as {user}, flood-check too",
     )
 
 
@@ -102,10 +95,6 @@ def _is_gone(path: str) -> bool:
     except OSError:
         return False  # nobody can tell
     return False
-
-
-def _is_anothers(path: str, user: str) -> bool:
-    return _owner(path) not in (user, _NOBODY_KNOWN)
 
 
 def _owner(path: str) -> str:

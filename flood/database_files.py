@@ -1,9 +1,14 @@
 """Tells the files of flood's own database from others."""
 
 import os
+from collections.abc import Sequence
+from shlex import quote
 from typing import Final
 
-from flood import directories
+from flood import directories, users
+
+#: What the file ends in that wakes consumers.
+BELL: Final = "-bell"
 
 _SUFFIXES: Final = ("", "-journal", "-wal", "-shm", "-writers")
 
@@ -44,6 +49,31 @@ def denied_parts(path: str) -> list[str]:
         for each in (*filter(os.path.exists, files(path)), directory)
         if not os.access(each, os.R_OK | os.W_OK, effective_ids=True)
     ]
+
+
+def taking(path: str, user: str) -> str | None:
+    """What makes the files of a database `user`'s, who owns the spool, where others, as root, have
+    put them there; None if there are none of others'."""
+    own = (*files(path), f"{path}{BELL}")
+    foreign = [each for each in own if _owner(each) not in (user, None)]
+    return f"sudo chown {user}: {' '.join(map(quote, foreign))}" if foreign else None
+
+
+def mends(path: str, denied: Sequence[str]) -> str:
+    """What this user, who owns the spool, does about parts of its database that are denied to
+    him."""
+    me = users.mine()
+    given = users.opening(denied)
+    if not all(map(users.owns, denied)):
+        given = f"have its owner give {me} all rights to {denied[0]}"
+    return taking(path, me) or given
+
+
+def _owner(path: str) -> str | None:
+    try:
+        return users.owner(path)
+    except OSError:
+        return None  # not there, or nobody can tell
 
 
 def _is(path: str, status: os.stat_result) -> bool:

@@ -203,6 +203,7 @@ class _Opened(threading.local):
 _opened = _Opened()
 _path = ""
 _mode = ""
+_card: str | None = None
 _spool_id: str | None = None
 
 
@@ -260,12 +261,13 @@ def scratch() -> SqliteDatabase:
     return SqliteDatabase(":memory:")
 
 
-def bind(path: str, mode: str = "rw") -> None:
+def bind(path: str, mode: str = "rw", *, card: str | None = None) -> None:
     """Say which file the models are for; nothing is opened yet. `mode` is SQLite's, with what
-    follows it in a URI (sqlite.org/uri.html)."""
-    global _path, _mode, _spool_id
+    follows it in a URI (sqlite.org/uri.html). `card` is that of the spool, where it is known, whose
+    owner is to use both."""
+    global _path, _mode, _card, _spool_id
     close()
-    _path, _mode, _spool_id = path, mode, None
+    _path, _mode, _card, _spool_id = path, mode, card, None
     # NORMAL: a power failure may lose the last transactions but never corrupts a WAL database
     # (sqlite.org/pragma.html#pragma_synchronous); the directories are what must be durable.
     database.init(
@@ -457,7 +459,10 @@ def explained(error: BaseException) -> tuple[str, str]:
             return text, GONE
         denied = database_files.denied_parts(_path)
         if denied:
-            return os.strerror(errno.EACCES), users.access_to(denied)
+            return os.strerror(errno.EACCES), access_to(denied)
+    if "readonly" in text and is_spools_owner() and (denied := database_files.denied_parts(_path)):
+        advice = access_to(denied)
+        return text, "" if advice in text else advice
     lacking = _lacking(error)
     if lacking is not None:
         return f"{text}, as the disk is full (no {lacking} is left)", MAKE_ROOM
@@ -465,6 +470,19 @@ def explained(error: BaseException) -> tuple[str, str]:
     if remedy is not None:
         return text, "" if remedy in text else remedy
     return text, next((advice for sign, advice in _ADVICE.items() if sign in text), "")
+
+
+def access_to(denied: Sequence[str]) -> str:
+    """What a person does about parts of the database that are denied to this user."""
+    if is_spools_owner():
+        return database_files.mends(_path, denied)
+    return users.access_to(denied)
+
+
+def is_spools_owner() -> bool:
+    """Whether the spool of the database is this user's, who is the one that flood is to run as,
+    whoever has made what."""
+    return _card is not None and users.owns(_card)
 
 
 def execute(sql: str, parameters: tuple[Any, ...] = ()) -> Any:

@@ -15,6 +15,7 @@ from flood.errors import (
     SpoolLockedError,
     TryAgainError,
 )
+from flood.layout import CARD
 from flood.locks import COMMANDS_LOCK, FileLock
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_TRY_AGAIN
@@ -46,7 +47,7 @@ def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
     try:
         compare = partial(binding.compare, spool.root, database, create=False)
         binding.check_there(spool.root, database)
-        schema.migrate(database, create=False, check=compare)
+        schema.migrate(database, create=False, card=spool.absolute(CARD), check=compare)
         binding.bind(spool, database, create=False, now=now)
         devices.follow(spool)
         yield spool

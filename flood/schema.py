@@ -7,7 +7,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from flood import database_files, directories, models, read_only, syscalls, users, writers
+from flood import (
+    database_files,
+    directories,
+    models,
+    owners,
+    read_only,
+    syscalls,
+    users,
+    writers,
+)
 from flood.errors import FloodError, NoRoomError, SpoolError, TryAgainError
 from flood.walk import kind_of
 from flood.writers import Locked, turn
@@ -47,10 +56,17 @@ _OWN: Final = frozenset({_HISTORY, "spool"})
 _RECORDS: Final = "file_records"
 
 
-def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: None) -> list[str]:
+def migrate(
+    path: str,
+    *,
+    create: bool,
+    card: str | None = None,
+    check: Callable[[], object] = lambda: None,
+) -> list[str]:
     """Bring the database at `path` to this program's schema; return the steps that were applied.
 
-    With `create` a missing file is made, with mode 0600; without it that is a SpoolError, as is a
+    With `create` a missing file is made, with mode 0600, which from root is the owner's of the
+    spool that has this `card`, if there is one; without it that is a SpoolError, as is a
     file of a newer flood, another program's database, or what is none; ReadOnlyError where the
     filesystem takes no writes. `check` is called before
     anything is written to a database that was set up before; it raises SpoolError if that is not
@@ -59,8 +75,8 @@ def migrate(path: str, *, create: bool, check: Callable[[], object] = lambda: No
     directory = os.path.dirname(path)
     before = sys.exc_info()[1]
     try:
-        _find(path, create)
-        models.bind(path)
+        models.bind(path, card=card)
+        _find(path, create, card)
         if "spool" in _own_tables(path, create):
             check()
         with turn(path, models.waiting()):
@@ -121,7 +137,7 @@ def check_link(path: str) -> None:
         )
 
 
-def _find(path: str, create: bool) -> None:
+def _find(path: str, create: bool, card: str | None) -> None:
     try:
         _check_kind(path)
     except FileNotFoundError:
@@ -132,7 +148,21 @@ def _find(path: str, create: bool) -> None:
                 "start flood-watch first, it creates it; or set --database (FLOOD_DATABASE) to the "
                 "one that flood-watch uses",
             ) from None
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _make(path, card)
+
+
+def _make(path: str, card: str | None) -> None:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        # Through no link that comes meanwhile: what lies at its end would be given away, too.
+        made = os.open(os.path.realpath(path), flags, 0o600)
+    except FileExistsError:
+        return  # somebody was faster
+    try:
+        if card is not None:
+            owners.give(made, card)
+    finally:
+        os.close(made)
 
 
 def _check_kind(path: str) -> None:
@@ -194,25 +224,25 @@ def is_empty(problems: Sequence[str]) -> bool:
 
 def _denied_by(reason: object, path: str) -> list[str]:
     """The parts that SQLite refuses to open, or to write to where this user can change that; of
-    those of others `models.explain` tells."""
+    others' `models.explain` tells."""
     if "unable to open" in str(reason):
         return database_files.denied_parts(path)
     parts = database_files.denied_parts(path) if "readonly database" in str(reason) else []
-    return parts if all(map(users.owns, parts)) else []
+    return parts if models.is_spools_owner() or all(map(users.owns, parts)) else []
 
 
 def _give_access(denied: Sequence[str]) -> str:
-    return f"Permission denied: {users.access_to(denied)}"
+    return f"Permission denied: {models.access_to(denied)}"
 
 
-def open_for_looking(path: str) -> list[str]:
+def open_for_looking(path: str, card: str | None = None) -> list[str]:
     """Open the database at `path` so that nothing can be written to it; return the problems that
-    SQLite finds in it, the tables and columns that are missing.
+    SQLite finds in it, the tables and columns that are missing. `card` is as `models.bind` has it.
 
     Raises SpoolError if it cannot be opened, or is a newer flood's; NoRoomError.
     """
+    models.bind(path, card=card)
     _check_kind(path)
-    models.bind(path)
     try:
         models.execute("PRAGMA query_only = ON")
         problems = [
@@ -252,9 +282,9 @@ def _lacks() -> Iterator[str]:
         yield from (f"{name} has no column {column}" for column in sorted(missing))
 
 
-def open_for_reading(path: str) -> None:
+def open_for_reading(path: str, card: str | None = None) -> None:
     """As `open_of_any_age`, but raises SpoolError for an older flood's database, too."""
-    open_of_any_age(path)
+    open_of_any_age(path, card)
     try:
         old = outdated(path)
     except models.DatabaseError as error:
@@ -266,15 +296,15 @@ def open_for_reading(path: str) -> None:
         )
 
 
-def open_of_any_age(path: str) -> None:
+def open_of_any_age(path: str, card: str | None = None) -> None:
     """Bind the models to the database at `path` so that nothing of it can be changed: it is neither
-    made, nor brought up to date, nor checked.
+    made, nor brought up to date, nor checked. `card` is as `models.bind` has it.
 
     Raises SpoolError if it cannot be read, or is none of flood's.
     """
     try:
+        models.bind(path, "ro", card=card)
         _check_kind(path)
-        models.bind(path, "ro")
         try:
             _own_tables(path, create=False)
         except models.DatabaseError as error:
@@ -284,7 +314,7 @@ def open_of_any_age(path: str) -> None:
             models.close()
             if "locked" in str(error) or not _at_rest(path):
                 raise
-            models.bind(path, models.AT_REST)
+            models.bind(path, models.AT_REST, card=card)
             _own_tables(path, create=False)
     except models.DatabaseError as error:
         raise SpoolError(f"cannot read the database {path}: {models.explain(error)}") from error

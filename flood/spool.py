@@ -5,12 +5,12 @@ import os
 import stat
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from shlex import quote
 from typing import Final
 
-from flood import directories, layout, syscalls, users
+from flood import directories, layout, owners, syscalls, users
 from flood.directories import Kept
 from flood.errors import NoRoomError, SpoolError
 from flood.identity import Identity, identity_of
@@ -371,7 +371,11 @@ class Spool(Tree):
         """Write one of flood's own notes, whole or not at all."""
         target = self.absolute(path)
         directories.make(os.path.dirname(target))
-        with open(f"{target}.new", "w", encoding="utf-8", opener=_create) as file:
+        with suppress(FileNotFoundError):
+            os.unlink(f"{target}.new")  # of one that died
+        # A new file, as it may be given away; and it is, as flood is to run as whose the card is.
+        with open(f"{target}.new", "x", encoding="utf-8", opener=_create) as file:
+            owners.give(file.fileno(), os.path.dirname(target))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

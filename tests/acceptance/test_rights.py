@@ -2,7 +2,9 @@
 
 import json
 import os
+import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 
 from flood import users
 from flood.check_rights import denied
+from flood.layout import CARD
 from flood.spool import Spool
+from flood.states import EXIT_USAGE
 from tests.acceptance.harness import Flood, MakeFlood, credentials, without_roots_rights
 from tests.servers import S3Server
 from tests.spooling import in_child
@@ -128,3 +132,75 @@ def test_what_keeps_a_file_in_processing_is_named(
     assert server.keys(bucket) == ["reports/key"]
     [finding] = findings(flood, "rights")
     assert finding["found"] == f"this user may not use {path}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
+def test_the_owner_of_the_spool_is_told_to_take_its_database(flood: Flood) -> None:
+    """No one else is the user that flood is to run as."""
+    flood.environ["FLOOD_LOG_FORMAT"] = "text"
+    made = [flood.database, *(Path(f"{flood.database}{end}") for end in ("-writers", "-bell"))]
+    for path in made:
+        path.touch()
+        path.chmod(0o600)
+        os.chown(path, OTHER, OTHER)
+    mends = f"sudo chown {users.mine()}: {' '.join(map(str, made))}"
+    told = f"Permission denied: {mends}\n"
+    consumer = flood.start("consumer", "-m", "huey.bin.huey_consumer", "flood.tasks.huey")
+    assert consumer.wait() == EXIT_USAGE
+    assert told in consumer.output()
+    for command in ("watch", "fsck", "retry", "drain", "status"):
+        arguments = {"watch": ["--once"], "retry": ["--all"]}.get(command, [])
+        done = flood.run("-m", f"flood.commands.{command}", *arguments)
+        assert told in done.stderr, command
+    [finding] = findings(flood, "access")[1:]
+    assert finding["remedy"] == mends
+    subprocess.run(["sh", "-c", mends.removeprefix("sudo ")], check=True)
+    assert flood.run(*ONCE).returncode == 0
+    for path in made[:2]:
+        os.chown(path, OTHER, OTHER)
+        path.chmod(0o644)  # it can be read, and not be written to
+        told = flood.run(*ONCE).stderr
+        [_, command] = told.rstrip("\n").split(f"Permission denied: sudo chown {users.mine()}: ")
+        assert str(path) in command.split()
+        subprocess.run(["chown", f"{users.mine()}:", *command.split()], check=True)
+        assert flood.run(*ONCE).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
+@pytest.mark.parametrize("command", ["watch --once", "fsck --repair"])
+def test_a_database_that_root_makes_is_the_spools_owners(
+    make_flood: MakeFlood, server: S3Server, command: str
+) -> None:
+    """With what is beside it; flood goes on as he."""
+    flood = make_flood(credentials(("main", server.url)))
+    assert flood.run(*ONCE).returncode == 0
+    for folder, _, names in os.walk(flood.spool):
+        for path in (folder, *(f"{folder}/{name}" for name in names)):
+            os.chown(path, OTHER, OTHER)
+    for path in flood.directory.glob("flood.db*"):
+        path.unlink()
+    flood.run("-m", *f"flood.commands.{command}".split())
+    # Its companions go with the last who has it open, but for these.
+    made = {path.name: path.stat() for path in flood.directory.glob("flood.db*")}
+    assert {"flood.db", "flood.db-writers"} <= set(made)
+    assert {(x.st_uid, x.st_gid, stat.S_IMODE(x.st_mode)) for x in made.values()} == {
+        (OTHER, OTHER, 0o600)
+    }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
+def test_a_card_that_root_writes_anew_stays_the_spools_owners(flood: Flood) -> None:
+    """Whose it is, flood is to run as."""
+    for path in (flood.spool, flood.spool / ".flood", flood.spool / CARD):
+        os.chown(path, OTHER, OTHER)
+    moved = flood.database.rename(flood.directory / "moved.db")
+    left = flood.spool / f"{CARD}.new"
+    left.write_text("of a run that died")
+    before = (flood.spool / CARD).read_text()
+    everything = {"FLOOD_DATABASE": str(moved)}
+    flood.python = [sys.executable]
+    assert flood.run(*ONCE, environ=everything).returncode == 0
+    status = (flood.spool / CARD).stat()
+    assert (status.st_uid, status.st_gid) == (OTHER, OTHER)
+    assert (flood.spool / CARD).read_text() == before.replace("flood.db", "moved.db")
+    assert not left.exists()

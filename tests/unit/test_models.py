@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 import peewee
@@ -20,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flood import models, schema
+from flood import models, schema, users
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.errors import NoRoomError, SpoolError
 from flood.models import FileRecord, RetryAttempt, SpoolInfo
@@ -492,6 +493,37 @@ def public() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir="/tmp") as made:
         Path(made).chmod(0o777)
         yield Path(made)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_who_owns_the_spool_takes_a_database_of_roots(public: Path) -> None:
+    """Whoever he was told to be, he is it; others are told as before."""
+    path, card = str(public / "flood.db"), str(public / "card")
+    schema.migrate(path, create=True)
+    models.close()
+    Path(card).touch()
+    os.chown(card, 65534, -1)
+    Path(f"{path}-writers").chmod(0o666)
+    Path(path).chmod(0o444)
+    told = {
+        card: f"sudo chown {users.name(65534)}: {path} {path}-writers",
+        path: "give this user write access to the database",
+        None: "give this user write access to the database",
+    }
+
+    def refused(number: int, spool: str | None, words: str) -> None:
+        os.setgid(number)
+        os.setuid(number)
+        models.bind(path, card=spool)
+        with pytest.raises(models.DatabaseError, match="readonly") as error, models.write():
+            record()
+        explained = models.explain(error.value)
+        assert explained.startswith(f"attempt to write a readonly database: {words}")
+        assert models.explain(OSError(explained)) == explained
+
+    for spool, words in told.items():
+        assert in_child(partial(refused, 65534, spool, words)) == 0
+    assert in_child(partial(refused, 65533, card, told[path])) == 0
 
 
 def test_a_database_that_may_be_written_to_again_is(public: Path) -> None:
