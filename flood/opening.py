@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
+from shlex import quote
 
-from flood import binding, devices, fsck_database, models, read_only, schema
+from flood import binding, devices, directories, fsck_database, models, read_only, schema, users
 from flood.config import Settings
 from flood.errors import (
     FloodError,
@@ -38,7 +39,7 @@ def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
     except OSError as error:
         if read_only.refused(error, lock.path):
             raise read_only.told(f"cannot lock {lock.path}") from error
-        remedy = "run this as the user of flood-watch, and remove that file if it is another's"
+        remedy = _access_to(lock.path, spool)
         if models.no_room(error):
             remedy = "make room on its disk"
         raise kind(error)(f"cannot lock {lock.path}: {error.strerror}; {remedy}") from error
@@ -53,6 +54,16 @@ def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
         yield spool
     finally:
         lock.release()
+
+
+def _access_to(path: str, spool: Spool) -> str:
+    """What a person does about a lock file that is denied to this user, or cannot be made."""
+    denied = directories.nearest(path)
+    if users.owns(denied):
+        return users.opening([denied])
+    if users.owns(spool.absolute(CARD)):
+        return f"sudo chown {users.mine()}: {quote(denied)}"
+    return "run this as the user of flood-watch, and remove that file if it is another's"
 
 
 def kind(error: Exception) -> type[FloodError]:

@@ -13,6 +13,7 @@ import pytest
 from flood import users
 from flood.check_rights import denied
 from flood.layout import CARD
+from flood.locks import COMMANDS_LOCK
 from flood.spool import Spool
 from flood.states import EXIT_USAGE
 from tests.acceptance.harness import Flood, MakeFlood, credentials, without_roots_rights
@@ -164,6 +165,19 @@ def test_the_owner_of_the_spool_is_told_to_take_its_database(flood: Flood) -> No
         assert str(path) in command.split()
         subprocess.run(["chown", f"{users.mine()}:", *command.split()], check=True)
         assert flood.run(*ONCE).returncode == 0
+
+
+def test_the_owner_of_the_spool_is_told_to_take_a_lock(flood: Flood) -> None:
+    lock = flood.spool / COMMANDS_LOCK
+    lock.touch()
+    lock.chmod(0)
+    mends = [f"chmod u+rwX {lock}"]
+    if os.geteuid() == 0:  # who can give it to somebody else
+        mends.append(f"sudo chown {users.mine()}: {lock}")
+    for command, owner in zip(mends, (-1, OTHER), strict=False):
+        os.chown(lock, owner, -1)
+        told = flood.run("-m", "flood.commands.retry", "--all").stderr
+        assert told.endswith(f"cannot lock {lock}: Permission denied; {command}\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
