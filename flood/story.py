@@ -216,7 +216,7 @@ class _Teller:
         if refusing is not None:
             return (
                 f"waits until flood's user has all rights to {refusing}, so that it can be moved; "
-                f"how he gets them tells: {self._advice.check()}"
+                f"this tells how he gets them: {self._advice.check()}"
             )
         if not self._watching:
             return f"waits for flood-watch, which does not run; to start it: {self._start()}"
