@@ -1,18 +1,97 @@
 """Finds the certificates of the authorities that are trusted."""
 
 import os
+import re
+import ssl
+from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Final, NamedTuple
+
+#: Where distributions keep them in one file, for a Python whose OpenSSL was built to look
+#: elsewhere, as one that brings its own does: the list of Go's crypto/x509, which has that of
+#: truststore but for RHEL's second name of the same file.
+USUAL: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Gentoo
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/pki/tls/cacert.pem",  # OpenELEC
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # RHEL from 7, Fedora from 43
+    "/etc/ssl/cert.pem",  # Alpine
+)
+
+# The names by which OpenSSL looks for a certificate in a directory; `openssl rehash` makes them.
+_HASHED: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 
 
-def authorities() -> str:
-    """Return the file, or the directory, with the certificates of the authorities that are trusted:
-    what this machine's owner named, else those that botocore would take: certifi's where that is
-    installed, or its own.
+class Authorities(NamedTuple):
+    """Where their certificates are; of the two, one is there at least. `directory` may be several,
+    with colons in between, as OpenSSL takes them."""
 
-    Decided here because an empty variable means "verify nothing" to some versions of botocore.
+    file: str | None = None
+    directory: str | None = None
+
+    def __str__(self) -> str:
+        return " and ".join(filter(None, self))
+
+
+def authorities(built_in: Authorities | None = None, usual: Sequence[str] = USUAL) -> Authorities:
+    """Return what this machine's owner named; else the system's, by OpenSSL's variables and where
+    it was built to look (`built_in`), or the first of the `usual` files; else those that botocore
+    would take: certifi's where that is installed, or its own.
+
+    Decided here since libcurl and botocore each have another idea of it, and because an empty
+    variable means "verify nothing" to some versions of botocore. What was named is not checked:
+    where it is wrong, no other is to take its place. Of the system's only what can be read counts.
     """
-    named = (os.environ.get(name, "").strip() for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"))
-    return next(filter(None, named), None) or _bundled()
+    named = _variable("AWS_CA_BUNDLE") or _variable("REQUESTS_CA_BUNDLE")
+    if named:
+        return Authorities(None, named) if os.path.isdir(named) else Authorities(named)
+    found = _by_openssl(built_in or _built_in())
+    if any(found):
+        return found
+    return Authorities(next(filter(_is_sound, usual), None) or _bundled())
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name, "").strip()
+
+
+def _built_in() -> Authorities:
+    paths = ssl.get_default_verify_paths()
+    return Authorities(paths.openssl_cafile, paths.openssl_capath)
+
+
+def _by_openssl(built_in: Authorities) -> Authorities:
+    named = Authorities(_variable("SSL_CERT_FILE"), _variable("SSL_CERT_DIR"))
+    file = next(filter(_is_sound, [named.file or built_in.file or ""]), None)
+    # Where a system has both they hold the same, and beside a directory libcurl would read the
+    # file for each connection anew.
+    if file and not any(named):
+        return Authorities(file)
+    directories = (named.directory or built_in.directory or "").split(os.pathsep)
+    return Authorities(file, os.pathsep.join(filter(_is_hashed, directories)) or None)
+
+
+def _is_sound(file: str) -> bool:
+    """Whether there is a certificate in it, and nothing that OpenSSL cannot read."""
+    if not os.path.isfile(file):
+        return False
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(file)
+    except OSError:
+        return False
+    return context.cert_store_stats()["x509"] > 0
+
+
+def _is_hashed(directory: str) -> bool:
+    """Whether OpenSSL finds a certificate in it."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return False
+    hashed = filter(_HASHED.fullmatch, names)
+    return any(_is_sound(os.path.join(directory, name)) for name in hashed)
 
 
 def _bundled() -> str:

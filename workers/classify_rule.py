@@ -106,6 +106,11 @@ AGAIN: Final = "it is tried again"
 FILE: Final = "look at the file and its disk, then retry it"
 KEYS: Final = "correct this profile in the credentials file, then retry the file"
 ENDPOINT: Final = "correct AWS_ENDPOINT or AWS_REGION of this profile, then retry the file"
+TRUST: Final = (
+    "install its certificate with the system's tool (update-ca-certificates, update-ca-trust), or "
+    "name it in AWS_CA_BUNDLE"
+)
+BUNDLE: Final = "correct AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE, or else the system's certificates"
 NAME: Final = "move the file to incoming under another name"
 
 #: No fault of the file's, which need not pay for it with its retries.

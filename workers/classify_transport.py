@@ -10,7 +10,7 @@ from botocore import exceptions as boto
 from urllib3.exceptions import SSLError as TLSError
 
 from flood.states import PERMANENT, TRANSIENT
-from workers.classify_rule import AGAIN, ENDPOINT, FILE, FILE_ERRNOS, KEYS, Rule
+from workers.classify_rule import AGAIN, BUNDLE, ENDPOINT, FILE, FILE_ERRNOS, KEYS, TRUST, Rule
 from workers.failures import TransportFailed
 
 # On the way to a proxy boto.SSLError becomes a boto.ProxyConnectionError.
@@ -19,7 +19,7 @@ TRANSPORT: Final = (
         PERMANENT,
         "ca_bundle",
         "the file with trusted certificates cannot be read",
-        "correct AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE, restart flood, then retry the file",
+        f"{BUNDLE}, restart flood, then retry the file",
         exceptions=(boto.SSLError, TLSError),
         errnos=FILE_ERRNOS,
     ),
@@ -27,7 +27,7 @@ TRANSPORT: Final = (
         PERMANENT,
         "ca_bundle",
         "the file with trusted certificates has none",
-        "correct AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE, restart flood, then retry the file",
+        f"{BUNDLE}, restart flood, then retry the file",
         exceptions=(boto.SSLError, TLSError),
         text="NO_CERTIFICATE_OR_CRL_FOUND",
         reason="ca_bundle_empty",
@@ -46,7 +46,7 @@ TRANSPORT: Final = (
         "proxy",
         "TLS with the HTTP proxy fails",
         f"{AGAIN}; if this goes on, write http:// in HTTP_PROXY or HTTPS_PROXY where the proxy "
-        "speaks no TLS, or name its authority's certificate in AWS_CA_BUNDLE, then restart flood",
+        f"speaks no TLS; for an authority of your own, {TRUST}, then restart flood",
         exceptions=(boto.ProxyConnectionError,),
         text=r"SSLError\(",
         reason="proxy_tls",
@@ -69,7 +69,8 @@ TRANSPORT: Final = (
         PERMANENT,
         "tls_certificate",
         "the store's certificate cannot be trusted",
-        "check AWS_ENDPOINT and the clock; name a private authority's certificate in AWS_CA_BUNDLE",
+        f"check AWS_ENDPOINT and the clock; for an authority of your own, {TRUST}, then restart "
+        "flood and retry the file",
         exceptions=(ssl.SSLCertVerificationError,),
     ),
     Rule(

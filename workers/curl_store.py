@@ -99,12 +99,21 @@ class Store:
         handle.setopt(pycurl.PROXY, "")
         handle.setopt(pycurl.NOPROXY, "")
         handle.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
-        if os.path.isdir(self._trusted):
-            options = (pycurl.CAPATH, pycurl.PROXY_CAPATH)
-        else:
-            options = (pycurl.CAINFO, pycurl.PROXY_CAINFO)
-        for option in options:
-            handle.setopt(option, os.fsencode(self._trusted))  # pycurl takes ASCII only as text
+        self._trust(handle)
+
+    def _trust(self, handle: Any) -> None:
+        file, directory = self._trusted
+        for option, path in (
+            (pycurl.CAINFO, file),
+            (pycurl.PROXY_CAINFO, file),
+            (pycurl.CAPATH, directory),
+            (pycurl.PROXY_CAPATH, directory),
+        ):
+            if path is None:
+                # pycurl has a file of its own choice there, which would count as well.
+                handle.unsetopt(option)
+            else:
+                handle.setopt(option, os.fsencode(path))  # pycurl takes ASCII only as text
 
     def check(self) -> None:
         """Raise ConfigError if the profile has what no header can carry; libcurl would not."""

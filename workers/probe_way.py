@@ -1,6 +1,5 @@
 """Tries the way to a store, from its name to its certificate."""
 
-import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -14,7 +13,9 @@ from humanize import naturaldelta
 
 from flood.check_findings import ERROR, OK, STORE, WARNING, Finding
 from flood.states import PERMANENT
+from workers.authorities import Authorities
 from workers.classify import classify
+from workers.classify_rule import BUNDLE, TRUST
 from workers.failures import TransportFailed
 from workers.lanes import carried
 from workers.proxies import Proxy, proxy
@@ -38,12 +39,12 @@ Addresses = list[tuple[Any, ...]]
 @dataclass(frozen=True)
 class Way:
     """Where a profile's store is: `address` is a normalized one; `hint` says which setting its
-    host comes from, `authorities` is the file or directory with trusted certificates."""
+    host comes from, `authorities` is where the trusted certificates are."""
 
     profile: str
     address: str
     hint: str
-    authorities: str
+    authorities: Authorities
     now: Callable[[], datetime]
     clock: Callable[[], float]
     stopping: Callable[[], bool]
@@ -112,14 +113,15 @@ class Way:
 
     def _encrypted(self, connection: socket.socket, host: str, *, proxied: bool) -> Finding:
         setting = "HTTPS_PROXY or HTTP_PROXY" if proxied else self.hint
+        file, directory = self.authorities
         try:
-            context = _context(self.authorities)
+            context = ssl.create_default_context(cafile=file, capath=directory)
         except (OSError, ssl.SSLError) as error:
             return self._wrong(
                 "TLS",
                 f"the trusted certificates in {self.authorities} cannot be read ({_words(error)})",
                 _FAILS,
-                "correct AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE, then restart flood",
+                f"{BUNDLE}, then restart flood",
             )
         begun = self.clock()
         try:
@@ -128,10 +130,11 @@ class Way:
         except ssl.SSLCertVerificationError as error:
             return self._wrong(
                 "TLS",
-                f"the certificate of {host} cannot be trusted ({error.verify_message})",
+                f"the certificate of {host} cannot be trusted ({error.verify_message}); trusted "
+                f"is who has a certificate in {self.authorities}",
                 _WAITS if proxied else _FAILS,
-                f"check {setting} and the clock; name the certificate of an authority of your "
-                "own in AWS_CA_BUNDLE",
+                f"check {setting} and the clock; for an authority of your own, {TRUST}, then "
+                "restart flood",
             )
         except OSError as error:
             return self._wrong(
@@ -194,12 +197,6 @@ def _connect(addresses: Addresses) -> socket.socket:
         connection.settimeout(STEP)
         return connection
     raise failure or OSError("it has no address")
-
-
-def _context(authorities: str) -> ssl.SSLContext:
-    if os.path.isdir(authorities):
-        return ssl.create_default_context(capath=authorities)
-    return ssl.create_default_context(cafile=authorities)
 
 
 def _words(error: BaseException) -> str:

@@ -183,7 +183,8 @@ def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: 
         aws_secret_access_key=profile.secret_access_key,
         aws_session_token=profile.session_token,
         config=Config(**settings),
-        verify=authorities(),
+        # What is asked for goes through a Session, which has its own; so nothing is looked up here.
+        verify=True,
     )
     # By this pattern it comes before botocore's own look at such answers, which is for s3 only.
     client.meta.events.register_first("before-parse.*.*", _make_readable)

@@ -1,7 +1,6 @@
 """Sends boto3's requests over connections whose answers have an end."""
 
 import base64
-import os
 import ssl
 import threading
 import time
@@ -220,7 +219,7 @@ def _authorization(proxy: Proxy) -> dict[str, str]:
 
 class Session(URLLib3Session):  # type: ignore[misc]  # as above
     """botocore's own, of which `send` raises TransportFailed where an answer has no end; `verify`
-    may be a directory of certificates, too."""
+    is Authorities, which may be a directory of certificates, too."""
 
     def __init__(self, *, proxy: Proxy | None, **options: Any) -> None:
         super().__init__(**options)
@@ -230,8 +229,7 @@ class Session(URLLib3Session):  # type: ignore[misc]  # as above
         # botocore goes by the store's address, but to a proxy one may speak TLS on the way to a
         # store that has none. A pool is every thread's: nothing in it may be another for a moment.
         if conn.scheme == "https":
-            directory = os.path.isdir(verify)
-            conn.ca_certs, conn.ca_cert_dir = (None, verify) if directory else (verify, None)
+            conn.ca_certs, conn.ca_cert_dir = verify
             conn.cert_reqs = "CERT_REQUIRED"
 
     def _get_connection_manager(self, url: str, proxy_url: str | None = None) -> Any:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import ssl
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import pycurl
 import pytest
+import trustme
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -424,6 +427,40 @@ def test_buffers_are_as_large_as_bodies_need(sink: FaultProxy) -> None:
             exchange = Exchange("PutObject", url, "here", headers, body=body, size=size)
             assert connections.ask(exchange, lambda: False).succeeded
             assert max(body.asked) == block * 1024
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file with trusted certificates, which has not got that of `authority` yet."""
+    path = tmp_path / "bundle.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(path))
+    return path
+
+
+@pytest.fixture
+def secure(authority: trustme.CA) -> Iterator[FaultProxy]:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    with FaultProxy(tls=tls) as running:
+        yield running
+
+
+def test_nobody_is_trusted_besides_a_directory(
+    bundle: Path, secure: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pycurl sets a file for each handle that it makes."""
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle.parent))
+    handle, lines = pycurl.Curl(), list[bytes]()
+    Store(profile(secure.url), lambda *_: "").configure(handle)
+    handle.setopt(pycurl.VERBOSE, 1)
+    handle.setopt(pycurl.DEBUGFUNCTION, lambda _kind, line: lines.append(line))
+    handle.setopt(pycurl.URL, secure.url)
+    with closing(handle), pytest.raises(pycurl.error):
+        handle.perform()
+    text = b"".join(lines)
+    assert f"CApath: {bundle.parent}\n".encode() in text
+    assert b"CAfile" not in text
 
 
 def test_descriptors_are_given_back(proxy: FaultProxy, bucket: str, opened: Open) -> None:

@@ -20,7 +20,7 @@ import trustme
 from flood import models
 from flood.check_directories import Remains
 from flood.check_findings import ERROR, OK, STORE, WARNING, Finding
-from flood.profiles import REGION, Profile
+from flood.profiles import ENDPOINT, REGION, Profile
 from flood.states import (
     COMPLETED,
     FAILED,
@@ -35,6 +35,7 @@ from tests.proxy import FaultProxy
 from tests.servers import SECRET_ACCESS_KEY, S3Server
 from tests.spooling import House, quick_house
 from tests.uploading import UPLOADERS, profile, wait_until
+from workers.authorities import Authorities, authorities
 from workers.check import Check
 from workers.classify import classify
 from workers.probe import Probe
@@ -108,7 +109,7 @@ def test_a_host_whose_name_comes_from_the_region() -> None:
         profile="test",
         address="https://no-such-host.invalid",
         hint=REGION,
-        authorities="",
+        authorities=Authorities(),
         now=now,
         clock=time.monotonic,
         stopping=lambda: False,
@@ -180,7 +181,33 @@ def test_a_certificate_of_an_authority_that_nobody_knows(
     with FaultProxy(rclone_server.address, tls=server_tls(authority, "127.0.0.1")) as secure:
         found = ask(profile(secure.url))
     assert statuses(found) == {"TCP": OK, "TLS": ERROR}
+    assert f"who has a certificate in {authorities()}" in found[-1].found
+    assert "update-ca-certificates" in found[-1].remedy
     assert "AWS_CA_BUNDLE" in found[-1].remedy
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "usual"])
+def test_an_authority_among_the_systems(
+    rclone_server: S3Server, trusted: trustme.CA, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    bundle = os.environ["AWS_CA_BUNDLE"]
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    directory = os.path.dirname(bundle)
+    subprocess.run(["openssl", "rehash", directory], check=True, capture_output=True)
+    built_in = {"file": Authorities(bundle), "directory": Authorities(None, directory)}
+    system = authorities(built_in.get(kind, Authorities("/nowhere")), [bundle])
+    with FaultProxy(rclone_server.address, tls=server_tls(trusted, "127.0.0.1")) as secure:
+        way = Way(
+            profile="test",
+            address=secure.url,
+            hint=ENDPOINT,
+            authorities=system,
+            now=now,
+            clock=time.monotonic,
+            stopping=lambda: False,
+        )
+        assert statuses(list(way.walk())) == {"TCP": OK, "TLS": OK}
 
 
 def test_a_proxy_variable_that_is_no_address(

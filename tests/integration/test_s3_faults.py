@@ -323,6 +323,75 @@ def trust_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", directory)
 
 
+@pytest.fixture
+def installed(trusted: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file that only the system knows by itself."""
+    bundle = os.environ["AWS_CA_BUNDLE"]
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    return bundle
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "jörg.pem", os.fsdecode(b"j\xf6rg")], ids=ascii)
+def test_certificate_of_an_authority_that_the_system_has(
+    put: Send, secure: FaultProxy, installed: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    moved = os.path.join(os.path.dirname(installed), name)
+    os.rename(installed, moved)
+    monkeypatch.setenv("SSL_CERT_FILE", moved)
+    assert isinstance(put(secure.url), Receipt)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="takes openssl to name certificates")
+@pytest.mark.parametrize("content", ["", "no certificate", None])
+def test_the_systems_other_certificates_count_where_some_cannot_be_read(
+    put: Send,
+    secure: FaultProxy,
+    installed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str | None,
+) -> None:
+    directory = os.path.dirname(installed)
+    subprocess.run(["openssl", "rehash", directory], check=True, capture_output=True)
+    unsound = tmp_path / "unsound"
+    if content is not None:
+        unsound.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(unsound))
+    monkeypatch.setenv("SSL_CERT_DIR", f"/nowhere:{directory}")
+    assert isinstance(put(secure.url), Receipt)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="takes openssl to name certificates")
+def test_a_file_and_a_directory_of_the_systems_both_count(
+    put: Send, secure: FaultProxy, installed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    trustme.CA().cert_pem.write_to_path(str(others / "other.pem"))
+    subprocess.run(["openssl", "rehash", others], check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", installed)
+    monkeypatch.setenv("SSL_CERT_DIR", str(others))
+    assert isinstance(put(secure.url), Receipt)
+    monkeypatch.setenv("SSL_CERT_FILE", str(others / "other.pem"))
+    expect(put(secure.url), PERMANENT, "tls_certificate")
+    subprocess.run(["openssl", "rehash", tmp_path], check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    assert isinstance(put(secure.url), Receipt)
+
+
+def test_what_is_named_counts_alone(
+    put: Send, secure: FaultProxy, installed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does for the AWS CLI."""
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", installed)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "other.pem"))
+    expect(put(secure.url), PERMANENT, "tls_certificate")
+    monkeypatch.delenv("AWS_CA_BUNDLE")
+    assert isinstance(put(secure.url), Receipt)
+
+
 @pytest.mark.parametrize("name", ["jörg", "ca bundle", os.fsdecode(b"j\xf6rg")], ids=ascii)
 def test_authorities_lie_below_any_directory(
     put: Send, secure: FaultProxy, trusted: None, monkeypatch: pytest.MonkeyPatch, name: str
@@ -638,6 +707,14 @@ def test_an_https_proxy_with_a_certificate_of_an_unknown_authority(
     assert blamed(message, secure)
     assert "AWS_CA_BUNDLE" in message
     assert secure.requests == []
+
+
+def test_an_https_proxy_of_an_authority_that_the_system_has(
+    put: Send, secure: FaultProxy, installed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through(monkeypatch, secure)
+    monkeypatch.setenv("SSL_CERT_FILE", installed)
+    assert isinstance(put(STORES[0]), Receipt)
 
 
 @pytest.mark.parametrize("url", STORES)

@@ -25,7 +25,7 @@ from flood.purge import purge
 from flood.record_values import Claimed
 from flood.spool import Spool
 from tests.spooling import START, House, meddlings
-from workers.authorities import authorities
+from workers.authorities import Authorities, authorities
 from workers.transfer import Hooks, Receipt, Upload
 from workers.upload import attempt
 
@@ -435,18 +435,18 @@ def test_an_option_that_is_none_is_shown_escaped(
     assert option not in shown
 
 
-@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize(
+    "variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"]
+)
 @pytest.mark.parametrize("value", ["", " ", None])
 def test_no_variable_turns_verification_off(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None
 ) -> None:
-    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
     if value is not None:
         monkeypatch.setenv(variable, value)
-    assert authorities() == get_cert_path(True)
-    monkeypatch.setenv(variable, "/file")
-    assert authorities() == "/file"
+    assert authorities(Authorities("/nowhere", "/nowhere"), []) == (get_cert_path(True), None)
 
 
 def test_no_setting_turns_verification_off() -> None:
