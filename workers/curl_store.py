@@ -26,9 +26,15 @@ if TYPE_CHECKING:
     from flood.profiles import Profile
 
 # Options that pycurl has no names for: no CONNECT answer among the headers; a name that is still
-# being looked up does not hold up the end of a transfer.
+# being looked up does not hold up the end of a transfer; how long trusted certificates are known.
 _SUPPRESS_CONNECT_HEADERS: Final = 265
 _QUICK_EXIT: Final = 322
+_CA_CACHE_TIMEOUT: Final = 321
+
+#: For so many seconds libcurl remembers what it read of trusted certificates: reading them takes
+#: tens of milliseconds, and its own default is a day, for which what was installed since would not
+#: count.
+REMEMBERED: Final = 60
 
 # libcurl lets the store say first whether it wants a body that is larger than this.
 _ASK_FIRST: Final = 1024**2
@@ -63,13 +69,15 @@ class Question(NamedTuple):
 class Store:
     """What all requests of a profile have in common; any thread may use it.
 
-    `ask` tells a bucket's address where it takes boto3 to know that.
+    `ask` tells a bucket's address where it takes boto3 to know that; `remembered` is how many
+    seconds the trusted certificates are known that were read.
     """
 
     def __init__(
         self,
         profile: "Profile",
         ask: Callable[[str, str | None], str],
+        remembered: int = REMEMBERED,
     ) -> None:
         self.provider = profile.provider
         self._profile = profile
@@ -77,6 +85,7 @@ class Store:
         self._regions: dict[str, str] = {}
         self._targets: dict[str, _Target] = {}
         self._trusted = authorities()
+        self._remembered = remembered
         values = (profile.access_key_id, profile.session_token, profile.region)
         self._sound = all(_HEADER_VALUE.fullmatch(each) for each in values if each is not None)
         #: What HEAD asks for besides.
@@ -99,6 +108,7 @@ class Store:
         handle.setopt(pycurl.PROXY, "")
         handle.setopt(pycurl.NOPROXY, "")
         handle.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
+        handle.setopt(_CA_CACHE_TIMEOUT, self._remembered)
         self._trust(handle)
 
     def _trust(self, handle: Any) -> None:

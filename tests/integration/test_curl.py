@@ -36,7 +36,7 @@ from workers.classify import classify
 from workers.curl_connections import Connections
 from workers.curl_errors import NOT_CONNECTED, REASONS
 from workers.curl_exchange import Exchange
-from workers.curl_store import Store
+from workers.curl_store import REMEMBERED, Store
 from workers.failures import BucketMissing, TransportFailed
 from workers.transfer import Receipt, Upload
 
@@ -444,6 +444,27 @@ def secure(authority: trustme.CA) -> Iterator[FaultProxy]:
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     with FaultProxy(tls=tls) as running:
         yield running
+
+
+def test_an_authority_that_is_installed_meanwhile_counts(
+    authority: trustme.CA, bundle: Path, secure: FaultProxy
+) -> None:
+    """libcurl would know for a day what it read."""
+    assert REMEMBERED <= 60
+    store = Store(profile(secure.url), lambda *_: "", remembered=0)
+    with closing(Connections(store.configure, 1, 10.0, 10.0)) as connections:
+
+        def ask() -> Exchange:
+            url = f"{secure.url}/bucket/key"
+            return connections.ask(
+                Exchange("HeadObject", url, "here", [], method="HEAD"), lambda: False
+            )
+
+        with pytest.raises(TransportFailed) as caught:
+            ask()
+        assert classify(caught.value).code == "tls_certificate"
+        authority.cert_pem.write_to_path(str(bundle))
+        assert ask().status
 
 
 def test_nobody_is_trusted_besides_a_directory(

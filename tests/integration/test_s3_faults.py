@@ -380,6 +380,24 @@ def test_a_file_and_a_directory_of_the_systems_both_count(
     assert isinstance(put(secure.url), Receipt)
 
 
+def test_boto3_takes_an_authority_that_is_installed_meanwhile(
+    secure: FaultProxy,
+    authority: trustme.CA,
+    bucket: str,
+    opened: Open,
+    installed: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """libcurl remembers what it read, as test_curl.py has it."""
+    trustme.CA().cert_pem.write_to_path(installed)
+    monkeypatch.setenv("SSL_CERT_FILE", installed)
+    upload = Upload(1, bucket, "key", opened(b"data"), 4)
+    with closing(UPLOADERS["boto3"](profile(secure.url))) as uploader:
+        expect(send(uploader, upload), PERMANENT, "tls_certificate")
+        authority.cert_pem.write_to_path(installed)
+        assert isinstance(send(uploader, upload), Receipt)
+
+
 def test_what_is_named_counts_alone(
     put: Send, secure: FaultProxy, installed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
