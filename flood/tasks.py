@@ -93,9 +93,9 @@ def drain(workers: int, over: Callable[[], bool]) -> None:
 
 def clear(stopped: Callable[[], bool]) -> None:
     """Abort multipart uploads that settled records have left, for some seconds, until `stopped`."""
-    from workers import clearing
-
     try:
+        from workers import clearing  # for which no descriptor may be left
+
         clearing.clear(_agent(), stopped)
     except (models.DatabaseError, OSError) as error:
         _broke_off("unfinished uploads were not all aborted; the next sweep goes on", error)
