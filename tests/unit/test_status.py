@@ -1342,6 +1342,7 @@ def test_no_database_is_made_or_brought_up_to_date(house: House) -> None:
     with pytest.raises(SpoolError, match=f"is gone: {re.escape(models.GONE)}$"):
         schema.open_for_reading(f"{house.database}.other")
     assert not os.path.exists(f"{house.database}.other")
+    models.bind(house.database)
     models.execute("DELETE FROM schema_migration WHERE name = '0002_status'")
     models.close()
     before = Path(house.database).read_bytes()
