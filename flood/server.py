@@ -9,6 +9,7 @@ from typing import Final
 from flood import layout, log, models
 from flood.door import Candidate, Why
 from flood.errors import NoRoomError, SpoolError
+from flood.heard import Heard
 from flood.identity import Identity
 from flood.intake import BATCH, Intake
 from flood.later import Later
@@ -64,7 +65,7 @@ class Server:
         self._watcher = Watcher(spool, INCOMING, self._prepare_bucket, ignored)
         self._prepared: set[str] = set()
         self._later = Later()
-        self._files: dict[str, bool] = {}
+        self._heard = Heard()
         self._scans = Scans(self._watcher.scan)
         self._takes: Iterator[Found | None] | None = None
         self._taking = Seldom(SCANS)
@@ -139,7 +140,7 @@ class Server:
             self._rescan()
         if self._guarded(lambda: self._take(now)) is None:
             # Nothing is forgotten: a scan finds all that was not taken, in whatever number.
-            self._files.clear()
+            self._heard.clear()
             self._scans.clear()
             self._scans.add(INCOMING)
         elif self._starting and not self._scans and self._takes is None:
@@ -180,8 +181,7 @@ class Server:
         chosen: dict[str, tuple[Candidate, Identity | None]] = {}
         for candidate, still in self._later.due(now)[:BATCH]:
             chosen[candidate.path] = (candidate, still)
-        for path in list(islice(self._files, BATCH)):
-            closed = self._files.pop(path)
+        for path, closed in self._heard.take(BATCH).items():
             candidate = Candidate(path, closed, ahead=self._starting)
             chosen[path] = (candidate, self._later.still(path, now))
         steps = len(chosen)
@@ -213,9 +213,7 @@ class Server:
 
     def _hear(self) -> None:
         news = self._watcher.read()
-        for path, closed in news.files.items():
-            self._files.pop(path, None)
-            self._files[path] = closed
+        self._heard.add(news.files)
         now = self._clock()
         for path in news.begun:
             if path not in self._later and not self._intake.door.ignores(path):
@@ -249,7 +247,7 @@ class Server:
 
     def _wait(self) -> None:
         now = self._clock()
-        busy = self._files or self._scans or self._takes is not None
+        busy = self._heard or self._scans or self._takes is not None
         if busy and now >= self._trouble_until:
             seconds = 0.0
         else:

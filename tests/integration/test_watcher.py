@@ -476,6 +476,49 @@ def test_a_newer_version_goes_in_once_the_way_is_free(house: House) -> None:
         wait_until(lambda: taken(house).get("key") == b"new")
 
 
+@pytest.mark.parametrize("under_way", [False, True])
+def test_a_file_of_another_destination_does_not_wait_for_a_burst(
+    house: House, under_way: bool
+) -> None:
+    """The kernel tells of it last, behind all of the burst, or with some of that taken."""
+    stage = Path(house.spool.root).parent / "stage"
+    stage.mkdir()
+    burst = [f"{number}" for number in range(8 * BATCH)]
+    for key in burst:
+        (stage / key).write_bytes(b"x")
+    came_at = 3 * BATCH if under_way else 0
+    others = {"p/other": stage / "bucket", "q/b": stage / "profile"}
+    for destination, path in others.items():
+        path.write_bytes(b"x")
+        os.makedirs(house.spool.absolute(f"incoming/{destination}"))
+    mkdir(house)
+
+    def enqueued() -> int:
+        return sum(len(ids) for _, _, ids in house.enqueued)
+
+    def enqueue(*task: Any) -> None:
+        if not house.enqueued:
+            for key in burst:
+                os.rename(stage / key, incoming(house, key))
+        if enqueued() >= came_at:
+            for destination, path in others.items():
+                if path.exists():
+                    os.rename(path, house.spool.absolute(f"incoming/{destination}/key"))
+        house.enqueued.append(task)
+
+    with serving(house, enqueue=enqueue, profiles={"p", "q"}):
+        house.write("incoming/p/b/first")
+        wait_until(lambda: enqueued() == len(burst) + 3, 60.0)
+    rows = house.rows()
+    order = [f"{row['profile']}/{row['bucket']}" for row in rows]
+    for destination in others:
+        assert came_at < order.index(destination) < came_at + 2 * BATCH
+    keys = [
+        name_from(row["filepath"]) for row in rows if (row["profile"], row["bucket"]) == ("p", "b")
+    ]
+    assert keys == ["first", *burst]
+
+
 def test_a_new_directory_does_not_wait_for_all_of_a_large_one(house: House) -> None:
     """Each is scanned, as what came into it before it was watched has no events."""
     stage = Path(house.spool.root).parent / "stage"
