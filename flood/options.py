@@ -104,6 +104,8 @@ def ignored(patterns: Sequence[str]) -> tuple[str, ...]:
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("text", "json")
 TRANSFERS: Final = ("curl", "boto3")
+#: How many consumers one flood-watch starts.
+MOST_CONSUMERS: Final = 64
 #: The commands that tell somebody, or look whether that would work.
 _TELLING: Final = ("flood-watch", "flood-notify", "flood-check")
 _DAY: Final = 86_400
@@ -294,7 +296,7 @@ _TABLE: Final = (
     ),
     Option(
         "consumers",
-        counts(0, 64),
+        counts(0, MOST_CONSUMERS),
         "0",
         "consumer processes to start, restart, stop with this one",
         metavar="N",

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+from flood.options import MOST_CONSUMERS
 from flood.text import printable
 from tests.bench import report
 from tests.bench.peers import PEERS, USUAL
@@ -92,8 +93,10 @@ def _chosen(
 
 
 def _check(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
-    if chosen.rounds < 1 or chosen.consumers < 1:
-        parser.error("--rounds and --consumers begin with 1")
+    if chosen.rounds < 1:
+        parser.error("--rounds begins with 1")
+    if not 1 <= chosen.consumers <= MOST_CONSUMERS:
+        parser.error(f"--consumers is from 1 to {MOST_CONSUMERS}")
     if not 0 < chosen.scale <= _MOST_SCALE:  # which nan is not, either
         parser.error(f"--scale is more than 0, and at most {_MOST_SCALE}")
     if not 1 <= chosen.sink_threads <= MOST_THREADS:

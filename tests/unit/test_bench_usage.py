@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flood.options import OPTIONS
 from tests.bench import report
 from tests.bench.command_line import parse
 from tests.bench.sink import MOST_THREADS
@@ -40,7 +41,9 @@ def refusal(
         ("--scale", "-1", "--scale is more than 0"),
         ("--sink-threads", "0", f"--sink-threads is from 1 to {MOST_THREADS}"),
         ("--sink-threads", str(MOST_THREADS + 1), "--sink-threads is from 1"),
-        ("--consumers", "0", "--rounds and --consumers begin with 1"),
+        ("--rounds", "0", "--rounds begins with 1"),
+        ("--consumers", "0", "--consumers is from 1 to 64"),
+        ("--consumers", "65", "--consumers is from 1 to 64"),
         ("--report", "nowhere/x.json", "--report nowhere/x.json cannot be written: No such file"),
         ("--report", ".", "--report . cannot be written: Is a directory"),
         ("--report", "x" * 300, f"--report {'x' * 300} cannot be written: File name too long"),
@@ -62,6 +65,17 @@ def test_it_is_refused(
     said = refusal(option, value, patch=monkeypatch, capsys=capsys)
     assert said.startswith(words)
     assert list(here.iterdir()) == []
+
+
+def test_as_many_consumers_as_flood_watch_takes_can_be_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = OPTIONS["consumers"].kind
+    assert kind.read("64", {}) == 64
+    with pytest.raises(ValueError, match="out of range"):
+        kind.read("65", {})
+    monkeypatch.setattr(sys, "argv", ["bench", "--consumers", "64"])
+    assert parse().consumers == 64
 
 
 def test_a_kind_of_picture_that_cannot_be_drawn_is_refused(
