@@ -208,12 +208,12 @@ class AnyCourse(RuleBasedStateMachine):
         of = [Identity(*(row[name] for name in Identity._fields)) for row in rows]
         # Nobody can know that a completed file, which a power failure put back, was removed before
         # flood-watch could take note of it.
-        places = [
-            row["spool_path"]
+        there = [
+            row
             for each, row in zip(of, rows, strict=True)
             if self.identities[each] not in self.removed
         ]
-        assert sorted(places) == sorted(files)
+        assert sorted(row["spool_path"] for row in there) == sorted(files)
         assert len(of) == len(set(of)), "a file has two records"
         vanished = {
             self.identities[each]
@@ -222,7 +222,7 @@ class AnyCourse(RuleBasedStateMachine):
         }
         assert vanished <= self.removed, "what is there is told of as removed"
         for path, content in files.items():
-            [row] = [row for row in rows if row["spool_path"] == path and _ended_there(row)]
+            [row] = [row for row in there if row["spool_path"] == path and _ended_there(row)]
             assert row["filepath"] == self.put[content]
             assert path.startswith(f"{row['current_state']}/p/b/")
         for key, versions in self.sent.items():
