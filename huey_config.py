@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import partial
@@ -60,6 +60,8 @@ class FloodHuey(Huey):
     clears = True
     #: What was refused for want of room, for who does not wait.
     without_room: Exception | None = None
+    #: What a consumer with so many worker threads calls once a second.
+    look_after: Callable[[int], None] = staticmethod(lambda _workers: None)
     _in_trouble = False
 
     @property

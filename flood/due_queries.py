@@ -69,6 +69,13 @@ def look(profile: str, after: str, until: str | None, now: datetime, limit: int)
     return Look(name_from(bucket) or None, bool(due), passed)
 
 
+def first_due(profile: str, now: datetime) -> str | None:
+    """A bucket of this profile that has a due, unclaimed record; None if there is none among the
+    first ten thousand that have unclaimed ones."""
+    seen = look(profile, "", None, now, _LOOKS)
+    return seen.bucket if seen.due else None
+
+
 def _due(now: datetime) -> Iterator[tuple[str, str]]:
     for profile in profiles():
         seen = look(profile, "", None, now, _LOOKS)

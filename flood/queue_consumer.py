@@ -122,6 +122,8 @@ class FloodConsumer(Consumer):
         self._systemd.alive()
         self._signals.wait(self._tick)
         checked: float | None = super().loop(health_check_ts)
+        if not self.environment.forks:
+            self.huey.look_after(self.workers)
         if self._rereading.asked:
             self._rereading.look()
         if self._over is not None and self._over():

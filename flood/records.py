@@ -152,6 +152,7 @@ def _known(
     """The record that this file in processing has already, or that it adopts."""
     if occupant is not None:
         if occupant.identity == arrival.identity:
+            due(occupant.id, now)  # it waited for its file only, or will not be the worse for it
             return occupant.id
         # The place was free when this file was renamed there, so the file of the row that still
         # claims it had been taken away.

@@ -27,6 +27,7 @@ from huey_config import huey
 
 if TYPE_CHECKING:
     from workers.agent import Agent
+    from workers.stand_in import StandIn
 
 #: A ring goes before the uploads that wait, a sweep before both.
 RING_PRIORITY: Final = 1
@@ -46,6 +47,7 @@ logger = getLogger(__name__)
 
 _rung: dict[tuple[str, str], float] = {}
 _agents: "dict[int, Agent]" = {}
+_stand_ins: "dict[int, StandIn]" = {}
 _locks: dict[int, WorkerLocks] = {}
 _agents_lock = Lock()
 
@@ -319,6 +321,21 @@ def _outstanding_rings() -> set[tuple[str, str]]:
             continue  # none of flood's; the consumer that gets it says so
         found.add((profile, bucket))
     return found
+
+
+def look_after(workers: int) -> None:
+    """See to it that something is uploaded though so many threads wait for stores that hang."""
+    from workers.stand_in import StandIn
+
+    agent = _agents.get(os.getpid())
+    if agent is None:
+        return  # none of them has begun anything
+    if os.getpid() not in _stand_ins:
+        _stand_ins[os.getpid()] = StandIn(agent, partial(upload.call_local, ids=[]))
+    _stand_ins[os.getpid()].look(workers)
+
+
+huey.look_after = look_after
 
 
 @huey.on_startup()

@@ -1,10 +1,11 @@
-"""Says in a worker's lock file how far its attempt has come, or that it sweeps."""
+"""Knows how far each worker's attempt has come, which its lock file says."""
 
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -17,6 +18,19 @@ INTERVAL: Final = 1.0
 
 #: Over how many notes the rate is taken.
 _SAMPLES: Final = 10
+
+
+#: A worker that has sent nothing for so many seconds is taken to be at a store that hangs.
+STILL: Final = 3.0
+
+
+@dataclass
+class _Attempt:
+    """One thread's, for others; moments in monotonic seconds."""
+
+    profile: str
+    begun: float
+    moved: float
 
 
 class _State(threading.local):
@@ -47,6 +61,22 @@ class Progress:
         self._now = now
         self._clock = clock
         self._state = _State()
+        self._attempts: dict[int, _Attempt] = {}
+
+    def hanging(self, workers: int, but: int) -> set[str]:
+        """The profiles at whose stores workers of this process hang, if none of its so many workers
+        is free, or has just begun; else none. The thread `but` is not one of them."""
+        now = self._clock()
+        # A copy, as threads come and go.
+        at = [one for ident, one in list(self._attempts.items()) if ident != but]
+        if len(at) < workers or any(now - one.begun < STILL for one in at):
+            return set()
+        return {one.profile for one in at if now - one.moved >= STILL}
+
+    def claimed(self, profile: str) -> None:
+        """This thread begins an attempt at this profile's store."""
+        now = self._clock()
+        self._attempts[threading.get_ident()] = _Attempt(profile, now, now)
 
     def begin(self, sizes: Sequence[int]) -> None:
         """This thread begins to send files of so many bytes each."""
@@ -73,7 +103,7 @@ class Progress:
         state = self._state
         state.files_done += 1
         state.sent += size
-        state.moved = self._clock()
+        self._moves(self._clock())
         self._say()
 
     def sending(self, measure: Measure) -> None:
@@ -82,11 +112,13 @@ class Progress:
         if clock >= state.due:
             more = measure()
             if state.sent + more != state.total:
-                state.total, state.moved = state.sent + more, clock
+                state.total = state.sent + more
+                self._moves(clock)
             self._write(more, still=clock - state.moved)
 
     def end(self) -> None:
         """This thread has nothing to do, or not any more."""
+        self._attempts.pop(threading.get_ident(), None)
         self._state.since = None
         self._say()
 
@@ -106,6 +138,12 @@ class Progress:
     def still(self) -> None:
         """This thread goes on with what it has said last, or has yet to say."""
         self._say()
+
+    def _moves(self, clock: float) -> None:
+        self._state.moved = clock
+        attempt = self._attempts.get(threading.get_ident())
+        if attempt is not None:
+            attempt.moved = clock
 
     def _say(self) -> None:
         if self._clock() >= self._state.due:

@@ -64,17 +64,24 @@ class Rounds:
         """Those of one profile; return how many buckets more the search may go through."""
         start = self._places.get(profile, "")
         after, until = start, None
+        found = False
         while left > 0:
             seen = due_queries.look(profile, after, until, now, left)
             left -= seen.passed + _STATEMENT
             if seen.bucket is not None:
                 after = seen.bucket
                 if seen.due:
+                    found = True
                     yield profile, after
             elif start and until is None:
                 after, until = "", start
             else:
                 after = start
                 break
-        self.choose((profile, after))
+        if found:
+            # Nobody wants it now: it keeps its place among the profiles.
+            before = self._places if profile in self._places else {profile: "", **self._places}
+            self._places = {**before, profile: after}
+        else:
+            self.choose((profile, after))
         return left

@@ -95,14 +95,14 @@ class Turns:
     def _order(self, asked: Destination, busy: Sequence[Busy]) -> Iterator[Destination]:
         """The destinations of which the first one is wanted that has something to claim."""
         # They are chosen also if they get nothing now: others behind them shall have their turns.
-        first = self._first(asked, busy, self._memory.last)
+        first = self._next(asked, busy, self._memory.last)
         if first is not None:
             self._rounds.choose(first)
             yield first
         yield asked
         if self._memory.refused or self._memory.crowded:
             # Where this worker was last, too: the tasks before its own may all be refused ones.
-            other = self._first(asked, busy, None, refused=True)
+            other = self._next(asked, busy, None, refused=True)
             if other is not None:
                 self._rounds.choose(other)
                 yield other
@@ -114,7 +114,7 @@ class Turns:
         To be called inside `models.write()`, as `claim`.
         """
         busy = queries.at_work()
-        if self._first(there, busy, self._memory.last) is not None or self._is_crowded(there, busy):
+        if self._next(there, busy, self._memory.last) is not None or self._is_crowded(there, busy):
             return []
         return claiming.more(
             *there,
@@ -157,7 +157,7 @@ class Turns:
             found += [heavy] if heavy and heavy not in found else []
         return found
 
-    def _first(
+    def _next(
         self,
         asked: Destination,
         busy: Sequence[Busy],
@@ -166,7 +166,24 @@ class Turns:
         refused: bool = False,
     ) -> Destination | None:
         """What comes before `asked`, for a worker that was at `last`; anything else if that was
-        `refused`."""
+        `refused`. What is crowded keeps its place, which is the first once it is not."""
+        crowded: set[str] = set()
+        while True:
+            first = self._first(asked, busy, last, crowded, refused=refused)
+            if first is None or not self._is_crowded(first, busy):
+                return first
+            crowded.add(first[0])
+
+    def _first(
+        self,
+        asked: Destination,
+        busy: Sequence[Busy],
+        last: Destination | None,
+        crowded: Collection[str],
+        *,
+        refused: bool,
+    ) -> Destination | None:
+        """The same, of profiles that are not among those known as `crowded`."""
         present = [(one.profile, one.bucket) for one in busy] + ([last] if last else [])
         buckets, profiles = Counter(present), Counter(profile for profile, _ in present)
 
@@ -187,7 +204,7 @@ class Turns:
             return paused or load(each) < most or longer
 
         able = self._profiles()
-        known = [each for each in due_queries.profiles() if each in able]
+        known = [each for each in due_queries.profiles() if each in able and each not in crowded]
         # Where fewer workers are comes first; each lot is searched by itself, so that thousands of
         # buckets in one hide nothing in another.
         for workers, lot in groupby(sorted(known, key=profiles.__getitem__), profiles.__getitem__):

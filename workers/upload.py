@@ -151,6 +151,7 @@ def attempt(
         yield [LetGo(claim, _NO_PROFILE) for claim in claims]
         return
     files = Files(agent, profile)
+    agent.progress.claimed(profile.name)
     try:
         _, decided = files.add(claims)
         if decided:

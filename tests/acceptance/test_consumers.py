@@ -63,6 +63,35 @@ def test_a_store_that_hangs_from_the_start_holds_up_no_other_profile(
     assert flood.rows(profile="main")[-1]["retry_count"] == 0
 
 
+def test_another_worker_stands_in_while_all_wait_for_a_store_that_has_begun_to_hang(
+    make_flood: MakeFlood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    """A moment ago it answered, so that no worker was left for others."""
+    flood = make_flood(credentials(("main", server.url), ("other", proxy.url)), read_timeout="60s")
+    watch = flood.start_watch("--consumers", "1")
+    flood.drop(bucket, "before", b"data", profile="other")
+    flood.wait_for(lambda: flood.count(current_state="completed"), "the first file")
+    proxy.inject(Stall("request"), "PUT", times=None)
+    for number in range(2):
+        flood.drop(bucket, f"key-{number}", b"data", profile="other")
+        flood.wait_for(
+            lambda: len({row["owner"] for row in flood.rows()} - {None}) > number,  # noqa: B023  now
+            "one more worker that hangs",
+        )
+    for number in range(3):
+        flood.drop(bucket, f"key-{number}", b"data")
+        flood.wait_for(
+            lambda: flood.count(profile="main", current_state="completed") > number,  # noqa: B023  now
+            "a file of the other profile",
+            seconds=20.0,
+        )
+    assert len({row["owner"] for row in flood.rows(profile="other")} - {None}) == 2
+    assert len(watch.events("stands in")) == 1
+    watch.signal(signal.SIGTERM)
+    assert watch.wait() == 0
+    assert not any(row["owner"] for row in flood.rows())
+
+
 def test_a_consumer_that_is_stopped_keeps_no_other_from_its_work(
     proxied: Flood, server: S3Server, proxy: FaultProxy, bucket: str
 ) -> None:

@@ -1,7 +1,9 @@
 """What workers say in their lock files, and how it is read."""
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from flood.doing import Doing, decode, encode
 from flood.locks import WORKERS, WorkerLocks
 from flood.status_workers import said
 from tests.spooling import START, Clock, House
-from workers.progress import Progress
+from workers.progress import STILL, Progress
 
 sizes = st.integers(0, 2**63)
 doings = st.builds(
@@ -101,6 +103,33 @@ def test_a_worker_says_for_how_long_its_store_has_taken_nothing(worker: Worker) 
     worker.clock.advance(2.0)
     worker.progress.sending(lambda: 0)
     assert worker.said().still == 2.0
+
+
+def test_where_workers_hang_is_known_once_none_of_them_is_free(worker: Worker) -> None:
+    progress = worker.progress
+
+    def hanging(workers: int = 2, but: int = 0) -> set[str]:
+        return progress.hanging(workers, but)
+
+    with ThreadPoolExecutor(1) as other:
+        progress.claimed("p")
+        worker.clock.advance(STILL)
+        assert hanging() == set()  # the other one is free
+        other.submit(progress.claimed, "q").result()
+        assert hanging() == set()  # it has just begun
+        worker.clock.advance(STILL)
+        assert hanging() == {"p", "q"}
+        worker_of_q = other.submit(threading.get_ident).result()
+        assert hanging(1, worker_of_q) == {"p"}
+        assert hanging(2, worker_of_q) == set()
+        other.submit(progress.sending, lambda: 100).result()
+        assert hanging() == {"p"}  # the other one will be busy for a while
+        progress.done(1)
+        assert hanging() == set()  # none hangs
+        worker.clock.advance(STILL)
+        assert hanging() == {"p", "q"}
+        progress.end()
+        assert hanging() == set()
 
 
 def test_nothing_is_counted_between_two_notes(worker: Worker) -> None:

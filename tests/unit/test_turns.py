@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -64,7 +65,7 @@ def arrive(house: House, destination: Destination, count: int = 1, data: bytes =
     paths = [f"incoming/{profile}/{bucket}/{known + number}" for number in range(count)]
     for path in paths:
         house.write(path, data)
-    intake = house.intake(profiles=lambda: {"p", "q", "r"})
+    intake = house.intake(profiles=lambda: set("pqrs"))
     assert intake.admit([(Candidate(path), None) for path in paths]).admitted == count
 
 
@@ -381,6 +382,31 @@ def test_tasks_that_are_refused_keep_nobody_from_where_he_was_last(house: House)
             assert third.refused() == bool(number)
             deliver(house, other)
         assert claim(third, BURST) == (BURST, [])
+
+
+def test_of_several_that_have_hung_the_one_that_was_asked_longest_ago_is_tried_next(
+    house: House,
+) -> None:
+    """However often the other worker of the process, which is left for others, asks meanwhile."""
+    names = "pqrs"
+    for name in names:
+        arrive(house, (name, "burst"), 9 * TASK_FILES)
+    with workers(house, profiles=names) as [both], ThreadPoolExecutor(1) as other:
+        other.submit(both._locks.own).result()
+        tried = []
+        for number in range(3 * len(names)):
+            where, hanging = claim(both, (names[number % 2], "burst"))
+            tried.append(where[0])
+            house.clock.advance(LONG.total_seconds())
+            for each in range(number if number >= len(names) else 0):
+                asked = (names[each % 3], "burst")
+                assert other.submit(claim, both, asked).result()[1] == []
+            finish(house, hanging)
+            both.ended(hanging, delivered=False)
+        other.submit(both._locks.disown).result()
+        other.submit(models.close).result()
+    for start in range(len(tried) - 6):
+        assert set(tried[start : start + 6]) == set(names)
 
 
 def test_a_store_that_fails_at_once_is_not_taken_for_one_that_hangs(house: House) -> None:
