@@ -52,6 +52,25 @@ def authorities(built_in: Authorities | None = None, usual: Sequence[str] = USUA
     return Authorities(next(filter(_is_sound, usual), None) or _bundled())
 
 
+def as_libcurl(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Return the context, which judges a certificate by libcurl's rules from now on: whoever's is
+    among the trusted ends the chain, an issuer's own or not, and one of an authority may lack what
+    RFC 5280 wants it to say.
+
+    Python's own rules are others before 3.13 than from then on, and neither are these: what one
+    library delivered would fail through the other.
+    """
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def trusting(trusted: Authorities) -> ssl.SSLContext:
+    """Return a client's context that trusts these; raises OSError if they cannot be read."""
+    file, directory = trusted
+    return as_libcurl(ssl.create_default_context(cafile=file, capath=directory))
+
+
 def _variable(name: str) -> str:
     return os.environ.get(name, "").strip()
 

@@ -13,7 +13,7 @@ from humanize import naturaldelta
 
 from flood.check_findings import ERROR, OK, STORE, WARNING, Finding
 from flood.states import PERMANENT
-from workers.authorities import Authorities
+from workers.authorities import Authorities, trusting
 from workers.classify import classify
 from workers.classify_rule import BUNDLE, TRUST
 from workers.failures import TransportFailed
@@ -113,9 +113,8 @@ class Way:
 
     def _encrypted(self, connection: socket.socket, host: str, *, proxied: bool) -> Finding:
         setting = "HTTPS_PROXY or HTTP_PROXY" if proxied else self.hint
-        file, directory = self.authorities
         try:
-            context = ssl.create_default_context(cafile=file, capath=directory)
+            context = trusting(self.authorities)
         except (OSError, ssl.SSLError) as error:
             return self._wrong(
                 "TLS",

@@ -16,9 +16,10 @@ from botocore.awsrequest import (
     AWSHTTPSConnectionPool,
 )
 from botocore.exceptions import HTTPClientError
-from botocore.httpsession import ProxyConfiguration, URLLib3Session
+from botocore.httpsession import ProxyConfiguration, URLLib3Session, URLLib3SSLError
 
 from workers.answer_limits import COMPLETION, TIMEOUTS
+from workers.authorities import Authorities, as_libcurl, trusting
 from workers.failures import TransportFailed, Unanswered
 from workers.proxies import Proxy
 from workers.s3_outflow import outflow
@@ -143,6 +144,9 @@ class _SecureConnection(_Bounded, AWSHTTPSConnection):  # type: ignore[misc]  # 
     """Also on its way through a proxy: what is not answered in the time-out for connecting is given
     up, CONNECT as the proxy's failure."""
 
+    ca_certs: str | None
+    ca_cert_dir: str | None
+    proxy_config: Any
     _hurried: Hurried | None = None
 
     def connect(self) -> None:
@@ -152,6 +156,12 @@ class _SecureConnection(_Bounded, AWSHTTPSConnection):  # type: ignore[misc]  # 
 
     def _connect_tls_proxy(self, hostname: str, sock: Any) -> Any:
         until = time.monotonic() + float(self.timeout)
+        # urllib3 would make a context by its own rules, which are Python's.
+        try:
+            context = trusting(Authorities(self.ca_certs, self.ca_cert_dir))
+        except OSError as error:
+            raise URLLib3SSLError(error) from error  # as urllib3 has it
+        self.proxy_config = self.proxy_config._replace(ssl_context=context)
         self._hurried = Hurried(super()._connect_tls_proxy(hostname, sock), until)
         return self._hurried
 
@@ -224,6 +234,9 @@ class Session(URLLib3Session):  # type: ignore[misc]  # as above
     def __init__(self, *, proxy: Proxy | None, **options: Any) -> None:
         super().__init__(**options)
         self._proxy_config = _Proxies(proxy)
+
+    def _get_ssl_context(self) -> ssl.SSLContext:
+        return as_libcurl(super()._get_ssl_context())
 
     def _setup_ssl_cert(self, conn: Any, _url: str, verify: Any) -> None:
         # botocore goes by the store's address, but to a proxy one may speak TLS on the way to a

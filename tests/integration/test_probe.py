@@ -30,6 +30,7 @@ from flood.states import (
     PROCESSING,
     STATES,
 )
+from tests.chains import CHAINS, Chain, trust
 from tests.faults import Alter, Answer, Cut, Fault, Stall, Unending, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import SECRET_ACCESS_KEY, S3Server
@@ -144,9 +145,7 @@ def server_tls(authority: trustme.CA, host: str, **options: Any) -> ssl.SSLConte
 
 @pytest.fixture
 def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    bundle = tmp_path / "authority.pem"
-    authority.cert_pem.write_to_path(str(bundle))
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    trust(authority.cert_pem, tmp_path, monkeypatch)
     return authority
 
 
@@ -184,6 +183,21 @@ def test_a_certificate_of_an_authority_that_nobody_knows(
     assert f"who has a certificate in {authorities()}" in found[-1].found
     assert "update-ca-certificates" in found[-1].remedy
     assert "AWS_CA_BUNDLE" in found[-1].remedy
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.__name__)
+def test_whichever_certificate_of_a_chain_is_trusted_flood_check_trusts_too(
+    rclone_server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chain: Callable[..., Chain],
+) -> None:
+    """As transfers do, or it would speak of files that fail while all are delivered."""
+    tls, certificate = chain("127.0.0.1")
+    trust(certificate, tmp_path, monkeypatch)
+    with FaultProxy(rclone_server.address, tls=tls) as secure:
+        found = ask(profile(secure.url))
+    assert statuses(found) == {"TCP": OK, "TLS": OK, "ListBuckets": OK, "clock": OK}
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "usual"])

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
+from tests.chains import CHAINS, server_tls, trust
 from tests.faults import (
     Alive,
     Alter,
@@ -270,17 +271,9 @@ def test_no_answer_to_the_connection(put: Send) -> None:
         expect(put(f"http://127.0.0.1:{port}", **BRIEF), TRANSIENT, "connect_timeout")
 
 
-def server_tls(authority: trustme.CA, host: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(host).configure_cert(context)
-    return context
-
-
 @pytest.fixture
 def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(bundle))
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    trust(authority.cert_pem, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -441,6 +434,33 @@ def test_an_empty_list_of_authorities_trusts_nobody_new(
 def test_certificate_of_another_host(put: Send, authority: trustme.CA, trusted: None) -> None:
     with FaultProxy(tls=server_tls(authority, "elsewhere.invalid")) as proxy:
         expect(put(proxy.url), PERMANENT, "tls_certificate")
+
+
+@pytest.fixture(params=CHAINS, ids=lambda chain: chain.__name__)
+def half_trusted(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ssl.SSLContext:
+    """Of whose chain one certificate is trusted."""
+    tls, trusted = request.param("127.0.0.1", "store.invalid")
+    trust(trusted, tmp_path, monkeypatch)
+    return tls
+
+
+def test_whichever_certificate_of_a_chain_is_trusted(
+    put: Send, rclone_server: S3Server, half_trusted: ssl.SSLContext
+) -> None:
+    with FaultProxy(rclone_server.address, tls=half_trusted) as store:
+        assert isinstance(put(store.url), Receipt)
+
+
+def test_a_trusted_certificate_of_a_server_is_trusted_for_no_other(
+    put: Send, rclone_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    trust(authority.issue_cert("127.0.0.1").cert_chain_pems[0], tmp_path, monkeypatch)
+    with FaultProxy(rclone_server.address, tls=server_tls(authority, "127.0.0.1")) as another:
+        expect(put(another.url), PERMANENT, "tls_certificate")
+        assert another.requests == []
 
 
 def test_no_file_with_authorities(
@@ -733,6 +753,23 @@ def test_an_https_proxy_of_an_authority_that_the_system_has(
     through(monkeypatch, secure)
     monkeypatch.setenv("SSL_CERT_FILE", installed)
     assert isinstance(put(STORES[0]), Receipt)
+
+
+@pytest.mark.parametrize("url", STORES)
+def test_an_https_proxy_of_whose_chain_one_certificate_is_trusted(
+    put: Send,
+    rclone_server: S3Server,
+    half_trusted: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+) -> None:
+    with (
+        FaultProxy(rclone_server.address, tls=half_trusted) as between,
+        FaultProxy(rclone_server.address, tls=half_trusted) as store,
+    ):
+        through(monkeypatch, between)
+        between.inject(Tunnel(("127.0.0.1", store.port)), "CONNECT", times=None)
+        assert isinstance(put(url), Receipt)
 
 
 @pytest.mark.parametrize("url", STORES)
