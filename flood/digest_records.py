@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from flood import models
 from flood.columns import name_from, name_value, utc_text
-from flood.record_values import AHEAD, MOVE_TO, chunks
+from flood.record_values import AHEAD, MOVE_TO, WHY_CODE, WHY_MESSAGE, chunks
 from flood.status_queries import Destination
 from flood.stored import utc_moment
 from flood.versions import VERSION, Newest
@@ -98,7 +98,7 @@ def waiting(record_id: int) -> Waiting | None:
     """This record, if it is still in processing."""
     row = models.execute(
         "SELECT id, profile, bucket, filepath, created_at, owner IS NOT NULL, next_attempt_at, "
-        f"retry_count, {MOVE_TO}, error_code, error_message FROM file_records "
+        f"retry_count, {MOVE_TO}, {WHY_CODE}, {WHY_MESSAGE} FROM file_records "
         "WHERE id = ? AND current_state = 'processing'",
         (record_id,),
     ).fetchone()

@@ -39,6 +39,28 @@ MOVE_TO: Final = (
 )
 
 
+def of_last_attempt(column: str) -> str:
+    """What the last attempt of a record has in this column."""
+    return (
+        f"(SELECT {column} FROM retry_attempts WHERE record_id = file_records.id "
+        "ORDER BY id DESC LIMIT 1)"
+    )
+
+
+def _why(column: str) -> str:
+    # A record that was given up keeps that reason for failed; its last attempt has why its file
+    # could not be moved there.
+    return (
+        "CASE WHEN current_state = 'processing' AND upload_outcome = 'failure' "
+        f"THEN coalesce({of_last_attempt(column)}, {column}) ELSE {column} END"
+    )
+
+
+#: Why a record is tried again, if an attempt has failed: be it only the move.
+WHY_CODE: Final = _why("error_code")
+WHY_MESSAGE: Final = _why("error_message")
+
+
 class Arrival(NamedTuple):
     """A file to be recorded: its destination, where it lies now, what it is, when it was created
     (aware)."""

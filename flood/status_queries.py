@@ -12,7 +12,7 @@ from flood.due_queries import UNCLAIMED
 from flood.identity import Identity
 from flood.layout import Place
 from flood.queries import of_keys
-from flood.record_values import MOVE_TO, chunks
+from flood.record_values import MOVE_TO, WHY_CODE, WHY_MESSAGE, chunks, of_last_attempt
 from flood.states import GONE_BEFORE, INCOMING
 from flood.stored import utc_moment
 from flood.versions import SINCE, VERSION, Newest
@@ -246,14 +246,11 @@ def failed_at(paths: Sequence[str]) -> dict[str, Failed]:
     return found
 
 
-# An attempt that cost nothing, as where only the move is left, leaves its reason in the history.
-_LAST: Final = (
-    "(SELECT {0} FROM retry_attempts WHERE record_id = file_records.id ORDER BY id DESC LIMIT 1)"
-)
+# An attempt that cost nothing leaves its reason in the history.
 _COMING: Final = (
     "profile, bucket, filepath, id, retry_count, next_attempt_at, owner IS NOT NULL, "
-    f"{MOVE_TO}, coalesce(error_code, {_LAST.format('error_code')}), "
-    f"coalesce(error_message, {_LAST.format('error_message')})"
+    f"{MOVE_TO}, coalesce({WHY_CODE}, {of_last_attempt('error_code')}), "
+    f"coalesce({WHY_MESSAGE}, {of_last_attempt('error_message')})"
 )
 
 

@@ -389,6 +389,19 @@ def test_a_move_that_is_left_is_a_reason(house: House, listener: Listener) -> No
     )
 
 
+def test_a_move_to_failed_that_is_left_has_its_own_reason(house: House, listener: Listener) -> None:
+    [claim] = claimed(house, "a")
+    house.settle(GiveUp(claim, DENIED), agent=house.agent(spool=Full(house.spool.root)))
+    listener.settings["notify_age"] = 5.0
+    told = listener.hears(after=30.0)
+    assert told is not None
+    assert told["waiting"]["oldest"]["reason"] == (
+        "the move to failed is due in 30 seconds; cannot_move: it was given up "
+        f"({DENIED.message}), and the file cannot leave processing (No space left on device): "
+        "the move is tried again in 60 s"
+    )
+
+
 def test_a_file_in_incoming_is_told_of(house: House, listener: Listener) -> None:
     house.write("incoming/p/b/dir/a")
     listener.settings["notify_age"] = 5.0

@@ -73,7 +73,8 @@ from tests.fscking import fsck
 from tests.spooling import LARGE, NOBODY, START, House, quick_house
 from tests.unit.test_fsck import RECEIPT, done, given_up, move
 from tests.unit.test_retry import begin_put, break_off
-from workers.decisions import GiveUp, TryAgain
+from tests.unit.test_settle import Full
+from workers.decisions import GiveUp, PutOff, TryAgain
 
 DENIED = Reason(PERMANENT, "AccessDenied", "the access key may not write there; let it")
 AWAY = Reason(TRANSIENT, "connection_refused", "the store refused; it is tried again")
@@ -319,6 +320,32 @@ def test_what_can_only_not_be_moved_says_so(house: House) -> None:
     told = json.loads(status_json.as_json(found))
     [retry], [back] = told["retries"], told["held_back"]["oldest"]
     assert (retry["move_to"], back["behind"]["move_to"]) == ("completed", "completed")
+
+
+@pytest.mark.parametrize("put_off", [False, True])
+def test_what_was_given_up_says_why_it_can_not_be_moved(house: House, put_off: bool) -> None:
+    """Why it was given up comes to failed with it, and is nothing to mend for this."""
+    house.admit("stays")
+    [claim] = house.claim()
+    house.settle(GiveUp(claim, DENIED), agent=house.agent(spool=Full(house.spool.root)))
+    if put_off:
+        house.clock.advance(60.0)
+        house.settle(PutOff(house.claim()[0], DENIED, 60.0))
+    house.write("incoming/p/b/stays", b"later")
+    found = seen(house)
+    assert re.search(r"^p/b/stays +move .* cannot_move$", shown(found), re.MULTILINE)
+    told = json.loads(status_json.as_json(found))
+    [retry], [back] = told["retries"], told["held_back"]["oldest"]
+    for each in (retry, back["behind"]):
+        assert (each["move_to"], each["error_code"]) == ("failed", "cannot_move")
+        assert each["error_message"].startswith(
+            f"it was given up ({DENIED.message}), and the file cannot leave processing "
+            "(No space left on device)"
+        )
+    house.clock.advance(60.0)
+    house.settle(GiveUp(house.claim()[0], DENIED))
+    row = house.row(claim.id)
+    assert (row["current_state"], row["error_code"]) == ("failed", "AccessDenied")
 
 
 def test_a_sweep_to_come_is_of_a_clock_that_was_set_back(house: House) -> None:

@@ -368,7 +368,12 @@ def test_what_was_given_up_only_waits_for_its_move(house: House) -> None:
     )
     assert move_to == FAILED
     [coming] = seen(house).retries
-    assert (coming.move_to, coming.code) == (FAILED, "AccessDenied")
+    assert (coming.move_to, coming.code) == (FAILED, "cannot_move")
+    assert coming.message == (
+        f"it was given up ({DENIED.message}), and the file cannot leave processing "
+        "(No space left on device): the move is tried again in 60 s"
+    )
+    assert house.row(1)["error_code"] == "AccessDenied"
 
 
 def test_what_has_come_to_its_end_is_to_be_moved_nowhere(house: House) -> None:
