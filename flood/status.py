@@ -161,6 +161,8 @@ class Status:
     failures: list[Failure] = field(default_factory=list)
     #: Records in failed, also those whose file was retried, moved or removed since.
     failed_records: int = 0
+    #: The files that those are of: one has several where flood-retry put it back in vain.
+    failed_files: int = 0
     #: The keys of those of them whose file was gone before it came to failed, the latest first, but
     #: where a later version has one.
     gone_before: list[Key] = field(default_factory=list)

@@ -38,7 +38,7 @@ def amounts(status: Status) -> "Iterator[RenderableType]":
     else:
         yield text(f"\n{_none(status)}")
     gone = len(status.gone_before)
-    history = status.failed_records - status.total((FAILED, SUPERSEDED)).files - gone
+    history = status.failed_files - status.total((FAILED, SUPERSEDED)).files - gone
     # What was not counted may well lie there.
     if history > 0 and (status.whole or status.unsought):
         more = "1 more has" if history == 1 else f"{history} more have"

@@ -198,12 +198,14 @@ def completed_since(destination: Destination, moment: datetime) -> tuple[int, in
     return files, size or 0
 
 
-def failures() -> int:
-    """How many records there are in failed, whatever has become of their files."""
-    row = models.execute(
-        "SELECT count(*) FROM file_records WHERE current_state = 'failed'"
+def failures() -> tuple[int, int]:
+    """How many records there are in failed, whatever has become of their files, and of how many
+    files they are: one that flood-retry put back may have failed again."""
+    records, files = models.execute(
+        "SELECT count(*), count(DISTINCT COALESCE(origin, id)) FROM file_records "
+        "WHERE current_state = 'failed'"
     ).fetchone()
-    return int(row[0])
+    return records, files
 
 
 def gone_before() -> Iterator[tuple[str, str, str]]:

@@ -231,7 +231,7 @@ class _View:
                 self._served |= {
                     place[0] for place, one in zip(completed, recent, strict=True) if one[0]
                 }
-        status.failed_records = asking.failures()
+        status.failed_records, status.failed_files = asking.failures()
         status.gone_before = [x for x in asking.gone_before() if x not in status.arriving]
 
     def next_retries(self) -> list[Coming]:

@@ -72,7 +72,7 @@ from flood.story_text import as_json, lines
 from tests.fscking import fsck
 from tests.spooling import LARGE, NOBODY, START, House, quick_house
 from tests.unit.test_fsck import RECEIPT, done, given_up, move
-from tests.unit.test_retry import begin_put, break_off
+from tests.unit.test_retry import begin_put, break_off, put_back
 from tests.unit.test_settle import Full
 from workers.decisions import GiveUp, PutOff, TryAgain
 
@@ -529,6 +529,22 @@ def test_commands_that_are_printed_find_the_same_spool(house: House) -> None:
     )
     text, _ = told(house, "s3://p/b/waits", **flags)
     assert "to start one: flood-watch --consumers 2 --config '/etc/my flood.conf'" in text
+
+
+@pytest.mark.parametrize("key", ["key", os.fsdecode(b"j\xf6rg")], ids=ascii)
+def test_what_has_failed_again_is_one_file(house: House, key: str) -> None:
+    """However many records it has of that."""
+    given_up(house, key)
+    for number in (1, 2):
+        assert put_back(house, number) == {number: "retried"}
+        assert "1 more has failed, whose file is not in failed any more" in shown(seen(house))
+        house.settle(GiveUp(house.claim()[0], DENIED))
+        found = seen(house)
+        assert (amounts(found)[FAILED], found.failed_records) == ((1, 4), number + 1)
+        assert "more has failed" not in shown(found)
+        assert "more have failed" not in shown(found)
+    os.unlink(house.spool.absolute(f"failed/p/b/{key}"))
+    assert "1 more has failed, whose file is not in failed any more" in shown(seen(house))
 
 
 def test_what_was_taken_out_of_failed_is_history(house: House) -> None:
