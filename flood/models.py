@@ -359,7 +359,7 @@ def _begin(stack: ExitStack, patience: Waiting) -> None:
             return
         except OperationalError as error:
             # Another program's transaction: SQLite itself cannot be told to wait less.
-            if "locked" not in str(error) or patience.over():
+            if not held(error) or patience.over():
                 raise
 
 
@@ -415,6 +415,11 @@ def no_room(error: BaseException) -> bool:
     """Whether a disk is full, as the database or the system puts it, or as SQLite does not."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return full or "disk is full" in str(error) or _lacking(error) is not None
+
+
+def held(error: BaseException) -> bool:
+    """Whether somebody else has held the database for longer than one waits."""
+    return isinstance(error, DatabaseError) and "locked" in str(error)
 
 
 def _lacking(error: BaseException) -> str | None:

@@ -76,7 +76,16 @@ _ARRIVAL_COLUMNS: Final = (
     *Identity._fields,
     "file_creation_date",
 )
-WORKER_DIED: Final = Reason(LOST, "worker_died", "the worker died during this attempt")
+WORKER_DIED: Final = Reason(
+    LOST,
+    "worker_died",
+    "the worker died during this attempt, or could not record what came of it, which its log tells",
+)
+UNRECORDED: Final = Reason(
+    INTERRUPTED,
+    "database_held",
+    "what came of this attempt could not be recorded, as the database was held for too long",
+)
 DIED_MOVING: Final = Reason(
     INTERRUPTED, "worker_died", "the worker died before it had moved the file: only that is left"
 )

@@ -222,16 +222,58 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
         agent.turns.ended(claims, delivered=bool(proven))
         _ring_for_the_rest(agent, destination, claims, at_once=at_once)
     except Exception as error:  # noqa: BLE001  whatever it is, the claims must go
-        # Nobody settles what this worker still claims: a name that is given up is a dead owner's,
-        # whose records the sweep takes over.
-        agent.locks.disown()
-        _broke_off("an attempt broke off; the sweep takes up its files", error)
+        try:
+            _give_back(agent, (profile, bucket), error)
+        except Exception as reason:  # noqa: BLE001
+            # Nobody settles what this worker still claims: a name that is given up is a dead
+            # owner's, whose records the sweep takes over.
+            agent.locks.disown()
+            arrive()
+            _broke_off("an attempt broke off; the sweep takes up its files", reason)
         return
     if agent.retention.at_once:
         try:
             agent.retention.remove(proven)
         except (models.DatabaseError, OSError, SpoolError) as error:
             _broke_off("uploaded files could not be removed; the next sweep tries again", error)
+
+
+def _give_back(agent: "Agent", destination: tuple[str, str], error: Exception) -> None:
+    """Let go of what this worker has claimed, for all of which `error` broke its attempt off, as
+    soon as whoever holds the database has let go of that. Raises what leaves it to the sweep:
+    another error, or this one once the consumer is to stop."""
+    if agent.stopping() or not models.held(error):
+        raise error
+    log.event(
+        logger,
+        ERROR,
+        "an attempt could not be recorded",
+        reason=models.explain(error),
+        next="its files are tried again once the database can be written to",
+    )
+    # Nor could any sweep take them over before that.
+    while not agent.stopping():
+        try:
+            given_back = _let_go(agent)
+        except models.DatabaseError as again:
+            if not models.held(again):
+                raise
+            huey.rest()
+        else:
+            for each in {destination, *given_back}:
+                _ring_once(each)
+            return
+    raise error
+
+
+def _let_go(agent: "Agent") -> set[tuple[str, str]]:
+    """Settle all that this worker has claimed as what could not be recorded; its destinations."""
+    from workers.decisions import LetGo
+    from workers.settle import settle
+
+    claims = claiming.of_owner(agent.locks.own())
+    settle(agent, [LetGo(claim, records.UNRECORDED) for claim in claims], enqueue_retry)
+    return {(claim.profile, claim.bucket) for claim in claims}
 
 
 def _more(agent: "Agent", destination: tuple[str, str], company: int) -> list[Claimed]:

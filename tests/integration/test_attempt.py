@@ -1,5 +1,6 @@
 """Attempts to upload claimed files to a real server, then what a consumer makes of them."""
 
+import logging
 import mimetypes
 import os
 import threading
@@ -17,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 
 from flood import claims as claiming
-from flood import models, records, tasks
+from flood import models, records, status_workers, tasks
 from flood.columns import utc_moment, utc_text
 from flood.door import Candidate
 from flood.locks import WorkerLocks
@@ -1120,10 +1121,97 @@ def test_an_attempt_that_breaks_off_gives_its_claims_up(
         [row] = house.rows()
         assert (row["current_state"], bool(row["owner"])) == ("processing", True)
         assert list(house.files()) == [f"completed/p/{bucket}/key"]
+        [worker] = status_workers.living(house.spool)
+        assert worker.owner != row["owner"]
+        assert worker.doing is not None
+        assert worker.doing.pid == os.getpid()
         tasks.sweep.call_local()
 
     in_consumer(house, server.url, break_off)
     assert house.states() == [("key", "completed", "success")]
+
+
+class Heard(logging.Handler):
+    """Does something as soon as the log has this line."""
+
+    def __init__(self, line: str, then: Callable[[], object]) -> None:
+        super().__init__()
+        self._line = line
+        self._then = then
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() == self._line:
+            self._then()
+
+
+class Holding(Uploader):
+    """Files are sent, and once meanwhile another program begins to write to the database."""
+
+    def __init__(self, own: Uploader, hold: Callable[[], object]) -> None:
+        self._own = own
+        self._holds = [hold]
+
+    def ensure_bucket(self, bucket: str) -> None:
+        self._own.ensure_bucket(bucket)
+
+    def transfer(self, uploads: Iterable[Upload], hooks: Hooks) -> Iterator[Outcome | None]:
+        yield from list(self._own.transfer(uploads, hooks))
+        while self._holds:
+            self._holds.pop()()
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_what_cannot_be_recorded_as_the_database_is_held_is_given_back(
+    house: House, server: S3Server, bucket: str, *, stops: bool
+) -> None:
+    admit_for_now(house, bucket, "a", "b")
+
+    def hold() -> None:
+        agent = tasks._agent()
+        made = agent.make_uploader
+        models.be_brief_when(lambda: True)
+        with ExitStack() as stack:
+            looks = count()
+
+            def stopping() -> bool:
+                if next(looks):  # it has tried once more
+                    stack.close()
+                    return stops
+                return False
+
+            def holding(profile: Profile) -> Uploader:
+                return Holding(made(profile), lambda: stack.enter_context(locked(house.database)))
+
+            agent.make_uploader = holding
+            heard = Heard(
+                "an attempt could not be recorded", lambda: setattr(agent, "stopping", stopping)
+            )
+            logging.getLogger("flood.tasks").addHandler(heard)
+            huey.execute(huey.dequeue())
+            logging.getLogger("flood.tasks").removeHandler(heard)
+        [worker] = status_workers.living(house.spool)
+        names = {row["owner"] for row in house.rows()}
+        if stops:
+            assert None not in names
+            assert worker.owner not in names
+            return
+        assert names == {None}
+        assert len(huey.storage.of_priority(tasks.RING_PRIORITY)) == 1
+        for row in house.rows():
+            assert (row["retry_count"], row["alone"]) == (0, False)
+            [ended] = house.attempts(row["id"])
+            assert (ended["kind"], ended["error_code"]) == ("interrupted", "database_held")
+            assert ended["worker"] == worker.owner
+        work_off()
+
+    in_consumer(house, server.url, hold)
+    assert server.keys(bucket) == ["a", "b"]
+    state = "processing" if stops else "completed"
+    assert {each for _, each, _ in house.states()} == {state}
+    house.sweep()
+    if stops:
+        codes = {house.attempts(row["id"])[0]["error_code"] for row in house.rows()}
+        assert codes == {"worker_died"}
 
 
 def test_files_of_an_unknown_profile_wait(house: House, server: S3Server) -> None:
