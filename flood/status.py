@@ -125,6 +125,9 @@ class Status:
     consuming: bool = False
     #: Whether consumers are at their start, while none runs.
     starting: bool = False
+    #: What has the process let go that keeps all others from writing to the database, in words;
+    #: None if nobody does.
+    kept: str | None = None
     #: The process of flood-watch, if somebody has stopped it, as with SIGSTOP.
     watch_stopped: int | None = None
     workers: list[Worker] = field(default_factory=list)

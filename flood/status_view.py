@@ -1,6 +1,7 @@
 """Looks at what one spool has to do, is doing, could not do."""
 
 import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from flood import (
     status_files,
     status_stranded,
     status_workers,
+    writers,
 )
 from flood import status_queries as asking
 from flood.intake import BATCH
@@ -68,6 +70,7 @@ def look(
     lying, counted = status_stranded.count(spool, files, clock, (end - clock()) * 0.7)
     spool.check_present()  # or nothing would seem to lie there
     status = Status(spool.root, database, now(), in_processing=lying.total())
+    status.kept = writers.kept(database, time.sleep)
     status.watching = put_locks.watching(spool)
     status.watch_stopped = put_locks.watch_stopped(spool)
     status.consuming = put_locks.consuming(spool)

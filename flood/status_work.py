@@ -38,6 +38,8 @@ def head(status: Status) -> "Iterator[RenderableType]":
 
 def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
     """Why nothing goes on, where that is so."""
+    if status.kept:
+        yield text(f"Nobody can write to the database: {status.kept}", "yellow")
     waiting = status.total((*WAITING, INCOMING_TMP)).files
     if waiting and status.starting and not status.idle:
         yield text(
@@ -56,7 +58,7 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
             f"{stall.go_on(status.stopped)}",
             "yellow",
         )
-    elif status.stalled:
+    elif status.stalled and not status.kept:
         yield text(
             f"Files are due, yet {stall.WHY}; {stall.remedy(status.stalled)}",
             "yellow",
@@ -210,8 +212,8 @@ def silent(status: Status) -> "Iterator[RenderableType]":
         silence = _silence(status, upload)
         if silence is not None:
             yield text(
-                f"Worker {_worker(upload)} has been silent for {naturaldelta(silence)}: its store "
-                "does not answer, or it is stopped",
+                f"Worker {_worker(upload)} has been silent for {naturaldelta(silence)}: "
+                f"{_why_silent(status, upload)}",
                 "yellow",
             )
         still = _standstill(status, upload)
@@ -250,6 +252,13 @@ def _silence(status: Status, upload: Upload) -> timedelta | None:
     doing = upload.worker.doing
     silence = status.at - (max(upload.since, doing.at) if doing else upload.since)
     return silence if silence > _SILENCE else None
+
+
+def _why_silent(status: Status, upload: Upload) -> str:
+    doing = upload.worker.doing if upload.worker else None
+    if status.kept and not (doing and doing.pid in status.stopped):
+        return "it waits for the database"
+    return "its store does not answer, or it is stopped"
 
 
 def _standstill(status: Status, upload: Upload) -> timedelta | None:

@@ -100,12 +100,19 @@ def staying(path: str, sleep: Callable[[float], None]) -> int | None:
 def remedy(path: str) -> str | None:
     """What has the process let go that keeps all others from writing, in words; None if nobody
     knows of one."""
-    holder = stopped(path)
-    if holder is not None:
-        return f"process {holder} holds it, which is stopped: kill -CONT {holder}"
-    holder = foreign(path)
-    if holder is not None:
-        return f"process {holder} holds it, none of flood's, and has to let go: ps -fp {holder}"
+    return _remedy(stopped(path), foreign(path))
+
+
+def kept(path: str, sleep: Callable[[float], None]) -> str | None:
+    """As `remedy`, where nobody has been refused anything: of a process that stays."""
+    return _remedy(stopped(path), staying(path, sleep))
+
+
+def _remedy(halted: int | None, alien: int | None) -> str | None:
+    if halted is not None:
+        return f"process {halted} holds it, which is stopped: kill -CONT {halted}"
+    if alien is not None:
+        return f"process {alien} holds it, none of flood's, and has to let go: ps -fp {alien}"
     return None
 
 

@@ -74,6 +74,7 @@ from tests.spooling import LARGE, NOBODY, START, House, quick_house
 from tests.unit.test_fsck import RECEIPT, done, given_up, move
 from tests.unit.test_retry import begin_put, break_off, put_back
 from tests.unit.test_settle import Full
+from tests.unit.test_writers import locked
 from workers.decisions import GiveUp, PutOff, TryAgain
 
 DENIED = Reason(PERMANENT, "AccessDenied", "the access key may not write there; let it")
@@ -591,6 +592,25 @@ def test_what_a_worker_says_is_told(house: House) -> None:
     assert seen(house).workers == []
 
 
+def test_who_holds_the_database_is_named(house: House) -> None:
+    """In the place of what else may keep a worker from saying anything."""
+    agent = house.agent()
+    house.admit("key")
+    house.claim(owner=agent.locks.own())
+    agent.progress.begin([4])
+    house.clock.advance(60.0)
+    silent = f"Worker {os.getpid()} has been silent for a minute: "
+    with locked(house.database) as pid:
+        told = shown(seen(house))
+        holder = f"process {pid} holds it, none of flood's, and has to let go: ps -fp {pid}\n"
+        assert f"Nobody can write to the database: {holder}" in told
+        assert f"{silent}it waits for the database\n" in told
+    told = shown(seen(house))
+    assert "Nobody can write" not in told
+    assert f"{silent}its store does not answer, or it is stopped\n" in told
+    agent.locks.disown()
+
+
 def test_a_worker_whose_store_takes_nothing_is_told_of(house: House) -> None:
     agent = house.agent()
     house.admit("large", data=b"x" * 1000)
@@ -930,6 +950,10 @@ def test_consumers_that_run_yet_take_nothing(house: House) -> None:
     assert told()
     house.clock.advance(600)
     assert told()
+    with locked(house.database) as pid:
+        words = shown(seen(house))
+        assert f"process {pid} holds it" in words
+        assert "take nothing" not in words
     # Whoever sweeps would find it: it waits for something else, as for credentials.
     assert queries.sweep_begins(house.clock.now(), 0)
     assert not told()

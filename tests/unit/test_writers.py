@@ -65,15 +65,15 @@ def threads() -> int:
 
 
 @contextmanager
-def locked(database: str) -> Iterator[None]:
-    """Another program's transaction."""
+def locked(database: str) -> Iterator[int]:
+    """Another program's transaction; yield its process."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, database], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"
     try:
-        yield
+        yield process.pid
     finally:
         process.communicate()
 
@@ -139,7 +139,7 @@ def test_a_stop_ends_what_is_asked_in_one_view(house: House, stopping: None) -> 
 
 @pytest.mark.parametrize("how", [held, locked])
 def test_a_process_that_is_to_stop_gives_up_soon(
-    house: House, stopping: None, how: Callable[[str], AbstractContextManager[None]]
+    house: House, stopping: None, how: Callable[[str], AbstractContextManager[object]]
 ) -> None:
     with how(house.database):
         begun = time.monotonic()
