@@ -73,17 +73,16 @@ def _denied(spool: Spool, path: str, parts: list[str]) -> Finding:
     # Whose the spool is, flood is to run as: what root has put beside it does not change that.
     user = users.owner(spool.absolute(CARD))
     meaning = f"flood cannot work as this user; the spool belongs to {user}"
-    mends = database_files.taking(path, user)
-    if mends is None and user == users.mine():
-        meaning = "it is the right user, to whom the spool belongs: modes forbid it"
-        mends = database_files.mends(path, parts)
+    if user == users.mine():
+        why = "modes forbid it" if all(map(users.owns, parts)) else "not all of this is his"
+        meaning = f"it is the right user, to whom the spool belongs: {why}"
     return Finding(
         DATABASE,
         "access",
         ERROR,
         f"this user may not use {parts[0]}, which belongs to {_owner(parts[0])}",
         meaning,
-        mends or f"run flood as {user}, flood-check too",
+        database_files.mends(path, user, parts),
     )
 
 

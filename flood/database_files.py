@@ -1,6 +1,7 @@
 """Tells the files of flood's own database from others."""
 
 import os
+import stat
 from collections.abc import Sequence
 from shlex import quote
 from typing import Final
@@ -51,29 +52,63 @@ def denied_parts(path: str) -> list[str]:
     ]
 
 
-def taking(path: str, user: str) -> str | None:
-    """What makes the files of a database `user`'s, who owns the spool, where others, as root, have
-    put them there; None if there are none of others'."""
+def mends(path: str, user: str, denied: Sequence[str]) -> str:
+    """What gives `user`, who owns the spool, the parts of its database that are denied to this one,
+    who may be another; what others, as root, have put beside them becomes his, too."""
+    others = [each for each in denied if _is_others(each, user)]
+    if not others and user != users.mine():
+        return f"run flood as {user}, flood-check too"
     own = (*files(path), f"{path}{BELL}")
-    foreign = [each for each in own if _owner(each) not in (user, None)]
-    return f"sudo chown {user}: {' '.join(map(quote, foreign))}" if foreign else None
+    taken = [each for each in own if _is_others(each, user)]
+    whole = [each for each in others if each not in own and _is_for(each, user, path)]
+    steps = [f"sudo chown {user}: {' '.join(map(quote, taken))}"] if taken else []
+    steps += [f"sudo chown {user} {quote(each)}" for each in whole]
+    steps += [
+        f"sudo setfacl -m u:{user}:{'rwx' if _is_around(each, path) else 'x'} {quote(each)}"
+        for each in others
+        if each not in (*own, *whole)
+    ]
+    # Of what becomes his own only its mode can deny anything to him.
+    closed = [
+        each
+        for each in denied
+        if each not in others or (each in (*taken, *whole) and _is_closed(each))
+    ]
+    if closed:
+        steps.append(("" if user == users.mine() else "sudo ") + users.opening(closed))
+    return " && ".join(steps)
 
 
-def mends(path: str, denied: Sequence[str]) -> str:
-    """What this user, who owns the spool, does about parts of its database that are denied to
-    him."""
-    me = users.mine()
-    given = users.opening(denied)
-    if not all(map(users.owns, denied)):
-        given = f"have its owner give {me} all rights to {denied[0]}"
-    return taking(path, me) or given
+def _is_around(directory: str, path: str) -> bool:
+    """Whether the database lies directly in it, and not deeper."""
+    return directory in (os.path.dirname(path) or ".", os.path.dirname(os.path.realpath(path)))
 
 
-def _owner(path: str) -> str | None:
+def _is_for(directory: str, user: str, path: str) -> bool:
+    """Whether nothing lies there but the database, and what is the user's, so that nobody misses
+    the directory once that is his."""
+    own = {os.path.basename(each) for each in (*files(path), f"{path}{BELL}")}
     try:
-        return users.owner(path)
+        names = os.listdir(directory)
     except OSError:
-        return None  # not there, or nobody can tell
+        return False  # nobody can tell
+    return _is_around(directory, path) and not any(
+        name not in own and _is_others(f"{directory}/{name}", user) for name in names
+    )
+
+
+def _is_others(path: str, user: str) -> bool:
+    """Whether it is there, and somebody else's."""
+    try:
+        return users.owner(path) != user
+    except OSError:
+        return False  # not there, or nobody can tell
+
+
+def _is_closed(path: str) -> bool:
+    """Whether its mode denies it to its owner."""
+    wanted = stat.S_IRWXU if os.path.isdir(path) else stat.S_IRUSR | stat.S_IWUSR
+    return os.stat(path).st_mode & wanted != wanted
 
 
 def _is(path: str, status: os.stat_result) -> bool:

@@ -480,7 +480,7 @@ def explained(error: BaseException) -> tuple[str, str]:
 def access_to(denied: Sequence[str]) -> str:
     """What a person does about parts of the database that are denied to this user."""
     if is_spools_owner():
-        return database_files.mends(_path, denied)
+        return database_files.mends(_path, users.mine(), denied)
     return users.access_to(denied)
 
 

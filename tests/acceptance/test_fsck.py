@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from flood import users
 from flood.columns import utc_text
 from flood.locks import CONSUMERS_LOCK, FileLock
 from tests.acceptance.harness import (
@@ -244,15 +243,10 @@ def test_a_database_that_may_not_be_read_is_not_called_deleted(make_flood: MakeF
     flood.start_watch()
     stop(flood)
     flood.database.chmod(0o000)
-    mends = [f"Permission denied: chmod u+rwX {flood.database}"]
-    if os.geteuid() == 0:  # who can give it to somebody else
-        mends.append(f"Permission denied: sudo chown {users.mine()}: {flood.database}\n")
-    for mend, owner in zip(mends, (-1, 65534), strict=False):
-        os.chown(flood.database, owner, -1)
-        done = flood.run("-m", "flood.commands.fsck")
-        assert done.returncode == 2
-        assert mend in done.stderr
-        assert "deleted" not in done.stderr
+    done = flood.run("-m", "flood.commands.fsck")
+    assert done.returncode == 2
+    assert f"Permission denied: chmod u+rwX {flood.database}\n" in done.stderr
+    assert "deleted" not in done.stderr
 
 
 @pytest.mark.parametrize("linked", [False, True], ids=["itself", "by a link"])

@@ -5,6 +5,8 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ ONCE = ("-m", "flood.commands.watch", "--once")
 CHECK = ("-m", "flood.commands.check", "--json")
 STATUS = ("-m", "flood.commands.status")
 OTHER = 65534
+OWNER = users.name(OTHER)
 
 
 @pytest.fixture
@@ -32,6 +35,36 @@ def flood(make_flood: MakeFlood, server: S3Server) -> Flood:
     made = make_flood(credentials(("main", server.url)), prefix=without_roots_rights())
     assert made.run(*ONCE).returncode == 0
     return made
+
+
+@pytest.fixture
+def theirs(server: S3Server) -> Iterator[Flood]:
+    """One of a user's who is not root, and that root can get at, that was started before."""
+    become = ["setpriv", f"--reuid={OTHER}", f"--regid={OTHER}", "--clear-groups"]
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    if subprocess.run(
+        [*become, sys.executable, "-c", "import huey, flood"], check=False
+    ).returncode:
+        pytest.skip("others than root cannot run this Python")
+    with tempfile.TemporaryDirectory() as place:  # pytest's own are closed to others
+        text = credentials(("main", server.url))
+        with Flood(Path(place), text, prefix=become, log_format="text") as made:
+            give(made.directory)
+            assert made.run(*ONCE).returncode == 0
+            yield made
+
+
+def give(directory: Path, owner: int = OTHER) -> None:
+    """Have all of it belong to this user."""
+    for folder, _, names in os.walk(directory):
+        for path in (folder, *(f"{folder}/{name}" for name in names)):
+            os.chown(path, owner, owner)
+
+
+def run_as_root(command: str) -> None:
+    """Run a command that was told; root has no need of sudo."""
+    subprocess.run(["sh", "-c", command.replace("sudo ", "")], check=True)
 
 
 def findings(flood: Flood, about: str) -> list[dict[str, Any]]:
@@ -135,36 +168,86 @@ def test_what_keeps_a_file_in_processing_is_named(
     assert finding["found"] == f"this user may not use {path}"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
-def test_the_owner_of_the_spool_is_told_to_take_its_database(flood: Flood) -> None:
+def test_the_owner_of_the_spool_is_told_to_take_its_database(theirs: Flood) -> None:
     """No one else is the user that flood is to run as."""
-    flood.environ["FLOOD_LOG_FORMAT"] = "text"
-    made = [flood.database, *(Path(f"{flood.database}{end}") for end in ("-writers", "-bell"))]
+    made = [theirs.database, *(Path(f"{theirs.database}{end}") for end in ("-writers", "-bell"))]
     for path in made:
         path.touch()
         path.chmod(0o600)
-        os.chown(path, OTHER, OTHER)
-    mends = f"sudo chown {users.mine()}: {' '.join(map(str, made))}"
+        os.chown(path, 0, 0)
+    mends = f"sudo chown {OWNER}: {' '.join(map(str, made))}"
     told = f"Permission denied: {mends}\n"
-    consumer = flood.start("consumer", "-m", "huey.bin.huey_consumer", "flood.tasks.huey")
+    consumer = theirs.start("consumer", "-m", "huey.bin.huey_consumer", "flood.tasks.huey")
     assert consumer.wait() == EXIT_USAGE
     assert told in consumer.output()
     for command in ("watch", "fsck", "retry", "drain", "status"):
         arguments = {"watch": ["--once"], "retry": ["--all"]}.get(command, [])
-        done = flood.run("-m", f"flood.commands.{command}", *arguments)
+        done = theirs.run("-m", f"flood.commands.{command}", *arguments)
         assert told in done.stderr, command
-    [finding] = findings(flood, "access")[1:]
+    [finding] = findings(theirs, "access")[1:]
+    assert finding["meaning"].endswith("to whom the spool belongs: not all of this is his")
     assert finding["remedy"] == mends
-    subprocess.run(["sh", "-c", mends.removeprefix("sudo ")], check=True)
-    assert flood.run(*ONCE).returncode == 0
+    run_as_root(mends)
+    assert theirs.run(*ONCE).returncode == 0
     for path in made[:2]:
-        os.chown(path, OTHER, OTHER)
+        os.chown(path, 0, 0)
         path.chmod(0o644)  # it can be read, and not be written to
-        told = flood.run(*ONCE).stderr
-        [_, command] = told.rstrip("\n").split(f"Permission denied: sudo chown {users.mine()}: ")
+        told = theirs.run(*ONCE).stderr
+        [_, command] = told.rstrip("\n").split("Permission denied: ")
+        assert command.startswith(f"sudo chown {OWNER}: ")
         assert str(path) in command.split()
-        subprocess.run(["chown", f"{users.mine()}:", *command.split()], check=True)
-        assert flood.run(*ONCE).returncode == 0
+        run_as_root(command)
+        assert theirs.run(*ONCE).returncode == 0
+
+
+def test_one_command_opens_what_is_denied_of_the_database(theirs: Flood) -> None:
+    """What is root's, and what only its mode denies."""
+    shared, bell = f"{theirs.database}-shm", f"{theirs.database}-bell"
+    for path, owner, mode in ((shared, OTHER, 0o400), (bell, 0, 0o600)):
+        Path(path).touch()
+        os.chown(path, owner, owner)
+        os.chmod(path, mode)
+    [finding] = findings(theirs, "access")[1:]
+    assert finding["found"] == f"this user may not use {shared}, which belongs to {OWNER}"
+    assert finding["remedy"] == f"sudo chown {OWNER}: {bell} && chmod u+rwX {shared}"
+    run_as_root(finding["remedy"])
+    assert [x["status"] for x in findings(theirs, "access")] == ["ok"]
+    os.chown(theirs.database, 0, 0)
+    theirs.database.chmod(0)
+    mends = f"sudo chown {OWNER}: {theirs.database} && chmod u+rwX {theirs.database}"
+    told = theirs.run("-m", "flood.commands.fsck").stderr
+    assert told.endswith(f"Permission denied: {mends}\n")
+    run_as_root(mends)
+    assert theirs.run(*ONCE).returncode == 0
+
+
+def test_a_directory_of_the_database_that_is_roots_is_given_by_what_is_told(theirs: Flood) -> None:
+    place = theirs.directory / "base"
+    place.mkdir()
+    for path in theirs.directory.glob("flood.db*"):
+        path.rename(place / path.name)
+    theirs.environ["FLOOD_DATABASE"] = str(place / "flood.db")
+    os.chown(place, OTHER, OTHER)
+    assert theirs.run(*ONCE).returncode == 0
+    os.chown(place, 0, 0)
+    kept = place / "kept"
+    kept.touch()  # of root's, who is not to lose the directory
+    allowed = f"sudo setfacl -m u:{OWNER}:rwx {place}"
+    closed = f"sudo chown {OWNER} {place} && chmod u+rwX {place}"
+    for mode, mends in ((0o755, allowed), (0o755, f"sudo chown {OWNER} {place}"), (0o555, closed)):
+        os.chown(place, 0, 0)
+        place.chmod(mode)
+        [finding] = findings(theirs, "access")[1:]
+        assert finding["remedy"] == mends
+        for command in (ONCE, ("-m", "flood.commands.drain")):
+            assert f"Permission denied: {mends}\n" in theirs.run(*command).stderr
+        kept.unlink(missing_ok=True)
+    run_as_root(closed)
+    assert theirs.run(*ONCE).returncode == 0
+    os.chown(place, 0, 0)
+    place.chmod(0o700)
+    [finding] = findings(theirs, "access")[1:]
+    assert finding["remedy"] == allowed  # as nobody can tell what else lies there
 
 
 def test_the_owner_of_the_spool_is_told_to_take_a_lock(flood: Flood) -> None:
