@@ -32,7 +32,6 @@ from flood import (
 from flood.config import Settings
 from flood.credentials import Credentials
 from flood.errors import ConfigError, FloodError, SpoolLockedError
-from flood.layout import CARD
 from flood.locks import CONSUMERS_LOCK, STARTING_LOCK, FileLock
 from flood.patience import TROUBLE_PAUSE, patiently
 from flood.queue_consumer import FloodConsumer
@@ -150,7 +149,7 @@ class FloodHuey(Huey):
         spool, database = Spool(self.settings.server_directory), self.settings.database
         compare = partial(binding.compare, spool.root, database, create=False)
         binding.check_there(spool.root, database)
-        schema.migrate(database, create=False, card=spool.absolute(CARD), check=compare)
+        schema.migrate(database, create=False, server_directory=spool.root, check=compare)
         try:
             now = datetime.now(timezone.utc)
             self.spool_id = binding.bind(spool, database, create=False, now=now)

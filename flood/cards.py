@@ -61,14 +61,6 @@ def is_its_own(server_directory: str) -> bool:
     return card is not None and card.get("directory") == server_directory
 
 
-def owner_of(server_directory: str) -> int | None:
-    """The id of the user that flood-watch runs as; None if the spool was never set up."""
-    try:
-        return os.stat(f"{server_directory}/{CARD}").st_uid
-    except OSError:
-        return None
-
-
 def in_the_way(server_directory: str) -> tuple[str, str] | None:
     """What lies where the card, or a directory on the way to it, has to be: its path, with what is
     wrong in words; None if nothing does, or nobody can tell."""

@@ -13,6 +13,7 @@ from flood import (
     database_files,
     fsck_database,
     models,
+    owners,
     read_only,
     schema,
     users,
@@ -22,7 +23,6 @@ from flood.check_findings import DATABASE, ERROR, OK, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import FloodError, NoRoomError, SpoolError
 from flood.fsck_kinds import INDEX_MISSING, REPAIR_COMMAND, in_place
-from flood.layout import CARD
 from flood.spool import Spool
 
 #: Whose a file is that is not there, or in a directory that this user may not search.
@@ -71,8 +71,9 @@ def _unwritable(path: str) -> Finding:
 
 def _denied(spool: Spool, path: str, parts: list[str]) -> Finding:
     # Whose the spool is, flood is to run as: what root has put beside it does not change that.
-    user = users.owner(spool.absolute(CARD))
+    user = owners.name_of(spool.root, path)
     meaning = f"flood cannot work as this user; the spool belongs to {user}"
+    mends = database_files.mends(path, user, parts)
     if user == users.mine():
         why = "modes forbid it" if all(map(users.owns, parts)) else "not all of this is his"
         meaning = f"it is the right user, to whom the spool belongs: {why}"
@@ -82,7 +83,7 @@ def _denied(spool: Spool, path: str, parts: list[str]) -> Finding:
         ERROR,
         f"this user may not use {parts[0]}, which belongs to {_owner(parts[0])}",
         meaning,
-        database_files.mends(path, user, parts),
+        mends,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from shlex import join, quote
 from typing import Final, NamedTuple
 
-from flood import binding, cards, directories, layout, lost, schema, users
+from flood import binding, cards, directories, layout, lost, owners, schema, users
 from flood.check_findings import DATABASE, ERROR, OK, SPOOL, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import SpoolError
@@ -155,9 +155,11 @@ def _lost(spool: Spool, settings: Settings) -> Finding | None:
     remedy = found.advice
     if found.again is not None:
         write = f"write {CARD} again" if found.bare else f"or only {CARD} is, write that again"
+        user = owners.name_of(spool.root, settings.database)
+        who = "" if user == users.mine() else f" as {user}"
         remedy += (
-            f" If the spool is gone for good, {write}, and start flood-watch{_gone(found.missing)}"
-            f": {found.again}"
+            f" If the spool is gone for good, {write}, and start flood-watch{who}"
+            f"{_gone(found.missing)}: {found.again}"
         )
     return Finding(
         SPOOL,

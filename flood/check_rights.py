@@ -8,10 +8,9 @@ from itertools import islice
 from shlex import quote
 from typing import Final
 
-from flood import directories, users
+from flood import directories, owners, users
 from flood.check_findings import ERROR, SPOOL, Finding
 from flood.config import Settings, command
-from flood.layout import CARD
 from flood.phrases import NAMED, named
 from flood.spool import ALL_RIGHTS, Spool
 from flood.states import INCOMING, STATES
@@ -27,7 +26,7 @@ _BUCKETS: Final = 2  # a bucket's path has so many slashes: state, profile, buck
 def look(spool: Spool, settings: Settings) -> Iterator[Finding]:
     """Directories from which this user could take nothing, or into which it could move nothing."""
     closed, sticky = _of_producers(spool, settings)
-    user = users.owner(spool.absolute(CARD))
+    user = owners.name_of(spool.root)
     if closed:
         yield Finding(
             SPOOL,

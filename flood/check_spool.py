@@ -2,11 +2,21 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from shlex import quote
 from typing import Final
 
 from humanize import intcomma, naturalsize
 
-from flood import check_directories, check_rights, exposure, layout, read_only, syscalls, users
+from flood import (
+    check_directories,
+    check_rights,
+    exposure,
+    layout,
+    owners,
+    read_only,
+    syscalls,
+    users,
+)
 from flood.check_findings import ERROR, OK, SPOOL, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import NoRoomError
@@ -38,7 +48,7 @@ def look(spool: Spool, settings: Settings, watches: Limit) -> Iterator[Finding]:
 
 
 def _access(spool: Spool, settings: Settings) -> Iterator[Finding]:
-    user = users.owner(spool.absolute(CARD))
+    user = owners.name_of(spool.root)
     wrong = check_directories.wrong(spool)
     denied = [
         name for name in (*STATES, layout.PRIVATE) if name not in wrong and _denied(spool, name)
@@ -69,8 +79,10 @@ def _refused(
 ) -> Finding:
     """The finding that paths are denied in the spool of `user`."""
     meaning = f"flood cannot work as this user; the spool belongs to {user}"
-    if user == users.mine() and all(map(check_rights.forbidden_to_owner, paths)):
-        meaning = "it is the right user, to whom the spool belongs: modes forbid it"
+    if user == users.mine():
+        own = all(map(check_rights.forbidden_to_owner, paths))
+        why = "modes forbid it" if own else "not all of this is his"
+        meaning = f"it is the right user, to whom the spool belongs: {why}"
     mends = check_rights.mends(settings, user, paths, recursive)
     return Finding(SPOOL, "access", ERROR, seen, meaning, mends)
 
@@ -174,20 +186,23 @@ def _births(spool: Spool) -> Finding:
 
 def _leases(spool: Spool, settings: Settings) -> Finding:
     # flood's own note is a file that nobody writes to; no other is made for this.
+    user, me = owners.name_of(spool.root), users.mine()
     with open(spool.absolute(CARD), "rb") as card:
         mine = os.fstat(card.fileno()).st_uid == os.geteuid()
         answer = syscalls.open_for_writing(card.fileno())
     if answer is not None:
         return Finding(SPOOL, "leases", OK, "the kernel tells whether a file is being written")
     if not mine:
-        user = users.owner(spool.absolute(CARD))
+        own = f"sudo chown {user} {quote(spool.absolute(CARD))}"
         return Finding(
             SPOOL,
             "leases",
             WARNING,
-            f"only {user}, to whom the spool belongs, can try them",
+            f"{CARD}, by which they are tried, is not {me}'s, to whom the spool belongs"
+            if user == me
+            else f"only {user}, to whom the spool belongs, can try them",
             "whether flood-watch notices that a file is being written is not known",
-            command(settings, "sudo", "-u", user, "flood-check"),
+            own if user == me else command(settings, "sudo", "-u", user, "flood-check"),
         )
     return Finding(
         SPOOL,

@@ -189,7 +189,7 @@ class Founding:
             if wrong is not None:
                 raise SpoolError(wrong, _AWAY)
         elif path == database:
-            schema.open_of_any_age(database, self._spool.absolute(CARD))
+            schema.open_of_any_age(database, self._spool.root)
             binding.compare(self._spool.root, database, create=False)
         elif os.path.exists(path) and not os.path.isfile(path):
             kind = kind_of(os.stat(path).st_mode)
@@ -262,7 +262,7 @@ class Founding:
         try:
             compare = partial(binding.compare, self._spool.root, database, create=True)
             binding.check(self._spool.root, database)
-            schema.migrate(database, create=True, card=self._spool.absolute(CARD), check=compare)
+            schema.migrate(database, create=True, server_directory=self._spool.root, check=compare)
             binding.bind(self._spool, database, create=True, now=self._now())
             self._queue()
             self._spool.prepare()

@@ -10,7 +10,6 @@ from flood import fsck_kinds as kinds
 from flood.config import Settings
 from flood.errors import SpoolError
 from flood.fsck_kinds import Finding
-from flood.layout import CARD
 from flood.spool import Spool
 
 _HIDING: Final = (
@@ -58,7 +57,7 @@ def look(spool: Spool, path: str, now: datetime) -> list[Finding]:
     if not os.path.exists(path):
         _check_way(path)
         return [Finding(kinds.DATABASE_GONE, path)]
-    problems = schema.open_for_looking(path, spool.absolute(CARD))
+    problems = schema.open_for_looking(path, spool.root)
     others = ", ".join(schema.strangers())
     if others:
         _check_own(spool, path, f"it has tables such as {others}")

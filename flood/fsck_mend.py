@@ -31,7 +31,7 @@ from flood.fsck_queries import Recorded
 from flood.fsck_survey import judge_files
 from flood.identity import Identity
 from flood.intake import Enqueue, Intake, arrival_of
-from flood.layout import CARD, Place
+from flood.layout import Place
 from flood.locks import WorkerLocks
 from flood.phrases import counted
 from flood.purge import purge
@@ -135,7 +135,9 @@ class Mend:
 
     def _upgrade(self, findings: Sequence[Finding], mended: Mended) -> None:
         compare = partial(binding.compare, self._spool.root, self._database, create=False)
-        schema.migrate(self._database, create=False, card=self._spool.absolute(CARD), check=compare)
+        schema.migrate(
+            self._database, create=False, server_directory=self._spool.root, check=compare
+        )
         mended.done += findings
 
     def _remove_rows(self, findings: Sequence[Finding], mended: Mended) -> None:

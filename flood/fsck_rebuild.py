@@ -6,7 +6,6 @@ from datetime import datetime, timezone
 
 from flood import binding, models, schema
 from flood.errors import SpoolError, SpoolLockedError
-from flood.layout import CARD
 from flood.locks import COMMANDS_LOCK, CONSUMERS_LOCK, PUT_LOCK, WATCH_LOCK, FileLock, WorkerLocks
 from flood.spool import Spool, set_aside
 
@@ -52,7 +51,7 @@ def rebuild(spool: Spool, database: str, queue: Callable[[], None], now: datetim
         kept = set_aside(database, f".broken-{stamp}")
     except FileExistsError as error:
         raise SpoolError(f"{error.filename} is there already: try again in a second") from error
-    schema.migrate(database, create=True, card=spool.absolute(CARD))
+    schema.migrate(database, create=True, server_directory=spool.root)
     binding.bind(spool, database, create=True, now=now)
     queue()
     return kept

@@ -113,18 +113,17 @@ def opened(path: str) -> int:
             return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             with suppress(FileExistsError):
-                return _made(path)
+                return _made(path, os.stat(os.path.dirname(path)))
 
 
-def _made(path: str) -> int:
-    """A new file that the owner of its directory can lock, too: a command of root's, or of another
-    user's with whatever umask, must not lock him out for ever."""
+def _made(path: str, owner: os.stat_result | None) -> int:
+    """A new file that whom `owner` is of can lock, too: a command of root's, or of another user's
+    with whatever umask, must not lock him out for ever."""
     made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-    above = os.path.dirname(path)
-    owners.give(made, above)
+    owners.give(made, owner)
     with suppress(OSError):  # the filesystem has its own rules for who may do what
         own = os.fstat(made)
-        if own.st_uid != os.stat(above).st_uid:
+        if owner is not None and own.st_uid != owner.st_uid:
             os.fchmod(made, stat.S_IMODE(own.st_mode) | _READING)
     return made
 
@@ -243,16 +242,18 @@ class WorkerLocks:
             return True
 
     def _lock(self) -> tuple[str, FileIO]:
+        # Not the directory's, which is root's for the moment in which another thread gives it away.
+        whose = owners.of_spool(self._spool.root)
         if not os.path.isdir(self._directory):
             # Not its parents: where they are gone, the spool is, and must not be made anew.
             with suppress(FileExistsError):
                 os.mkdir(self._directory, MODE)
                 made = os.open(self._directory, _MADE)
-                owners.give(made, os.path.dirname(self._directory))
+                owners.give(made, whose)
                 os.close(made)
         while True:
             owner = uuid.uuid4().hex
-            file = FileIO(_made(f"{self._directory}/{owner}"), "r+")
+            file = FileIO(_made(f"{self._directory}/{owner}", whose), "r+")
             fcntl.flock(file, fcntl.LOCK_EX)
             # Between the two calls a sweep may have found the file unlocked and removed it.
             if os.fstat(file.fileno()).st_nlink:

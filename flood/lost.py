@@ -6,10 +6,11 @@ from itertools import chain
 from shlex import quote
 from typing import Final, NamedTuple
 
-from flood import cards, layout, models
+from flood import cards, directories, layout, models, owners, users
 from flood.columns import name_from
 from flood.errors import SpoolError
 from flood.layout import CARD
+from flood.spool import ALL_RIGHTS
 from flood.states import FAILED, INCOMING, PROCESSING, STATES
 
 #: How many records of files that have failed are looked at, the latest: there may be a million.
@@ -93,14 +94,38 @@ def is_another(directory: str, server_directory: str, spool_id: str) -> bool:
 
 
 def rewriting(server_directory: str, database: str, spool_id: str) -> str:
-    """The command that makes a directory the spool again whose id the database has recorded."""
+    """The command that makes a directory the spool again whose id the database has recorded; it
+    becomes the user's whom flood is to run as, whoever runs the command."""
     text = json.dumps({"id": spool_id, "database": database, "directory": server_directory})
+    own, card = f"{server_directory}/{layout.PRIVATE}", f"{server_directory}/{CARD}"
+    user = owners.user_of(server_directory, database) or 0
     found = cards.in_the_way(server_directory)
-    first = f"{cards.moving_away(found[0])} && " if found else ""
-    return (
-        f"{first}mkdir -p {quote(f'{server_directory}/{layout.PRIVATE}')} && "
-        f"echo {quote(text)} > {quote(f'{server_directory}/{CARD}')}"
-    )
+    away = found[0] if found else None
+    there = [each for each in (server_directory, own) if os.path.isdir(each) and each != away]
+    foreign = [each for each in there if not _is_of(each, user)]
+    place = os.path.dirname(away) if away else directories.nearest(own)
+    able = os.geteuid() == 0 or (os.geteuid() == user and not foreign and _may_use(place))
+    sudo = "" if able else "sudo "
+    steps = [f"{sudo}{cards.moving_away(away)}"] if away else []
+    steps.append(f"{sudo}mkdir -p {quote(own)}")
+    into = f"> {quote(card)}" if able else f"| sudo tee {quote(card)} > /dev/null"
+    steps.append(f"echo {quote(text)} {into}")
+    if user:
+        made = [each for each in (server_directory, own) if each not in there]
+        places = " ".join(map(quote, (*foreign, *made, card)))
+        steps.append(f"{sudo}chown {users.name(user)} {places}")
+    return " && ".join(steps)
+
+
+def _is_of(directory: str, user: int) -> bool:
+    """Whether this user can use the directory, as far as this one can tell."""
+    if os.stat(directory).st_uid == user:
+        return True
+    return os.geteuid() == user != 0 and _may_use(directory)
+
+
+def _may_use(directory: str) -> bool:
+    return os.access(directory, ALL_RIGHTS, effective_ids=True)
 
 
 def _wrong_with(server_directory: str) -> str:

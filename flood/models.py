@@ -24,7 +24,7 @@ from peewee import (
 )
 from peewee import DatabaseError as DatabaseError
 
-from flood import database_files, read_only, room, users, writers
+from flood import database_files, owners, read_only, room, users, writers
 from flood.allowed import Allowed
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.sqlite import UNDECODABLE, Connection
@@ -203,7 +203,7 @@ class _Opened(threading.local):
 _opened = _Opened()
 _path = ""
 _mode = ""
-_card: str | None = None
+_server_directory: str | None = None
 _spool_id: str | None = None
 
 
@@ -261,13 +261,13 @@ def scratch() -> SqliteDatabase:
     return SqliteDatabase(":memory:")
 
 
-def bind(path: str, mode: str = "rw", *, card: str | None = None) -> None:
+def bind(path: str, mode: str = "rw", *, server_directory: str | None = None) -> None:
     """Say which file the models are for; nothing is opened yet. `mode` is SQLite's, with what
-    follows it in a URI (sqlite.org/uri.html). `card` is that of the spool, where it is known, whose
-    owner is to use both."""
-    global _path, _mode, _card, _spool_id
+    follows it in a URI (sqlite.org/uri.html). `server_directory` is that of the spool, where it is
+    known, whose owner is to use both."""
+    global _path, _mode, _server_directory, _spool_id
     close()
-    _path, _mode, _card, _spool_id = path, mode, card, None
+    _path, _mode, _server_directory, _spool_id = path, mode, server_directory, None
     # NORMAL: a power failure may lose the last transactions but never corrupts a WAL database
     # (sqlite.org/pragma.html#pragma_synchronous); the directories are what must be durable.
     database.init(
@@ -487,7 +487,8 @@ def access_to(denied: Sequence[str]) -> str:
 def is_spools_owner() -> bool:
     """Whether the spool of the database is this user's, who is the one that flood is to run as,
     whoever has made what."""
-    return _card is not None and users.owns(_card)
+    home = _server_directory
+    return home is not None and owners.user_of(home, _path) == os.geteuid()
 
 
 def execute(sql: str, parameters: tuple[Any, ...] = ()) -> Any:

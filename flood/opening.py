@@ -1,12 +1,23 @@
 """Opens a spool for a command that changes its records."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from shlex import quote
 
-from flood import binding, devices, directories, fsck_database, models, read_only, schema, users
+from flood import (
+    binding,
+    devices,
+    directories,
+    fsck_database,
+    models,
+    owners,
+    read_only,
+    schema,
+    users,
+)
 from flood.config import Settings
 from flood.errors import (
     FloodError,
@@ -16,7 +27,6 @@ from flood.errors import (
     SpoolLockedError,
     TryAgainError,
 )
-from flood.layout import CARD
 from flood.locks import COMMANDS_LOCK, FileLock
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_TRY_AGAIN
@@ -48,7 +58,7 @@ def opened(settings: Settings, now: datetime) -> Iterator[Spool]:
     try:
         compare = partial(binding.compare, spool.root, database, create=False)
         binding.check_there(spool.root, database)
-        schema.migrate(database, create=False, card=spool.absolute(CARD), check=compare)
+        schema.migrate(database, create=False, server_directory=spool.root, check=compare)
         binding.bind(spool, database, create=False, now=now)
         devices.follow(spool)
         yield spool
@@ -61,7 +71,7 @@ def _access_to(path: str, spool: Spool) -> str:
     denied = directories.nearest(path)
     if users.owns(denied):
         return users.opening([denied])
-    if users.owns(spool.absolute(CARD)):
+    if owners.user_of(spool.root) == os.geteuid():
         return f"sudo chown {users.mine()}: {quote(denied)}"
     return "run this as the user of flood-watch, and remove that file if it is another's"
 

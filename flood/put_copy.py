@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flood import cards, read_only, syscalls, users
+from flood import owners, read_only, syscalls, users
 from flood.destination import Destination
 from flood.errors import NoRoomError, SpoolError
 from flood.identity import Identity, identity_of
@@ -100,7 +100,7 @@ class Copier:
             if read_only.refused(error, self._absolute):
                 raise read_only.told(f"cannot write to {self._absolute}") from error
             raise SpoolError(f"cannot write to {self._absolute}: {error.strerror}") from error
-        self._own_spool = cards.owner_of(spool.root) == os.geteuid()
+        self._own_spool = owners.user_of(spool.root) == os.geteuid()
 
     def close(self) -> None:
         """Give the directory's descriptor back."""
@@ -158,8 +158,8 @@ class Copier:
         runs, or as anybody."""
         if self._own_spool:
             return
-        if os.geteuid() == 0:
-            owner = os.stat(self._spool.root)
+        owner = owners.of_spool(self._spool.root)
+        if os.geteuid() == 0 and owner is not None:
             os.fchown(writer, owner.st_uid, owner.st_gid)
         else:
             os.fchmod(writer, _FOR_ALL)  # whatever the umask took

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from flood import cards, read_only, stall, status_workers, syscalls, users
+from flood import owners, read_only, stall, status_workers, syscalls, users
 from flood.config import Settings, command
 from flood.errors import FloodError, SpoolError
 from flood.locks import CONSUMERS_LOCK, PUT_LOCK, STARTING_LOCK, WATCH_LOCK, held, opened
@@ -136,7 +136,7 @@ def idle(spool: Spool, settings: Settings) -> str | None:
 def _whose(spool: Spool) -> str | None:
     """The user that the spool belongs to, if that is another one: whoever puts files into it may
     have made-up keys, and starts nothing."""
-    owner = cards.owner_of(spool.root)
+    owner = owners.user_of(spool.root)
     return None if owner is None or owner == os.geteuid() else users.name(owner)
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from flood import binding, cards, devices, models, read_only, records, schema
 from flood.destination import Destination
 from flood.errors import FloodError, NoRoomError, SpoolError
-from flood.layout import CARD
 from flood.put_copy import Copy
 from flood.record_values import Arrival, Reason
 from flood.spool import Spool
@@ -57,7 +56,7 @@ def connect(spool: Spool, database: str | None, now: datetime) -> str | None:
     if not _writable(path):
         return f"this user may not write to the database {path}"
     compare = partial(binding.compare, spool.root, path, create=False)
-    schema.migrate(path, create=False, card=spool.absolute(CARD), check=compare)
+    schema.migrate(path, create=False, server_directory=spool.root, check=compare)
     binding.bind(spool, path, create=False, now=now)
     devices.follow(spool)
     return None

@@ -60,23 +60,22 @@ def migrate(
     path: str,
     *,
     create: bool,
-    card: str | None = None,
+    server_directory: str | None = None,
     check: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """Bring the database at `path` to this program's schema; return the steps that were applied.
 
     With `create` a missing file is made, with mode 0600, which from root is the owner's of the
-    spool that has this `card`, if there is one; without it that is a SpoolError, as is a
-    file of a newer flood, another program's database, or what is none; ReadOnlyError where the
-    filesystem takes no writes. `check` is called before
-    anything is written to a database that was set up before; it raises SpoolError if that is not
-    the right one.
+    spool at `server_directory`, if that is given; without it that is a SpoolError, as is a file of
+    a newer flood, another program's database, or what is none; ReadOnlyError where the filesystem
+    takes no writes. `check` is called before anything is written to a database that was set up
+    before; it raises SpoolError if that is not the right one.
     """
     directory = os.path.dirname(path)
     before = sys.exc_info()[1]
     try:
-        models.bind(path, card=card)
-        _find(path, create, card)
+        models.bind(path, server_directory=server_directory)
+        _find(path, create, server_directory)
         if "spool" in _own_tables(path, create):
             check()
         with turn(path, models.waiting()):
@@ -137,7 +136,7 @@ def check_link(path: str) -> None:
         )
 
 
-def _find(path: str, create: bool, card: str | None) -> None:
+def _find(path: str, create: bool, server_directory: str | None) -> None:
     try:
         _check_kind(path)
     except FileNotFoundError:
@@ -148,10 +147,10 @@ def _find(path: str, create: bool, card: str | None) -> None:
                 "start flood-watch first, it creates it; or set --database (FLOOD_DATABASE) to the "
                 "one that flood-watch uses",
             ) from None
-        _make(path, card)
+        _make(path, server_directory)
 
 
-def _make(path: str, card: str | None) -> None:
+def _make(path: str, server_directory: str | None) -> None:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         # Through no link that comes meanwhile: what lies at its end would be given away, too.
@@ -159,8 +158,8 @@ def _make(path: str, card: str | None) -> None:
     except FileExistsError:
         return  # somebody was faster
     try:
-        if card is not None:
-            owners.give(made, card)
+        if server_directory is not None:
+            owners.give(made, owners.of_spool(server_directory, path))
     finally:
         os.close(made)
 
@@ -235,13 +234,14 @@ def _give_access(denied: Sequence[str]) -> str:
     return f"Permission denied: {models.access_to(denied)}"
 
 
-def open_for_looking(path: str, card: str | None = None) -> list[str]:
+def open_for_looking(path: str, server_directory: str | None = None) -> list[str]:
     """Open the database at `path` so that nothing can be written to it; return the problems that
-    SQLite finds in it, the tables and columns that are missing. `card` is as `models.bind` has it.
+    SQLite finds in it, the tables and columns that are missing. `server_directory` is as
+    `models.bind` has it.
 
     Raises SpoolError if it cannot be opened, or is a newer flood's; NoRoomError.
     """
-    models.bind(path, card=card)
+    models.bind(path, server_directory=server_directory)
     _check_kind(path)
     try:
         models.execute("PRAGMA query_only = ON")
@@ -282,9 +282,9 @@ def _lacks() -> Iterator[str]:
         yield from (f"{name} has no column {column}" for column in sorted(missing))
 
 
-def open_for_reading(path: str, card: str | None = None) -> None:
+def open_for_reading(path: str, server_directory: str | None = None) -> None:
     """As `open_of_any_age`, but raises SpoolError for an older flood's database, too."""
-    open_of_any_age(path, card)
+    open_of_any_age(path, server_directory)
     try:
         old = outdated(path)
     except models.DatabaseError as error:
@@ -296,14 +296,14 @@ def open_for_reading(path: str, card: str | None = None) -> None:
         )
 
 
-def open_of_any_age(path: str, card: str | None = None) -> None:
+def open_of_any_age(path: str, server_directory: str | None = None) -> None:
     """Bind the models to the database at `path` so that nothing of it can be changed: it is neither
-    made, nor brought up to date, nor checked. `card` is as `models.bind` has it.
+    made, nor brought up to date, nor checked. `server_directory` is as `models.bind` has it.
 
     Raises SpoolError if it cannot be read, or is none of flood's.
     """
     try:
-        models.bind(path, "ro", card=card)
+        models.bind(path, "ro", server_directory=server_directory)
         _check_kind(path)
         try:
             _own_tables(path, create=False)
@@ -314,7 +314,7 @@ def open_of_any_age(path: str, card: str | None = None) -> None:
             models.close()
             if "locked" in str(error) or not _at_rest(path):
                 raise
-            models.bind(path, models.AT_REST, card=card)
+            models.bind(path, models.AT_REST, server_directory=server_directory)
             _own_tables(path, create=False)
     except models.DatabaseError as error:
         raise SpoolError(f"cannot read the database {path}: {models.explain(error)}") from error

@@ -91,9 +91,16 @@ class Spool(Tree):
         """Create the five directories with flood's own one; raise SpoolError unless renames
         between them are atomic, as they are within one filesystem."""
         every = (*STATES, layout.PRIVATE)
+        owner = owners.of_spool(self.root)
         for name in every:
-            if not os.path.islink(self.absolute(name)):
+            path = self.absolute(name)
+            new = not os.path.lexists(path)
+            if not os.path.islink(path):
                 self._prepare(name)
+            if new:
+                made = syscalls.open_without_links(path, os.O_RDONLY | os.O_DIRECTORY)
+                owners.give(made, owner)
+                os.close(made)
         for name in every:
             wrong = self.wrong_with(name)
             if wrong is not None:
@@ -108,7 +115,7 @@ class Spool(Tree):
         if wrong is not None:
             raise SpoolError(wrong, f"move away what is in {path}")
         if os.path.isdir(path) and not os.access(path, ALL_RIGHTS, effective_ids=True):
-            owner = users.owner(os.path.dirname(path))
+            owner = owners.name_of(self.root)
             mended = f"run flood as {owner}"
             if owner == users.mine():
                 owned = users.owns(path)
@@ -375,7 +382,7 @@ class Spool(Tree):
             os.unlink(f"{target}.new")  # of one that died
         # A new file, as it may be given away; and it is, as flood is to run as whose the card is.
         with open(f"{target}.new", "x", encoding="utf-8", opener=_create) as file:
-            owners.give(file.fileno(), os.path.dirname(target))
+            owners.give(file.fileno(), owners.of_spool(self.root))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

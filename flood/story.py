@@ -1,5 +1,6 @@
 """What has become of one file, with what happens next."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,18 +9,18 @@ from typing import Final
 from flood import (
     models,
     obstacle,
+    owners,
     put_locks,
     stall,
     status_workers,
     story_queries,
     story_strays,
     syscalls,
-    users,
 )
 from flood.advice import Advice
 from flood.departures import RETRIED
 from flood.doing import Doing
-from flood.layout import CARD, Place
+from flood.layout import Place
 from flood.record_values import which_attempt
 from flood.spool import Spool
 from flood.states import (
@@ -232,7 +233,7 @@ class _Teller:
     def _refusing(self) -> str | None:
         """The directory that keeps the file from being moved; known to flood's own user alone, as
         others have other rights."""
-        if not users.owns(self._spool.absolute(CARD)):
+        if owners.user_of(self._spool.root) != os.geteuid():
             return None
         incoming, processing = (self._place.moved(state).path for state in (INCOMING, PROCESSING))
         return self._spool.refuses(incoming, processing)

@@ -27,7 +27,7 @@ from flood.advice import Advice
 from flood.command_line import Parser
 from flood.config import Settings
 from flood.errors import ConfigError, FloodError
-from flood.layout import CARD, Place
+from flood.layout import Place
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from flood.status import Status
@@ -249,7 +249,7 @@ def _open(spool: Spool, settings: Settings) -> str:
     and belong together: of an unmounted disk all would seem to be well."""
     database = fsck_database.find(spool, settings)
     spool.check_present()
-    schema.open_for_reading(database, spool.absolute(CARD))
+    schema.open_for_reading(database, spool.root)
     _, spool_id = binding.compare(spool.root, database, create=False)
     if spool_id is not None:  # or `compare` has refused
         spool.expect(spool_id)

@@ -36,7 +36,6 @@ from flood.errors import FloodError, SpoolError, SpoolLockedError
 from flood.fsck_kinds import REPAIR_COMMAND
 from flood.home import Home
 from flood.intake import Intake
-from flood.layout import CARD
 from flood.notify_child import EVERY, NotifyChild
 from flood.notify_lock import NotifyLock
 from flood.once import Once
@@ -272,8 +271,7 @@ def _prepare(
     binding.check(spool.root, settings.database)
     lost = spool.present() and _is_empty(settings.database)
     compare = partial(binding.compare, spool.root, settings.database, create=True)
-    card = spool.absolute(CARD)
-    schema.migrate(settings.database, create=True, card=card, check=compare)
+    schema.migrate(settings.database, create=True, server_directory=spool.root, check=compare)
     binding.bind(spool, settings.database, create=True, now=_now())
     devices.follow(spool)
     if lost:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -62,9 +63,24 @@ def give(directory: Path, owner: int = OTHER) -> None:
             os.chown(path, owner, owner)
 
 
+def by_root(flood: Flood, *command: str) -> "subprocess.CompletedProcess[str]":
+    """As `run` does, but as root."""
+    own, flood.python = flood.python, [sys.executable]
+    try:
+        return flood.run(*command)
+    finally:
+        flood.python = own
+
+
 def run_as_root(command: str) -> None:
     """Run a command that was told; root has no need of sudo."""
     subprocess.run(["sh", "-c", command.replace("sudo ", "")], check=True)
+
+
+def others(flood: Flood) -> list[str]:
+    """What of the spool and the database is not its owner's."""
+    every = [flood.spool, *flood.spool.rglob("*"), *flood.directory.glob("flood.db*")]
+    return [str(path) for path in every if path.stat().st_uid != OTHER]
 
 
 def findings(flood: Flood, about: str) -> list[dict[str, Any]]:
@@ -301,3 +317,93 @@ def test_a_card_that_root_writes_anew_stays_the_spools_owners(flood: Flood) -> N
     assert (status.st_uid, status.st_gid) == (OTHER, OTHER)
     assert (flood.spool / CARD).read_text() == before.replace("flood.db", "moved.db")
     assert not left.exists()
+
+
+@pytest.mark.parametrize("runner", ["root", "the owner"])
+@pytest.mark.parametrize("left", ["all but the card", "an empty directory", "a disk", "nothing"])
+def test_the_line_that_writes_the_card_again_makes_the_spool_its_owners(
+    theirs: Flood, left: str, runner: str
+) -> None:
+    """Whoever has it printed, and runs it; a disk's own directory is root's."""
+    if left == "all but the card":
+        (theirs.spool / CARD).unlink()
+    else:
+        shutil.rmtree(theirs.spool)
+    if left in ("an empty directory", "a disk"):
+        theirs.spool.mkdir()
+        owner = 0 if left == "a disk" else OTHER
+        os.chown(theirs.spool, owner, owner)
+    look = by_root if runner == "root" else Flood.run
+    told = json.loads(look(theirs, *CHECK).stdout)["findings"]
+    [remedy] = [x["remedy"] for x in told if x["about"] == "server directory"]
+    assert (f"and start flood-watch as {OWNER}: " in remedy) == (runner == "root")
+    command = remedy.rpartition("start flood-watch")[2].partition(": ")[2]
+    assert ("sudo " in command) == (left == "a disk" and runner != "root")
+    assert command.endswith(f"/{CARD}")
+    assert f"chown {OWNER} " in command
+    run_as_root(command)
+    if runner != "root" and "sudo" not in command:
+        (theirs.spool / CARD).unlink()
+        subprocess.run([*theirs.python[:-1], "sh", "-c", command], check=True)
+    assert others(theirs) == []
+    assert theirs.run(*ONCE).returncode == 0
+    assert {x["status"] for x in findings(theirs, "access")} == {"ok"}
+
+
+def test_a_card_of_roots_does_not_make_the_spool_roots(theirs: Flood, bucket: str) -> None:
+    """Nor is anybody told to be root; what root makes goes on to be the owner's."""
+    os.chown(theirs.spool / CARD, 0, 0)
+    access = findings(theirs, "access")[0]
+    assert access["found"] == f"this user may use it; it belongs to {OWNER}"
+    [leases] = findings(theirs, "leases")
+    assert (
+        leases["found"] == f"{CARD}, by which they are tried, is not {OWNER}'s, to whom the "
+        "spool belongs"
+    )
+    for path in theirs.directory.glob("flood.db*"):
+        path.unlink()
+    shutil.rmtree(theirs.spool / "failed")
+    by_root(theirs, "-m", "flood.commands.fsck", "--repair")
+    assert others(theirs) == [str(theirs.spool / CARD)]
+    os.chown(theirs.database, 0, 0)
+    assert f"sudo chown {OWNER}: {theirs.database}" in theirs.run(*ONCE).stderr
+    os.chown(theirs.database, OTHER, OTHER)
+    run_as_root(leases["remedy"])
+    assert others(theirs) == []
+    assert findings(theirs, "leases")[0]["status"] == "ok"
+    os.chown(theirs.spool / CARD, 0, 0)
+    theirs.drop(bucket, "key", b"data")
+    give(theirs.spool / "incoming")
+    path = f"processing/main/{bucket}"
+    (theirs.spool / path).mkdir(parents=True)
+    os.chown(theirs.spool / "processing/main", OTHER, OTHER)  # and the bucket's is root's
+    story = theirs.run(*STATUS, f"s3://main/{bucket}/key").stdout
+    assert f"waits until flood's user has all rights to {path}, so that" in story
+
+
+def test_what_root_puts_on_a_disk_whose_directory_is_roots_is_the_spools_owners(
+    theirs: Flood, bucket: str
+) -> None:
+    os.chown(theirs.spool, 0, 0)
+    theirs.spool.chmod(0o777)
+    put = by_root(theirs, "-m", "flood.commands.put", __file__, f"s3://main/{bucket}/key")
+    assert put.returncode == 0
+    [path] = theirs.files("incoming")
+    assert (theirs.spool / path).stat().st_uid == OTHER
+    assert f"until {OWNER} starts it" in put.stderr
+
+
+@pytest.mark.parametrize("whose", ["database", "processing", ".flood"])
+def test_one_thing_that_is_not_roots_tells_whose_the_spool_is(theirs: Flood, whose: str) -> None:
+    """As where root has run flood on a disk whose own directory is root's."""
+    give(theirs.spool, 0)
+    os.chown(theirs.database, 0, 0)
+    os.chown(theirs.database if whose == "database" else theirs.spool / whose, OTHER, OTHER)
+    told = theirs.run(*CHECK).stdout
+    assert "run flood as" not in told
+    for finding in findings(theirs, "access"):
+        run_as_root(finding["remedy"])
+    assert theirs.run(*ONCE).returncode == 0
+    give(theirs.spool, 0)
+    os.chown(theirs.database, 0, 0)
+    assert "run flood as root" in theirs.run(*CHECK).stdout

@@ -186,6 +186,20 @@ def test_a_worker_of_roots_keeps_nobody_else_from_work(owned: Path) -> None:
     assert in_child(sweep) == 0
 
 
+def test_a_worker_of_roots_is_the_owners_before_the_directory_is(owned: Path) -> None:
+    """Which another thread of root's has made, and not given away yet."""
+    (owned / ".flood/workers").mkdir(parents=True)
+    os.chown(owned / ".flood", OTHER, OTHER)
+
+    def work() -> None:
+        os.umask(0o077)
+        WorkerLocks(Spool(str(owned))).own()
+
+    assert in_child(work) == 0
+    [lock] = (owned / ".flood/workers").iterdir()
+    assert (lock.stat().st_uid, lock.stat().st_gid) == (OTHER, OTHER)
+
+
 def test_a_flood_put_of_roots_keeps_nobody_else_out(owned: Path) -> None:
     (owned / ".flood").mkdir()
     os.chown(owned / ".flood", OTHER, OTHER)

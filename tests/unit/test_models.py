@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from flood import models, schema, users
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.errors import NoRoomError, SpoolError
+from flood.layout import CARD
 from flood.models import FileRecord, RetryAttempt, SpoolInfo
 from huey_config import huey
 from tests.spooling import START, House, fork, garble, in_child, new_database
@@ -498,23 +499,24 @@ def public() -> Iterator[Path]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_who_owns_the_spool_takes_a_database_of_roots(public: Path) -> None:
     """Whoever he was told to be, he is it; others are told as before."""
-    path, card = str(public / "flood.db"), str(public / "card")
+    path, own = str(public / "flood.db"), str(public)
     schema.migrate(path, create=True)
     models.close()
-    Path(card).touch()
-    os.chown(card, 65534, -1)
+    (public / ".flood").mkdir()
+    (public / CARD).touch()
+    os.chown(public / CARD, 65534, -1)
     Path(f"{path}-writers").chmod(0o666)
     Path(path).chmod(0o444)
     told = {
-        card: f"sudo chown {users.name(65534)}: {path} {path}-writers",
-        path: "give this user write access to the database",
+        own: f"sudo chown {users.name(65534)}: {path} {path}-writers",
+        f"{own}/none": "give this user write access to the database",
         None: "give this user write access to the database",
     }
 
     def refused(number: int, spool: str | None, words: str) -> None:
         os.setgid(number)
         os.setuid(number)
-        models.bind(path, card=spool)
+        models.bind(path, server_directory=spool)
         with pytest.raises(models.DatabaseError, match="readonly") as error, models.write():
             record()
         explained = models.explain(error.value)
@@ -523,7 +525,7 @@ def test_who_owns_the_spool_takes_a_database_of_roots(public: Path) -> None:
 
     for spool, words in told.items():
         assert in_child(partial(refused, 65534, spool, words)) == 0
-    assert in_child(partial(refused, 65533, card, told[path])) == 0
+    assert in_child(partial(refused, 65533, own, told[None])) == 0
 
 
 def test_a_database_that_may_be_written_to_again_is(public: Path) -> None:
