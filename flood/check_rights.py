@@ -5,13 +5,14 @@ import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import PurePath
 from shlex import quote
 from typing import Final
 
 from flood import directories, owners, users
 from flood.check_findings import ERROR, SPOOL, Finding
 from flood.config import Settings, command
-from flood.phrases import NAMED, named
+from flood.phrases import named
 from flood.spool import ALL_RIGHTS, Spool
 from flood.states import INCOMING, STATES
 from flood.temporary import Temporary
@@ -20,6 +21,10 @@ from flood.temporary import Temporary
 #: them; in each single directory a tenth of them. What was uploaded may be millions of files.
 NAMES: Final = 100_000
 
+#: How many characters of paths are told in one command: a terminal's line ends at 4,095, and some
+#: commands have the paths twice.
+_LONGEST: Final = 1_500
+
 _BUCKETS: Final = 2  # a bucket's path has so many slashes: state, profile, bucket
 
 
@@ -27,6 +32,7 @@ def look(spool: Spool, settings: Settings) -> Iterator[Finding]:
     """Directories from which this user could take nothing, or into which it could move nothing."""
     closed, sticky = _of_producers(spool, settings)
     user = owners.name_of(spool.root)
+    passing = _passing(settings.ignore)
     if closed:
         yield Finding(
             SPOOL,
@@ -35,7 +41,7 @@ def look(spool: Spool, settings: Settings) -> Iterator[Finding]:
             f"this user may not use {named(closed)}",
             "what lies there stays there: it takes all rights to a directory to move files out",
             "have producers give them, as by their umask and group; for those that are there: "
-            + _taking(user, _some(spool, closed)),
+            + _all(spool, settings, user, closed, passing),
         )
     own = [path for state in STATES if state != INCOMING for path in denied(spool, state)]
     if own:
@@ -46,17 +52,16 @@ def look(spool: Spool, settings: Settings) -> Iterator[Finding]:
             f"this user may not use {named(own)}",
             "files that have to go there, or away from there, stay where they are: it takes all "
             "rights to a directory to move files into it, or out",
-            mends(settings, user, _some(spool, own)),
+            _all(spool, settings, user, own),
         )
     if sticky:
-        places = " ".join(map(quote, _some(spool, sticky)))
         yield Finding(
             SPOOL,
             "rights",
             ERROR,
             f"files of others lie in {named(sticky)}, which is sticky (mode 1777)",
             "they stay there: only who owns such a directory takes others' files out of it",
-            f"let flood's user own it: sudo chown {user} {places}",
+            f"let flood's user own it: {_owning(spool, user, sticky, passing)}",
         )
 
 
@@ -106,13 +111,55 @@ def of_incoming(spool: Spool) -> Iterator[str]:
                 yield below
 
 
+def _all(
+    spool: Spool, settings: Settings, user: str, paths: Sequence[str], passing: str = ""
+) -> str:
+    """As `mends`, of however many paths in the spool, as one command that is not too long: else it
+    finds them itself, but for what `passing` has it pass by."""
+    every = [spool.absolute(path) for path in paths]
+    if user != users.mine() or _are_short(every):
+        return mends(settings, user, every)
+    find = f"find {_around(spool, paths)} {passing}-type d"
+    denied = r"! \( -readable -writable -executable \)"
+    if all(map(forbidden_to_owner, every)):
+        return rf"{find} -user {user} {denied} -exec chmod u+rwX {{}} \;"
+    taking = f'chown -R {user} "$@" && chmod -R u+rwX "$@"'
+    return f"{find} {denied} -prune -print0 | xargs -0r sudo sh -c {quote(taking)} -"
+
+
+def _owning(spool: Spool, user: str, sticky: Sequence[str], passing: str) -> str:
+    """The command that makes sticky directories the user's."""
+    every = [spool.absolute(path) for path in sticky]
+    if _are_short(every):
+        return f"sudo chown {user} {' '.join(map(quote, every))}"
+    found = f"{passing}-type d -perm -1000 ! -user {user}"
+    return f"sudo find {_around(spool, sticky)} {found} -exec chown -h {user} {{}} +"
+
+
 def _taking(user: str, paths: Sequence[str], recursive: str = "-R ") -> str:
+    if recursive:
+        every = frozenset(paths)
+        paths = [each for each in paths if every.isdisjoint(map(str, PurePath(each).parents))]
     places = " ".join(map(quote, paths))
     return f"sudo chown {recursive}{user} {places} && sudo chmod {recursive}u+rwX {places}"
 
 
-def _some(spool: Spool, paths: Sequence[str]) -> list[str]:
-    return [spool.absolute(path) for path in paths[:NAMED]]
+def _are_short(paths: Sequence[str]) -> bool:
+    return len(" ".join(map(quote, paths))) <= _LONGEST
+
+
+def _around(spool: Spool, paths: Sequence[str]) -> str:
+    """The nearest directories that all the paths are in, one in each part of the spool."""
+    parts = [[path for path in paths if path.split("/")[0] == state] for state in STATES]
+    return " ".join(quote(spool.absolute(os.path.commonpath(part))) for part in parts if part)
+
+
+def _passing(ignored: Sequence[str]) -> str:
+    """What has find(1) pass by directories that flood leaves alone."""
+    names = " -o ".join(
+        f"-name {quote(each.removesuffix('/'))}" for each in ignored if each.endswith("/")
+    )
+    return rf"\( {names} \) -prune -o " if names else ""
 
 
 def _of_producers(spool: Spool, settings: Settings) -> tuple[list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -407,3 +408,70 @@ def test_one_thing_that_is_not_roots_tells_whose_the_spool_is(theirs: Flood, who
     give(theirs.spool, 0)
     os.chown(theirs.database, 0, 0)
     assert "run flood as root" in theirs.run(*CHECK).stdout
+
+
+@pytest.mark.parametrize("count", [5, 60])
+def test_one_command_opens_all_directories(flood: Flood, count: int) -> None:
+    """It names them, or where they are many finds them."""
+    for state in ("completed", "failed"):
+        for number in range(count):
+            directory = flood.spool / f"{state}/main/bucket/a b/{number:02}"
+            directory.mkdir(parents=True)
+            directory.chmod(0o500)
+    [finding] = findings(flood, "rights")
+    starts = [f"{flood.spool}/{state}/main/bucket/a b" for state in ("completed", "failed")]
+    found = f"find {shlex.join(starts)} -type d "
+    assert finding["remedy"].startswith(found if count > 5 else f"chmod u+rwX '{starts[0]}/00' ")
+    assert len(finding["remedy"]) < 4096
+    subprocess.run([*flood.python[:-1], "sh", "-c", finding["remedy"]], check=True)
+    assert findings(flood, "rights") == []
+
+
+@pytest.mark.parametrize("count", [5, 60])
+@pytest.mark.parametrize("state", ["completed", "incoming"])
+def test_one_command_takes_all_directories_of_others(theirs: Flood, state: str, count: int) -> None:
+    """But none that flood can use as it is, or leaves alone."""
+    bucket = theirs.spool / f"{state}/main/bucket"
+    kept = [(bucket / "shared", 0o777), (bucket / ".~tmp~", 0o700)]
+    for directory, mode in [*kept, *((bucket / f"{number:02}", 0o755) for number in range(count))]:
+        directory.mkdir(parents=True)
+        directory.chmod(mode)
+    (bucket / "00/below").mkdir()
+    for directory in (bucket, bucket.parent):
+        os.chown(directory, OTHER, OTHER)
+    if state == "completed":
+        (bucket / ".~tmp~").rmdir()  # it is flood's own
+        kept.pop()
+    [finding] = findings(theirs, "rights")
+    command = finding["remedy"].rpartition("there: ")[2]
+    assert len(command) < 4096
+    find, _, take = command.rpartition(" | ")
+    if count > 5:
+        assert find.startswith(f"find {bucket} ")
+        found = subprocess.run(
+            [*theirs.python[:-1], "sh", "-c", find], stdout=subprocess.PIPE, check=True
+        )
+        subprocess.run(["sh", "-c", take.replace("sudo ", "")], input=found.stdout, check=True)
+    else:
+        assert f"{bucket}/00/below" not in command  # which comes with the one above it
+        run_as_root(command)
+    assert findings(theirs, "rights") == []
+    assert others(theirs) == [str(directory) for directory, _ in kept]
+
+
+@pytest.mark.parametrize("count", [5, 60])
+def test_one_command_takes_all_sticky_directories(theirs: Flood, count: int) -> None:
+    bucket = theirs.spool / "incoming/main/bucket"
+    for number in range(count):
+        directory = bucket / f"{number:02}"
+        directory.mkdir(parents=True)
+        (directory / "file").touch()
+        directory.chmod(0o1777)
+    for directory in (bucket, bucket.parent):
+        os.chown(directory, OTHER, OTHER)
+    [finding] = findings(theirs, "rights")
+    command = finding["remedy"].removeprefix("let flood's user own it: ")
+    assert command.startswith("sudo find" if count > 5 else "sudo chown")
+    run_as_root(command)
+    assert findings(theirs, "rights") == []
+    assert {path.stat().st_uid for path in bucket.glob("*/file")} == {0}
