@@ -16,7 +16,8 @@ class Doing:
     """What one worker thread was at, at a moment (aware). `since` is when its attempt began to send
     files, None while there is none; sizes are bytes, `rate` is bytes a second of the last moments,
     None where it is too early to tell. `sweeps` where a sweep has taken it more than a second. For
-    `still` seconds the store has taken no byte, nor was a file done with."""
+    `still` seconds the store has taken no byte, nor was a file done with. It `stands_in` where it
+    is there only while the workers of its process wait for stores that hang."""
 
     pid: int
     at: datetime
@@ -28,12 +29,13 @@ class Doing:
     rate: float | None = None
     sweeps: bool = False
     still: float = 0.0
+    stands_in: bool = False
 
 
 def encode(doing: Doing, number: int) -> bytes:
     """The note; `number` is another one each time."""
     values = {name: value for name, value in vars(doing).items() if value is not None}
-    for name in ("sweeps", "still"):
+    for name in ("sweeps", "still", "stands_in"):
         if not values[name]:
             del values[name]  # an older flood cannot read it
     for name in ("at", "since"):

@@ -35,11 +35,12 @@ def living(spool: Spool) -> list[Worker]:
 
 
 def able(spool: Spool) -> set[str]:
-    """The names of the workers that can go on: they live, and nobody has stopped their process."""
+    """The names of the workers that can go on: they live, and nobody has stopped their process. One
+    that only stands in is gone as soon as one of the others is free."""
     return {
         one.owner
         for one in living(spool)
-        if one.doing is None or not syscalls.is_stopped(one.doing.pid)
+        if one.doing is None or not (one.doing.stands_in or syscalls.is_stopped(one.doing.pid))
     }
 
 

@@ -91,6 +91,8 @@ def drain(workers: int, over: Callable[[], bool]) -> None:
         huey, rereading=huey.rereading, workers=workers, over=over
     )
     consumer.run()
+    if os.getpid() in _stand_ins:
+        _stand_ins[os.getpid()].end()
 
 
 def clear(stopped: Callable[[], bool]) -> None:

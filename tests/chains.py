@@ -60,6 +60,22 @@ def between(*hosts: str) -> Chain:
     return server_tls(authority, *hosts), authority.cert_pem
 
 
+def nameless(host: str) -> Chain:
+    """The server's own, in which the host is nothing but the common name."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+    today = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(today - timedelta(days=1))
+        .not_valid_after(today + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = certificate.public_bytes(Encoding.PEM)
+    return _context(trustme.LeafCert(secret, public, [])), trustme.Blob(public)
+
+
 #: What both libraries take, and flood-check.
 CHAINS: Final[tuple[Callable[..., Chain], ...]] = (terse, leaf, between)
 

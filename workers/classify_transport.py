@@ -34,6 +34,14 @@ TRANSPORT: Final = (
     ),
     Rule(
         PERMANENT,
+        "ca_bundle",
+        "the file with trusted certificates is damaged",
+        f"{BUNDLE}, restart flood, then retry the file",
+        exceptions=(boto.SSLError,),
+        text=r"\[X509\b|PEM lib",
+    ),
+    Rule(
+        PERMANENT,
         "proxy_denied",
         "the HTTP proxy refuses to connect",
         "correct the proxy settings (HTTP_PROXY, HTTPS_PROXY, NO_PROXY), restart flood, then retry "
@@ -79,7 +87,7 @@ TRANSPORT: Final = (
         "the store's certificate is for another host",
         "check AWS_ENDPOINT, then retry the file",
         exceptions=(boto.SSLError,),
-        text=r"(?i)certificate|doesn't match",
+        text=r"(?i)certificate|doesn't match|subjectAltName",
         reason="tls_host",
     ),
     Rule(

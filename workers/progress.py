@@ -45,6 +45,7 @@ class _State(threading.local):
     total = 0
     moved = 0.0
     sweeps = False
+    stands_in = False
 
     def __init__(self) -> None:
         self.samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
@@ -72,6 +73,11 @@ class Progress:
         if len(at) < workers or any(now - one.begun < STILL for one in at):
             return set()
         return {one.profile for one in at if now - one.moved >= STILL}
+
+    def stands_in(self) -> None:
+        """This thread is none of the workers that the process has as a rule."""
+        self._state.stands_in = True
+        self._write(0)
 
     def claimed(self, profile: str) -> None:
         """This thread begins an attempt at this profile's store."""
@@ -152,7 +158,7 @@ class Progress:
     def _write(self, more: int, still: float = 0.0) -> None:
         state, clock = self._state, self._clock()
         state.due = clock + INTERVAL
-        doing = Doing(os.getpid(), self._now(), sweeps=state.sweeps)
+        doing = Doing(os.getpid(), self._now(), sweeps=state.sweeps, stands_in=state.stands_in)
         if state.since is not None:
             doing = Doing(
                 pid=doing.pid,
@@ -164,6 +170,7 @@ class Progress:
                 sent=min(state.size, state.sent + more),
                 rate=self._rate(clock, state.sent + more),
                 still=still,
+                stands_in=state.stands_in,
             )
         # On a full or a missing disk nobody learns how far it is, and that is all.
         with suppress(OSError):

@@ -40,10 +40,18 @@ class StandIn:
             self._thread = threading.Thread(target=self._run, args=(workers,), name="stand-in")
             self._thread.start()
 
+    def end(self) -> None:
+        """Wait for what it is at, which ends soon once the process is to stop."""
+        if self._thread is not None:
+            self._thread.join()
+
     def _run(self, workers: int) -> None:
         agent, own = self._agent, threading.get_ident()
         told = False
         try:
+            agent.locks.own()
+            agent.progress.stands_in()
+            agent.turns.light()
             while (hanging := agent.progress.hanging(workers, own)) and not agent.stopping():
                 destination = self._next(hanging)
                 if destination is not None:

@@ -22,11 +22,12 @@ HEAVY: Final = 8 * 1024**2
 
 
 class _Memory(threading.local):
-    """Where one thread was last, whether it was refused an unproven store's files, and what it was
-    refused for the time being."""
+    """Where one thread was last, whether it was refused an unproven store's files, what it was
+    refused for the time being, and whether it is for light files only."""
 
     last: Destination | None = None
     refused: bool = False
+    light: bool = False
 
     def __init__(self) -> None:
         self.crowded: set[Destination] = set()
@@ -133,6 +134,10 @@ class Turns:
         """What this thread's last claim was refused though it is due, as workers have been there
         for long: nobody may ring for it when that is over."""
         return self._memory.crowded
+
+    def light(self) -> None:
+        """This thread, which stands in for others, claims nothing heavy: nobody would be left."""
+        self._memory.light = True
 
     def ended(self, claims: Sequence[Claimed], *, delivered: bool) -> None:
         """Take down whether an attempt on these claims has shown that its store answers."""
@@ -252,6 +257,8 @@ class Turns:
     def _has_room(self) -> bool:
         """Whether one more worker may take what is heavy: of two or more one is left for the
         rest."""
+        if self._memory.light:
+            return False
         able = set(self._able())
         return len(queries.owners_of(self._heavy) & able) < max(1, len(able) - 1)
 

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flood.states import INTERRUPTED, PERMANENT, TRANSIENT
-from tests.chains import CHAINS, server_tls, trust
+from tests.chains import CHAINS, nameless, server_tls, trust
 from tests.faults import (
     Alive,
     Alter,
@@ -475,6 +475,27 @@ def test_a_file_without_authorities(
 ) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", __file__)
     expect(put(secure.url), PERMANENT, "ca_bundle")
+
+
+@pytest.mark.parametrize("rest", [b"", b"MIIB"])
+def test_a_damaged_file_with_authorities(
+    put: Send, secure: FaultProxy, trusted: None, rest: bytes
+) -> None:
+    """As one that was cut off where the disk was full."""
+    bundle = Path(os.environ["AWS_CA_BUNDLE"])
+    whole = bundle.read_bytes()
+    bundle.write_bytes(whole + whole[: len(whole) // 2] + rest)
+    expect(put(secure.url), PERMANENT, "ca_bundle")
+
+
+def test_a_certificate_without_names_of_hosts(
+    put: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address that is only its common name is none for boto3."""
+    tls, trusted = nameless("127.0.0.2")
+    trust(trusted, tmp_path, monkeypatch)
+    with FaultProxy(tls=tls) as proxy:
+        expect(put(proxy.url), PERMANENT, "tls_certificate")
 
 
 def test_https_to_a_port_that_speaks_http(put: Send, rclone_server: S3Server) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flood.doing import Doing, decode, encode
 from flood.locks import WORKERS, WorkerLocks
-from flood.status_workers import said
+from flood.status_workers import able, said
 from tests.spooling import START, Clock, House
 from workers.progress import STILL, Progress
 
@@ -103,6 +103,18 @@ def test_a_worker_says_for_how_long_its_store_has_taken_nothing(worker: Worker) 
     worker.clock.advance(2.0)
     worker.progress.sending(lambda: 0)
     assert worker.said().still == 2.0
+
+
+def test_a_worker_that_stands_in_says_so_and_is_not_counted_on(
+    house: House, worker: Worker
+) -> None:
+    assert able(house.spool) == {worker.locks.own()}
+    worker.progress.stands_in()
+    assert worker.said() == Doing(os.getpid(), START, stands_in=True)
+    assert able(house.spool) == set()
+    worker.clock.advance(1.0)
+    worker.progress.begin([10])
+    assert worker.said().stands_in
 
 
 def test_where_workers_hang_is_known_once_none_of_them_is_free(worker: Worker) -> None:

@@ -313,6 +313,14 @@ def test_a_worker_is_left_for_small_files(house: House) -> None:
         assert third.passed_over([one]) == []
 
 
+def test_a_worker_that_stands_in_takes_nothing_heavy(house: House, worker: Turns) -> None:
+    arrive(house, BURST, data=b"x" * LARGE)
+    arrive(house, BURST, 2)
+    worker.light()
+    assert [one.identity.size for one in claim(worker, BURST)[1]] == [4, 4]
+    assert claim(worker, BURST)[1] == []
+
+
 def test_a_worker_alone_takes_large_files(house: House, worker: Turns) -> None:
     arrive(house, BURST, 2, data=b"x" * LARGE)
     for _ in range(2):
