@@ -319,7 +319,8 @@ def sweep() -> None:
         leftovers = _sweep(agent)
     if leftovers and huey.clears:
         # No worker is kept from files by a store that hangs.
-        Thread(target=_clear_aside, args=(agent.stopping,), name="clear").start()
+        with suppress(RuntimeError):  # no other thread can be had; the next sweep tries again
+            Thread(target=_clear_aside, args=(agent.stopping,), name="clear").start()
 
 
 def _clear_aside(stopped: Callable[[], bool]) -> None:
@@ -369,14 +370,8 @@ def _outstanding_rings() -> set[tuple[str, str]]:
 
 def look_after(workers: int) -> None:
     """See to it that something is uploaded though so many threads wait for stores that hang."""
-    from workers.stand_in import StandIn
-
-    agent = _agents.get(os.getpid())
-    if agent is None:
-        return  # none of them has begun anything
-    if os.getpid() not in _stand_ins:
-        _stand_ins[os.getpid()] = StandIn(agent, partial(upload.call_local, ids=[]))
-    _stand_ins[os.getpid()].look(workers)
+    if os.getpid() in _stand_ins:  # else none of them has begun anything
+        _stand_ins[os.getpid()].look(workers)
 
 
 huey.look_after = look_after
@@ -423,6 +418,7 @@ def _agent() -> "Agent":
     forked, and each needs its own."""
     from workers import uploaders
     from workers.agent import Agent
+    from workers.stand_in import StandIn
 
     locks = _worker_locks()
     with _agents_lock:
@@ -440,6 +436,7 @@ def _agent() -> "Agent":
                 uniform=random.uniform,
                 stopping=huey.stopping,
             )
+            _stand_ins[os.getpid()] = StandIn(agent, partial(upload.call_local, ids=[]))
     agent.renew()
     return agent
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from logging import INFO, getLogger
 from typing import Final
 
@@ -37,8 +38,10 @@ class StandIn:
             return
         if self._agent.progress.hanging(workers, 0):
             # Its attempts end in order at a stop, for which Python waits.
-            self._thread = threading.Thread(target=self._run, args=(workers,), name="stand-in")
-            self._thread.start()
+            thread = threading.Thread(target=self._run, args=(workers,), name="stand-in")
+            with suppress(RuntimeError):  # no other thread can be had, for now
+                thread.start()
+                self._thread = thread
 
     def end(self) -> None:
         """Wait for what it is at, which ends soon once the process is to stop."""
