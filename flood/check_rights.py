@@ -88,7 +88,7 @@ def denied(spool: Spool, state: str, names: int = NAMES) -> list[str]:
 def mends(settings: Settings, user: str, paths: Sequence[str], recursive: str = "-R ") -> str:
     """What is to be done where this user is denied these paths in the spool of `user`."""
     if user != users.mine():
-        again = command(settings, "sudo", "-u", user, "flood-check")
+        again = command(settings, "sudo", "-u", users.to_sudo(user), "flood-check")
         return f"run flood as {user}, flood-check too: {again}"
     if all(map(forbidden_to_owner, paths)):
         return users.opening(paths)

@@ -202,7 +202,9 @@ def _leases(spool: Spool, settings: Settings) -> Finding:
             if user == me
             else f"only {user}, to whom the spool belongs, can try them",
             "whether flood-watch notices that a file is being written is not known",
-            own if user == me else command(settings, "sudo", "-u", user, "flood-check"),
+            own
+            if user == me
+            else command(settings, "sudo", "-u", users.to_sudo(user), "flood-check"),
         )
     return Finding(
         SPOOL,

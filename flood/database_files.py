@@ -61,7 +61,7 @@ def mends(path: str, user: str, denied: Sequence[str]) -> str:
     own = (*files(path), f"{path}{BELL}")
     taken = [each for each in own if _is_others(each, user)]
     whole = [each for each in others if each not in own and _is_for(each, user, path)]
-    steps = [f"sudo chown {user}: {' '.join(map(quote, taken))}"] if taken else []
+    steps = [f"sudo chown {users.with_group(user)} {' '.join(map(quote, taken))}"] if taken else []
     steps += [f"sudo chown {user} {quote(each)}" for each in whole]
     steps += [
         f"sudo setfacl -m u:{user}:{'rwx' if _is_around(each, path) else 'x'} {quote(each)}"

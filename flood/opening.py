@@ -72,7 +72,7 @@ def _access_to(path: str, spool: Spool) -> str:
     if users.owns(denied):
         return users.opening([denied])
     if owners.user_of(spool.root) == os.geteuid():
-        return f"sudo chown {users.mine()}: {quote(denied)}"
+        return f"sudo chown {users.with_group(users.mine())} {quote(denied)}"
     return "run this as the user of flood-watch, and remove that file if it is another's"
 
 

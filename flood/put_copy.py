@@ -99,6 +99,9 @@ class Copier:
         except OSError as error:
             if read_only.refused(error, self._absolute):
                 raise read_only.told(f"cannot write to {self._absolute}") from error
+            denied = _denied([self._absolute])
+            if isinstance(error, PermissionError) and denied is not None:
+                raise SpoolError(denied) from error
             raise SpoolError(f"cannot write to {self._absolute}: {error.strerror}") from error
         self._own_spool = owners.user_of(spool.root) == os.geteuid()
 
@@ -235,14 +238,16 @@ def trouble(
         return NoRoomError(f"there is no room for {source.path} in the spool: {error.strerror}")
     if error.errno == errno.EROFS:  # which only writing meets
         return NotCopied(f"{source.path}: the spool is on a filesystem that is mounted read-only")
-    if isinstance(error, PermissionError):
-        for path, what in filter(None, map(_refusal, directories)):
-            owner = users.owner(path)
-            return NotCopied(
-                f"{source.path}: this user may not {what} {path}: let {owner} allow it, or "
-                f"run flood-put as {owner}"
-            )
-    return NotCopied(f"{source.path}: {error.strerror}")
+    denied = _denied(directories) if isinstance(error, PermissionError) else None
+    return NotCopied(f"{source.path}: {denied or error.strerror}")
+
+
+def _denied(directories: Sequence[str]) -> str | None:
+    """Which of these keeps this user from writing, with what to do about it; None if none does."""
+    for path, what in filter(None, map(_refusal, directories)):
+        owner = users.owner(path)
+        return f"this user may not {what} {path}: let {owner} allow it, or run flood-put as {owner}"
+    return None
 
 
 def _refusal(path: str) -> tuple[str, str] | None:

@@ -14,6 +14,17 @@ def name(number: int) -> str:
         return str(number)
 
 
+def with_group(user: str) -> str:
+    """What chown(1) takes for the user with the group that he has; without one where he has no
+    name, as chown knows of none then."""
+    return user if user.isdigit() else f"{user}:"
+
+
+def to_sudo(user: str) -> str:
+    """What sudo(8) takes for the user."""
+    return f"#{user}" if user.isdigit() else user
+
+
 def owner(path: str) -> str:
     """The name of the user that a file belongs to; raises OSError."""
     return name(os.stat(path).st_uid)
@@ -36,7 +47,7 @@ def access_to(denied: Sequence[str]) -> str:
     """What a person does about what is denied to this user."""
     if all(map(owns, denied)):
         return opening(denied)
-    return f"run this as the user that flood-watch runs as, or give this user access to {denied[0]}"
+    return f"run this as the user that flood runs as, or give {mine()} access to {denied[0]}"
 
 
 def takes_over(path: str) -> bool:

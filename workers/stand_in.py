@@ -54,7 +54,7 @@ class StandIn:
         try:
             agent.locks.own()
             agent.progress.stands_in()
-            agent.turns.light()
+            agent.turns.stands_in()
             while (hanging := agent.progress.hanging(workers, own)) and not agent.stopping():
                 destination = self._next(hanging)
                 if destination is not None:

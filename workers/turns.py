@@ -23,11 +23,11 @@ HEAVY: Final = 8 * 1024**2
 
 class _Memory(threading.local):
     """Where one thread was last, whether it was refused an unproven store's files, what it was
-    refused for the time being, and whether it is for light files only."""
+    refused for the time being, and whether it only stands in for others."""
 
     last: Destination | None = None
     refused: bool = False
-    light: bool = False
+    stands_in: bool = False
 
     def __init__(self) -> None:
         self.crowded: set[Destination] = set()
@@ -95,6 +95,9 @@ class Turns:
 
     def _order(self, asked: Destination, busy: Sequence[Busy]) -> Iterator[Destination]:
         """The destinations of which the first one is wanted that has something to claim."""
+        if self._memory.stands_in:
+            yield asked
+            return
         # They are chosen also if they get nothing now: others behind them shall have their turns.
         first = self._next(asked, busy, self._memory.last)
         if first is not None:
@@ -135,9 +138,10 @@ class Turns:
         for long: nobody may ring for it when that is over."""
         return self._memory.crowded
 
-    def light(self) -> None:
-        """This thread, which stands in for others, claims nothing heavy: nobody would be left."""
-        self._memory.light = True
+    def stands_in(self) -> None:
+        """This thread, which stands in for those that stores keep, is to claim only what it asks
+        for, and nothing heavy: nobody would be left."""
+        self._memory.stands_in = True
 
     def ended(self, claims: Sequence[Claimed], *, delivered: bool) -> None:
         """Take down whether an attempt on these claims has shown that its store answers."""
@@ -257,7 +261,7 @@ class Turns:
     def _has_room(self) -> bool:
         """Whether one more worker may take what is heavy: of two or more one is left for the
         rest."""
-        if self._memory.light:
+        if self._memory.stands_in:
             return False
         able = set(self._able())
         return len(queries.owners_of(self._heavy) & able) < max(1, len(able) - 1)

@@ -287,9 +287,7 @@ def test_what_is_behind_a_closed_directory_is_not_called_missing(
     assert flood.run("-m", "flood.commands.watch", "--once").returncode == EXIT_OK
     mends = [f"chmod u+rwX {place}"]
     if os.geteuid() == 0:  # who can give it to somebody else
-        mends.append(
-            f"run this as the user that flood-watch runs as, or give this user access to {place}"
-        )
+        mends.append(f"run this as the user that flood runs as, or give root access to {place}")
     seen = f"cannot look into {place}: Permission denied"
     for mend, owner in zip(mends, (-1, 65534), strict=False):
         place.chmod(0)

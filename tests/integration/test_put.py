@@ -612,7 +612,8 @@ def test_without_write_access_to_the_directories(place: Place) -> None:
     done = put_without_privileges(place, "a", "s3://p/box/x")
 
     assert done.returncode == 2
-    assert "cannot write to" in done.stderr
+    denied = place.root / "incoming_tmp"
+    assert f"this user may not write to {denied}: let {denied.owner()} allow it" in done.stderr
     assert place.untouched()
 
 

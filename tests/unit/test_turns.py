@@ -313,12 +313,16 @@ def test_a_worker_is_left_for_small_files(house: House) -> None:
         assert third.passed_over([one]) == []
 
 
-def test_a_worker_that_stands_in_takes_nothing_heavy(house: House, worker: Turns) -> None:
+def test_a_worker_that_stands_in_takes_what_it_asks_for_and_nothing_heavy(
+    house: House, worker: Turns
+) -> None:
     arrive(house, BURST, data=b"x" * LARGE)
     arrive(house, BURST, 2)
-    worker.light()
+    arrive(house, ("q", "hangs"))
+    worker.stands_in()
     assert [one.identity.size for one in claim(worker, BURST)[1]] == [4, 4]
-    assert claim(worker, BURST)[1] == []
+    for _ in range(3):
+        assert claim(worker, BURST)[1] == []
 
 
 def test_a_worker_alone_takes_large_files(house: House, worker: Turns) -> None:
