@@ -2,10 +2,14 @@
 
 import os
 import re
-import ssl
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from workers.late import late
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 #: Where distributions keep them in one file, for a Python whose OpenSSL was built to look
 #: elsewhere, as one that brings its own does: the list of Go's crypto/x509, which has that of
@@ -52,7 +56,7 @@ def authorities(built_in: Authorities | None = None, usual: Sequence[str] = USUA
     return Authorities(next(filter(_is_sound, usual), None) or _bundled())
 
 
-def as_libcurl(context: ssl.SSLContext) -> ssl.SSLContext:
+def as_libcurl(context: "SSLContext") -> "SSLContext":
     """Return the context, which judges a certificate by libcurl's rules from now on: whoever's is
     among the trusted ends the chain, an issuer's own or not, and one of an authority may lack what
     RFC 5280 wants it to say.
@@ -60,15 +64,19 @@ def as_libcurl(context: ssl.SSLContext) -> ssl.SSLContext:
     Python's own rules are others before 3.13 than from then on, and neither are these: what one
     library delivered would fail through the other.
     """
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    with late():
+        from ssl import VERIFY_X509_PARTIAL_CHAIN, VERIFY_X509_STRICT
+    context.verify_flags |= VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~VERIFY_X509_STRICT
     return context
 
 
-def trusting(trusted: Authorities) -> ssl.SSLContext:
+def trusting(trusted: Authorities) -> "SSLContext":
     """Return a client's context that trusts these; raises OSError if they cannot be read."""
+    with late():
+        from ssl import create_default_context
     file, directory = trusted
-    return as_libcurl(ssl.create_default_context(cafile=file, capath=directory))
+    return as_libcurl(create_default_context(cafile=file, capath=directory))
 
 
 def _variable(name: str) -> str:
@@ -76,7 +84,9 @@ def _variable(name: str) -> str:
 
 
 def _built_in() -> Authorities:
-    paths = ssl.get_default_verify_paths()
+    with late():
+        from ssl import get_default_verify_paths
+    paths = get_default_verify_paths()
     return Authorities(paths.openssl_cafile, paths.openssl_capath)
 
 
@@ -95,7 +105,9 @@ def _is_sound(file: str) -> bool:
     """Whether there is a certificate in it, and nothing that OpenSSL cannot read."""
     if not os.path.isfile(file):
         return False
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with late():
+        from ssl import PROTOCOL_TLS_CLIENT, SSLContext
+    context = SSLContext(PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(file)
     except OSError:

@@ -66,6 +66,13 @@ class Question(NamedTuple):
     patience: float = 0.0
 
 
+def _is_plain(endpoint: str | None) -> bool:
+    """Whether nothing encrypted is on the way to it, so that nobody has to be trusted: looking for
+    authorities reads all of the system's certificates."""
+    proxied = any(name.lower() == "http_proxy" for name in os.environ)
+    return endpoint is not None and endpoint.startswith("http:") and not proxied
+
+
 class Store:
     """What all requests of a profile have in common; any thread may use it.
 
@@ -84,7 +91,7 @@ class Store:
         self._ask = ask
         self._regions: dict[str, str] = {}
         self._targets: dict[str, _Target] = {}
-        self._trusted = authorities()
+        self._trusted = None if _is_plain(profile.endpoint) else authorities()
         self._remembered = remembered
         values = (profile.access_key_id, profile.session_token, profile.region)
         self._sound = all(_HEADER_VALUE.fullmatch(each) for each in values if each is not None)
@@ -112,6 +119,8 @@ class Store:
         self._trust(handle)
 
     def _trust(self, handle: Any) -> None:
+        if self._trusted is None:
+            return
         file, directory = self._trusted
         for option, path in (
             (pycurl.CAINFO, file),
