@@ -83,6 +83,7 @@ class Progress:
         """This thread begins an attempt at this profile's store."""
         now = self._clock()
         self._attempts[threading.get_ident()] = _Attempt(profile, now, now)
+        self._say()  # it may be long until the store lets it begin to send
 
     def begin(self, sizes: Sequence[int]) -> None:
         """This thread begins to send files of so many bytes each."""

@@ -90,6 +90,13 @@ def test_a_worker_says_how_far_it_is_once_a_second(worker: Worker) -> None:
     assert worker.said().rate == 500.0
 
 
+def test_a_worker_says_that_it_is_there_before_its_store_answers(worker: Worker) -> None:
+    worker.progress.end()
+    worker.clock.advance(60.0)
+    worker.progress.claimed("p")
+    assert worker.said() == Doing(os.getpid(), START + timedelta(seconds=60))
+
+
 def test_a_worker_says_for_how_long_its_store_has_taken_nothing(worker: Worker) -> None:
     worker.progress.begin([1000, 3000])
     told = []
