@@ -146,8 +146,8 @@ def _with_small(chosen: list[Any], of: int, where: tuple[Any, ...]) -> list[Any]
         return chosen
     rows = models.execute(
         "SELECT id, size, alone FROM (SELECT id, size, alone FROM file_records "
-        f"WHERE {_DUE} AND alone = 0 ORDER BY next_attempt_at, id LIMIT ?) WHERE size <= ?",
-        (*where, _AMONG, SMALL),
+        f"WHERE {_DUE} AND alone = 0 ORDER BY next_attempt_at, id LIMIT ?) WHERE size <= ? LIMIT ?",
+        (*where, _AMONG, SMALL, TASK_FILES),  # enough though all that was chosen is among them
     ).fetchall()
     seen = {row[0] for row in chosen}
     small = [row for row in rows if row[0] not in seen]

@@ -5,9 +5,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from flood.doing import Doing, encode
 from flood.locks import WorkerLocks
@@ -24,13 +23,11 @@ _SAMPLES: Final = 10
 STILL: Final = 3.0
 
 
-@dataclass
-class _Attempt:
-    """One thread's, for others; moments in monotonic seconds."""
+class _Attempt(NamedTuple):
+    """One thread's, for others; when it began in monotonic seconds."""
 
     profile: str
     begun: float
-    moved: float
 
 
 class _State(threading.local):
@@ -43,7 +40,6 @@ class _State(threading.local):
     sent = 0
     due = 0.0
     total = 0
-    moved = 0.0
     sweeps = False
     stands_in = False
 
@@ -62,17 +58,20 @@ class Progress:
         self._now = now
         self._clock = clock
         self._state = _State()
+        # By thread; of each attempt also when its store took something last.
         self._attempts: dict[int, _Attempt] = {}
+        self._moved: dict[int, float] = {}
 
     def hanging(self, workers: int, but: int) -> set[str]:
         """The profiles at whose stores workers of this process hang, if none of its so many workers
         is free, or has just begun; else none. The thread `but` is not one of them."""
         now = self._clock()
         # A copy, as threads come and go.
-        at = [one for ident, one in list(self._attempts.items()) if ident != but]
-        if len(at) < workers or any(now - one.begun < STILL for one in at):
+        at = {ident: one for ident, one in list(self._attempts.items()) if ident != but}
+        if len(at) < workers or any(now - one.begun < STILL for one in at.values()):
             return set()
-        return {one.profile for one in at if now - one.moved >= STILL}
+        still = {ident for ident in at if now - self._moved.get(ident, now) >= STILL}
+        return {at[ident].profile for ident in still}
 
     def stands_in(self) -> None:
         """This thread is none of the workers that the process has as a rule."""
@@ -81,8 +80,9 @@ class Progress:
 
     def claimed(self, profile: str) -> None:
         """This thread begins an attempt at this profile's store."""
-        now = self._clock()
-        self._attempts[threading.get_ident()] = _Attempt(profile, now, now)
+        now, own = self._clock(), threading.get_ident()
+        self._moved[own] = now
+        self._attempts[own] = _Attempt(profile, now)
         self._say()  # it may be long until the store lets it begin to send
 
     def begin(self, sizes: Sequence[int]) -> None:
@@ -92,7 +92,8 @@ class Progress:
         state.since = self._now()
         state.files, state.files_done = len(sizes), 0
         state.size, state.sent = sum(sizes), 0
-        state.total, state.moved = 0, self._clock()
+        state.total = 0
+        self._moves(self._clock())
         self._say()
 
     def add(self, sizes: Sequence[int]) -> None:
@@ -121,11 +122,12 @@ class Progress:
             if state.sent + more != state.total:
                 state.total = state.sent + more
                 self._moves(clock)
-            self._write(more, still=clock - state.moved)
+            self._write(more, still=clock - self._moved[threading.get_ident()])
 
     def end(self) -> None:
         """This thread has nothing to do, or not any more."""
         self._attempts.pop(threading.get_ident(), None)
+        self._moved.pop(threading.get_ident(), None)
         self._state.since = None
         self._say()
 
@@ -147,10 +149,7 @@ class Progress:
         self._say()
 
     def _moves(self, clock: float) -> None:
-        self._state.moved = clock
-        attempt = self._attempts.get(threading.get_ident())
-        if attempt is not None:
-            attempt.moved = clock
+        self._moved[threading.get_ident()] = clock
 
     def _say(self) -> None:
         if self._clock() >= self._state.due:

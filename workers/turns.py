@@ -76,8 +76,6 @@ class Turns:
         self._memory.crowded = set()
         busy = queries.at_work()
         for destination in self._order(asked, busy):
-            if self._paused(destination) or self._is_crowded(destination, busy):
-                continue
             claims = claiming.claim(
                 ids if destination == asked else (),
                 *destination,
@@ -94,17 +92,17 @@ class Turns:
         return asked, []
 
     def _order(self, asked: Destination, busy: Sequence[Busy]) -> Iterator[Destination]:
-        """The destinations of which the first one is wanted that has something to claim."""
-        if self._memory.stands_in:
-            yield asked
-            return
-        # They are chosen also if they get nothing now: others behind them shall have their turns.
-        first = self._next(asked, busy, self._memory.last)
+        """The destinations, none of which is to be left alone now, of which the first one is wanted
+        that has something to claim."""
+        goes_round = not self._memory.stands_in
+        first = self._next(asked, busy, self._memory.last) if goes_round else None
         if first is not None:
+            # Also if it gets nothing now: others behind it shall have their turns.
             self._rounds.choose(first)
             yield first
-        yield asked
-        if self._memory.refused or self._memory.crowded:
+        if not (self._paused(asked) or self._is_crowded(asked, busy)):
+            yield asked
+        if goes_round and (self._memory.refused or self._memory.crowded):
             # Where this worker was last, too: the tasks before its own may all be refused ones.
             other = self._next(asked, busy, None, refused=True)
             if other is not None:

@@ -40,6 +40,17 @@ def test_each_process_has_as_many_open_files_as_it_may(flood: Flood) -> None:
         assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (3000, 3000)
 
 
+def deliver_some(flood: Flood, bucket: str) -> None:
+    """Files of the profile whose store answers, each long before a request to the other ends."""
+    for number in range(3):
+        flood.drop(bucket, f"key-{number}", b"data")
+        flood.wait_for(
+            lambda: flood.count(profile="main", current_state="completed") > number,  # noqa: B023  now
+            "a file of the other profile",
+            seconds=20.0,
+        )
+
+
 def test_a_store_that_hangs_from_the_start_holds_up_no_other_profile(
     make_flood: MakeFlood, server: S3Server, proxy: FaultProxy, bucket: str
 ) -> None:
@@ -52,13 +63,7 @@ def test_a_store_that_hangs_from_the_start_holds_up_no_other_profile(
     flood.wait_for(
         lambda: len({row["owner"] for row in flood.rows()} - {None}) == 3, "three of four workers"
     )
-    for number in range(3):
-        flood.drop(bucket, f"key-{number}", b"data")
-        flood.wait_for(
-            lambda: flood.count(profile="main", current_state="completed") > number,  # noqa: B023  now
-            "a file of the other profile",
-            seconds=20.0,
-        )
+    deliver_some(flood, bucket)
     assert len({row["owner"] for row in flood.rows(profile="other")} - {None}) == 3
     assert flood.rows(profile="main")[-1]["retry_count"] == 0
 
@@ -78,13 +83,7 @@ def test_another_worker_stands_in_while_all_wait_for_a_store_that_has_begun_to_h
             lambda: len({row["owner"] for row in flood.rows()} - {None}) > number,  # noqa: B023  now
             "one more worker that hangs",
         )
-    for number in range(3):
-        flood.drop(bucket, f"key-{number}", b"data")
-        flood.wait_for(
-            lambda: flood.count(profile="main", current_state="completed") > number,  # noqa: B023  now
-            "a file of the other profile",
-            seconds=20.0,
-        )
+    deliver_some(flood, bucket)
     assert len({row["owner"] for row in flood.rows(profile="other")} - {None}) == 2
     assert len(watch.events("stands in")) == 1
     watch.signal(signal.SIGTERM)
