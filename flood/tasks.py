@@ -1,6 +1,5 @@
 """The tasks that ring for work: uploads with their retries, the sweep."""
 
-import math
 import os
 import random
 import time
@@ -14,14 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from huey import crontab, signals
 
-from flood import claims as claiming
-from flood import due_queries, log, models, queries, records, telling
+from flood import log, models, queries, telling
 from flood.errors import SpoolError
 from flood.locks import WorkerLocks
-from flood.queue_consumer import FloodConsumer
-from flood.record_values import Claimed, Reason
+from flood.record_values import Claimed
 from flood.spool import Spool
-from flood.states import INTERRUPTED
 from flood.tally import Tally
 from huey_config import huey
 
@@ -40,12 +36,8 @@ MOMENT: Final = 0.25
 #: at large files may be free, or such that were stopped go on.
 LATER: Final = 2.0
 
-#: How soon what is still due is rung for again while a consumer ends, in seconds.
-RING_AGAIN: Final = 1.0
-
 logger = getLogger(__name__)
 
-_rung: dict[tuple[str, str], float] = {}
 _agents: "dict[int, Agent]" = {}
 _stand_ins: "dict[int, StandIn]" = {}
 _locks: dict[int, WorkerLocks] = {}
@@ -59,10 +51,11 @@ def enqueue(profile: str, bucket: str, ids: Sequence[int]) -> None:
 
 def enqueue_ring(profile: str, bucket: str) -> None:
     """Enqueue a task for whatever is due in this bucket."""
-    huey.enqueue(_ring(profile, bucket))
+    huey.enqueue(ring_for(profile, bucket))
 
 
-def _ring(profile: str, bucket: str) -> Any:
+def ring_for(profile: str, bucket: str) -> Any:
+    """A task for whatever is due in this bucket, which is yet to be enqueued."""
     return upload.s(profile, bucket, [], ring=True, priority=RING_PRIORITY)
 
 
@@ -79,22 +72,6 @@ def enqueue_retry(
     huey.add_schedule(upload.s(profile, bucket, [record_id], eta=due, retries=retries_left))
 
 
-def drain(workers: int, over: Callable[[], bool]) -> None:
-    """Run a consumer with so many threads, on the settings that `huey` was set up with, until
-    `over` says so, as it should once huey was refused something for want of room."""
-    huey.waits_for_room = False
-    huey.clears = False
-    # What nobody announces is due, too, whenever the last sweep was.
-    queries.ask_for_sweep()
-    sweep()
-    consumer = huey.consumer = FloodConsumer(
-        huey, rereading=huey.rereading, workers=workers, over=over
-    )
-    consumer.run()
-    if os.getpid() in _stand_ins:
-        _stand_ins[os.getpid()].end()
-
-
 def clear(stopped: Callable[[], bool]) -> None:
     """Abort multipart uploads that settled records have left, for some seconds, until `stopped`."""
     try:
@@ -103,47 +80,6 @@ def clear(stopped: Callable[[], bool]) -> None:
         clearing.clear(_agent(), stopped)
     except (models.DatabaseError, OSError) as error:
         _broke_off("unfinished uploads were not all aborted; the next sweep goes on", error)
-
-
-def at_rest(now: datetime) -> bool:
-    """Whether no worker would find anything to do; asked without a word to those who are at work,
-    nor anything imported that uploads."""
-    locks = WorkerLocks(spool())
-    return not (
-        huey.storage.queue_size()
-        or due(now)
-        or queries.left_to_sweep(now)
-        or any(locks.dead(owner) for owner in claiming.owners())
-    )
-
-
-def drained(now: datetime) -> bool:
-    """Whether this process has worked off what is due: nothing is queued, due, or claimed by it,
-    nor waits for a moment as it had too much open.
-    What is due, yet queued nowhere, is rung for. True also while the spool is away."""
-    agent = _agents.get(os.getpid())
-    if agent is not None and not agent.at_home():
-        return True
-    if huey.busy() or huey.storage.queue_size():
-        return False
-    left, rings = due(now), []
-    for destination in left:
-        # What has just been refused, as others are at work, is not asked for ten times a second.
-        if time.monotonic() - _rung.get(destination, -math.inf) >= RING_AGAIN:
-            _rung[destination] = time.monotonic()
-            rings.append(_ring(*destination))
-    if rings:
-        huey.enqueue_together(rings)
-    if agent is not None and agent.lacks_briefly():
-        return False
-    owners = agent.locks.of_process() if agent else []
-    return not left and not any(claiming.of_owner(owner) for owner in owners)
-
-
-def due(now: datetime) -> list[tuple[str, str]]:
-    """Each profile of the credentials with each bucket that has a due record."""
-    known = huey.credentials.profiles
-    return [each for each in due_queries.destinations(now) if each[0] in known]
 
 
 def spool() -> Spool:
@@ -156,8 +92,13 @@ def spool() -> Spool:
 
 def tally() -> Tally:
     """What this process has settled."""
-    agent = _agents.get(os.getpid())
+    agent = agent_here()
     return Tally() if agent is None else agent.tally
+
+
+def agent_here() -> "Agent | None":
+    """This process's agent; None before there is anything to do."""
+    return _agents.get(os.getpid())
 
 
 @huey.task(retries=10, name="upload")
@@ -170,6 +111,7 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
     from workers.late import late
 
     with late():
+        from workers import giving_back
         from workers.decisions import Prove, PutOff
         from workers.settle import settle
         from workers.upload import attempt, no_more
@@ -225,7 +167,9 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
         _ring_for_the_rest(agent, destination, claims, at_once=at_once)
     except Exception as error:  # noqa: BLE001  whatever it is, the claims must go
         try:
-            _give_back(agent, (profile, bucket), error)
+            given_back = giving_back.wait_and_settle(agent, error, enqueue_retry, huey.rest)
+            for each in {(profile, bucket), *given_back}:
+                _ring_once(each)
         except Exception as reason:  # noqa: BLE001
             # Nobody settles what this worker still claims: a name that is given up is a dead
             # owner's, whose records the sweep takes over.
@@ -238,44 +182,6 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
             agent.retention.remove(proven)
         except (models.DatabaseError, OSError, SpoolError) as error:
             _broke_off("uploaded files could not be removed; the next sweep tries again", error)
-
-
-def _give_back(agent: "Agent", destination: tuple[str, str], error: Exception) -> None:
-    """Let go of what this worker has claimed, for all of which `error` broke its attempt off, as
-    soon as whoever holds the database has let go of that. Raises what leaves it to the sweep:
-    another error, or this one once the consumer is to stop."""
-    if agent.stopping() or not models.held(error):
-        raise error
-    log.event(
-        logger,
-        ERROR,
-        "an attempt could not be recorded",
-        reason=models.explain(error),
-        next="its files are tried again once the database can be written to",
-    )
-    # Nor could any sweep take them over before that.
-    while not agent.stopping():
-        try:
-            given_back = _let_go(agent)
-        except models.DatabaseError as again:
-            if not models.held(again):
-                raise
-            huey.rest()
-        else:
-            for each in {destination, *given_back}:
-                _ring_once(each)
-            return
-    raise error
-
-
-def _let_go(agent: "Agent") -> set[tuple[str, str]]:
-    """Settle all that this worker has claimed as what could not be recorded; its destinations."""
-    from workers.decisions import LetGo
-    from workers.settle import settle
-
-    claims = claiming.of_owner(agent.locks.own())
-    settle(agent, [LetGo(claim, records.UNRECORDED) for claim in claims], enqueue_retry)
-    return {(claim.profile, claim.bucket) for claim in claims}
 
 
 def _more(agent: "Agent", destination: tuple[str, str], company: int) -> list[Claimed]:
@@ -374,6 +280,12 @@ def look_after(workers: int) -> None:
         _stand_ins[os.getpid()].look(workers)
 
 
+def await_stand_in() -> None:
+    """Wait for what it is at, which ends soon once the process is to stop."""
+    if os.getpid() in _stand_ins:
+        _stand_ins[os.getpid()].end()
+
+
 huey.look_after = look_after
 
 
@@ -391,26 +303,12 @@ def arrive() -> None:
 @huey.signal(signals.SIGNAL_INTERRUPTED)
 def release_claims(*_task: Any) -> None:
     """Let go of what this process has claimed: it ends before its attempts do."""
-    agent = _agents.get(os.getpid())
+    agent = agent_here()
     if agent is None:
         return
-    reason = Reason(INTERRUPTED, "stopped", "the consumer was stopped at once")
-    try:
-        with models.write():  # one wait, should another program hold the database
-            owners = agent.locks.of_process()
-            claims = [claim for owner in owners for claim in claiming.of_owner(owner)]
-            for claim in claims:
-                records.release(claim, reason, agent.now())
-            for profile, bucket in {(claim.profile, claim.bucket) for claim in claims}:
-                enqueue_ring(profile, bucket)
-    except (models.DatabaseError, OSError) as error:
-        log.event(
-            logger,
-            ERROR,
-            "claims were not given back",
-            reason=models.explain(error),
-            next="the sweep takes up their files",
-        )
+    from workers import giving_back  # as whoever claimed anything has done
+
+    giving_back.at_once(agent, enqueue_ring)
 
 
 def _agent() -> "Agent":

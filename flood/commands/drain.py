@@ -15,6 +15,7 @@ from flood import (
     cards,
     config,
     drain_report,
+    draining,
     due_queries,
     log,
     models,
@@ -152,9 +153,9 @@ def _drain(
     huey.set_up(_on_its_database(settings), os.environ, sweeps=False)
     spool = tasks.spool()
     trouble: list[Exception] = []
-    if not stop.is_set() and not tasks.at_rest(_now()):
+    if not stop.is_set() and not draining.at_rest(_now()):
         with terminal.files_bar("uploading", due_queries.count(_now())) as advance:
-            tasks.drain(options.workers, _until(deadline, stop, advance, trouble))
+            draining.drain(options.workers, _until(deadline, stop, advance, trouble))
         # Last, as a store may hang, and each run would ask it anew.
         if not trouble:
             with terminal.busy("aborting unfinished uploads"):
@@ -233,7 +234,7 @@ def _until(
             trouble.append(huey.without_room)
             return True
         try:
-            return stop.is_set() or time.monotonic() >= deadline or tasks.drained(_now())
+            return stop.is_set() or time.monotonic() >= deadline or draining.drained(_now())
         except (OSError, models.DatabaseError) as error:
             trouble.append(error)  # raised once the workers have ended
             return True

@@ -1186,9 +1186,9 @@ def test_what_cannot_be_recorded_as_the_database_is_held_is_given_back(
             heard = Heard(
                 "an attempt could not be recorded", lambda: setattr(agent, "stopping", stopping)
             )
-            logging.getLogger("flood.tasks").addHandler(heard)
+            logging.getLogger("workers.giving_back").addHandler(heard)
             huey.execute(huey.dequeue())
-            logging.getLogger("flood.tasks").removeHandler(heard)
+            logging.getLogger("workers.giving_back").removeHandler(heard)
         [worker] = status_workers.living(house.spool)
         names = {row["owner"] for row in house.rows()}
         if stops:
