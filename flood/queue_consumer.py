@@ -27,6 +27,10 @@ from flood.systemd import Systemd
 LOOK: Final = 1.0
 LOOK_FOR_END: Final = 0.1
 
+#: How often it looks into the schedule, in seconds, where nobody asks for less: a store that wants
+#: to be left alone for a second is not left alone for three.
+SCHEDULE: Final = 0.5
+
 #: How long the signal that huey calls "interrupt" lets attempts end in order, in seconds. It is
 #: less than the ten that container runtimes give a process before they kill it.
 INTERRUPT_GRACE: Final = 8.0
@@ -91,6 +95,12 @@ class FloodConsumer(Consumer):
         if worker_type == WORKER_PROCESS:
             return TiedProcesses(self._graceful_sig, self._interrupt_sig)
         return super().get_environment(worker_type)
+
+    def _create_scheduler(self) -> Any:
+        scheduler = super()._create_scheduler()
+        if scheduler.interval <= 1:  # huey's default, and the least that it takes
+            scheduler.interval = SCHEDULE
+        return scheduler
 
     def _handle_signal(self, signum: int, frame: Any) -> None:
         if signum == signal.SIGHUP and not self._terminals.gone():

@@ -79,15 +79,16 @@ class FloodStorage(SqliteStorage):
         self._mended(lambda: super(FloodStorage, self).add_to_schedule(data, _utc(ts)))
 
     def read_schedule(self, ts: datetime) -> Any:
-        due = self._mended(lambda: self._read_schedule(_utc(ts)))
-        return [*due, *self._never_due()]
+        return self._mended(lambda: self._read_schedule(_utc(ts)))
 
     def _read_schedule(self, ts: datetime) -> Any:
-        # Every consumer asks each second: no turn is waited for that finds nothing.
-        due = "select 1 from schedule where queue = ? and timestamp <= ? limit 1"
-        if not self.sql(due, (self.name, ts.timestamp()), results=True):
+        # Every consumer asks twice a second: no turn is waited for that finds nothing.
+        look = (
+            "select 1 from schedule where queue = ? and (timestamp <= ? or timestamp > ?) limit 1"
+        )
+        if not self.sql(look, (self.name, ts.timestamp(), _NEVER), results=True):
             return []
-        return super().read_schedule(ts)
+        return [*super().read_schedule(ts), *self._never_due()]
 
     def _never_due(self) -> list[Any]:
         """What somebody put into the schedule for no time at all, which would stay for ever."""

@@ -331,6 +331,24 @@ class Preceded(Fault):
 
 
 @dataclass(frozen=True)
+class Trailed(Fault):
+    """Nothing happens, but that the store's answer comes in chunks, with trailers behind them."""
+
+    trailers: bytes
+
+    def play(self, exchange: Exchange) -> None:
+        status, headers, body = exchange.forward()
+        if exchange.request.method == "HEAD":
+            exchange.reply(status, headers, body)
+            return
+        lines = [f"HTTP/1.1 {status} Trailed", "Transfer-Encoding: chunked"]
+        lines += [f"{name}: {value}" for name, value in headers if name.lower() not in _FRAMING]
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+        exchange.conn.sendall(head + chunk + b"0\r\n" + self.trailers + b"\r\n")
+
+
+@dataclass(frozen=True)
 class Alter(Fault):
     """The store's answer with other headers, and only `keep` bytes of its body if that is set."""
 

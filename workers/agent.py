@@ -39,8 +39,10 @@ SCARCE_BRIEFLY: Final = 8.0
 #: off, so that everybody sees until when.
 BRIEF_PAUSE: Final = 45.0
 
-#: How long after files are due again the ring for them comes, in seconds.
+#: How long after files are due again the ring for them comes, in seconds, at most and at least; a
+#: tenth of what they wait, in between.
 RING_LATE: Final = 1.0
+RING_SOON: Final = 0.25
 
 logger = getLogger(__name__)
 
@@ -166,10 +168,10 @@ class Agent:
             seconds = []
             for delay in sorted(set(delays)):
                 # A little late, so that what is put off until the same moment needs no other.
-                latest = now + delay + RING_LATE
-                if not any(now + delay <= each <= latest for each in coming):
-                    seconds.append(delay + RING_LATE)
-                    coming.append(latest)
+                late = delay + min(RING_LATE, max(RING_SOON, delay / 10))
+                if not any(now + delay <= each <= now + late for each in coming):
+                    seconds.append(late)
+                    coming.append(now + late)
             self._rings[destination] = coming
         return seconds
 

@@ -76,7 +76,8 @@ class Exchange:
     def _answer(self) -> tuple[bytes, bytes]:
         """The headers of the final answer, then the same in lower case."""
         if self._read is None:
-            # An interim answer's block comes first.
-            block = self.head.rstrip().rpartition(b"\r\n\r\n")[2]
+            # Blocks of interim answers come first, one of trailers may come behind.
+            start = self.head.rfind(b"\r\n\r\nHTTP/")
+            block = self.head[start + 4 if start >= 0 else 0 :].partition(b"\r\n\r\n")[0]
             self._read = block, block.lower()
         return self._read

@@ -34,6 +34,7 @@ from tests.faults import (
     Preceded,
     Raw,
     Stall,
+    Trailed,
     Tunnel,
     Unending,
     s3_error,
@@ -228,6 +229,16 @@ def test_interim_answers_are_passed_over(put: Send, proxy: FaultProxy, size: int
     early = b'HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\nETag: "another"\r\n\r\n'
     interim = b"HTTP/1.1 102 Processing\r\n\r\n" + early + b"HTTP/1.1 100 Continue\r\n\r\n" + early
     proxy.inject(Preceded(interim), times=None)
+    result = put(proxy.url, bytes(size))
+    assert isinstance(result, Receipt), result
+    assert result.etag not in (None, "another")
+    assert not result.unverified
+
+
+@pytest.mark.parametrize("size", [9, 2 * MIB, LARGE])
+def test_trailers_are_passed_over(put: Send, proxy: FaultProxy, size: int) -> None:
+    """RFC 9110, section 6.5: what comes behind the body may be discarded."""
+    proxy.inject(Trailed(b'Via: x HTTP/1.1\r\nETag: "another"\r\n'), times=None)
     result = put(proxy.url, bytes(size))
     assert isinstance(result, Receipt), result
     assert result.etag not in (None, "another")

@@ -12,7 +12,7 @@ from flood.profiles import Profile
 from tests import spooling
 from tests.spooling import House
 from tests.uploading import profile
-from workers.agent import RING_LATE, SCARCE_LEAST, SCARCE_MOST, Agent
+from workers.agent import RING_LATE, RING_SOON, SCARCE_LEAST, SCARCE_MOST, Agent
 from workers.transfer import Uploader
 
 ONE = replace(profile("http://127.0.0.1:9"), name="one")
@@ -112,20 +112,21 @@ def test_haste_ends_every_wait_that_a_store_has_asked_for(house: House, agent: A
 
 def test_what_is_put_off_until_the_same_moment_is_rung_for_once(house: House, agent: Agent) -> None:
     one, two = ("one", "b"), ("two", "b")
-    assert agent.rings_after(one, [10.0, 10.0, 9.5]) == [9.5 + RING_LATE]
+    assert agent.rings_after(one, [20.0, 20.0, 19.5]) == [19.5 + RING_LATE]
     house.clock.advance(3.0)
-    assert agent.rings_after(one, [7.0]) == []
-    assert agent.rings_after(two, [7.0]) == [7.0 + RING_LATE]
-    assert agent.rings_after(one, [20.0]) == [20.0 + RING_LATE]
+    assert agent.rings_after(one, [17.0]) == []
+    assert agent.rings_after(two, [17.0]) == [17.0 + RING_LATE]
+    assert agent.rings_after(one, [30.0]) == [30.0 + RING_LATE]
     house.clock.advance(60.0)
-    assert agent.rings_after(one, [7.0]) == [7.0 + RING_LATE]
+    assert agent.rings_after(one, [17.0]) == [17.0 + RING_LATE]
 
 
 def test_a_long_wait_does_not_hold_up_a_short_one(agent: Agent) -> None:
     one = ("one", "b")
     assert agent.rings_after(one, [600.0]) == [600.0 + RING_LATE]
-    assert agent.rings_after(one, [5.0]) == [5.0 + RING_LATE]
-    assert agent.rings_after(one, [5.0, 600.0]) == []
+    assert agent.rings_after(one, [5.0]) == [5.0 + 0.5]
+    assert agent.rings_after(one, [1.0]) == [1.0 + RING_SOON]
+    assert agent.rings_after(one, [1.0, 5.0, 600.0]) == []
 
 
 def test_the_pace_is_the_profiles(agent: Agent, known: Known) -> None:

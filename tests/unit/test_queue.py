@@ -20,7 +20,7 @@ from huey.signals import SIGNAL_INTERRUPTED
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flood import binding, fsck_queries, models, queue_storage, tasks
+from flood import binding, fsck_queries, models, queue_consumer, queue_storage, tasks
 from flood.bell import Bell
 from flood.queue_messages import JsonSerializer
 from flood.queue_storage import FloodStorage
@@ -98,6 +98,16 @@ def test_tasks_come_back_as_they_were(message: Message) -> None:
 def test_other_bytes_are_refused_not_run(data: bytes) -> None:
     with pytest.raises((ValueError, TypeError)):
         JsonSerializer().deserialize(data)
+
+
+@pytest.mark.parametrize(("asked", "looks"), [(1, queue_consumer.SCHEDULE), (5, 5)])
+def test_the_schedule_is_looked_at_as_often_as_short_pauses_need(
+    house: House, asked: int, looks: float
+) -> None:
+    consumer = queue_consumer.FloodConsumer(
+        huey, rereading=huey.rereading, workers=1, scheduler_interval=asked
+    )
+    assert consumer.scheduler.interval == looks
 
 
 def test_flood_tasks_have_what_they_were_given(house: House) -> None:
