@@ -151,8 +151,6 @@ def _urls(path: str) -> Iterator[Finding]:
     except ConfigError as error:
         for line in str(error).splitlines():
             seen, _, remedy = line.partition(": run ")
-            if not remedy and services.INSTALL in line:
-                seen, remedy = line.partition(": ")[0], services.INSTALL
             yield Finding(
                 NOTIFICATIONS, "notify-urls", ERROR, seen, _NOBODY, remedy or f"correct {path}"
             )

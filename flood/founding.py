@@ -60,7 +60,7 @@ consumers         = 2
 #ignore              = [*.bak, *.old]
 
 # Who is told when files fail: a command that gets JSON, or a file with the URLs of
-# services, for which flood[notify] must be installed; docs/notifications.md.
+# services, for which apprise must be installed; docs/notifications.md.
 #notify-command      = /usr/local/bin/tell
 #notify-urls         = {notify}
 

@@ -15,15 +15,12 @@ from shlex import quote
 from typing import Any, Final
 from urllib.parse import unquote
 
-from flood import users
+from flood import installing, users
 from flood.digest import TEST, TROUBLE, WELL
 from flood.errors import ConfigError
 from flood.messenger import PATIENCE
 from flood.states import EXIT_FAILED, EXIT_OK
 from flood.text import printable
-
-#: What installs apprise.
-INSTALL: Final = "pip install 'flood[notify]'"
 
 #: How long services have to answer, in seconds: less than the process that asks them.
 _ANSWERS: Final = PATIENCE - 10.0
@@ -86,7 +83,10 @@ def load(path: str) -> "list[Service]":
     try:
         import apprise
     except ImportError:
-        raise ConfigError(f"notify-urls needs apprise, which is not installed: {INSTALL}") from None
+        install = installing.command(installing.package("apprise"))
+        raise ConfigError(
+            f"notify-urls needs apprise, which is not installed: run {install}"
+        ) from None
     _log().handlers[:] = [_HEARD]
     asset = apprise.AppriseAsset(app_id="flood", app_desc="flood", plugin_paths=[])
     services, problems = [], []

@@ -1,6 +1,5 @@
 """One run of flood-check: this machine with all stores, side by side."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +14,7 @@ from flood import (
     check_spool,
     check_work,
     inotify_limits,
+    installing,
     models,
 )
 from flood.check_findings import ERROR, SETTINGS, SPOOL, STORE, WARNING, Finding
@@ -193,7 +193,7 @@ def _library(transfer: str) -> Iterator[Finding]:
             f"libcurl cannot be used ({why_not})",
             "boto3 sends the files: small ones take many times as long",
             # What is built on this machine has its own libcurl, however old.
-            f"{sys.executable} -m pip install --force-reinstall --only-binary pycurl pycurl",
+            installing.command("--force-reinstall", "--only-binary", "pycurl", "pycurl"),
         )
 
 

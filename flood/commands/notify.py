@@ -46,8 +46,8 @@ _EPILOG: Final = """\
 The command's words are split as a shell does, yet no shell reads it. Exit
 status 0 says that it has told somebody; after a minute it is killed. Of
 services, one URL stands in each line of the file, to which only its owner may
-have access (chmod 600), who is the user that flood-notify runs as, or root;
-they need pip install 'flood[notify]'.
+have access (chmod 600), who is the user that flood-notify runs as, or root.
+They need apprise: flood-check prints what installs that, where it is missing.
 
 What nobody could be told is tried again five minutes later. It may be run at
 any time, beside itself: nothing is told twice. Where there is nothing to tell

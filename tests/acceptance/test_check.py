@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flood import users
+from flood import installing, users
 from flood.states import EXIT_OK, EXIT_USAGE
 from tests.acceptance.harness import Flood, MakeFlood, credentials, without_roots_rights
 from tests.faults import Stall
@@ -87,7 +87,8 @@ def test_a_libcurl_that_cannot_be_used_is_told_of(
     [told] = [x for x in check(flood, **broken)["findings"] if x["about"] == "transfer"]
     assert (told["topic"], told["status"]) == ("settings", "warning")
     assert why in told["found"]
-    assert told["remedy"].endswith("pip install --force-reinstall --only-binary pycurl pycurl")
+    anew = ("--force-reinstall", "--only-binary", "pycurl", "pycurl")
+    assert told["remedy"] == installing.command(*anew)
     for environ in ({}, {**broken, "FLOOD_TRANSFER": "boto3"}):
         assert "transfer" not in [x["about"] for x in check(flood, **environ)["findings"]]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flood import installing
 from tests.acceptance.harness import CHECKOUT, Flood, MakeFlood, check_promises, credentials
 from tests.servers import S3Server
 
@@ -210,7 +211,7 @@ def test_without_apprise_it_says_how_to_install_it(make_flood: MakeFlood) -> Non
         },
     )
     assert ended.returncode == 1
-    assert "pip install 'flood[notify]'" in ended.stderr
+    assert ended.stderr.endswith(f": run {installing.command(installing.package('apprise'))}\n")
 
 
 @pytest.mark.parametrize("number", [2, 15])

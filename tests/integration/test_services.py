@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trustme
 
-from flood import check_notify, digest_text, messenger, services, users
+from flood import check_notify, digest_text, installing, messenger, services, users
 from flood.check_findings import ERROR, OK, Finding
 from flood.config import Settings
 from flood.digest import TEST, TROUBLE, WELL, Digest
@@ -241,6 +241,15 @@ def test_flood_check_says_what_is_wrong(tmp_path: Path) -> None:
     assert "flood-notify" in runs.remedy
     unset = settings(tmp_path)
     assert list(check_notify.look(Spool(unset.server_directory), unset)) == []
+
+
+def test_flood_check_says_what_installs_apprise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)  # as Python has what it cannot import
+    [_, found, _] = check(tmp_path, urls(tmp_path, "json://127.0.0.1/"))
+    assert found.found == "notify-urls needs apprise, which is not installed"
+    assert found.remedy == installing.command(installing.package("apprise"))
 
 
 #: The number of a user that has no rights here; his name is one thing or another.
