@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterable
 from importlib import metadata
 from queue import Empty, Queue
 from shlex import quote
@@ -246,7 +247,9 @@ def _deliver(services: "list[Service]", title: str, body: str, kind: str) -> int
 
     for number, service in enumerate(services):
         threading.Thread(target=ask, args=(number, service), daemon=True).start()
-    silent, refused = dict(enumerate(services)), []
+    silent = dict(enumerate(services))
+    took: list[str] = []
+    refused: list[str] = []
     end = time.monotonic() + _ANSWERS
     while silent:
         try:
@@ -254,17 +257,23 @@ def _deliver(services: "list[Service]", title: str, body: str, kind: str) -> int
         except Empty:
             break
         service = silent.pop(number)
-        refused += [] if taken else [service.name]
+        (took if taken else refused).append(service.name)
     for words in dict.fromkeys(_HEARD.take()):
         for service in services if words != _UNVERIFIED else []:
             words = service.hide(words)
         _say(words)
-    if refused:
-        _say(f"not taken by {', '.join(sorted(refused))}")
+    # Those that took it are named where others did not; alone they say so by the exit status.
+    others = f"; taken by {_names(took)}" if took else ""
     if silent:
-        names = ", ".join(sorted(service.name for service in silent.values()))
-        _say(f"no answer within {_ANSWERS:.0f} seconds by {names}")
-    return len(services) - len(refused) - len(silent)
+        unanswered = _names(service.name for service in silent.values())
+        _say(f"no answer within {_ANSWERS:.0f} seconds by {unanswered}{'' if refused else others}")
+    if refused:
+        _say(f"not taken by {_names(refused)}{others}")
+    return len(took)
+
+
+def _names(services: Iterable[str]) -> str:
+    return ", ".join(sorted(services))
 
 
 def _say(text: str) -> None:

@@ -139,7 +139,7 @@ def _test(settings: Settings, stop: Stop, terminal: Terminal) -> int:
             for line in f"{way.name}: a test was told{said}".splitlines():
                 terminal.say(line)
         else:
-            for line in f"{way.name}: nobody was told: {answer.words}".splitlines():
+            for line in f"{way.name}: the test failed: {answer.words}".splitlines():
                 terminal.problem(line)
     if stop.is_set():
         return EXIT_INTERRUPTED

@@ -166,7 +166,7 @@ def test_a_test_needs_no_spool(flood: Flood) -> None:
     assert [one["kind"] for one in told(heard)] == ["test"]
     ended = flood.run(*NOTIFY, "--test", "--notify-command", "false")
     assert ended.returncode == 1
-    assert "nobody was told: it ended with status 1" in ended.stderr
+    assert "the test failed: it ended with status 1" in ended.stderr
 
 
 def test_each_line_of_what_is_wrong_is_one(flood: Flood) -> None:
@@ -176,7 +176,7 @@ def test_each_line_of_what_is_wrong_is_one(flood: Flood) -> None:
     ended = flood.run(*NOTIFY, "--test", "--notify-urls", str(urls))
     assert ended.returncode == 1
     first, second = ended.stderr.splitlines()
-    assert first.startswith("flood-notify: notify-urls: nobody was told: it ended with status")
+    assert first.startswith("flood-notify: notify-urls: the test failed: it ended with status")
     assert f"{urls}, line 1: " in first
     assert second.startswith(f"flood-notify: {urls}, line 2: ")
     command = "sh -c 'echo one >&2; echo two >&2'"

@@ -156,12 +156,25 @@ def test_whatever_else_a_library_says_is_kept_back() -> None:
 def test_one_of_several_services_suffices_but_for_a_test(
     service: Service, tmp_path: Path, kind: str, told: bool
 ) -> None:
-    nobody = f"json://127.0.0.1:1/{SECRET}"
+    nobody = f"xml://127.0.0.1:1/{SECRET}"
     answer = tell(urls(tmp_path, nobody, service.url), kind)
     assert answer.told == told
     assert len(service.heard) == 1
-    assert "not taken by JSON" in answer.words
+    assert answer.words.endswith("\nnot taken by XML; taken by JSON")
     assert SECRET not in answer.words
+
+
+def test_of_a_test_that_some_got_nobody_is_told_that_none_did(
+    service: Service, tmp_path: Path
+) -> None:
+    path = urls(tmp_path, "xml://127.0.0.1:1/", service.url)
+    spool = ("--server-directory", tmp_path / "spool")
+    command = (sys.executable, "-m", "flood.commands.notify", "--test", "--notify-urls", path)
+    done = subprocess.run([*command, *spool], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("flood-notify: notify-urls: the test failed: it ended with")
+    assert done.stderr.endswith("\nflood-notify: not taken by XML; taken by JSON\n")
+    assert len(service.heard) == 1
 
 
 def test_a_service_that_does_not_answer_is_given_up(service: Service, tmp_path: Path) -> None:
