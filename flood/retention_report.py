@@ -5,14 +5,14 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from flood import read_only
+from flood import read_only, users
 
 #: How many files are named.
 _NAMED: Final = 10
 
 _ADVICE: Final = {
     os.strerror(errno.EACCES): "let flood's user write to the directory that it lies in",
-    os.strerror(errno.EPERM): "see lsattr, and whose the file and its directory are",
+    os.strerror(errno.EPERM): users.NOT_PERMITTED,
     os.strerror(errno.EROFS): read_only.ADVICE,
 }
 _OTHERWISE: Final = "see what is odd about it"

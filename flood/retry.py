@@ -1,5 +1,6 @@
 """Puts failed files back, or makes due what waits for its retry."""
 
+import errno
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from datetime import datetime
 from logging import WARNING, getLogger
 from typing import Final, Literal
 
-from flood import departures, log, models, queries, records, syscalls
+from flood import departures, log, models, queries, read_only, records, syscalls, users
 from flood.errors import SpoolError
 from flood.intake import Enqueue, arrival_of, tasks_of, tell_admitted
 from flood.layout import Place
@@ -41,6 +42,15 @@ GONE: Final = (
     "it is not there any more; if it was renamed or moved, move it to incoming, where flood-watch "
     "takes it as a new file"
 )
+
+_RIGHTS: Final = "flood's user needs all rights to it, and flood-check says how he gets them"
+
+#: What a person does about a move that is refused.
+_REMEDIES: Final = {
+    errno.EACCES: f": {_RIGHTS}",
+    errno.EPERM: f": {users.NOT_PERMITTED}",
+    errno.EROFS: f": {read_only.ADVICE}",
+}
 
 logger = getLogger(__name__)
 
@@ -196,7 +206,7 @@ class Retry:
         if self._spool.identify(row.path) is None:
             closed = self._spool.closed(row.path)
             if closed is not None:
-                return Retried(one, "error", f"this user cannot look into {closed}")
+                return Retried(one, "error", f"this user cannot look into {closed}: {_RIGHTS}")
             going = _place(row.profile, row.bucket, row.key).path
             if self._spool.identify(going) == row.identity:
                 told = "it is there already, yet without a record: flood-watch takes it up"
@@ -252,7 +262,9 @@ class Retry:
         except Occupied:
             return Retried(one, "occupied", "something lies in its place in processing")
         except OSError as error:
-            return Retried(one, "error", f"cannot move {one.row.path}: {error.strerror}")
+            why = self._spool.refusal(error, one.row.path, target.path)
+            remedy = _REMEDIES.get(error.errno or 0, "")
+            return Retried(one, "error", f"cannot move {one.row.path}: {why}{remedy}")
         identity = self._spool.identify(target.path)
         if identity is None:
             # Somebody put something else there between the look and the rename.

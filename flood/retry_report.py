@@ -62,6 +62,11 @@ class Report:
         if self.keep:
             self.each.append(one)
 
+    @property
+    def news(self) -> bool:
+        """Whether anything was put back, or may be another time."""
+        return any(self.counts[fate] for fate in ("retried", *_PASSING))
+
     def status(self, unmet: Collection[object], named: Collection[object]) -> int:
         """The exit status, where `unmet` are those of `named` that fit nothing."""
         left = self.counts["error"] + self.refused
@@ -198,6 +203,12 @@ def end(report: Report, *, waiting: bool, dry: bool) -> Iterator[str]:
             f"{files(unknown)} left in failed: another version may be newer, which nobody knows "
             "since a record was lost (look at both; --overwrite-newer puts this one over it)"
         )
+    occupied = report.counts["occupied"]
+    if occupied:
+        yield f"{files(occupied)} left in failed: what lies in processing is in the way"
+    refused = report.counts["error"]
+    if refused:
+        yield f"{files(refused)} left in failed: the move is refused"
 
 
 def as_json(report: Report, status: int, *, dry: bool) -> str:

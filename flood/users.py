@@ -4,6 +4,10 @@ import os
 import pwd
 from collections.abc import Sequence
 from shlex import quote
+from typing import Final
+
+#: What a person does about EPERM, which no mode explains.
+NOT_PERMITTED: Final = "see lsattr, and whose the file and its directory are"
 
 
 def name(number: int) -> str:

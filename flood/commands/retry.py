@@ -225,7 +225,7 @@ def _batch(
 
 def _tell_end(report: Report, options: argparse.Namespace, terminal: Terminal) -> None:
     """What an error has not undone, as each batch is a transaction of its own."""
-    if report.counts["retried"] and not options.json and not options.dry_run:
+    if report.news and not options.json and not options.dry_run:
         for line in retry_report.end(report, waiting=options.now, dry=False):
             terminal.say(line)
 
@@ -250,7 +250,7 @@ def _tell(
     told = list(retry_report.end(report, waiting=options.now, dry=options.dry_run))
     if not told and watched and not status:
         told = ["nothing waits for a retry" if options.now else "nothing to put back"]
-    if watched or options.dry_run or report.counts["retried"]:
+    if watched or options.dry_run or report.news:
         for line in told:
             terminal.say(line)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flood.locks import COMMANDS_LOCK, FileLock
-from tests.acceptance.harness import Flood, MakeFlood, credentials
+from tests.acceptance.harness import Flood, MakeFlood, credentials, without_roots_rights
 from tests.servers import S3Server
 
 
@@ -84,6 +84,31 @@ def test_what_failed_goes_back_beside_all_that_runs(
     assert flood.files("failed", "processing") == []
     assert told(retry(flood, "--all")) == (0, "", [])
     fsck(flood)
+
+
+def test_a_directory_that_refuses_is_named_with_who_needs_what(
+    make_flood: MakeFlood, server: S3Server, bucket_name: Callable[[], str]
+) -> None:
+    flood = make_flood(credentials(("main", server.url)), prefix=without_roots_rights())
+    absent = bucket_name()
+    for key in ("free/a", "shut/b", "shut/c"):
+        flood.drop(absent, key, b"data")
+    assert flood.run("-m", "flood.commands.watch", "--once").returncode == 0
+    flood.run("-m", "flood.commands.drain")
+    shut = f"failed/main/{absent}/shut"
+    assert len(flood.files("failed")) == 3
+    (flood.spool / shut).chmod(0o500)
+    rights = "flood's user needs all rights to it, and flood-check says how he gets them"
+    for back in ("1 file put back, 4 Bytes\n", ""):
+        status, out, said = told(retry(flood, "--all"))
+        assert (status, out) == (1, f"{back}2 files left in failed: the move is refused\n")
+        assert len(said) == 2
+        for line in said:
+            assert line.endswith(f"Permission denied in {shut}: {rights}")
+    check = json.loads(flood.run("-m", "flood.commands.check", "--json").stdout)
+    [remedy] = [x["remedy"] for x in check["findings"] if x["about"] == "rights"]
+    subprocess.run(remedy, shell=True, check=True)  # noqa: S602  as a person copies it
+    assert told(retry(flood, "--all")) == (0, "2 files put back, 8 Bytes\n", [])
 
 
 def test_each_exit_status(flood: Flood, bucket: str, bucket_name: Callable[[], str]) -> None:

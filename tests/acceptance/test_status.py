@@ -154,7 +154,7 @@ def test_what_has_failed_behind_a_closed_door_is_not_called_gone(
     assert (story["closed"], story["records"][0]["present"]) == ([path], None)
     put_back = flood.run("-m", "flood.commands.retry", uri)
     assert put_back.returncode == 1
-    assert f"{uri}: this user cannot look into {path}\n" in put_back.stderr
+    assert f"{uri}: this user cannot look into {path}: flood's user needs" in put_back.stderr
     directory.chmod(0o700)
     told = flood.run("-m", "flood.commands.status", uri).stdout
     assert f"  lies in {path}/key\n" in told
