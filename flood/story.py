@@ -32,10 +32,15 @@ from flood.states import (
     PROCESSING,
     STATES,
 )
+from flood.story_gone import is_gone
 from flood.story_queries import Record
 from flood.story_strays import Stray
 from flood.temporary import Temporary
 from flood.versions import Newest
+
+#: What happens to a record that waits for a file that is nowhere.
+_GONE: Final = "its file is gone: the record fails as vanished with"
+_REPLACED: Final = _GONE.replace("its file is gone", "another file lies in its place")
 
 #: A free worker has taken by then what is due.
 _SOON: Final = timedelta(minutes=1)
@@ -254,18 +259,35 @@ class _Teller:
             return f"it is in processing, as who took it died before the record said so; {again}"
         if record.state == INCOMING_TMP:
             return "flood-put goes on with it; if that died, the next start of flood-watch ends it"
+        gone = None
+        if is_gone(self._spool, self._place, record):
+            gone = _REPLACED if present else _GONE
         if record.state == INCOMING:
-            return self.arriving(None)
+            return self.arriving(None) if present or not gone else self._swept(gone)
         if record.owner is not None:
             if status_workers.lives(self._spool, record.owner):
                 doing = status_workers.said(self._spool, record.owner)
                 if doing is not None and syscalls.is_stopped(doing.pid):
                     return f"its worker is stopped; to let it go on: {stall.go_on([doing.pid])}"
                 return "a worker is at it"
+            if gone:
+                return f"its worker died, and {self._swept(gone)}"
             if self._consuming:
                 return "its worker died: a sweep of any consumer gives it back within a minute"
             return "its worker died: a consumer, or flood-drain, gives it back once one runs"
-        return self._waiting(record)
+        return self._missing(record, gone) if gone else self._waiting(record)
+
+    def _swept(self, gone: str) -> str:
+        return f"{gone} a consumer's next sweep{self._idle()}"
+
+    def _missing(self, record: Record, gone: str) -> str:
+        move_to = self._move_to(record)
+        which = which_attempt(record.retry_count, move_to)
+        when = "by the next free worker whose credentials have the profile"
+        if record.due is not None and record.due > self._at:
+            when = f"at {_time(record.due)}"
+        at_once = f"; at once: {self._advice.repair()}"
+        return f"{_done(record, move_to)}{gone} {which}, {when}{self._idle()}{at_once}"
 
     def _waiting(self, record: Record) -> str:
         idle = self._idle()

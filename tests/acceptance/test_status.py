@@ -134,6 +134,28 @@ def test_a_directory_that_cannot_be_looked_into_is_told_of(
     assert status(flood)["closed"] == []
 
 
+def test_only_what_is_seen_to_be_gone_is_called_so(make_flood: MakeFlood, bucket: str) -> None:
+    flood = make_flood(credentials(("main", "http://127.0.0.1:9")), prefix=without_roots_rights())
+    flood.environ["FLOOD_RETRY_INITIAL_DELAY"] = "300"
+    flood.drop(bucket, "key", b"data")
+    flood.run("-m", "flood.commands.watch", "--once")
+    flood.run("-m", "flood.commands.drain")
+    directory = flood.spool / "processing" / "main" / bucket
+    uri = f"s3://main/{bucket}/key"
+    directory.chmod(0)
+    told = flood.run("-m", "flood.commands.status", uri).stdout
+    assert "next      retry 1 at " in told
+    directory.chmod(0o700)
+    (directory / "key").unlink()
+    told = flood.run("-m", "flood.commands.status", uri).stdout
+    gone = "its file is gone: the record fails as vanished with retry 1, at "
+    assert f"  next      {gone}" in told
+    [record] = json.loads(flood.run("-m", "flood.commands.status", uri, "--json").stdout)["records"]
+    assert (record["next"].startswith(gone), record["present"]) == (True, False)
+    # An overview looks at no file that waits for its retry: its story does.
+    assert status(flood)["retries"][0]["key"] == "key"
+
+
 def test_what_has_failed_behind_a_closed_door_is_not_called_gone(
     make_flood: MakeFlood, bucket: str
 ) -> None:

@@ -20,7 +20,7 @@ from tests.spooling import START, House, quick_house
 from tests.unit.test_fsck import done, given_up, move
 from tests.unit.test_settle import Full, proven
 from tests.unit.test_status import AWAY, a_watch, seen, told
-from workers.decisions import GiveUp, TryAgain
+from workers.decisions import GiveUp, Missing, TryAgain
 
 DENIED = Reason(PERMANENT, "AccessDenied", "the access key may not write there; let it")
 BEHIND = "waits for an earlier file of this key, in processing, which no record has there yet"
@@ -384,3 +384,93 @@ def test_what_has_come_to_its_end_is_to_be_moved_nowhere(house: House) -> None:
         house.settle(prove)
     assert next_of(house) == ("nothing: it is uploaded", None)
     assert house.row(claim.id)["error_code"] is None
+
+
+# --- what waits for a file that is gone ----------------------------------------------------------
+
+GONE = "its file is gone: the record fails as vanished with"
+START_IT = ", once a consumer runs; to start one: flood-watch --consumers 2"
+REPAIR = "; at once: flood-fsck --repair"
+
+
+def take_away(house: House, path: str) -> None:
+    os.unlink(house.spool.absolute(path))
+    assert "\n  lies nowhere in the spool any more\n" in told(house)[0]
+
+
+def test_a_retry_whose_file_is_gone_says_what_it_comes_to(house: House) -> None:
+    [record] = house.admit("key")
+    [claim] = house.claim()
+    house.settle(TryAgain(claim, claim.identity, AWAY, 30.0))
+    take_away(house, claim.path)
+    at = (house.clock.now() + timedelta(seconds=30)).astimezone()
+    assert next_of(house)[0] == f"{GONE} retry 1, at {at:%Y-%m-%d %H:%M:%S %Z}{START_IT}{REPAIR}"
+    house.clock.advance(30.0)
+    lock = FileLock(house.spool.absolute(CONSUMERS_LOCK))
+    assert lock.try_shared()
+    taker = "by the next free worker whose credentials have the profile"
+    assert next_of(house)[0] == f"{GONE} retry 1, {taker}{REPAIR}"
+    lock.release()
+    [claim] = house.claim()
+    assert next_of(house)[0] == f"its worker died, and {GONE} a consumer's next sweep{START_IT}"
+    house.settle(Missing(claim))
+    assert house.row(record)["error_code"] == "vanished"
+    assert next_of(house)[0] == "nothing: its file is gone"
+
+
+@pytest.mark.parametrize("uploaded", [True, False])
+def test_what_only_waits_for_its_move_may_be_gone_too(house: House, uploaded: bool) -> None:
+    take_away(house, cannot_leave(house, uploaded=uploaded))
+    at = (house.clock.now() + timedelta(seconds=60)).astimezone()
+    done, to = ("it is uploaded", COMPLETED)
+    if not uploaded:
+        done, to = (f"it was given up: {DENIED.message} (AccessDenied)", FAILED)
+    assert next_of(house)[0] == (
+        f"{done}; {GONE} the move to {to}, at {at:%Y-%m-%d %H:%M:%S %Z}{START_IT}{REPAIR}"
+    )
+    house.clock.advance(60.0)
+    house.settle(Missing(house.claim()[0]))
+    assert house.row(1)["error_code"] == "vanished"
+
+
+def test_a_repair_ends_at_once_what_waits_for_a_file_that_is_gone(house: House) -> None:
+    [record] = house.admit("key")
+    take_away(house, "processing/p/b/key")
+    assert next_of(house)[0].startswith(f"{GONE} the first attempt, by the next free worker")
+    fsck(house, repair=True)
+    assert house.row(record)["error_code"] == "vanished"
+
+
+def test_a_sweep_ends_what_was_gone_before_it_was_taken(house: House) -> None:
+    path = "incoming/p/b/key"
+    [put] = records.put_begun([Arrival("p", "b", "key", path, house.write(path), START)], START)
+    records.put_arrived(put, path, START)
+    assert next_of(house)[0].startswith("waits for flood-watch")
+    take_away(house, path)
+    assert next_of(house)[0] == f"{GONE} a consumer's next sweep{START_IT}"
+    house.sweep()
+    assert house.row(put)["error_code"] == "vanished"
+
+
+def test_another_file_in_its_place_is_not_the_records(house: House) -> None:
+    house.admit("key")
+    house.write("processing/p/b/other")
+    move(house, "processing/p/b/other", "processing/p/b/key")
+    assert next_of(house)[0].startswith(
+        "another file lies in its place: the record fails as vanished with the first attempt, by"
+    )
+    fsck(house, repair=True)
+    assert house.row(1)["error_code"] == "vanished"
+
+
+@pytest.mark.parametrize(
+    "path", ["incoming/p/b/key", "completed/p/b/key", "failed/p/b/key", "failed/p/b/key.~1~"]
+)
+def test_what_lies_elsewhere_is_not_gone(house: House, path: str) -> None:
+    """A crash, or a power failure, may have left it there."""
+    house.admit("key")
+    move(house, "processing/p/b/key", path)
+    assert "is gone" not in told(house)[0]
+    os.utime(house.spool.absolute(path), ns=(1, 1))
+    # A file of incoming is the record's only as a whole: the next one may have got its inode.
+    assert ("is gone" in told(house)[0]) == path.startswith("incoming")
