@@ -6,7 +6,7 @@ import uuid
 from contextlib import suppress
 from datetime import datetime
 
-from flood import cards, lost, models, schema
+from flood import cards, directories, lost, models, schema
 from flood.columns import name_from, name_value, utc_text
 from flood.errors import SpoolError
 from flood.layout import CARD
@@ -181,6 +181,19 @@ def _recorded(database: str) -> str | None:
         return bound_to()
     except models.DatabaseError:
         return None
+
+
+def never_bound(database: str) -> bool:
+    """Whether no spool has this database, as it is not there, or says so itself; not where nobody
+    can tell. The models may be bound to it afterwards, for reading."""
+    if not os.path.lexists(database):
+        return directories.closed(database) is None
+    try:
+        with suppress(SpoolError):
+            schema.open_for_reading(database)
+        return bound_to() is None
+    except models.DatabaseError as error:
+        return "no such table" in str(error)
 
 
 def _is_another(recorded: str, database: str) -> bool:

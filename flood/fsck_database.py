@@ -31,6 +31,8 @@ def find(spool: Spool, settings: Settings) -> str:
     binding.check_lost(spool.root, settings.database)
     if not os.path.isdir(spool.root):
         cards.check_way(spool.root)
+        if binding.never_bound(settings.database):
+            put_rows.check_set_up(spool, named)
         raise SpoolError(
             f"there is no directory {spool.root}",
             "is its disk mounted? If it is, set --server-directory (FLOOD_SERVER_DIRECTORY)",

@@ -313,6 +313,50 @@ def test_all_say_the_same_of_a_spool_that_was_moved(flood: Flood, bucket: str) -
     moved.rename(flood.spool)
 
 
+#: Commands that look for a spool, each with its exit status where there is none.
+LOOKING = (
+    (("flood.commands.status",), 2),
+    (("flood.commands.status", "--check"), 3),
+    (("flood.commands.retry", "--all"), 2),
+    (("flood.commands.prune",), 2),
+    (("flood.commands.notify", "--notify-command", "true"), 2),
+    (("flood.commands.notify", "--dry-run"), 2),
+    (("flood.commands.fsck",), 2),
+)
+
+
+def test_before_the_first_start_all_say_what_comes_first(flood: Flood) -> None:
+    source = flood.outside("source")
+    source.touch()
+    put = ("flood.commands.put", str(source), "s3://main/bucket/key")
+    first = (
+        f"{flood.spool} is no spool yet, or its disk is not mounted: start flood-watch on it "
+        "first, or set --server-directory (FLOOD_SERVER_DIRECTORY) to the one that flood-watch uses"
+    )
+
+    def check(seen: str) -> None:
+        for program, status in LOOKING:
+            done = flood.run("-m", *program)
+            assert done.returncode == status, done.stderr
+            assert seen in done.stdout + done.stderr
+
+    assert first in flood.run("-m", *put).stderr
+    check(first)
+    assert not flood.spool.exists()
+    assert not flood.database.exists()
+    flood.database.touch()  # whoever was to make its tables has died
+    check(first)
+    with closing(sqlite3.connect(flood.database)) as another:
+        another.execute("CREATE TABLE letters (id)")
+    check(first)
+    # What cannot be read may well be of a spool, whose disk is not mounted.
+    flood.database.write_bytes(b"SQLite format 3\0" + bytes(4096))
+    check(f"there is no directory {flood.spool}: is its disk mounted?")
+    flood.database.unlink()
+    flood.start_watch()
+    assert flood.run("-m", "flood.commands.status").returncode == 0
+
+
 def test_an_empty_database_has_one_remedy_which_works(flood: Flood, bucket: str) -> None:
     ended = flood.run("-m", "flood.commands.watch", "--once")
     assert ended.returncode == 0
