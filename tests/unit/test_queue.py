@@ -107,7 +107,7 @@ def test_the_schedule_is_looked_at_as_often_as_short_pauses_need(
     consumer = queue_consumer.FloodConsumer(
         huey, rereading=huey.rereading, workers=1, scheduler_interval=asked
     )
-    assert consumer.scheduler.interval == looks
+    assert consumer._create_scheduler().interval == looks
 
 
 def test_flood_tasks_have_what_they_were_given(house: House) -> None:
