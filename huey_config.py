@@ -61,6 +61,8 @@ class FloodHuey(Huey):
     without_room: Exception | None = None
     #: What a consumer with so many worker threads calls once a second.
     look_after: Callable[[int], None] = staticmethod(lambda _workers: None)
+    # What a worker does before it asks for a task, however long there is none.
+    _look: Callable[[], object] = staticmethod(lambda: None)
     _in_trouble = False
 
     @property
@@ -144,6 +146,7 @@ class FloodHuey(Huey):
         startup.announce(settings, environ)
         found = startup.read_credentials(self.settings, environ)
         self.rereading = Rereading(found, clock=time.monotonic, now=time.time)
+        self._look = self.rereading.look
 
     def _open(self, *, sweeps: bool) -> None:
         spool, database = Spool(self.settings.server_directory), self.settings.database
@@ -207,6 +210,8 @@ class FloodHuey(Huey):
 
     def dequeue(self) -> Any:
         """The next task; one that flood did not write is dropped with a line in the log."""
+        # Else an idle worker would miss good credentials that wrong ones have followed.
+        self._look()
         try:
             data = self.storage.dequeue()
         except models.DatabaseError as error:

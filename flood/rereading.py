@@ -46,6 +46,11 @@ class Rereading:
         return self.credentials.profiles
 
     @property
+    def refused(self) -> bool:
+        """Whether the file has changed to what is wrong, or is gone."""
+        return bool(self._refused)
+
+    @property
     def asked(self) -> bool:
         """Whether somebody asked, and nobody has looked since."""
         return self._asked

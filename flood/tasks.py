@@ -333,6 +333,7 @@ def _agent() -> "Agent":
                 clock=time.monotonic,
                 uniform=random.uniform,
                 stopping=huey.stopping,
+                outdated=lambda: huey.rereading.refused,
             )
             _stand_ins[os.getpid()] = StandIn(agent, partial(upload.call_local, ids=[]))
     agent.renew()

@@ -62,7 +62,8 @@ class Agent:
     when it has changed; `now` answers aware times, `clock` monotonic
     seconds; `uniform` is the source of chance for delays; `stopping` tells that the consumer is
     to end, `links_guarded` that nobody can make a hard link to what he could not read; `running`
-    answers for how long the machine has been.
+    answers for how long the machine has been; `outdated` whether the credentials that count are
+    those of before, as what their file says now is wrong.
     """
 
     settings: Settings
@@ -87,6 +88,7 @@ class Agent:
     _scarce_until: float = -math.inf
     links_guarded: Callable[[], bool] = hard_links_guarded
     running: Callable[[], Running] = leaps.running
+    outdated: Callable[[], bool] = lambda: False
     _uploaders: dict[Profile, _Lent] = field(default_factory=dict)
     _paces: dict[Profile, Pace] = field(default_factory=dict)
     _rings: dict[tuple[str, str], list[float]] = field(default_factory=dict)

@@ -86,7 +86,8 @@ def _judge(error: BaseException) -> Verdict:
     code = rule.code or (facts.code if named else f"http_{status}")
     wait = _retry_after(answer) if rule.kind == TRANSIENT else None
     fewer = rule.fewer or (wait is not None and status == _UNAVAILABLE)
-    return Verdict(rule.kind, code, _message(rule, error, facts), wait, rule.advice, fewer)
+    message = _message(rule, error, facts)
+    return Verdict(rule.kind, code, message, wait, rule.advice, fewer, rule.credentials)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -80,6 +80,7 @@ ANSWERS: Final = (
             *("InvalidSecurity", "MissingSecurityHeader", "CredentialsNotSupported"),
             *("Unauthorized", "401"),
         ),
+        credentials=True,
     ),
     Rule(
         PERMANENT,
@@ -87,6 +88,7 @@ ANSWERS: Final = (
         "the store computes another signature, usually because the secret key is wrong",
         f"check AWS_SECRET_ACCESS_KEY; {KEYS}",
         codes=("SignatureDoesNotMatch",),
+        credentials=True,
     ),
     Rule(
         PERMANENT,
@@ -123,6 +125,8 @@ ANSWERS: Final = (
             *("UnauthorizedAccess", "403", "Forbidden", "ObjectLockedByBucketPolicy"),
             *("InvalidObjectState",),
         ),
+        # What some stores answer to a key that was revoked.
+        credentials=True,
     ),
     Rule(
         PERMANENT,

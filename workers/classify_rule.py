@@ -33,6 +33,8 @@ class Rule:
     reason: str = ""
     #: Whether the store has too much to do, rather than anything against this request.
     fewer: bool = False
+    #: Whether it is the credentials that are refused, so that others may be taken.
+    credentials: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Verdict:
     advice: str = ""
     #: Whether the store asks for fewer requests.
     fewer: bool = False
+    #: Whether it is the credentials that were refused.
+    credentials: bool = False
 
     @property
     def cause(self) -> str:

@@ -44,6 +44,10 @@ _REPLACED: Final = Verdict(
     "credentials_changed",
     f"it failed with credentials that were replaced meanwhile: {AGAIN} with the new ones",
 )
+_CORRECT: Final = (
+    "the credentials file has changed, but what it says now is wrong: correct it, or put it back; "
+    f"{AGAIN}"
+)
 
 
 def no_more(_under_way: int) -> Sequence[Claimed]:
@@ -267,9 +271,16 @@ def _hooks(agent: Agent, files: Files, steps: Steps) -> Hooks:
 
 
 def _verdict(agent: Agent, profile: Profile, error: BaseException) -> Verdict:
-    """What the error means; what the store refuses, it has not refused of other credentials."""
+    """What the error means; what the store refuses, it has not refused of other credentials, which
+    this process may have yet to learn of."""
     verdict = judge(error)
-    return _REPLACED if verdict.kind == PERMANENT and agent.replaced(profile) else verdict
+    if verdict.kind != PERMANENT:
+        return verdict
+    if agent.replaced(profile):
+        return _REPLACED
+    if verdict.credentials and agent.outdated():
+        return Verdict(TRANSIENT, "credentials_refused", f"{verdict.cause}; {_CORRECT}")
+    return verdict
 
 
 def _judged(agent: Agent, profile: Profile, result: Receipt | BaseException) -> Receipt | Verdict:

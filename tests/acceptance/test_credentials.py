@@ -131,6 +131,56 @@ def test_a_broken_file_is_refused_and_the_old_keys_go_on(
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
+def test_an_idle_consumer_has_the_keys_that_a_wrong_file_followed(
+    proxied: Flood,
+    server: S3Server,
+    proxy: FaultProxy,
+    bucket: str,
+    kind: Literal["thread", "process"],
+) -> None:
+    proxied.start_watch()
+    consumer = proxied.start_consumer(2, kind)
+    proxied.drop(bucket, "early", b"data")
+    proxied.wait_delivered()
+    good = proxied.credentials.read_text()
+    rewrite(proxied, rotated(good))
+    # Worker processes have the keys each for itself.
+    workers = 1 if kind == "thread" else 2
+    proxied.wait_for(
+        lambda: len(consumer.events("credentials changed")) == workers, "the new keys", 30
+    )
+    rewrite(proxied, "[main]\n")
+    proxied.wait_for(lambda: consumer.events("credentials refused"), "the refusal", 30)
+    before = len(proxy.requests)
+    proxied.drop(bucket, "late", b"data")
+    proxied.wait_delivered()
+    for request in proxy.requests[before:]:
+        assert f"Credential={OTHER_KEY_ID}/" in request.headers["authorization"]
+    check_promises(proxied, server)
+
+
+def test_what_a_store_refuses_waits_until_a_wrong_file_is_mended(
+    proxied: Flood, server: S3Server, proxy: FaultProxy, bucket: str
+) -> None:
+    proxied.start_watch("--consumers", "1")
+    good = proxied.credentials.read_text()
+    proxied.drop(bucket, "early", b"data")
+    proxied.wait_delivered()
+    rewrite(proxied, "[main]\n")
+    proxy.inject(s3_error(403, "InvalidAccessKeyId"), "PUT", times=None)
+    proxied.drop(bucket, "late", b"data")
+    proxied.wait_for(
+        lambda: {x["error_code"] for x in proxied.attempts(2)} == {"credentials_refused"},
+        "the refusal",
+    )
+    assert proxied.rows(id=2)[0]["current_state"] == "processing"
+    proxy.heal()
+    rewrite(proxied, rotated(good))
+    proxied.wait_delivered()
+    check_promises(proxied, server)
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
 def test_a_hang_up_costs_no_attempt(
     proxied: Flood,
     server: S3Server,

@@ -869,6 +869,27 @@ def test_what_failed_with_replaced_credentials_is_tried_again(
             assert again.reason.code == "credentials_changed"
 
 
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "AccessDenied", "NoSuchBucket"])
+def test_what_is_refused_while_the_credentials_file_is_wrong_is_tried_again(
+    house: House, make_uploader: MakeUploader, server: S3Server, bucket: str, code: str
+) -> None:
+    """The right ones may have been there while this worker was busy."""
+    claims = claimed(house, bucket, {"one": b"x"})
+    with FaultProxy(server.address) as proxy:
+        proxy.inject(s3_error(403, code), "PUT", times=None)
+        with closing(make_uploader(known(proxy.url))) as uploader:
+            [given_up] = decide(house.agent(uploader), claims)
+            [decision] = decide(house.agent(uploader, outdated=lambda: True), claims)
+    assert isinstance(given_up, GiveUp)
+    if code == "NoSuchBucket":
+        assert decision == given_up
+        return
+    assert isinstance(decision, TryAgain)
+    assert decision.reason.code == "credentials_refused"
+    assert code in decision.reason.message
+    assert "retry the file" not in decision.reason.message
+
+
 def test_what_lost_its_profile_as_it_was_claimed_is_let_go(house: House) -> None:
     claims = claimed(house, "bucket", {"one": b"x"})
     agent = house.agent(look=lambda **_: {})

@@ -20,7 +20,15 @@ from huey.signals import SIGNAL_INTERRUPTED
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flood import binding, fsck_queries, models, queue_consumer, queue_storage, tasks
+from flood import (
+    binding,
+    config,
+    fsck_queries,
+    models,
+    queue_consumer,
+    queue_storage,
+    tasks,
+)
 from flood.bell import Bell
 from flood.queue_messages import JsonSerializer
 from flood.queue_storage import FloodStorage
@@ -98,16 +106,6 @@ def test_tasks_come_back_as_they_were(message: Message) -> None:
 def test_other_bytes_are_refused_not_run(data: bytes) -> None:
     with pytest.raises((ValueError, TypeError)):
         JsonSerializer().deserialize(data)
-
-
-@pytest.mark.parametrize(("asked", "looks"), [(1, queue_consumer.SCHEDULE), (5, 5)])
-def test_the_schedule_is_looked_at_as_often_as_short_pauses_need(
-    house: House, asked: int, looks: float
-) -> None:
-    consumer = queue_consumer.FloodConsumer(
-        huey, rereading=huey.rereading, workers=1, scheduler_interval=asked
-    )
-    assert consumer._create_scheduler().interval == looks
 
 
 def test_flood_tasks_have_what_they_were_given(house: House) -> None:
@@ -493,6 +491,41 @@ def test_without_work_it_listens_then_comes_back(
     began = time.monotonic()
     assert queue.dequeue() is None
     assert 0.4 <= time.monotonic() - began < 5.0
+
+
+def set_up(house: House, queue: FloodHuey, credentials: Path) -> None:
+    credentials.write_text(credentials_section("one", "http://127.0.0.1:9"))
+    credentials.chmod(0o600)
+    environ = {
+        "HOME": "/nowhere",
+        "FLOOD_SERVER_DIRECTORY": house.spool.root,
+        "FLOOD_DATABASE": house.database,
+        "FLOOD_CREDENTIALS": str(credentials),
+    }
+    queue.set_up(config.from_environment(environ), environ)
+
+
+def test_a_worker_without_work_learns_of_new_credentials(
+    house: House, queue: FloodHuey, tmp_path: Path
+) -> None:
+    file = tmp_path / "credentials"
+    set_up(house, queue, file)
+    file.write_text(credentials_section("two", "http://127.0.0.1:9"))
+    deadline = time.monotonic() + 30
+    while list(queue.credentials.profiles) != ["two"]:
+        assert queue.dequeue() is None
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize(("asked", "looks"), [(1, queue_consumer.SCHEDULE), (5, 5)])
+def test_the_schedule_is_looked_at_as_often_as_short_pauses_need(
+    house: House, queue: FloodHuey, tmp_path: Path, asked: int, looks: float
+) -> None:
+    set_up(house, queue, tmp_path / "credentials")
+    consumer = queue_consumer.FloodConsumer(
+        queue, rereading=queue.rereading, workers=1, scheduler_interval=asked
+    )
+    assert consumer._create_scheduler().interval == looks
 
 
 # --- time zones --------------------------------------------------------------------------------

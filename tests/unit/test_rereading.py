@@ -116,6 +116,7 @@ def test_a_wrong_file_is_refused_once(watched: Watched, events: Events) -> None:
         for _ in range(3):
             watched.look(10.0)
     assert watched.rereading.profiles is before
+    assert watched.rereading.refused
     [(name, facts)] = events
     assert name == "credentials refused"
     assert facts["file"] == str(watched.path)
@@ -123,6 +124,7 @@ def test_a_wrong_file_is_refused_once(watched: Watched, events: Events) -> None:
     watched.write(ONE)
     watched.look(10.0)
     assert events[1:] == [("credentials unchanged", {"file": str(watched.path)})]
+    assert not watched.rereading.refused
     assert watched.rereading.profiles is before
 
 
