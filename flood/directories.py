@@ -5,9 +5,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import WARNING, getLogger
 from typing import Final
 
-from flood import users
+from flood import log, users
 from flood.errors import SpoolError
 from flood.syscalls import open_without_links
 
@@ -21,6 +22,11 @@ MOST: Final = 64
 
 _PATH: Final = os.O_PATH | os.O_DIRECTORY
 _INHERITED: Final = stat.S_ISGID | stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
+
+logger = getLogger(__name__)
+
+#: Refusals of modes that the log has told of.
+_told: set[str] = set()
 
 
 @contextmanager
@@ -130,7 +136,8 @@ def make(path: str, *, alike: bool = False) -> None:
 
     With `alike` each gets the group and the mode of the one above it, from root its owner, too:
     whoever may take a file out of the one must be able to take it out of the other, whichever user
-    makes it. Otherwise the umask has its say.
+    makes it; the log says once where the system refuses such a mode. Otherwise the umask has its
+    say.
 
     Raises OSError: NotADirectoryError or ELOOP for a file or a link in the way, FileNotFoundError
     if somebody took a part of it away meanwhile.
@@ -180,5 +187,23 @@ def _make_alike(name: str, parent: int, directory: int) -> None:
     if mode != stat.S_IMODE(own.st_mode):
         try:
             os.chmod(f"/proc/self/fd/{directory}", mode | stat.S_IRWXU)
-        except OSError:
-            pass  # the filesystem has its own rules for who may do what
+        except OSError as error:
+            _tell_refused(directory, mode, str(error.strerror))
+
+
+def _tell_refused(directory: int, mode: int, reason: str) -> None:
+    """The filesystem may have its own rules for who may do what, a sandbox may forbid the setgid
+    bit; it would be said of each directory that is made."""
+    if reason in _told:
+        return
+    _told.add(reason)
+    log.event(
+        logger,
+        WARNING,
+        "mode refused",
+        path=os.readlink(f"/proc/self/fd/{directory}"),
+        mode=f"{mode:04o}",
+        reason=reason,
+        next="others may be kept from it, and from more that are made like it: chmod them, and see "
+        "what refuses that to flood, as systemd's RestrictSUIDSGID= does",
+    )

@@ -86,6 +86,10 @@ def test_a_daemon_is_watched_then_ended_in_order(name: str) -> None:
     assert int(service["TimeoutStopSec"].removesuffix("s")) > 40
 
 
+def test_the_units_let_directories_hand_their_group_on() -> None:
+    assert "RestrictSUIDSGID" not in Unit(UNITS / "flood-.service.d/flood.conf")["Service"]
+
+
 @pytest.mark.parametrize("path", sorted(UNITS.glob("*.service")), ids=lambda path: path.name)
 def test_a_unit_says_nothing_that_belongs_into_the_settings(path: Path) -> None:
     text = path.read_text("utf-8") + (UNITS / "flood-.service.d/flood.conf").read_text("utf-8")
