@@ -30,6 +30,13 @@ _BY_METAVAR: Final = {
     "DIR": shtab.DIRECTORY,
     "SOURCE... s3://PROFILE/BUCKET/PATH": shtab.FILE,
 }
+#: What shtab writes for zsh, with what it should be: of positionals that repeat it completes the
+#: first only, and wherever there are none it adds subcommands, which flood has not.
+_ZSH: Final = {
+    '\n  "(*)::': '\n  "*:',
+    '\n  "(*):': '\n  "*:',
+    "_defaults_added=0": "_defaults_added=1",
+}
 #: The settings' kinds check their words themselves, so that the parsers do not know them.
 _WORDS: Final = {"log_level": LOG_LEVELS, "log_format": LOG_FORMATS, "transfer": TRANSFERS}
 
@@ -71,7 +78,10 @@ def texts(name: str) -> dict[str, str]:
             action.complete = _BY_METAVAR[action.metavar]
         action.choices = action.choices or _WORDS.get(action.dest)
     for shell, path in COMPLETIONS.items():
-        found[path.format(command)] = shtab.complete(parser, shell)
+        text = shtab.complete(parser, shell)
+        for wrong, right in _ZSH.items() if shell == "zsh" else ():
+            text = text.replace(wrong, right)
+        found[path.format(command)] = text
     return found
 
 

@@ -343,6 +343,50 @@ def test_bash_completes(line: str, words: set[str], share: Path, tmp_path: Path)
     assert set(ended.stdout.split()) == words
 
 
+# Each line is completed where somebody would type it; commands then show what they were given.
+COMPLETE_ZSH = r"""
+zmodload zsh/zpty
+zpty shell zsh -f -i
+press() { zpty -n -w shell "$1"; zpty -r shell shown "*<<*>>*"; }
+press "PS1= RPS1=; unsetopt zle_bracketed_paste; fpath=(${(q)1} \$fpath)"$'\n'"
+autoload -Uz compinit; compinit -u -D; for each in flood-{init,put,watch}; do
+functions[\$each]='print -r -- \"<\"\"<\${(j:|:)@}>>\"'; done; flood-init ready"$'\n'
+for line in "${@:2}"; do
+    press "$line"$'\t\n'
+    print -r -- "${${shown##*<<}%%>>*}"
+done
+zpty -d shell
+"""
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not here")
+def test_zsh_completes(share: Path, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").touch()
+    (tmp_path / "tree/sub").mkdir(parents=True)
+    lines = {
+        "flood-put pho": "photo.jpg",
+        "flood-put photo.jpg tr": "photo.jpg|tree",
+        "flood-put -r tree tree/s": "-r|tree|tree/sub",
+        "flood-put photo.jpg tree ph": "photo.jpg|tree|photo.jpg",
+        "flood-put photo.jpg --wa": "photo.jpg|--wait",
+        "flood-put --log-level w": "--log-level|warning",
+        "flood-init t": "tree",
+        "flood-init tree p": "tree|p",
+        "flood-watch --transfer b": "--transfer|boto3",
+    }
+    functions = (share / manuals.COMPLETIONS["zsh"]).parent
+    ended = subprocess.run(
+        ["zsh", "-f", "-c", COMPLETE_ZSH, "zsh", functions, *lines],
+        cwd=tmp_path,
+        env={**os.environ, "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert dict(zip(lines, ended.stdout.splitlines(), strict=True)) == lines
+
+
 def test_where_nothing_may_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = subprocess.run(
