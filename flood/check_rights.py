@@ -85,14 +85,15 @@ def denied(spool: Spool, state: str, names: int = NAMES) -> list[str]:
     return sorted(path for path in found if spool.exists(path))
 
 
-def mends(settings: Settings, user: str, paths: Sequence[str], recursive: str = "-R ") -> str:
-    """What is to be done where this user is denied these paths in the spool of `user`."""
+def mends(settings: Settings, user: str, paths: Sequence[str], *, deep: bool = True) -> str:
+    """What is to be done where this user is denied these paths in the spool of `user`; `deep`: all
+    that lies below them, too."""
     if user != users.mine():
         again = command(settings, "sudo", "-u", users.to_sudo(user), "flood-check")
         return f"run flood as {user}, flood-check too: {again}"
     if all(map(forbidden_to_owner, paths)):
         return users.opening(paths)
-    return _taking(user, paths, recursive)
+    return _taking(user, paths, deep=deep)
 
 
 def forbidden_to_owner(path: str) -> bool:
@@ -136,8 +137,9 @@ def _owning(spool: Spool, user: str, sticky: Sequence[str], passing: str) -> str
     return f"sudo find {_around(spool, sticky)} {found} -exec chown -h {user} {{}} +"
 
 
-def _taking(user: str, paths: Sequence[str], recursive: str = "-R ") -> str:
-    if recursive:
+def _taking(user: str, paths: Sequence[str], *, deep: bool) -> str:
+    recursive = "-R " if deep else ""
+    if deep:
         every = frozenset(paths)
         paths = [each for each in paths if every.isdisjoint(map(str, PurePath(each).parents))]
     places = " ".join(map(quote, paths))

@@ -68,14 +68,14 @@ def _access(spool: Spool, settings: Settings) -> Iterator[Finding]:
         whose = users.owner(spool.root)
         seen = f"this user may not write to {spool.root}, which belongs to {whose}"
         # Not what is in it, where producers have files of their own.
-        yield _refused(settings, user, seen, [spool.root], "")
+        yield _refused(settings, user, seen, [spool.root], deep=False)
     if denied:
         seen = f"this user may not use {', '.join(denied)} in {spool.root}"
-        yield _refused(settings, user, seen, [spool.absolute(name) for name in denied], "-R ")
+        yield _refused(settings, user, seen, [spool.absolute(name) for name in denied], deep=True)
 
 
 def _refused(
-    settings: Settings, user: str, seen: str, paths: Sequence[str], recursive: str
+    settings: Settings, user: str, seen: str, paths: Sequence[str], *, deep: bool
 ) -> Finding:
     """The finding that paths are denied in the spool of `user`."""
     meaning = f"flood cannot work as this user; the spool belongs to {user}"
@@ -83,7 +83,7 @@ def _refused(
         own = all(map(check_rights.forbidden_to_owner, paths))
         why = "modes forbid it" if own else "not all of this is his"
         meaning = f"it is the right user, to whom the spool belongs: {why}"
-    mends = check_rights.mends(settings, user, paths, recursive)
+    mends = check_rights.mends(settings, user, paths, deep=deep)
     return Finding(SPOOL, "access", ERROR, seen, meaning, mends)
 
 

@@ -1,6 +1,6 @@
 """Questions about records that change nothing of their state."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +16,9 @@ FIRST: Final = (-(2**63), 0)
 # However many versions a key has had, whoever asks for the latest looks at so many: those before
 # were settled before, but where flood-put copied one for longer.
 _LATEST: Final = 100
+
+#: A key with its profile and bucket, as the tables hold them.
+StoredKey = tuple[str | bytes, str | bytes, str | bytes]
 
 _ARRIVING: Final = "current_state IN ('incoming_tmp', 'incoming')"
 
@@ -51,18 +54,23 @@ def settled(profile: str, bucket: str, key: str, identity: Identity, since: date
 def with_history(keys: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
     """Those of these keys, each with its profile and bucket, that have a record in completed or
     failed."""
-    found: set[tuple[str, str, str]] = set()
-    for part, _ in chunks(keys, of=3):
+    stored = {(name_value(p), name_value(b), name_value(k)): (p, b, k) for p, b, k in keys}
+    question = (
+        "EXISTS (SELECT 1 FROM file_records WHERE profile = p AND bucket = b AND filepath = k "
+        "AND current_state IN ('completed', 'failed'))"
+    )
+    return {stored[key] for key, answer in by_key(question, stored) if answer}
+
+
+def by_key(question: str, keys: Collection[StoredKey]) -> Iterator[tuple[StoredKey, Any]]:
+    """What `question` answers for each of these keys, whose parts are p, b, k in it."""
+    for part, _ in chunks(list(keys), of=3):
         values = ",".join(["(?, ?, ?)"] * len(part))
-        for row in models.execute(
-            f"WITH asked (p, b, k) AS (VALUES {values}) SELECT p, b, k FROM asked WHERE EXISTS ("
-            "SELECT 1 FROM file_records WHERE profile = p AND bucket = b AND filepath = k "
-            "AND current_state IN ('completed', 'failed'))",
-            tuple(name_value(name) for key in part for name in key),
+        for p, b, k, answer in models.execute(
+            f"WITH asked (p, b, k) AS (VALUES {values}) SELECT p, b, k, ({question}) FROM asked",
+            tuple(name for key in part for name in key),
         ).fetchall():
-            profile, bucket, key = map(name_from, row)
-            found.add((profile, bucket, key))
-    return found
+            yield (p, b, k), answer
 
 
 def of_keys(keys: Sequence[tuple[str, str, str]], columns: str, where: str) -> Iterator[Any]:

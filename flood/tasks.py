@@ -280,13 +280,13 @@ def look_after(workers: int) -> None:
         _stand_ins[os.getpid()].look(workers)
 
 
+huey.look_after = look_after
+
+
 def await_stand_in() -> None:
     """Wait for what it is at, which ends soon once the process is to stop."""
     if os.getpid() in _stand_ins:
         _stand_ins[os.getpid()].end()
-
-
-huey.look_after = look_after
 
 
 @huey.on_startup()

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from flood import layout, models
+from flood import layout, models, queries
 from flood.columns import name_from, name_value
+from flood.queries import StoredKey
 from flood.record_values import chunks
 
 #: The code of `records.RECORD_LOST` and PROOF_LOST, whose records were made from the directory.
@@ -102,9 +103,6 @@ _ANY_REMADE: Final = (
 #: What `Newest` has to know of a record `one`: its key, its place, whether its file came to failed.
 VERSION: Final = f"one.profile, one.bucket, one.filepath, {place('one')}, {_came_to_failed('one')}"
 
-# Profile, bucket, key, each as the tables hold it.
-_Key = tuple[Any, Any, Any]
-
 
 class Other(NamedTuple):
     """Another version of a key, by its record with that one's state."""
@@ -119,8 +117,8 @@ class Newest:
 
     def __init__(self) -> None:
         # Of each key what is last under way or completed, what in failed, with their places.
-        self._last: dict[_Key, tuple[tuple[int, Other], tuple[int, Other]]] = {}
-        self._remade: dict[_Key, bool] = {}
+        self._last: dict[StoredKey, tuple[tuple[int, Other], tuple[int, Other]]] = {}
+        self._remade: dict[StoredKey, bool] = {}
 
     def of(self, rows: Any) -> Iterator[tuple[Sequence[Any], bool]]:
         """The rows of a cursor, which begin with `VERSION`, each with whether it is superseded: a
@@ -144,7 +142,7 @@ class Newest:
         if row is None:
             return None
         if _key(row) not in self._remade:
-            self._remade |= dict(_by_key(_ANY_REMADE, [_key(row)]))
+            self._remade |= dict(queries.by_key(_ANY_REMADE, [_key(row)]))
         return unordered(record_id) if self._remade[_key(row)] else _beside(record_id)
 
     def _newer(self, row: Sequence[Any]) -> Other | None:
@@ -166,10 +164,12 @@ def _version(record_id: int) -> Sequence[Any] | None:
     return found
 
 
-def _last_of(question: str, keys: Collection[_Key]) -> Iterator[tuple[_Key, tuple[int, Other]]]:
+def _last_of(
+    question: str, keys: Collection[StoredKey]
+) -> Iterator[tuple[StoredKey, tuple[int, Other]]]:
     """The record that `question` answers for each of these keys, with its place; before all others
     if that is none."""
-    found = dict(_by_key(question, keys))
+    found = dict(queries.by_key(question, keys))
     known = {}
     for part, marks in chunks([record for record in found.values() if record is not None]):
         for record, state, at in models.execute(
@@ -182,19 +182,8 @@ def _last_of(question: str, keys: Collection[_Key]) -> Iterator[tuple[_Key, tupl
         yield key, known.get(record, (0, Other(0, "")))
 
 
-def _key(row: Sequence[Any]) -> _Key:
+def _key(row: Sequence[Any]) -> StoredKey:
     return row[0], row[1], row[2]
-
-
-def _by_key(question: str, keys: Collection[_Key]) -> Iterator[tuple[_Key, Any]]:
-    """What `question` answers for each of these keys, whose parts are p, b, k in it."""
-    for part, _ in chunks(list(keys), of=3):
-        values = ",".join(["(?, ?, ?)"] * len(part))
-        for row in models.execute(
-            f"WITH asked (p, b, k) AS (VALUES {values}) SELECT p, b, k, ({question}) FROM asked",
-            tuple(name for key in part for name in key),
-        ).fetchall():
-            yield _key(row), row[3]
 
 
 def _kept(state: str, where: str) -> str:
@@ -219,7 +208,9 @@ _ITS_KEY: Final = "earlier.profile = p AND earlier.bucket = b AND earlier.filepa
 def guarded(rows: Sequence[Sequence[Any]]) -> list[bool]:
     """Of each of these rows, which begin with `VERSION`, whether a version of its key lies in
     failed, or may come there yet, that is earlier, or may be."""
-    first = dict(_by_key(f"SELECT min(place) FROM ({guards(_ITS_KEY)})", {_key(x) for x in rows}))
+    first = dict(
+        queries.by_key(f"SELECT min(place) FROM ({guards(_ITS_KEY)})", {_key(x) for x in rows})
+    )
     return [(place := first[_key(row)]) is not None and place < row[3] for row in rows]
 
 
