@@ -250,18 +250,22 @@ class Connections:
         # A store that says something while it takes nothing of the body has come to a standstill.
         sending = sent < exchange.size
         moved = sent if sending else sent + answered
-        if moved != handle.moved:
-            handle.moved, handle.since = moved, now
+        # What was handed to the kernel, megabytes perhaps, is yet to go over a slow line.
+        left = unsent(easy.getinfo(pycurl.ACTIVESOCKET)) if exchange.size else 0
+        if moved != handle.moved or left < handle.left:
+            handle.since = now
+        handle.moved, handle.left = moved, left
         if sending:
             if now - handle.since < self._connect_timeout:
                 return None
             words = f"no byte was sent for {self._connect_timeout:g} s"
             return TransportFailed("send_timeout", exchange.host, words)
-        handle.asked = handle.asked or now
+        if not left:
+            handle.asked = handle.asked or now
         whole = max(TIMEOUTS * self._read_timeout, exchange.patience)
         if now - handle.since >= self._read_timeout:
             words = f"no line, or byte after the headers, came for {self._read_timeout:g} s"
-        elif now - handle.asked >= whole:
+        elif handle.asked and now - handle.asked >= whole:
             words = f"the answer was not whole after {whole:g} s"
         else:
             return None

@@ -36,10 +36,11 @@ class Handle:
     """An easy handle, which runs one exchange after another, all of one kind.
 
     What an exchange has in common with the last one libcurl is not told again. `moved` bytes were
-    seen of what it runs at `since`; the whole request had been sent at `asked`, 0.0 if not yet. The
-    request goes over the connection between `addresses`. Those in `cut` are over, though libcurl
-    would use them: a request that is given one is `on_cut`, and nothing of it is sent. `users` are
-    the handles whose exchanges have not been given back, each by its connection.
+    seen of what it runs, or fewer `left` in the kernel than before, at `since`; the whole request
+    had been sent at `asked`, 0.0 if not yet. The request goes over the connection between
+    `addresses`. Those in `cut` are over, though libcurl would use them: a request that is given one
+    is `on_cut`, and nothing of it is sent. `users` are the handles whose exchanges have not been
+    given back, each by its connection.
     """
 
     exchange: Exchange
@@ -54,6 +55,7 @@ class Handle:
         self.kind = kind
         self.easy: Any = pycurl.Curl()
         self.moved = -1
+        self.left = 0
         self.since = self.asked = 0.0
         #: Why there was no socket for it.
         self.scarce: OSError | None = None
@@ -94,6 +96,7 @@ class Handle:
         easy, body = self.easy, exchange.body
         self.exchange = exchange
         self.moved = -1
+        self.left = 0
         self.asked = 0.0
         easy.setopt(pycurl.URL, exchange.url)
         if exchange.proxy != self._proxy:

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from flood.errors import ConfigError
 from flood.states import PERMANENT, TRANSIENT
-from tests.faults import Answer, Fault, Raw, Request, Stall, Unending, s3_error
+from tests.faults import Answer, Fault, Pass, Raw, Request, Stall, Unending, s3_error
 from tests.proxy import FaultProxy
 from tests.servers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
 from tests.spooling import in_child, leave_descriptors
@@ -659,6 +659,20 @@ def test_a_list_that_does_not_end_is_the_error(
         uploader.ensure_bucket(bucket)
     assert classify(caught.value).code == code
     assert proxy.count() <= 1
+
+
+def test_what_the_kernel_has_taken_is_waited_for_while_it_goes_out(
+    rclone_server: S3Server, bucket: str, opened: Open
+) -> None:
+    """A slow line, which has for longer than any time-out what libcurl handed over at once."""
+    data = bytes(MIB)
+    with FaultProxy(rclone_server.address, receive_buffer=16 * 1024) as slow:
+        slow.inject(Pass(bytes_per_second=MIB // 3), "PUT")
+        uploader = curl_uploader(profile(slow.url), connect_timeout=1.0, read_timeout=1.0)
+        with closing(uploader):
+            result = send(uploader, Upload(1, bucket, "key", opened(data), len(data)))
+        assert isinstance(result, Receipt), result
+        assert slow.count("PUT") == 1
 
 
 def test_every_reason_has_its_row() -> None:
