@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from shutil import which
 from typing import Final
 
-from flood import notify_lock, put_locks, services
+from flood import notify_lock, owners, put_locks, services, users
 from flood.check_findings import ERROR, NOTIFICATIONS, OK, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import ConfigError
@@ -29,7 +29,8 @@ def look(spool: Spool, settings: Settings) -> Iterator[Finding]:
     if settings.notify_command is not None:
         yield _command(settings.notify_command)
     if settings.notify_urls is not None:
-        yield from _urls(settings.notify_urls)
+        keeper = owners.keeper(settings.server_directory, settings.database)
+        yield from _urls(settings.notify_urls, keeper)
     if settings.notify_command is None and settings.notify_urls is None:
         return
     yield _runs(spool, settings)
@@ -108,13 +109,16 @@ def _command(text: str) -> Finding:
         )
     if found is not None:
         return Finding(NOTIFICATIONS, "notify-command", OK, f"{found} can be run")
+    mends = "correct notify-command; no shell reads it, and a full path does not depend on PATH"
+    if "/" in program and os.path.isfile(program):
+        mends = f"chmod +x {shlex.quote(program)}"
     return Finding(
         NOTIFICATIONS,
         "notify-command",
         ERROR,
         f"{program} is no program that this user can run",
         _NOBODY,
-        "correct notify-command; no shell reads it, and a full path does not depend on PATH",
+        mends,
     )
 
 
@@ -145,15 +149,22 @@ def _lacking(head: bytes) -> str | None:
     return None if known or not name or which(name) else name
 
 
-def _urls(path: str) -> Iterator[Finding]:
+def _urls(path: str, keeper: int | None) -> Iterator[Finding]:
     try:
-        known = services.load(path)
+        known = services.load(path, keeper)
     except ConfigError as error:
         for line in str(error).splitlines():
             seen, _, remedy = line.partition(": run ")
             yield Finding(
                 NOTIFICATIONS, "notify-urls", ERROR, seen, _NOBODY, remedy or f"correct {path}"
             )
+        return
+    if keeper and os.stat(path).st_uid != keeper:
+        theirs, own = users.owner(path), users.name(keeper)
+        seen = f"{path} belongs to {theirs}, so that flood, which runs as {own}, cannot read it"
+        yield Finding(
+            NOTIFICATIONS, "notify-urls", ERROR, seen, _NOBODY, services.giving(path, keeper)
+        )
         return
     names = ", ".join(sorted(one.name for one in known))
     yield Finding(NOTIFICATIONS, "notify-urls", OK, f"{names}, with apprise {services.version()}")

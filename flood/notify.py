@@ -10,7 +10,7 @@ from typing import Final
 
 from humanize import naturaldelta
 
-from flood import digest, digest_records, digest_text, log, models, services, status_view
+from flood import digest, digest_records, digest_text, log, models, owners, services, status_view
 from flood.config import Settings
 from flood.digest import NOTHING, TROUBLE, Digest
 from flood.digest_records import Memory
@@ -46,7 +46,9 @@ def ways(settings: Settings) -> list[Way]:
     if settings.notify_command is not None:
         found.append(Way(OPTIONS["notify_command"].key, shlex.split(settings.notify_command)))
     if settings.notify_urls is not None:
-        found.append(Way(OPTIONS["notify_urls"].key, services.command(settings.notify_urls)))
+        keeper = owners.keeper(settings.server_directory, settings.database)
+        command = services.command(settings.notify_urls, keeper)
+        found.append(Way(OPTIONS["notify_urls"].key, command))
     return found
 
 

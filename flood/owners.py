@@ -32,6 +32,11 @@ def user_of(server_directory: str, database: str | None = None) -> int | None:
     return None if owner is None else owner.st_uid
 
 
+def keeper(server_directory: str, database: str | None = None) -> int | None:
+    """The same, where this is root, who looks after what is another user's; else None."""
+    return user_of(server_directory, database) if os.geteuid() == 0 else None
+
+
 def name_of(server_directory: str, database: str | None = None) -> str:
     """The name of the user that flood is to run as: this one, where there is nothing of a spool."""
     owner = user_of(server_directory, database)

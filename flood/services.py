@@ -33,7 +33,7 @@ _SIZE_MAX: Final = 1024**2  # bytes; no file of URLs is larger
 # puts first on the path, nothing is imported.
 _CODE: Final = """\
 import sys; sys.path[:] = filter(None, sys.path)
-from flood.services import main; main(sys.argv[1])
+from flood.services import main; main(*sys.argv[1:])
 """
 
 #: What urllib3 says of a certificate that it is not to verify, without the host that it names.
@@ -43,17 +43,18 @@ _UNVERIFIED: Final = "the certificate of a service is not verified, as its URL h
 _PART: Final = 4
 
 
-def command(path: str) -> list[str]:
-    """What sends the digest on its standard input to the services whose URLs are in this file."""
-    return [sys.executable, "-c", _CODE, path]
+def command(path: str, keeper: int | None = None) -> list[str]:
+    """What sends the digest on its standard input to the services whose URLs are in this file,
+    which may be `keeper`'s, as in `load`."""
+    return [sys.executable, "-c", _CODE, path, *([] if keeper is None else [str(keeper)])]
 
 
-def main(path: str) -> None:
+def main(path: str, keeper: str | None = None) -> None:
     """Send it, then end the process: with status 0 if at least one service took it, or all if it is
     a test. What others said goes to stderr, without their secrets."""
     hear_all()
     try:
-        services = load(path)
+        services = load(path, None if keeper is None else int(keeper))
     except ConfigError as error:
         for line in str(error).splitlines():
             _say(line)
@@ -73,14 +74,15 @@ def hear_all() -> None:
     warnings.showwarning = _warned
 
 
-def load(path: str) -> "list[Service]":
-    """The services whose URLs are in this file, one in a line.
+def load(path: str, keeper: int | None = None) -> "list[Service]":
+    """The services whose URLs are in this file, one in a line. `keeper` is the id of the user that
+    flood runs as, for root, who stands in for him.
 
     Raises ConfigError, which has no secret in it, if one is none, the file may be read by others
-    or is neither this user's nor root's, or apprise is not installed.
+    or is neither this user's, nor root's, nor the keeper's, or apprise is not installed.
     """
     shown = printable(path)
-    lines = _lines(path, shown)
+    lines = _lines(path, shown, keeper)
     try:
         import apprise
     except ImportError:
@@ -189,7 +191,7 @@ def _log() -> logging.Logger:
     return logger
 
 
-def _lines(path: str, shown: str) -> list[tuple[int, str]]:
+def _lines(path: str, shown: str, keeper: int | None) -> list[tuple[int, str]]:
     """The lines that are no comments, with their numbers."""
     try:
         # O_NONBLOCK: opening a FIFO would wait for a writer.
@@ -201,10 +203,10 @@ def _lines(path: str, shown: str) -> list[tuple[int, str]]:
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{shown} is no regular file")
         # Root could read it anyway, and change it.
-        if status.st_uid not in (os.geteuid(), 0):
+        if status.st_uid not in (os.geteuid(), 0, keeper):
             raise ConfigError(
                 f"{shown} belongs to {users.name(status.st_uid)}, who can read and change it, and "
-                f"URLs are secrets: {_take_over(path)}"
+                f"URLs are secrets: {_take_over(path, keeper)}"
             )
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(
@@ -232,10 +234,16 @@ def _whose(path: str) -> str:
     return f", as it belongs to {users.name(number)}: {_take_over(path)}"
 
 
-def _take_over(path: str) -> str:
+def _take_over(path: str, keeper: int | None = None) -> str:
     if users.takes_over(path):
-        return f"run sudo chown {users.mine()} {printable(quote(path))}"
+        return f"run {giving(path, keeper)}"
     return "run this as that user, or name a file of your own"
+
+
+def giving(path: str, keeper: int | None) -> str:
+    """The command by which the keeper gets the file, or this user where there is none."""
+    name = users.mine() if keeper is None else users.name(keeper)
+    return f"sudo chown {name} {printable(quote(path))}"
 
 
 def _deliver(services: "list[Service]", title: str, body: str, kind: str) -> int:

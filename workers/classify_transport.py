@@ -70,7 +70,8 @@ TRANSPORT: Final = (
         TRANSIENT,
         "dns",
         "the store's host name cannot be resolved",
-        f"{AGAIN}; check the spelling of AWS_ENDPOINT if this goes on",
+        f"{AGAIN}; check the spelling of AWS_ENDPOINT, or of AWS_REGION "
+        "where the profile has no endpoint, if this goes on",
         exceptions=(socket.gaierror,),
     ),
     Rule(

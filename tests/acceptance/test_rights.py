@@ -475,3 +475,23 @@ def test_one_command_takes_all_sticky_directories(theirs: Flood, count: int) -> 
     run_as_root(command)
     assert findings(theirs, "rights") == []
     assert {path.stat().st_uid for path in bucket.glob("*/file")} == {0}
+
+
+def test_root_judges_the_file_of_urls_as_floods_user_would(theirs: Flood) -> None:
+    path = theirs.directory / "urls"
+    path.write_text("json://127.0.0.1:1/\n")
+    path.chmod(0o600)
+    options = ("--notify-urls", str(path))
+
+    def looked() -> dict[str, Any]:
+        told = json.loads(by_root(theirs, *CHECK, *options).stdout)["findings"]
+        [found] = [each for each in told if each["about"] == "notify-urls"]
+        return found
+
+    found = looked()
+    assert (found["status"], found["remedy"]) == ("error", f"sudo chown {OWNER} {path}")
+    run_as_root(found["remedy"])
+    assert path.stat().st_uid == OTHER
+    assert looked()["status"] == "ok"
+    tried = by_root(theirs, "-m", "flood.commands.notify", "--test", *options)
+    assert "not taken by JSON" in tried.stderr  # as nobody listens there

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -778,6 +779,20 @@ def test_a_script_that_names_no_interpreter_cannot_be_run(
     script.write_text(f"#!/bin/sh\n{first}\n", "utf-8")  # as advised
     told = notifications(house, notify_command=str(script))
     assert ("notify-command", OK) in [(each.about, each.status) for each in told]
+
+
+def test_a_script_that_may_not_be_run_gets_its_right(house: House, tmp_path: Path) -> None:
+    script = tmp_path / "my tell"
+    script.write_text("#!/bin/sh\n")
+
+    def look() -> Finding:
+        told = notifications(house, notify_command=shlex.quote(str(script)))
+        [found] = [each for each in told if each.about == "notify-command"]
+        return found
+
+    assert look().remedy == f"chmod +x '{script}'"
+    subprocess.run(shlex.split(look().remedy), check=True)
+    assert look().status == OK
 
 
 def test_a_program_can_be_run(house: House, tmp_path: Path) -> None:
