@@ -25,7 +25,7 @@ from flood.states import INCOMING
 from workers.lanes import Lanes
 from workers.probe import Probe, blame_clock
 from workers.probe_upload import ProbeUpload
-from workers.uploaders import without_libcurl
+from workers.uploaders import speaks_socks, without_libcurl
 
 #: How long all stores together have, in seconds; each step has less.
 PATIENCE: Final = 30.0
@@ -136,6 +136,7 @@ class Check:
             stopping=self._over,
             again=partial(command, self._settings, "flood-check"),
             remains=partial(check_directories.remains, self._spool, profile.name),
+            socks=speaks_socks(self._settings.transfer),
         )
         for finding in probe.ask():
             tell(finding)

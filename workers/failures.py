@@ -73,6 +73,17 @@ class TransportFailed(FloodError):
         self.host = host
 
 
+class SocksProxy(TransportFailed):
+    """boto3 cannot speak to the proxy on the way, as libcurl can; `variable` names it."""
+
+    def __init__(self, host: str, variable: str) -> None:
+        words = (
+            f"{variable} is a SOCKS proxy, to which boto3 cannot speak: set one that speaks HTTP"
+        )
+        super().__init__("proxy", host, words)
+        self.variable = variable
+
+
 class Unanswered(TransportFailed):
     """A connection that was used before ended without a byte of an answer, as it does where the
     store closes it in the very moment of the next request (RFC 9112, section 9.3.1)."""

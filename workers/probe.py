@@ -17,7 +17,7 @@ from workers.authorities import authorities
 from workers.classify import classify
 from workers.classify_answers import SKEWED
 from workers.classify_rule import AGAIN
-from workers.failures import BucketMissing, InvalidBucket, NotS3
+from workers.failures import BucketMissing, InvalidBucket, NotS3, SocksProxy
 from workers.known import Known
 from workers.probe_way import STEP, Way
 from workers.s3_bucket import Buckets
@@ -47,7 +47,8 @@ _DENIED: Final = re.compile(
 @dataclass
 class Probe:
     """One profile's store. `buckets` are those that have a directory in the spool; `now` answers
-    aware times."""
+    aware times; `socks` tells whether files go through SOCKS proxies, as boto3, which asks here,
+    cannot."""
 
     profile: Profile
     buckets: Sequence[str]
@@ -58,6 +59,7 @@ class Probe:
     again: Callable[..., str]
     #: What the spool has of a bucket.
     remains: Callable[[str], Remains]
+    socks: bool = False
 
     def ask(self) -> Iterator[Finding]:
         """Everything about it, as it is found; where the way fails, no more than that."""
@@ -71,9 +73,25 @@ class Probe:
                     return
             yield from self._ask(clients.main)
         except Exception as error:  # noqa: BLE001  whatever a client cannot be made of is a finding
-            yield refused("client", self.profile, error)
+            if isinstance(error, SocksProxy) and self.socks:
+                yield self._unasked(error)
+            else:
+                yield refused("client", self.profile, error)
         finally:
             clients.close()
+
+    def _unasked(self, error: SocksProxy) -> Finding:
+        place = f"s3://{self.profile.name}/{self.buckets[0] if self.buckets else 'BUCKET'}"
+        return Finding(
+            STORE,
+            "client",
+            WARNING,
+            f"{error.variable} is a SOCKS proxy, through which flood-check cannot ask for buckets, "
+            "nor for the time",
+            "files go through it; in a bucket that the store does not list they wait",
+            f"a real upload is tried by {self.again('--probe', place)}",
+            self.profile.name,
+        )
 
     def _way(self, address: str) -> Way:
         return Way(

@@ -11,6 +11,7 @@ from flood.config import Settings
 from flood.profiles import Profile
 from flood.states import PERMANENT
 from workers.classify import classify
+from workers.failures import SocksProxy
 from workers.probe import ANSWER, refused
 from workers.probe_way import STEP
 from workers.s3_client import Clients
@@ -18,6 +19,9 @@ from workers.transfer import Hooks, Interrupted, Receipt, Upload, Uploader
 from workers.uploaders import maker
 
 _CONTENT: Final = b"Written by flood-check --probe, which removes it again. It may be deleted.\n"
+_NEVER_DELETES: Final = (
+    "flood itself never deletes objects, so that its access key need not be allowed to"
+)
 
 
 class ProbeUpload:
@@ -106,13 +110,17 @@ class ProbeUpload:
         try:
             self._delete(clients.main, version)
         except Exception as error:  # noqa: BLE001  classify knows every one
+            why, meaning, how = classify(error).code, _NEVER_DELETES, "with another key"
+            if isinstance(error, SocksProxy):
+                why = f"{error.variable} is a SOCKS proxy, which flood-check cannot use"
+                meaning, how = "files themselves go through it", "with another program"
             return Finding(
                 STORE,
                 about,
                 WARNING,
-                f"{self.left} may still be there ({classify(error).code})",
-                "flood itself never deletes objects, so that its access key need not be allowed to",
-                f"delete {self._key} in the bucket {self._bucket} with another key",
+                f"{self.left} may still be there ({why})",
+                meaning,
+                f"delete {self._key} in the bucket {self._bucket} {how}",
                 name,
             )
         finally:

@@ -17,7 +17,7 @@ from workers.addresses import is_region
 from workers.answer_limits import SHORT_CONNECT, SHORT_READ
 from workers.answer_xml import is_page, readable
 from workers.authorities import authorities
-from workers.failures import TransportFailed, not_s3
+from workers.failures import SocksProxy, not_s3
 from workers.proxies import Proxy, proxy
 from workers.s3_session import Session, send_again, sender
 
@@ -140,18 +140,13 @@ class Clients:
 
 
 def _proxy(address: str) -> Proxy | None:
-    """The proxy on the way to this address; raises TransportFailed where only libcurl knows how to
+    """The proxy on the way to this address; raises SocksProxy where only libcurl knows how to
     speak to it."""
     found = proxy(address)
     if found is None or found.speaks_http:
         return found
     parts = urlsplit(address)
-    raise TransportFailed(
-        "proxy",
-        parts.netloc,
-        f"{parts.scheme.upper()}_PROXY is a SOCKS proxy, to which boto3 cannot speak: set one that"
-        " speaks HTTP",
-    )
+    raise SocksProxy(parts.netloc, f"{parts.scheme.upper()}_PROXY")
 
 
 def _build(profile: "Profile", pool: int, connect_timeout: float, read_timeout: float) -> Any:

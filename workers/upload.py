@@ -45,7 +45,8 @@ _REPLACED: Final = Verdict(
     f"it failed with credentials that were replaced meanwhile: {AGAIN} with the new ones",
 )
 _CORRECT: Final = (
-    "the credentials file has changed, but what it says now is wrong: correct it, or put it back; "
+    "the credentials file has changed, but cannot be used as it is now, which the log tells of: "
+    "correct it, or put it back; "
     f"{AGAIN}"
 )
 

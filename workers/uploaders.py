@@ -42,6 +42,11 @@ def without_libcurl(transfer: str) -> str | None:
     return str(found) if isinstance(found, Exception) else None
 
 
+def speaks_socks(transfer: str) -> bool:
+    """Whether files go through SOCKS proxies, too."""
+    return transfer == "curl" and without_libcurl(transfer) is None
+
+
 def _chosen(transfer: str) -> "Callable[..., Uploader]":
     # Each imports one library, not the other.
     if transfer == "curl":

@@ -1,6 +1,7 @@
 """flood-check's questions to stores, with real servers, sockets and certificates."""
 
 import os
+import select
 import socket
 import ssl
 import subprocess
@@ -53,6 +54,7 @@ def ask(
     *buckets: str,
     at: Callable[[], datetime] = now,
     unneeded: Collection[str] = (),
+    socks: bool = False,
 ) -> list[Finding]:
     """What one store answers; no file waits for the buckets that are `unneeded`."""
     probe = Probe(
@@ -63,6 +65,7 @@ def ask(
         stopping=lambda: False,
         again=lambda *words: " ".join(("flood-check", *words)),
         remains=lambda name: Remains("", f"remove {name}" if name in unneeded else None),
+        socks=socks,
     )
     found = list(probe.ask())
     assert not any(SECRET_ACCESS_KEY in repr(each) for each in found)
@@ -650,6 +653,58 @@ def test_a_bucket_that_can_never_be_there(house: House, rclone_server: S3Server)
     assert finding.found.endswith("[InvalidBucketName]")
     assert finding.remedy.startswith("name another bucket (names have 3 to 63 lower-case letters")
     assert "file" not in finding.found + finding.remedy
+
+
+@contextmanager
+def socks(target: tuple[str, int]) -> Iterator[str]:
+    """The address of a SOCKS proxy that connects everybody with one place (RFC 1928)."""
+
+    def serve(connection: socket.socket) -> None:
+        with connection, socket.create_connection(target) as there, suppress(OSError):
+            connection.recv(512)
+            connection.sendall(b"\x05\x00")
+            connection.recv(512)
+            connection.sendall(b"\x05\x00\x00\x01" + bytes(6))
+            other = {connection: there, there: connection}
+            while True:
+                for one in select.select(list(other), [], [])[0]:
+                    data = one.recv(65536)
+                    if not data:
+                        return
+                    other[one].sendall(data)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+
+
+def test_through_a_socks_proxy_only_what_boto3_asks_is_left_out(
+    house: House, rclone_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socks(rclone_server.address) as address:
+        monkeypatch.setenv("HTTP_PROXY", f"socks5h://{address}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        used = profile("http://store.invalid")
+        one = probe(house, used, bucket)
+        found = run(one)
+        assert statuses(found) == {f"upload to {bucket}": OK, f"removal from {bucket}": WARNING}
+        assert "HTTP_PROXY is a SOCKS proxy, which flood-check cannot use" in found[-1].found
+        found = ask(used, bucket, socks=True)
+        assert statuses(found) == {"proxy": OK, "TCP": OK, "client": WARNING}
+        assert found[-1].remedy.endswith(f"flood-check --probe s3://test/{bucket}")
+        assert statuses(ask(used, bucket)) == {"proxy": OK, "TCP": OK, "client": ERROR}
+    [key] = rclone_server.keys(bucket)
+    assert one.left == f"s3://test/{bucket}/{key}"
 
 
 # --- all of it -----------------------------------------------------------------------------------
