@@ -7,10 +7,12 @@ import math
 import os
 import resource
 import signal
+import socket
 import struct
 import sys
 import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 _AT_FDCWD: Final = -100
@@ -181,6 +183,14 @@ def unsent(descriptor: int) -> int:
         return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     except (OSError, ValueError):
         return 0
+
+
+def discard(descriptor: int) -> None:
+    """Have what was written to this socket, and not sent yet, go to nobody once it is closed: the
+    other end is told of a reset (socket(7), SO_LINGER). The kernel would go on sending it for
+    minutes."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def is_locked(descriptor: int, offset: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pycurl
 
-from flood.syscalls import unsent
+from flood.syscalls import discard, unsent
 from workers.answer_limits import TIMEOUTS
 from workers.curl_errors import failure
 from workers.curl_exchange import Exchange
@@ -138,7 +138,7 @@ class Connections:
 
     def drop(self) -> list[Exchange]:
         """End all exchanges at once; their connections are closed."""
-        return [self._release(easy) for easy in list(self._running)]
+        return [self._give_up(easy) for easy in list(self._running)]
 
     def close(self) -> None:
         """Close all connections."""
@@ -229,6 +229,11 @@ class Connections:
         self._free[handle.kind].append(handle)
         return handle.end()
 
+    def _give_up(self, easy: Any) -> Exchange:
+        # A body that arrived after all could take the place of what is uploaded later.
+        discard(easy.getinfo(pycurl.ACTIVESOCKET))
+        return self._release(easy)
+
     def _end_standstills(self) -> list[Exchange]:
         self._looked = now = time.monotonic()
         ended = []
@@ -239,7 +244,7 @@ class Connections:
             why_not = self._standstill(easy, handle, now)
             if why_not is not None:
                 handle.exchange.failure = why_not
-                ended.append(self._release(easy))
+                ended.append(self._give_up(easy))
         return ended
 
     def _standstill(self, easy: Any, handle: Handle, now: float) -> TransportFailed | None:

@@ -18,6 +18,7 @@ from botocore.awsrequest import (
 from botocore.exceptions import HTTPClientError
 from botocore.httpsession import ProxyConfiguration, URLLib3Session, URLLib3SSLError
 
+from flood.syscalls import discard
 from workers.answer_limits import COMPLETION, TIMEOUTS
 from workers.authorities import Authorities, as_libcurl, trusting
 from workers.failures import TransportFailed, Unanswered
@@ -67,6 +68,7 @@ class _Bounded:
     _completes = False
     _used = False
     _heard = False
+    _unanswered = False
 
     def connect(self) -> None:
         self._used = False
@@ -75,6 +77,7 @@ class _Bounded:
     def request(self, method: str, url: str, body: Any = None, **options: Any) -> Any:
         self._completes = method == "POST" and "uploadId=" in url
         self._heard = False
+        self._unanswered = True
         counting = outflow()
         if counting is not None and body:
             counting.begin(self)
@@ -94,7 +97,14 @@ class _Bounded:
             for answer in limited.answers:
                 answer.in_headers = False  # the end of the connection may be that of a body
             self._used = True
+            self._unanswered = False
             return response
+
+    def close(self) -> None:
+        if self._unanswered and self.sock is not None:
+            # A body that arrived after all could take the place of what is uploaded later.
+            discard(self.sock.fileno())
+        super().close()  # type: ignore[misc]  # as above
 
     def _handle_expect_response(self, body: Any) -> None:
         with self._limited(self._patience()):

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -209,6 +210,26 @@ def test_an_early_answer_is_given_up(put: Send, proxy: FaultProxy, kind: str) ->
     verdict = classify(put(proxy.url, bytes(2 * MIB), **used))  # type: ignore[arg-type]  # what failed
     assert verdict.kind == TRANSIENT
     assert verdict.code in ("read_timeout", "send_timeout", "connection_reset", "bad_response")
+
+
+def test_what_was_given_up_does_not_arrive_later(put: Send) -> None:
+    """From the kernel's buffers, when a newer version may have been uploaded."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        sending = pool.submit(put, url, bytes(MIB), **BRIEF)
+        with listening.accept()[0] as connection:
+            connection.recv(1024)
+            result = sending.result()
+            assert isinstance(result, BaseException)
+            assert classify(result).code in ("send_timeout", "read_timeout")
+            with pytest.raises(ConnectionResetError):
+                read_to_the_end(connection)
+
+
+def read_to_the_end(connection: socket.socket) -> None:
+    while connection.recv(65536):
+        pass
 
 
 def test_a_completion_that_is_kept_alive_is_waited_for(put: Send, proxy: FaultProxy) -> None:
