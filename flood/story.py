@@ -32,14 +32,14 @@ from flood.states import (
     PROCESSING,
     STATES,
 )
-from flood.story_gone import is_gone
+from flood.story_gone import gives_way, is_gone
 from flood.story_queries import Record
 from flood.story_strays import Stray
 from flood.temporary import Temporary
 from flood.versions import Newest
 
 #: What happens to a record that waits for a file that is nowhere.
-_GONE: Final = "its file is gone: the record fails as vanished with"
+_GONE: Final = "its file is gone: the record fails as vanished"
 _REPLACED: Final = _GONE.replace("its file is gone", "another file lies in its place")
 
 #: A free worker has taken by then what is due.
@@ -114,14 +114,18 @@ def tell(
         one.path == incoming and one.state in (INCOMING, INCOMING_TMP) and one is not begun
         for one in records
     )
-    teller = _Teller(spool, place, records, at, advice, begun=begun, newer=unrecorded)
+    pattern = Temporary(ignore).pattern(incoming)
+    coming = incoming in lying and pattern is None and spool.oddity(incoming) is None
+    teller = _Teller(
+        spool, place, records, at, advice, begun=begun, newer=unrecorded, coming=coming
+    )
     chapters = [
         teller.chapter(
             record, record.path in lying and record is not begun, unseen.get(record.path)
         )
         for record in records
     ]
-    arriving = teller.arriving(Temporary(ignore).pattern(incoming)) if unrecorded else None
+    arriving = teller.arriving(pattern) if unrecorded else None
     with models.reading():
         strays = list(story_strays.look(spool, place, records, lying, advice))
     behind = sorted(set(unseen.values()))
@@ -130,7 +134,7 @@ def tell(
 
 class _Teller:
     """`begun` is the record that does not say yet that its file was taken; `newer`: a file lies in
-    incoming that none of the records knows."""
+    incoming that none of the records knows; `coming`: one lies there that is not left alone."""
 
     def __init__(
         self,
@@ -142,6 +146,7 @@ class _Teller:
         *,
         begun: Record | None,
         newer: bool,
+        coming: bool,
     ) -> None:
         self._spool = spool
         self._place = place
@@ -154,7 +159,10 @@ class _Teller:
         self._watching = put_locks.watching(spool)
         self._consuming = put_locks.consuming(spool)
         self._starting = not self._consuming and put_locks.starting(spool)
-        self._working = next((one for one in records if one.state == "processing"), None)
+        self._working = next((one for one in records if one.state == PROCESSING), None)
+        self._yielding = (
+            coming and self._working is not None and gives_way(spool, place, self._working)
+        )
 
     def chapter(self, record: Record, present: bool | None, closed: str | None) -> Chapter:
         """The record with what happens next; `closed` is the directory that keeps its file from
@@ -201,7 +209,7 @@ class _Teller:
                 f"left alone, as names like '{pattern}' are those of files that are still written: "
                 "rename it, or see --ignore"
             )
-        if self._working is not None:
+        if self._working is not None and not self._yielding:
             return (
                 f"waits for record {self._working.id}, an earlier file of this key; {self._then()}"
             )
@@ -278,16 +286,21 @@ class _Teller:
         return self._missing(record, gone) if gone else self._waiting(record)
 
     def _swept(self, gone: str) -> str:
-        return f"{gone} a consumer's next sweep{self._idle()}"
+        return f"{gone} with a consumer's next sweep{self._idle()}"
 
     def _missing(self, record: Record, gone: str) -> str:
         move_to = self._move_to(record)
+        fails = f"{_done(record, move_to)}{gone}"
+        taken, asleep = "as flood-watch takes the newer version", self._asleep()
+        if self._yielding and not asleep:
+            return f"{fails} {taken}"
         which = which_attempt(record.retry_count, move_to)
         when = "by the next free worker whose credentials have the profile"
         if record.due is not None and record.due > self._at:
             when = f"at {_time(record.due)}"
-        at_once = f"; at once: {self._advice.repair()}"
-        return f"{_done(record, move_to)}{gone} {which}, {when}{self._idle()}{at_once}"
+        if self._yielding:
+            return f"{fails} with {which}, {when}, or {taken}, {asleep}"
+        return f"{fails} with {which}, {when}{self._idle()}; at once: {self._advice.repair()}"
 
     def _waiting(self, record: Record) -> str:
         idle = self._idle()
@@ -355,6 +368,13 @@ class _Teller:
         if not self._consuming:
             return f", once a consumer runs; to start one: {self._start()}"
         return ""
+
+    def _asleep(self) -> str:
+        """What has to come first, while flood-watch can take nothing."""
+        if not self._watching:
+            return f"once it runs; to start it: {self._start()}"
+        stopped = put_locks.watch_stopped(self._spool)
+        return f"once it goes on, as it is stopped: {stall.go_on([stopped])}" if stopped else ""
 
     def _start(self) -> str:
         """What starts whoever is not at work."""

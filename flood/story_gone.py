@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from flood import layout
+from flood import layout, obstacle
 from flood.layout import Place
 from flood.spool import Spool
 from flood.states import COMPLETED, FAILED, INCOMING, PROCESSING
@@ -33,3 +33,10 @@ def is_gone(spool: Spool, place: Place, record: Record) -> bool:
         if found is not None and found[part] == record.identity[part]:
             return False
     return True
+
+
+def gives_way(spool: Spool, place: Place, record: Record) -> bool:
+    """Whether this record in processing ends as soon as flood-watch takes a file of its key."""
+    if record.owner is not None or obstacle.in_the_way(spool, place) is not None:
+        return False
+    return is_gone(spool, place, record)

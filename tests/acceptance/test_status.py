@@ -156,6 +156,45 @@ def test_only_what_is_seen_to_be_gone_is_called_so(make_flood: MakeFlood, bucket
     assert status(flood)["retries"][0]["key"] == "key"
 
 
+@pytest.mark.parametrize("daemon", [True, False], ids=["daemon", "cron"])
+def test_a_newer_version_is_taken_once_the_old_one_is_moved_away(
+    make_flood: MakeFlood, bucket: str, daemon: bool
+) -> None:
+    flood = make_flood(credentials(("main", "http://127.0.0.1:9")))
+    flood.environ["FLOOD_RETRY_INITIAL_DELAY"] = "300"
+    once = ("-m", "flood.commands.watch", "--once")
+    flood.drop(bucket, "key", b"data")
+    flood.run(*once)
+    flood.run("-m", "flood.commands.drain")
+    flood.drop(bucket, "key", b"newer")
+    old = flood.spool / "processing" / "main" / bucket / "key"
+
+    def story() -> dict[str, Any]:
+        done = flood.run("-m", "flood.commands.status", f"s3://main/{bucket}/key", "--json")
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+    assert story()["arriving"].startswith("waits for record 1, an earlier file of this key")
+    if daemon:
+        watch = flood.start_watch()
+        flood.wait_for(lambda: flood.stopped_at_rest(watch.pid), "flood-watch to be stopped")
+    old.unlink()
+    told = story()
+    asleep = f"goes on, as it is stopped: kill -CONT {watch.pid}" if daemon else "runs; to start it"
+    [record] = told["records"]
+    assert record["next"].startswith("its file is gone: the record fails as vanished with retry 1")
+    assert f", or as flood-watch takes the newer version, once it {asleep}" in record["next"]
+    assert told["arriving"].startswith("waits for flood-watch, which ")
+    if daemon:
+        watch.signal(signal.SIGCONT)
+    else:
+        assert flood.run(*once).returncode == 0
+    flood.wait_for(lambda: flood.count(current_state="failed") == 1, "the end of the old one")
+    first, second = story()["records"]
+    assert first["error_code"] == "vanished"
+    assert second["state"] == "processing"
+
+
 def test_what_has_failed_behind_a_closed_door_is_not_called_gone(
     make_flood: MakeFlood, bucket: str
 ) -> None:

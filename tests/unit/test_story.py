@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flood import departures, models, records, retry_choice
+from flood.door import Candidate
 from flood.locks import CONSUMERS_LOCK, FileLock
 from flood.record_values import Arrival, Reason
 from flood.retry_choice import Choice
@@ -388,7 +389,7 @@ def test_what_has_come_to_its_end_is_to_be_moved_nowhere(house: House) -> None:
 
 # --- what waits for a file that is gone ----------------------------------------------------------
 
-GONE = "its file is gone: the record fails as vanished with"
+GONE = "its file is gone: the record fails as vanished"
 START_IT = ", once a consumer runs; to start one: flood-watch --consumers 2"
 REPAIR = "; at once: flood-fsck --repair"
 
@@ -404,15 +405,19 @@ def test_a_retry_whose_file_is_gone_says_what_it_comes_to(house: House) -> None:
     house.settle(TryAgain(claim, claim.identity, AWAY, 30.0))
     take_away(house, claim.path)
     at = (house.clock.now() + timedelta(seconds=30)).astimezone()
-    assert next_of(house)[0] == f"{GONE} retry 1, at {at:%Y-%m-%d %H:%M:%S %Z}{START_IT}{REPAIR}"
+    assert (
+        next_of(house)[0] == f"{GONE} with retry 1, at {at:%Y-%m-%d %H:%M:%S %Z}{START_IT}{REPAIR}"
+    )
     house.clock.advance(30.0)
     lock = FileLock(house.spool.absolute(CONSUMERS_LOCK))
     assert lock.try_shared()
     taker = "by the next free worker whose credentials have the profile"
-    assert next_of(house)[0] == f"{GONE} retry 1, {taker}{REPAIR}"
+    assert next_of(house)[0] == f"{GONE} with retry 1, {taker}{REPAIR}"
     lock.release()
     [claim] = house.claim()
-    assert next_of(house)[0] == f"its worker died, and {GONE} a consumer's next sweep{START_IT}"
+    assert (
+        next_of(house)[0] == f"its worker died, and {GONE} with a consumer's next sweep{START_IT}"
+    )
     house.settle(Missing(claim))
     assert house.row(record)["error_code"] == "vanished"
     assert next_of(house)[0] == "nothing: its file is gone"
@@ -426,7 +431,7 @@ def test_what_only_waits_for_its_move_may_be_gone_too(house: House, uploaded: bo
     if not uploaded:
         done, to = (f"it was given up: {DENIED.message} (AccessDenied)", FAILED)
     assert next_of(house)[0] == (
-        f"{done}; {GONE} the move to {to}, at {at:%Y-%m-%d %H:%M:%S %Z}{START_IT}{REPAIR}"
+        f"{done}; {GONE} with the move to {to}, at {at:%Y-%m-%d %H:%M:%S %Z}{START_IT}{REPAIR}"
     )
     house.clock.advance(60.0)
     house.settle(Missing(house.claim()[0]))
@@ -436,7 +441,7 @@ def test_what_only_waits_for_its_move_may_be_gone_too(house: House, uploaded: bo
 def test_a_repair_ends_at_once_what_waits_for_a_file_that_is_gone(house: House) -> None:
     [record] = house.admit("key")
     take_away(house, "processing/p/b/key")
-    assert next_of(house)[0].startswith(f"{GONE} the first attempt, by the next free worker")
+    assert next_of(house)[0].startswith(f"{GONE} with the first attempt, by the next free worker")
     fsck(house, repair=True)
     assert house.row(record)["error_code"] == "vanished"
 
@@ -447,18 +452,98 @@ def test_a_sweep_ends_what_was_gone_before_it_was_taken(house: House) -> None:
     records.put_arrived(put, path, START)
     assert next_of(house)[0].startswith("waits for flood-watch")
     take_away(house, path)
-    assert next_of(house)[0] == f"{GONE} a consumer's next sweep{START_IT}"
+    assert next_of(house)[0] == f"{GONE} with a consumer's next sweep{START_IT}"
     house.sweep()
     assert house.row(put)["error_code"] == "vanished"
+
+
+TAKEN = "as flood-watch takes the newer version"
+TAKES = "flood-watch takes it once nobody has it open for writing"
+
+
+def a_newer_one_waits(house: House) -> datetime:
+    """Behind a retry whose file somebody moved away; when that is due."""
+    house.admit("key")
+    [claim] = house.claim()
+    house.settle(TryAgain(claim, claim.identity, AWAY, 30.0))
+    house.write("incoming/p/b/key", b"newer")
+    assert str(told(house)[1].arriving).startswith("waits for record 1, an earlier file")
+    os.unlink(house.spool.absolute(claim.path))
+    return (house.clock.now() + timedelta(seconds=30)).astimezone()
+
+
+def test_a_newer_version_ends_what_waits_for_a_file_that_is_gone(house: House) -> None:
+    at = a_newer_one_waits(house)
+    retry = f"{GONE} with retry 1, at {at:%Y-%m-%d %H:%M:%S %Z}, or {TAKEN}"
+    start = "to start it: flood-watch --consumers 2"
+    assert next_of(house)[0] == f"{retry}, once it runs; {start}"
+    assert told(house)[1].arriving == f"waits for flood-watch, which does not run; {start}"
+    with a_watch(house) as stop:
+        assert next_of(house)[0] == f"{GONE} {TAKEN}"
+        assert str(told(house)[1].arriving).startswith(TAKES)
+        pid = stop(True)
+        stopped = f"once it goes on, as it is stopped: kill -CONT {pid}"
+        assert next_of(house)[0] == f"{retry}, {stopped}"
+        stop(False)
+    [newer] = house.admit("key", data=b"newer")
+    assert house.row(1)["error_code"] == "vanished"
+    assert house.in_processing("key") == newer
+
+
+def test_a_newer_version_with_a_record_ends_it_as_well(house: House) -> None:
+    a_newer_one_waits(house)
+    path = "incoming/p/b/key"
+    newer = Arrival("p", "b", "key", path, house.write(path), START)
+    [put] = records.put_begun([newer], START)
+    records.put_arrived(put, path, START)
+    with a_watch(house):
+        first, second = (chapter.next for chapter in told(house)[1].chapters)
+        assert first == f"{GONE} {TAKEN}"
+        assert second.startswith(TAKES)
+
+
+def test_what_is_not_taken_ends_nothing(house: House) -> None:
+    at = a_newer_one_waits(house)
+    retry = f"{GONE} with retry 1, at {at:%Y-%m-%d %H:%M:%S %Z}{START_IT}{REPAIR}"
+    path = house.spool.absolute("incoming/p/b/key")
+    os.rename(path, f"{path}.away")
+    os.symlink(f"{path}.away", path)
+    assert next_of(house)[0] == retry
+    os.unlink(path)
+    assert next_of(house)[0] == retry
+    # A dead worker's record is ended by a sweep before.
+    os.rename(f"{path}.away", path)
+    house.clock.advance(30.0)
+    house.claim()
+    with a_watch(house):
+        died = f"its worker died, and {GONE} with a consumer's next sweep"
+        assert next_of(house)[0].startswith(died)
+        assert str(told(house)[1].arriving).startswith("waits for record 1, an earlier file")
+
+
+def test_a_newer_version_under_a_temporary_name_ends_nothing(house: House) -> None:
+    """--ignore may be another one since the first was taken."""
+    for data in (b"data", b"newer"):
+        house.write("incoming/p/b/key.part", data)
+        house.intake(ignore=[]).admit([(Candidate("incoming/p/b/key.part"), None)])
+    os.unlink(house.spool.absolute("processing/p/b/key.part"))
+    with a_watch(house):
+        found = told(house, "s3://p/b/key.part")[1]
+    assert str(found.arriving).startswith("left alone, as names like '*.part'")
+    assert found.chapters[0].next.startswith(f"{GONE} with the first attempt, by")
 
 
 def test_another_file_in_its_place_is_not_the_records(house: House) -> None:
     house.admit("key")
     house.write("processing/p/b/other")
     move(house, "processing/p/b/other", "processing/p/b/key")
-    assert next_of(house)[0].startswith(
-        "another file lies in its place: the record fails as vanished with the first attempt, by"
-    )
+    replaced = "another file lies in its place: the record fails as vanished with the first attempt"
+    assert next_of(house)[0].startswith(f"{replaced}, by")
+    house.write("incoming/p/b/key", b"newer")
+    with a_watch(house):
+        assert next_of(house)[0].startswith(f"{replaced}, by")
+        assert str(told(house)[1].arriving).startswith("waits for record 1, an earlier file")
+    os.unlink(house.spool.absolute("incoming/p/b/key"))
     fsck(house, repair=True)
     assert house.row(1)["error_code"] == "vanished"
 
