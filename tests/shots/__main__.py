@@ -12,7 +12,8 @@ from tests.shots.stage import Stage
 _DESCRIPTION = """\
 Runs flood's commands on a spool of their own, with a store on this machine, and puts what they
 print into the documentation, below each line like <!-- scripts/shots: NAME -->. A block that has
-the same lines but for numbers, sizes, times stays as it is. The live screen becomes docs/live.svg.
+the same lines but for numbers, sizes, times, and for where names are cut, stays as it is. The live
+screen becomes docs/live.svg.
 """
 _EPILOG = """\
 exit status: 0 done, nothing differs; 1 with --check: the documentation shows something else than

@@ -108,6 +108,18 @@ def test_a_block_stays_while_flood_prints_the_same() -> None:
     assert pages.renewed(PAGE, {"put": "$ flood-put"}) == PAGE
 
 
+UPLOADING = """\
+media/video/2026/…  ━╸          15.2 MiB  88.0 MiB    2.8 MiB/s  0:00:26   28006
+media/photos: 2 o…  ━━━          4.0 MiB  12.0 MiB  402.2 KiB/s  0:00:20   28006"""
+
+
+def test_names_that_are_cut_elsewhere_are_the_same() -> None:
+    shorter = UPLOADING.replace("2026/…", "2026/w…").replace("2 o…", "2 of…").replace("15.2", "9.8")
+    assert pages.shape(shorter) == pages.shape(UPLOADING)
+    for old, new in (("media/video", "media/audio"), ("photos: 2 o…", "photos")):
+        assert pages.shape(UPLOADING.replace(old, new)) != pages.shape(UPLOADING)
+
+
 def test_a_block_is_new_where_flood_prints_something_else() -> None:
     new = "$ flood-drain\n3 files sent\n\nbye"
     page = pages.renewed(PAGE, {"drain": new})
