@@ -76,7 +76,7 @@ def _arrange(stage: Stage, stack: ExitStack) -> None:
     stage.wait_for(lambda: stage.count("completed") == 61, "what is uploaded at once")
     put(stage, "media/video", "2026/wedding.mp4", size=88 * _MIB)
     put(stage, "backup/databases", "full/2026-11-28.tar", size=41 * _MIB)
-    put(stage, "media/photos", *(f"raw/DSC_{number:04}.nef" for number in range(12)), size=_MIB)
+    put_together(stage, "media/photos/raw", *(f"DSC_{number:04}.nef" for number in range(12)))
     # A newer version, which waits for the one that is to be tried again.
     put(stage, "backup/databases", "2026-11-28/orders.sql.zst", size=2 * _MIB)
     stack.callback(media.down)
@@ -92,6 +92,19 @@ def put(stage: Stage, destination: str, *names: str, size: int = 7_000) -> None:
         with source.open("wb") as file:
             file.truncate(size)
         source.rename(target)
+
+
+def put_together(stage: Stage, destination: str, *names: str) -> None:
+    """Have a directory with these files moved into incoming, so that one worker gets all of them
+    however long each takes."""
+    source = stage.flood / secrets.token_hex(8)
+    source.mkdir()
+    for name in names:
+        with (source / name).open("wb") as file:
+            file.truncate(_MIB)
+    target = stage.flood / "spool" / "incoming" / destination
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.rename(target)
 
 
 def _age(stage: Stage, name: str, age: timedelta) -> None:
