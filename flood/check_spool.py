@@ -19,10 +19,9 @@ from flood import (
 )
 from flood.check_findings import ERROR, OK, SPOOL, WARNING, Finding
 from flood.config import Settings, command
-from flood.errors import NoRoomError
 from flood.inotify_limits import Limit
 from flood.layout import CARD
-from flood.room import check_room, lacking
+from flood.room import lack
 from flood.spool import ALL_RIGHTS, Spool
 from flood.states import STATES
 
@@ -121,31 +120,20 @@ def room(
 ) -> Iterator[Finding]:
     """Whether the directory's filesystem has room for more files."""
     status = os.statvfs(directory)
-    short = _short(directory, min_free)
+    short = lack(directory, min_free)
     if short is not None:
-        lower = ", or lower --min-free" if "--min-free" in short else ""
         yield Finding(
             topic,
             about,
             ERROR,
-            short,
+            short.seen,
             "flood-watch takes nothing in, flood-put refuses, until there is room again",
-            f"delete what is not needed, as in completed{lower}",
+            short.remedy,
         )
         return
     free = naturalsize(status.f_bavail * status.f_frsize, binary=True)
     inodes = f", {intcomma(status.f_favail)} more files" if status.f_files else ""
     yield Finding(topic, about, OK, f"{free}{inodes} fit on the disk of {directory}")
-
-
-def _short(directory: str, min_free: float) -> str | None:
-    """What there is too little of on the directory's filesystem, in words."""
-    try:
-        check_room(directory, min_free)
-    except NoRoomError as error:
-        return str(error).partition(": delete")[0]
-    lacks = lacking(directory)  # which not even a `min_free` of 0 allows
-    return None if lacks is None else f"{directory} has no room: no {lacks} is left"
 
 
 def _watches(spool: Spool, limit: Limit) -> Finding:

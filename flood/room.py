@@ -3,7 +3,8 @@
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Final
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 from flood.errors import NoRoomError
 
@@ -13,6 +14,9 @@ INODE_SHARE: Final = 0.001
 #: Once there was too little room, this many times as much must be free, so that a disk at the very
 #: limit does not make flood change its mind, and say so, every other second.
 _ENOUGH: Final = 1.1
+
+#: What makes room.
+_DELETE: Final = "delete what is not needed, as in completed"
 
 Filesystem = Callable[[str], os.statvfs_result]
 
@@ -32,16 +36,14 @@ def check_room(
         wanted = f"{_told(size)} are to be written, " if size else ""
         raise NoRoomError(
             f"{directory} has no room: {wanted}{_told(room)} are free, of which "
-            f"flood leaves {_told(int(min_free))} (--min-free): delete what is "
-            "not needed, as in completed"
+            f"flood leaves {_told(int(min_free))} (--min-free): {_DELETE}"
         )
     # Filesystems that make inodes as they need them say 0.
     if status.f_files and files + math.ceil(status.f_files * INODE_SHARE) > status.f_favail:
         fit = "file fits" if status.f_favail == 1 else "files fit"
         raise NoRoomError(
             f"{directory} has no room: {status.f_favail} more {fit} on its filesystem, of "
-            f"{status.f_files}, and flood leaves a thousandth: delete what is not needed, as in "
-            "completed"
+            f"{status.f_files}, and flood leaves a thousandth: {_DELETE}"
         )
 
 
@@ -56,6 +58,35 @@ def lacking(path: str) -> str | None:
     if status.f_blocks and not status.f_bavail:
         return "byte"
     return "inode" if status.f_files and not status.f_favail else None
+
+
+class Lack(NamedTuple):
+    """What there is too little of, with what a person does about it."""
+
+    seen: str
+    remedy: str
+
+
+def lack(directory: str, min_free: float) -> Lack | None:
+    """What there is too little of on the directory's filesystem for files to be taken in; None if
+    there is enough. Raises OSError if it cannot be asked."""
+    try:
+        check_room(directory, min_free)
+    except NoRoomError as error:
+        seen = str(error).partition(": delete")[0]
+        lower = ", or lower --min-free" if "--min-free" in seen else ""
+        return Lack(seen, f"{_DELETE}{lower}")
+    lacks = lacking(directory)  # which not even a `min_free` of 0 allows
+    return None if lacks is None else Lack(f"{directory} has no room: no {lacks} is left", _DELETE)
+
+
+def first_lack(directories: Sequence[str], min_free: float) -> Lack | None:
+    """The first of what their filesystems lack, as far as these can be asked."""
+    for directory in directories:
+        with suppress(OSError):
+            if (found := lack(directory, min_free)) is not None:
+                return found
+    return None
 
 
 def _told(size: int) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from flood import stall
+from flood.room import Lack
 from flood.states import COMPLETED, FAILED, INCOMING, INCOMING_TMP
 from flood.status_files import Closed, Ignored, Lying
 from flood.status_queries import Coming, Destination
@@ -145,6 +146,8 @@ class Status:
     unrecorded: int = 0
     #: How many files flood-watch, which runs, has not taken for a minute, but those held back.
     lingering: int = 0
+    #: What there is too little of for flood-watch to take anything in; None if there is room.
+    lack: Lack | None = None
     #: Files by destination, then by stage.
     amounts: dict[Destination, dict[str, Amount]] = field(default_factory=dict)
     #: How many files wait in each class of age, by destination.

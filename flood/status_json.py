@@ -40,6 +40,7 @@ def as_json(status: Status) -> str:
             "held_back": {"files": status.held_back, "oldest": [_back(x) for x in status.back]},
             "stranded": status.stranded,
             "lingering": status.lingering,
+            "no_room": None if status.lack is None else status.lack.seen,
             "unserved": status.unserved,
             "failures": [_failure(one) for one in status.failures],
             "failed_records": status.failed_records,

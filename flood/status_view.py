@@ -13,6 +13,7 @@ from flood import (
     layout,
     models,
     put_locks,
+    room,
     stall,
     status_files,
     status_stranded,
@@ -58,9 +59,11 @@ def look(
     now: Callable[[], datetime],
     clock: Callable[[], float],
     seconds: float,
+    min_free: float = 0,
 ) -> Status:
     """Look at the spool, whose database the models are bound to for reading; at files outside of
-    the records for so many `seconds` of `clock` at most. Nothing is changed, nobody kept waiting.
+    the records for so many `seconds` of `clock` at most; at whether there is room for files with
+    `min_free` bytes left. Nothing is changed, nobody kept waiting.
 
     Raises SpoolError while the spool is away, what the database raises.
     """
@@ -70,6 +73,7 @@ def look(
     lying, counted = status_stranded.count(spool, files, clock, (end - clock()) * 0.7)
     spool.check_present()  # or nothing would seem to lie there
     status = Status(spool.root, database, now(), in_processing=lying.total())
+    status.lack = room.first_lack((spool.root, os.path.dirname(database)), min_free)
     status.kept = writers.kept(database, time.sleep)
     status.watching = put_locks.watching(spool)
     status.watch_stopped = put_locks.watch_stopped(spool)
@@ -249,7 +253,7 @@ class _View:
 
     def lingering(self, files: Files) -> int:
         """How many files flood-watch, which could, has not taken for a minute. Why, its log alone
-        has: it may lack room, a right or the profile, wait for a writer, or be busy."""
+        has: it may lack a right or the profile, wait for a writer, or be busy."""
         if not self._status.watching or self._status.watch_stopped is not None:
             return 0
         before = self._status.at - SOON

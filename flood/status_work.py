@@ -89,12 +89,16 @@ def warnings(status: Status, advice: Advice) -> "Iterator[RenderableType]":
             f"killed; they count as incoming; {_taken_up(status, advice)}",
             "yellow",
         )
-    if status.lingering:
+    if status.lack is not None:
+        yield text(
+            f"Nothing is taken in: {status.lack.seen}; to make room: {status.lack.remedy}", "yellow"
+        )
+    elif status.lingering:
         have = "has" if status.lingering == 1 else "have"
         yield text(
             f"{files(status.lingering)} {have} waited in incoming for over a minute: where "
             "flood-watch leaves files there, its log says why; of profiles that the "
-            f"credentials lack, and of room, tells: {advice.check()}"
+            f"credentials lack tells: {advice.check()}"
         )
     if status.stopped and not status.idle:
         count = len(status.stopped)

@@ -11,6 +11,7 @@ from flood import (
     obstacle,
     owners,
     put_locks,
+    room,
     stall,
     status_workers,
     story_queries,
@@ -238,10 +239,20 @@ class _Teller:
         if stopped is not None:
             again = stall.go_on([stopped])
             return f"waits for flood-watch, which is stopped; to let it go on: {again}"
+        lack = self._lack()
+        if lack is not None:
+            return (
+                f"waits for room, as flood-watch takes nothing in: {lack.seen}; to make room: "
+                f"{lack.remedy}"
+            )
         return (
             "flood-watch takes it once nobody has it open for writing; if it leaves it alone, as "
             "where its credentials lack the profile, its log says why"
         )
+
+    def _lack(self) -> room.Lack | None:
+        directories = (self._spool.root, os.path.dirname(self._advice.database))
+        return room.first_lack(directories, self._advice.settings.min_free)
 
     def _refusing(self) -> str | None:
         """The directory that keeps the file from being moved; known to flood's own user alone, as

@@ -222,6 +222,7 @@ def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal)
             now=_now,
             clock=time.monotonic,
             seconds=_GLANCE if for_person else _THOROUGH,
+            min_free=settings.min_free,
         )
         return look, Advice(settings, database)
 

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.screen import Screen
 
 from flood import (
+    check_spool,
     check_work,
     destination,
     digest,
@@ -87,6 +88,7 @@ def seen(
     seconds: float = 60.0,
     now: Callable[[], datetime] | None = None,
     clock: Callable[[], float] | None = None,
+    min_free: float = 0,
 ) -> Status:
     """What flood-status sees, with a connection that can change nothing."""
     models.close()
@@ -99,6 +101,7 @@ def seen(
             now=now or house.clock.now,
             clock=clock or house.clock.seconds,
             seconds=seconds,
+            min_free=min_free,
         )
     finally:
         models.bind(house.database)
@@ -1062,7 +1065,7 @@ def test_a_worker_that_sweeps_for_long_is_busy(house: House) -> None:
 
 
 def test_files_in_incoming_that_flood_watch_does_not_take(house: House) -> None:
-    """Why it does not, as for want of room or of a profile, nobody can tell from outside."""
+    """Why it does not, as for want of a profile, nobody can tell from outside."""
     house.write("incoming/dmo/b/a")
     arrived = house.spool.changed_at("incoming/dmo/b/a")
     assert arrived is not None
@@ -1087,6 +1090,41 @@ def test_files_in_incoming_that_flood_watch_does_not_take(house: House) -> None:
     house.clock.moment = arrived + timedelta(seconds=59)
     assert "in incoming for over" not in shown(seen(house))
     watch.release()
+
+
+def test_a_disk_without_room_is_told_of_at_once(house: House) -> None:
+    """In the words of flood-check, which looks the same way; and by the story of each file that
+    waits."""
+    house.write("incoming/p/b/key")
+
+    def steady(text: str) -> str:
+        return re.sub(r"\S+ \S+ are free", "N are free", text)  # others write to this disk, too
+
+    def arriving(min_free: int) -> str:
+        advice = Advice(house.settings(min_free=min_free), house.database)
+        place = destination.of_file("s3://p/b/key")
+        told = story.tell(house.spool, place, [], advice, now=house.clock.now)
+        return steady(told.arriving or "")
+
+    def overview(min_free: int) -> tuple[str, str | None]:
+        found = seen(house, min_free=min_free)
+        code = json.loads(status_json.as_json(found))["no_room"]
+        return steady(shown(found)), code and steady(code)
+
+    [short] = check_spool.room(house.spool.root, 2**60)
+    mends = f"{steady(short.found)}; to make room: {short.remedy}"
+    assert arriving(2**60).startswith("waits for flood-watch, which does not run")
+    with a_watch(house):
+        for seconds in (0, 120):
+            house.clock.advance(seconds)
+            text, code = overview(2**60)
+            assert f"\nNothing is taken in: {mends}\n" in text
+            assert "waited in incoming" not in text
+            assert code == steady(short.found)
+            assert arriving(2**60) == f"waits for room, as flood-watch takes nothing in: {mends}"
+        text, code = overview(0)
+        assert ("Nothing is taken in" in text, code) == (False, None)
+        assert arriving(0).startswith("flood-watch takes it once nobody has it open")
 
 
 def looked(house: House, meanwhile: Callable[[], None]) -> Status:
