@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flood import models, schema
+from flood.config import Settings, command
 
 ALSO: Final = "also "
 
@@ -20,6 +21,12 @@ REPAIR_COMMAND: Final = ("flood-fsck", "--repair")
 def in_place(advice: str, repair: str) -> str:
     """The advice, with the command that repairs as it has to be given here."""
     return advice.replace(" ".join(REPAIR_COMMAND), repair)
+
+
+def as_given(told: str, settings: Settings) -> str:
+    """What a process with these settings tells, with the command that repairs as it has to be given
+    there."""
+    return in_place(told, command(settings, *REPAIR_COMMAND))
 
 
 @dataclass(frozen=True)

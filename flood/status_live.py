@@ -45,16 +45,18 @@ def check_terminal(environ: Mapping[str, str]) -> None:
         )
 
 
-def run(begin: Callable[[], Began], *, clock: Callable[[], float]) -> int:
+def run(
+    begin: Callable[[], Began], told: Callable[[Exception], str], *, clock: Callable[[], float]
+) -> int:
     """Look and draw until q is pressed, then return the exit status; while the spool or its
-    database is away, say so instead. `begin` opens both, and is called until they are there.
-    Raises KeyboardInterrupt. `clock` is monotonic seconds."""
+    database is away, say so instead, in the words of `told`. `begin` opens both, and is called
+    until they are there. Raises KeyboardInterrupt. `clock` is monotonic seconds."""
     parts = _parts(begin)
     console = Console(highlight=False)
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             begun = clock()
-            live.update(_drawn(parts), refresh=True)
+            live.update(_drawn(parts, told), refresh=True)
             if pressed(max(_PAUSE, _SHARE * (clock() - begun))) in ("q", "Q"):
                 return EXIT_OK
 
@@ -75,12 +77,12 @@ def _parts(begin: Callable[[], Began]) -> Callable[[], Sequence[Part]]:
     return parts
 
 
-def _drawn(parts: Callable[[], Sequence[Part]]) -> RenderableType:
+def _drawn(parts: Callable[[], Sequence[Part]], told: Callable[[Exception], str]) -> RenderableType:
     try:
         return Fitted(parts())
     except (FloodError, OSError, models.DatabaseError) as error:
-        told = printable(f"cannot read this spool: {models.explain(error)}")
-        return Group(Text(told, style="bold red"), Text("It is looked for every second; q ends."))
+        words = Text(printable(told(error)), style="bold red")
+        return Group(words, Text("It is looked for every second; q ends."))
 
 
 @contextmanager

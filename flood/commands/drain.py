@@ -27,6 +27,7 @@ from flood.command_line import Parser, valued
 from flood.config import Settings
 from flood.consumers import WORKERS
 from flood.errors import FloodError, SpoolError, SpoolLockedError
+from flood.fsck_kinds import as_given
 from flood.kinds import counts, durations
 from flood.opening import exit_status
 from flood.removal import Pruned
@@ -112,11 +113,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         terminal.notice(str(error))
         status = error.exit_status
     except FloodError as error:
-        for line in str(error).splitlines():
+        for line in as_given(str(error), settings).splitlines():
             terminal.problem(line)
         status = error.exit_status
     except (OSError, models.DatabaseError) as error:
-        terminal.problem(f"cannot go on: {models.explain(error)}")
+        terminal.problem(as_given(f"cannot go on: {models.explain(error)}", settings))
         status = EXIT_FAILED if tasks.tally().failed else exit_status(error)
     finally:
         models.close()

@@ -14,7 +14,7 @@ from flood.command_line import Parser
 from flood.config import Settings
 from flood.errors import FloodError
 from flood.fsck import Fsck
-from flood.fsck_kinds import REPAIR_COMMAND, in_place
+from flood.fsck_kinds import REPAIR_COMMAND, as_given
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from flood.tasks import enqueue, enqueue_ring
@@ -56,12 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         terminal.problem("interrupted; what was mended stays mended")
         return EXIT_INTERRUPTED
     except FloodError as error:
-        told = in_place(str(error), config.command(settings, *REPAIR_COMMAND))
-        for line in told.splitlines():
+        for line in as_given(str(error), settings).splitlines():
             terminal.problem(line)
         return EXIT_USAGE
     except (OSError, models.DatabaseError) as error:
-        terminal.problem(f"cannot check this spool: {models.explain(error)}")
+        terminal.problem(as_given(f"cannot check this spool: {models.explain(error)}", settings))
         return EXIT_USAGE
     finally:
         models.close()

@@ -24,6 +24,7 @@ from flood import (
 from flood.command_line import Parser
 from flood.config import Settings
 from flood.errors import FloodError
+from flood.fsck_kinds import as_given
 from flood.opening import exit_status, opened
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from flood.stop import Stop
@@ -93,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _show(settings, options.json, terminal)
         return _run(settings, stop, terminal)
     except (FloodError, OSError, models.DatabaseError) as error:
-        log.fatal(_NAME, models.explain(error))
+        log.fatal(_NAME, as_given(models.explain(error), settings))
         return EXIT_INTERRUPTED if stop.is_set() else exit_status(error)
     finally:
         models.close()

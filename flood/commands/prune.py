@@ -17,6 +17,7 @@ from flood import config, log, models, retention_report, startup
 from flood.command_line import Parser
 from flood.config import Settings
 from flood.errors import FloodError
+from flood.fsck_kinds import as_given
 from flood.opening import exit_status, opened
 from flood.removal import Pruned
 from flood.retention import CANNOT_REMOVE, Keeping, Retention
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _prune(options, settings, stop, terminal)
     except (FloodError, OSError, models.DatabaseError) as error:
-        for line in models.explain(error).splitlines():
+        for line in as_given(models.explain(error), settings).splitlines():
             terminal.problem(line)
         return EXIT_INTERRUPTED if stop.is_set() else exit_status(error)
     finally:

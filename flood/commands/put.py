@@ -18,6 +18,7 @@ from flood.command_line import Parser
 from flood.config import Settings
 from flood.destination import Destination
 from flood.errors import ConfigError, FloodError, NoRoomError, SpoolError
+from flood.fsck_kinds import as_given
 from flood.put import PATIENCE, Put
 from flood.put_copy import Copier
 from flood.put_locks import idle, put_lock, untaken
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         terminal.problem(f"interrupted: {stopped}" if str(stopped) else "interrupted")
         return EXIT_INTERRUPTED
     except FloodError as error:
-        for line in str(error).splitlines():
+        for line in as_given(str(error), settings).splitlines():
             terminal.problem(line)
         return EXIT_INTERRUPTED if stop.is_set() else error.exit_status
     finally:

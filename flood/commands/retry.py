@@ -14,6 +14,7 @@ from flood.advice import Advice
 from flood.command_line import Parser
 from flood.destination import Destination
 from flood.errors import ConfigError, FloodError
+from flood.fsck_kinds import as_given
 from flood.kinds import durations
 from flood.opening import exit_status, opened
 from flood.retry import BATCH, Retried, Retry
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             room = Room((spool.root, os.path.dirname(models.path())), settings.min_free)
             return _run(retry, room, choice, options, unmet, stop, terminal)
     except (FloodError, OSError, models.DatabaseError) as error:
-        for line in models.explain(error).splitlines():
+        for line in as_given(models.explain(error), settings).splitlines():
             terminal.problem(line)
         return EXIT_INTERRUPTED if stop.is_set() else exit_status(error)
     finally:

@@ -27,6 +27,7 @@ from flood.advice import Advice
 from flood.command_line import Parser
 from flood.config import Settings
 from flood.errors import ConfigError, FloodError
+from flood.fsck_kinds import as_given
 from flood.layout import Place
 from flood.spool import Spool
 from flood.states import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else list(argv)
     checking = "--check" in given
     terminal = Terminal(_NAME, quiet=False)
-    options = argparse.Namespace(output=None)
+    options, settings = argparse.Namespace(output=None), None
     try:
         options, settings = config.load(_parser(), given, os.environ)
         _check_usage(options)
@@ -95,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except (FloodError, OSError, models.DatabaseError) as error:
         told = str(error) if isinstance(error, FloodError) else _cannot(error)
+        if settings is not None:
+            told = as_given(told, settings)
         if checking:
             return _answer(UNKNOWN, status_check.line(UNKNOWN, told), terminal)
         for line in told.splitlines():
@@ -229,7 +232,10 @@ def _status(options: argparse.Namespace, settings: Settings, terminal: Terminal)
     if options.live:
         from flood import status_live
 
-        return status_live.run(begin, clock=time.monotonic)
+        def told(error: Exception) -> str:
+            return as_given(_cannot(error), settings)
+
+        return status_live.run(begin, told, clock=time.monotonic)
     look, advice = begin()
     if place is not None:
         return _story(spool, place, settings, advice, as_json, terminal)

@@ -33,7 +33,7 @@ from flood.config import Settings
 from flood.consumers import Consumers
 from flood.credentials import SEARCHED, Credentials
 from flood.errors import FloodError, SpoolError, SpoolLockedError
-from flood.fsck_kinds import REPAIR_COMMAND
+from flood.fsck_kinds import REPAIR_COMMAND, as_given
 from flood.home import Home
 from flood.intake import Intake
 from flood.notify_child import EVERY, NotifyChild
@@ -110,10 +110,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.once and isinstance(error, SpoolLockedError):
             terminal.notice(str(error))
         else:
-            log.fatal(_NAME, str(error))
+            log.fatal(_NAME, as_given(str(error), settings))
         return error.exit_status
     except (OSError, models.DatabaseError) as error:
-        log.fatal(_NAME, f"cannot go on: {models.explain(error)}")
+        log.fatal(_NAME, as_given(f"cannot go on: {models.explain(error)}", settings))
         return opening.exit_status(error)
     return EXIT_OK
 

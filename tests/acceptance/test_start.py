@@ -271,6 +271,33 @@ def test_what_makes_no_database_says_what_does(flood: Flood) -> None:
     flood.start_consumer()
 
 
+def test_the_command_that_repairs_finds_the_same_spool(flood: Flood) -> None:
+    """Whoever prints it for a database that is gone."""
+    assert flood.run("-m", "flood.commands.watch", "--once").returncode == 0
+    for path in flood.directory.glob("flood.db*"):
+        path.unlink()
+    where = ("--server-directory", str(flood.spool), "--database", str(flood.database))
+    repair = " ".join(("flood-fsck", "--repair", *where))
+    for program in (
+        ("status",),
+        ("status", "--check"),
+        ("status", "--json"),
+        ("status", "s3://main/bucket/key"),
+        ("drain",),
+        ("retry", "--all"),
+        ("prune",),
+        ("notify", "--dry-run"),
+        ("check",),
+    ):
+        done = flood.run("-m", f"flood.commands.{program[0]}", *program[1:], *where)
+        told = " ".join((done.stdout + done.stderr).split())
+        assert f"{models.AWAY} Only if it is gone for good" in told, told
+        assert told.count("flood-fsck --repair") == told.count(repair) == 1, told
+    assert not list(flood.directory.glob("*.db"))
+    ended = flood.run("-m", "flood.commands.fsck", "--repair", *where)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_all_say_the_same_of_a_spool_that_was_moved(flood: Flood, bucket: str) -> None:
     assert flood.run("-m", "flood.commands.watch", "--once").returncode == 0
     flood.drop(bucket, "key", b"data")

@@ -385,9 +385,10 @@ def test_it_may_be_started_while_that_is_away(spool: House, missing: str) -> Non
     models.close()
     path = spool.spool.root if missing == "spool" else spool.database
     os.rename(path, f"{path}.away")
-    screen = Screen("--live")
+    screen = Screen("--live", "--server-directory", spool.spool.root)
     screen.until("q ends")
     assert ("mounted?" if missing == "spool" else "gone") in screen.text
+    assert "--server-directory" in screen.text, "so that flood-fsck --repair finds it"
     assert not os.path.exists(path)
     os.rename(f"{path}.away", path)
     screen.until("due")
