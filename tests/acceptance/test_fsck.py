@@ -3,11 +3,15 @@
 import json
 import os
 import random
+import re
+import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -278,3 +282,51 @@ def test_neither_credentials_nor_a_named_database_are_needed(flood: Flood) -> No
     flood.credentials.unlink()
     del flood.environ["FLOOD_DATABASE"], flood.environ["FLOOD_CREDENTIALS"]
     assert fsck(flood)["database"] == str(flood.database)
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not here")
+@pytest.mark.parametrize("with_database", [False, True])
+def test_a_spool_moves_to_another_disk_as_documented(
+    flood: Flood, bucket: str, with_database: bool
+) -> None:
+    """In the layout that the page has, by its very commands, as the user that runs the tests."""
+    for place, name in ((bucket, "sent"), ("nowhere", "kept")):
+        (flood.incoming(place) / name).write_bytes(b"data")
+    for program in (("watch", "--once"), ("drain",)):
+        flood.run("-m", f"flood.commands.{program[0]}", *program[1:])
+    assert flood.files("completed", "failed") == [
+        f"completed/main/{bucket}/sent",
+        "failed/main/nowhere/kept",
+    ]
+    new = flood.outside("new")
+    for line in moving():
+        if "flood.db" in line and not with_database:
+            continue
+        ours = line.replace("sudo ", "").replace("-o flood", f"-o {os.geteuid()}")
+        ours = ours.replace("/srv/flood", str(flood.directory)).replace("/mnt/new/flood", str(new))
+        subprocess.run(["/bin/sh", "-ec", ours], check=True)
+    assert (flood.directory / "credentials").exists()
+    assert flood.database.exists() != with_database
+    there = {"FLOOD_SERVER_DIRECTORY": str(new / "spool")}
+    if with_database:
+        there["FLOOD_DATABASE"] = str(new / "flood.db")
+    assert list((new / "spool/completed").iterdir()) == []
+    found = flood.run("-m", "flood.commands.fsck", "--json", environ=there)
+    assert kinds(json.loads(found.stdout)) <= {"unrecorded", "card_outdated", "device_changed"}
+    target = new / "spool/incoming/main" / bucket
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "next").write_bytes(b"data")
+    for program in (("watch", "--once"), ("drain",)):
+        done = flood.run("-m", f"flood.commands.{program[0]}", *program[1:], environ=there)
+        assert done.returncode == 0, done.stderr
+    assert (new / "spool/completed/main" / bucket / "next").exists()
+    assert (new / "spool/failed/main/nowhere/kept").read_bytes() == b"data"
+
+
+def moving() -> list[str]:
+    """The commands of the documentation that make and move files, without what is said of them."""
+    page = Path(__file__).parents[2].joinpath("docs/operations.md").read_text("utf-8")
+    section = page.split("\n## Moving a spool\n")[1].split("\n## ")[0]
+    lines = re.findall(r"^    (sudo (?:install|rsync|mv) \S.*?)(?:  .*)?$", section, re.MULTILINE)
+    assert [line.split()[1] for line in lines] == ["install", "rsync", "mv", "mv"]
+    return lines
