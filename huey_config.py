@@ -31,7 +31,8 @@ from flood import (
 )
 from flood.config import Settings
 from flood.credentials import Credentials
-from flood.errors import ConfigError, FloodError, SpoolLockedError
+from flood.errors import ConfigError, FloodError, SpoolError, SpoolLockedError
+from flood.fsck_kinds import as_given
 from flood.locks import CONSUMERS_LOCK, STARTING_LOCK, FileLock
 from flood.patience import TROUBLE_PAUSE, patiently
 from flood.queue_consumer import FloodConsumer
@@ -99,13 +100,16 @@ class FloodHuey(Huey):
         # The consumer heeds SIGHUP once it starts, for which disk or database may keep it waiting.
         terminals = Terminals()
         signal.signal(signal.SIGHUP, lambda *_: self._hung_up(terminals))
-        with self._starting():
-            patiently(
-                partial(self._open, sweeps=True),
-                rest=self._leave,
-                stopping=self.stopping,
-                logger=logger,
-            )
+        try:
+            with self._starting():
+                patiently(
+                    partial(self._open, sweeps=True),
+                    rest=self._leave,
+                    stopping=self.stopping,
+                    logger=logger,
+                )
+        except SpoolError as error:
+            raise SpoolError(as_given(str(error), config.from_flags(settings))) from error
         if parent.VARIABLE not in environ:  # flood-watch says it for its children
             startup.warn(settings)
 

@@ -144,6 +144,16 @@ def command(settings: Settings, *words: str) -> str:
     return " ".join(parts)
 
 
+def from_flags(settings: Settings) -> Settings:
+    """Return the settings as if flags had said what variables do: whoever reads what a process
+    without flags prints need not have its variables."""
+    origins = {
+        name: _FLAG if origin.startswith("environment ") else origin
+        for name, origin in settings.origins.items()
+    }
+    return replace(settings, origins=origins)
+
+
 def with_database(settings: Settings, database: str) -> Settings:
     """Return the settings as if this database had been named by a flag, unless they lead to it."""
     if os.path.realpath(settings.database) == os.path.realpath(database):

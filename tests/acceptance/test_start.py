@@ -293,6 +293,9 @@ def test_the_command_that_repairs_finds_the_same_spool(flood: Flood) -> None:
         told = " ".join((done.stdout + done.stderr).split())
         assert f"{models.AWAY} Only if it is gone for good" in told, told
         assert told.count("flood-fsck --repair") == told.count(repair) == 1, told
+    # A consumer may have been given its variables in the line that has started it.
+    done = flood.run("-m", "huey.bin.huey_consumer", "flood.tasks.huey")
+    assert " ".join(where) in done.stderr.partition("for good: flood-fsck --repair ")[2]
     assert not list(flood.directory.glob("*.db"))
     ended = flood.run("-m", "flood.commands.fsck", "--repair", *where)
     assert ended.returncode == 0, ended.stderr
