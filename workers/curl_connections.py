@@ -257,7 +257,8 @@ class Connections:
         moved = sent if sending else sent + answered
         # What was handed to the kernel, megabytes perhaps, is yet to go over a slow line.
         left = unsent(easy.getinfo(pycurl.ACTIVESOCKET)) if exchange.size else 0
-        if moved != handle.moved or left < handle.left:
+        goes_out = left < handle.left
+        if moved != handle.moved or goes_out:
             handle.since = now
         handle.moved, handle.left = moved, left
         if sending:
@@ -265,12 +266,12 @@ class Connections:
                 return None
             words = f"no byte was sent for {self._connect_timeout:g} s"
             return TransportFailed("send_timeout", exchange.host, words)
-        if not left:
-            handle.asked = handle.asked or now
+        if goes_out or not handle.asked:
+            handle.asked = now
         whole = max(TIMEOUTS * self._read_timeout, exchange.patience)
         if now - handle.since >= self._read_timeout:
             words = f"no line, or byte after the headers, came for {self._read_timeout:g} s"
-        elif handle.asked and now - handle.asked >= whole:
+        elif now - handle.asked >= whole:
             words = f"the answer was not whole after {whole:g} s"
         else:
             return None

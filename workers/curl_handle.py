@@ -37,10 +37,10 @@ class Handle:
 
     What an exchange has in common with the last one libcurl is not told again. `moved` bytes were
     seen of what it runs, or fewer `left` in the kernel than before, at `since`; the whole request
-    had been sent at `asked`, 0.0 if not yet. The request goes over the connection between
-    `addresses`. Those in `cut` are over, though libcurl would use them: a request that is given one
-    is `on_cut`, and nothing of it is sent. `users` are the handles whose exchanges have not been
-    given back, each by its connection.
+    had been handed over, or was last seen to go out, at `asked`, 0.0 if not yet. The request goes
+    over the connection between `addresses`. Those in `cut` are over, though libcurl would use them:
+    a request that is given one is `on_cut`, and nothing of it is sent. `users` are the handles
+    whose exchanges have not been given back, each by its connection.
     """
 
     exchange: Exchange

@@ -201,6 +201,16 @@ def test_an_answer_without_end_is_given_up(put: Send, proxy: FaultProxy) -> None
     assert "--concurrency" not in message
 
 
+def test_an_answer_that_drips_while_the_body_is_stuck_is_given_up(
+    put: Send, proxy: FaultProxy
+) -> None:
+    """In the kernel's buffers, of which nobody takes anything."""
+    proxy.inject(Unending(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.05, early=True), "PUT")
+    used = {"connect_timeout": 0.2, "read_timeout": 0.2}
+    message = expect(put(proxy.url, bytes(MIB // 3), **used), TRANSIENT, "read_timeout")
+    assert "not whole after 2 s" in message
+
+
 @pytest.mark.parametrize("kind", ["drip", "end"])
 def test_an_early_answer_is_given_up(put: Send, proxy: FaultProxy, kind: str) -> None:
     """While the store is asked whether it wants the body."""
