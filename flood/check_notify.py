@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from shutil import which
 from typing import Final
 
-from flood import notify_lock, owners, put_locks, services, users
+from flood import notify_lock, owners, put_locks, services
 from flood.check_findings import ERROR, NOTIFICATIONS, OK, WARNING, Finding
 from flood.config import Settings, command
 from flood.errors import ConfigError
@@ -155,16 +155,16 @@ def _urls(path: str, keeper: int | None) -> Iterator[Finding]:
     except ConfigError as error:
         for line in str(error).splitlines():
             seen, _, remedy = line.partition(": run ")
+            if remedy.startswith("this"):  # which is no command
+                remedy = f"run {remedy}"
             yield Finding(
                 NOTIFICATIONS, "notify-urls", ERROR, seen, _NOBODY, remedy or f"correct {path}"
             )
         return
-    if keeper and os.stat(path).st_uid != keeper:
-        theirs, own = users.owner(path), users.name(keeper)
-        seen = f"{path} belongs to {theirs}, so that flood, which runs as {own}, cannot read it"
-        yield Finding(
-            NOTIFICATIONS, "notify-urls", ERROR, seen, _NOBODY, services.giving(path, keeper)
-        )
+    closed = services.closed_to(keeper, path)
+    if closed is not None:
+        mends = services.giving(path, keeper)
+        yield Finding(NOTIFICATIONS, "notify-urls", ERROR, closed, _NOBODY, mends)
         return
     names = ", ".join(sorted(one.name for one in known))
     yield Finding(NOTIFICATIONS, "notify-urls", OK, f"{names}, with apprise {services.version()}")

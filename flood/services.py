@@ -53,13 +53,17 @@ def main(path: str, keeper: str | None = None) -> None:
     """Send it, then end the process: with status 0 if at least one service took it, or all if it is
     a test. What others said goes to stderr, without their secrets."""
     hear_all()
+    user = None if keeper is None else int(keeper)
     try:
-        services = load(path, None if keeper is None else int(keeper))
+        services = load(path, user)
     except ConfigError as error:
         for line in str(error).splitlines():
             _say(line)
         raise SystemExit(error.exit_status) from None
     digest = json.load(sys.stdin)
+    closed = closed_to(user, path)
+    if closed is not None and digest["kind"] == TEST:
+        _say(f"{closed}: run {giving(path, user)}")
     took = _deliver(services, digest["title"], digest["text"], digest["kind"])
     told = took == len(services) if digest["kind"] == TEST else took > 0
     sys.stderr.flush()
@@ -238,6 +242,16 @@ def _take_over(path: str, keeper: int | None = None) -> str:
     if users.takes_over(path):
         return f"run {giving(path, keeper)}"
     return "run this as that user, or name a file of your own"
+
+
+def closed_to(keeper: int | None, path: str) -> str | None:
+    """That the file is not the keeper's, in words; None if it is, or there is none but root."""
+    if not keeper or os.stat(path).st_uid == keeper:
+        return None
+    theirs, own = users.owner(path), users.name(keeper)
+    return (
+        f"{printable(path)} belongs to {theirs}, so that flood, which runs as {own}, cannot read it"
+    )
 
 
 def giving(path: str, keeper: int | None) -> str:

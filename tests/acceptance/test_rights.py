@@ -488,10 +488,13 @@ def test_root_judges_the_file_of_urls_as_floods_user_would(theirs: Flood) -> Non
         [found] = [each for each in told if each["about"] == "notify-urls"]
         return found
 
+    test = ("-m", "flood.commands.notify", "--test", *options)
     found = looked()
     assert (found["status"], found["remedy"]) == ("error", f"sudo chown {OWNER} {path}")
+    assert f"{found['found']}: run {found['remedy']}" in by_root(theirs, *test).stderr
     run_as_root(found["remedy"])
     assert path.stat().st_uid == OTHER
     assert looked()["status"] == "ok"
-    tried = by_root(theirs, "-m", "flood.commands.notify", "--test", *options)
-    assert "not taken by JSON" in tried.stderr  # as nobody listens there
+    told = by_root(theirs, *test).stderr
+    assert "not taken by JSON" in told  # as nobody listens there
+    assert "cannot read" not in told

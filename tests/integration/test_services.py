@@ -295,6 +295,8 @@ def test_a_file_of_roots_that_nobody_else_can_read(tmp_path: Path) -> None:
             "cannot read urls: Permission denied, as it belongs to root: "
             "run this as that user, or name a file of your own"
         )
+        [found] = check_notify._urls("urls", None)
+        assert found.remedy == "run this as that user, or name a file of your own"
 
     tmp_path.chmod(0o755)
     assert in_child(as_another_user) == 0
