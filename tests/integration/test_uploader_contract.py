@@ -321,4 +321,5 @@ def test_it_is_told_that_a_store_takes_nothing(
     told = watched(Stall("request", seconds=1.5), keys, size)
     meanwhile = [taken for at, taken in told if at < 0.8]
     assert max(meanwhile) < size / 8
-    assert len(set(meanwhile)) < 5  # the kernel asks now and then for a few bytes more
+    # Over each connection the kernel asks now and then for a few bytes more.
+    assert len(set(meanwhile)) < 10
