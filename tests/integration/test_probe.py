@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -280,30 +280,41 @@ def test_what_a_failed_handshake_means_for_files(kind: str, answer: bytes) -> No
 
 
 @contextmanager
+def talking(talk: Callable[[socket.socket], None]) -> Iterator[str]:
+    """The address of a server that does this with each connection, then ends it."""
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            talk(connection)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+
+
+@contextmanager
 def answering(answer: bytes) -> Iterator[str]:
     """A server that answers each greeting in this way, then ends the connection; its address, as
     that of a store that speaks TLS."""
 
-    def serve() -> None:
-        while True:
-            try:
-                connection = listening.accept()[0]
-            except OSError:
-                return
-            with connection, suppress(OSError):
-                connection.recv(4096)
-                connection.sendall(answer)
-                connection.shutdown(socket.SHUT_WR)
-                connection.recv(4096)
+    def talk(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(answer)
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(4096)
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"https://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join()
+    with talking(talk) as address:
+        yield f"https://{address}"
 
 
 def test_a_proxy_that_is_down_is_what_is_told_of(
@@ -655,12 +666,11 @@ def test_a_bucket_that_can_never_be_there(house: House, rclone_server: S3Server)
     assert "file" not in finding.found + finding.remedy
 
 
-@contextmanager
-def socks(target: tuple[str, int]) -> Iterator[str]:
+def socks(target: tuple[str, int]) -> AbstractContextManager[str]:
     """The address of a SOCKS proxy that connects everybody with one place (RFC 1928)."""
 
-    def serve(connection: socket.socket) -> None:
-        with connection, socket.create_connection(target) as there, suppress(OSError):
+    def talk(connection: socket.socket) -> None:
+        with socket.create_connection(target) as there:
             connection.recv(512)
             connection.sendall(b"\x05\x00")
             connection.recv(512)
@@ -673,19 +683,7 @@ def socks(target: tuple[str, int]) -> Iterator[str]:
                         return
                     other[one].sendall(data)
 
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        accepting = threading.Thread(target=accept)
-        accepting.start()
-        try:
-            yield f"127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            accepting.join()
+    return talking(talk)
 
 
 def test_through_a_socks_proxy_only_what_boto3_asks_is_left_out(
