@@ -152,14 +152,13 @@ def _lacking(head: bytes) -> str | None:
 def _urls(path: str, keeper: int | None) -> Iterator[Finding]:
     try:
         known = services.load(path, keeper)
+    except services.Refused as error:
+        mends = error.remedy or f"correct {path}"
+        yield Finding(NOTIFICATIONS, "notify-urls", ERROR, error.seen, _NOBODY, mends)
+        return
     except ConfigError as error:
         for line in str(error).splitlines():
-            seen, _, remedy = line.partition(": run ")
-            if remedy.startswith("this"):  # which is no command
-                remedy = f"run {remedy}"
-            yield Finding(
-                NOTIFICATIONS, "notify-urls", ERROR, seen, _NOBODY, remedy or f"correct {path}"
-            )
+            yield Finding(NOTIFICATIONS, "notify-urls", ERROR, line, _NOBODY, f"correct {path}")
         return
     closed = services.closed_to(keeper, path)
     if closed is not None:

@@ -21,6 +21,13 @@ _DELETE: Final = "delete what is not needed, as in completed"
 Filesystem = Callable[[str], os.statvfs_result]
 
 
+class Lack(NamedTuple):
+    """What there is too little of, with what a person does about it."""
+
+    seen: str
+    remedy: str
+
+
 def check_room(
     directory: str,
     min_free: float,
@@ -30,21 +37,31 @@ def check_room(
 ) -> None:
     """Raise NoRoomError unless the directory's filesystem takes so many files of so many bytes in
     all, and has `min_free` bytes with INODE_SHARE of its inodes left then."""
-    status = filesystem(directory)
+    short = _short(filesystem(directory), directory, min_free, files, size)
+    if short is not None:
+        raise NoRoomError(f"{short.seen}: {_DELETE}")
+
+
+def _short(
+    status: os.statvfs_result, directory: str, min_free: float, files: int, size: int
+) -> Lack | None:
     room = status.f_bavail * status.f_frsize
     if size + min_free > room:
         wanted = f"{_told(size)} are to be written, " if size else ""
-        raise NoRoomError(
+        return Lack(
             f"{directory} has no room: {wanted}{_told(room)} are free, of which "
-            f"flood leaves {_told(int(min_free))} (--min-free): {_DELETE}"
+            f"flood leaves {_told(int(min_free))} (--min-free)",
+            f"{_DELETE}, or lower --min-free",
         )
     # Filesystems that make inodes as they need them say 0.
     if status.f_files and files + math.ceil(status.f_files * INODE_SHARE) > status.f_favail:
         fit = "file fits" if status.f_favail == 1 else "files fit"
-        raise NoRoomError(
+        return Lack(
             f"{directory} has no room: {status.f_favail} more {fit} on its filesystem, of "
-            f"{status.f_files}, and flood leaves a thousandth: {_DELETE}"
+            f"{status.f_files}, and flood leaves a thousandth",
+            _DELETE,
         )
+    return None
 
 
 def lacking(path: str) -> str | None:
@@ -60,29 +77,20 @@ def lacking(path: str) -> str | None:
     return "inode" if status.f_files and not status.f_favail else None
 
 
-class Lack(NamedTuple):
-    """What there is too little of, with what a person does about it."""
-
-    seen: str
-    remedy: str
-
-
 def lack(directory: str, min_free: float) -> Lack | None:
     """What there is too little of on the directory's filesystem for files to be taken in; None if
     there is enough. Raises OSError if it cannot be asked."""
-    try:
-        check_room(directory, min_free)
-    except NoRoomError as error:
-        seen = str(error).partition(": delete")[0]
-        lower = ", or lower --min-free" if "--min-free" in seen else ""
-        return Lack(seen, f"{_DELETE}{lower}")
+    short = _short(os.statvfs(directory), directory, min_free, files=1, size=0)
+    if short is not None:
+        return short
     lacks = lacking(directory)  # which not even a `min_free` of 0 allows
     return None if lacks is None else Lack(f"{directory} has no room: no {lacks} is left", _DELETE)
 
 
-def first_lack(directories: Sequence[str], min_free: float) -> Lack | None:
-    """The first of what their filesystems lack, as far as these can be asked."""
-    for directory in directories:
+def first_lack(server_directory: str, database: str, min_free: float) -> Lack | None:
+    """The first of what the filesystems of the spool and of the database lack, as far as these can
+    be asked."""
+    for directory in (server_directory, os.path.dirname(database)):
         with suppress(OSError):
             if (found := lack(directory, min_free)) is not None:
                 return found

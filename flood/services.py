@@ -43,6 +43,17 @@ _UNVERIFIED: Final = "the certificate of a service is not verified, as its URL h
 _PART: Final = 4
 
 
+class Refused(ConfigError):
+    """One thing is wrong with a file of URLs: what is `seen`, with a command, or advice, as the
+    `remedy`."""
+
+    def __init__(self, seen: str, *, command: str = "", advice: str = "") -> None:
+        told = f"run {command}" if command else advice
+        super().__init__(f"{seen}: {told}" if told else seen)
+        self.seen = seen
+        self.remedy = command or advice
+
+
 def command(path: str, keeper: int | None = None) -> list[str]:
     """What sends the digest on its standard input to the services whose URLs are in this file,
     which may be `keeper`'s, as in `load`."""
@@ -90,9 +101,9 @@ def load(path: str, keeper: int | None = None) -> "list[Service]":
     try:
         import apprise
     except ImportError:
-        install = installing.command(installing.package("apprise"))
-        raise ConfigError(
-            f"notify-urls needs apprise, which is not installed: run {install}"
+        raise Refused(
+            "notify-urls needs apprise, which is not installed",
+            command=installing.command(installing.package("apprise")),
         ) from None
     _log().handlers[:] = [_HEARD]
     asset = apprise.AppriseAsset(app_id="flood", app_desc="flood", plugin_paths=[])
@@ -201,21 +212,20 @@ def _lines(path: str, shown: str, keeper: int | None) -> list[tuple[int, str]]:
         # O_NONBLOCK: opening a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise ConfigError(f"cannot read {shown}: {error.strerror}{_whose(path)}") from None
+        raise _unreadable(path, f"cannot read {shown}: {error.strerror}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{shown} is no regular file")
         # Root could read it anyway, and change it.
         if status.st_uid not in (os.geteuid(), 0, keeper):
-            raise ConfigError(
-                f"{shown} belongs to {users.name(status.st_uid)}, who can read and change it, and "
-                f"URLs are secrets: {_take_over(path, keeper)}"
-            )
+            seen = f"{shown} belongs to {users.name(status.st_uid)}, who can read and change it"
+            raise _anothers(path, f"{seen}, and URLs are secrets", keeper)
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ConfigError(
+            raise Refused(
                 f"{shown} is open to other users (mode {stat.S_IMODE(status.st_mode):04o}), and "
-                f"URLs are secrets: run chmod 600 {printable(quote(path))}"
+                "URLs are secrets",
+                command=f"chmod 600 {printable(quote(path))}",
             )
         data = os.read(descriptor, _SIZE_MAX + 1)
     finally:
@@ -227,21 +237,20 @@ def _lines(path: str, shown: str, keeper: int | None) -> list[tuple[int, str]]:
     return [(number, line) for number, line in stripped if line and not line.startswith("#")]
 
 
-def _whose(path: str) -> str:
-    """What is to be done where it is not this user's; empty where that is not the reason."""
+def _unreadable(path: str, seen: str) -> Refused:
     try:
         number = os.stat(path).st_uid
     except OSError:
-        return ""
+        return Refused(seen)
     if number == os.geteuid():
-        return ""
-    return f", as it belongs to {users.name(number)}: {_take_over(path)}"
+        return Refused(seen)
+    return _anothers(path, f"{seen}, as it belongs to {users.name(number)}")
 
 
-def _take_over(path: str, keeper: int | None = None) -> str:
+def _anothers(path: str, seen: str, keeper: int | None = None) -> Refused:
     if users.takes_over(path):
-        return f"run {giving(path, keeper)}"
-    return "run this as that user, or name a file of your own"
+        return Refused(seen, command=giving(path, keeper))
+    return Refused(seen, advice="run this as that user, or name a file of your own")
 
 
 def closed_to(keeper: int | None, path: str) -> str | None:

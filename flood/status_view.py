@@ -73,7 +73,7 @@ def look(
     lying, counted = status_stranded.count(spool, files, clock, (end - clock()) * 0.7)
     spool.check_present()  # or nothing would seem to lie there
     status = Status(spool.root, database, now(), in_processing=lying.total())
-    status.lack = room.first_lack((spool.root, os.path.dirname(database)), min_free)
+    status.lack = room.first_lack(spool.root, database, min_free)
     status.kept = writers.kept(database, time.sleep)
     status.watching = put_locks.watching(spool)
     status.watch_stopped = put_locks.watch_stopped(spool)

@@ -40,8 +40,9 @@ from flood.temporary import Temporary
 from flood.versions import Newest
 
 #: What happens to a record that waits for a file that is nowhere.
-_GONE: Final = "its file is gone: the record fails as vanished"
-_REPLACED: Final = _GONE.replace("its file is gone", "another file lies in its place")
+_VANISHES: Final = "the record fails as vanished"
+_GONE: Final = f"its file is gone: {_VANISHES}"
+_REPLACED: Final = f"another file lies in its place: {_VANISHES}"
 
 #: A free worker has taken by then what is due.
 _SOON: Final = timedelta(minutes=1)
@@ -239,7 +240,8 @@ class _Teller:
         if stopped is not None:
             again = stall.go_on([stopped])
             return f"waits for flood-watch, which is stopped; to let it go on: {again}"
-        lack = self._lack()
+        advice = self._advice
+        lack = room.first_lack(self._spool.root, advice.database, advice.settings.min_free)
         if lack is not None:
             return (
                 f"waits for room, as flood-watch takes nothing in: {lack.seen}; to make room: "
@@ -249,10 +251,6 @@ class _Teller:
             "flood-watch takes it once nobody has it open for writing; if it leaves it alone, as "
             "where its credentials lack the profile, its log says why"
         )
-
-    def _lack(self) -> room.Lack | None:
-        directories = (self._spool.root, os.path.dirname(self._advice.database))
-        return room.first_lack(directories, self._advice.settings.min_free)
 
     def _refusing(self) -> str | None:
         """The directory that keeps the file from being moved; known to flood's own user alone, as
