@@ -52,9 +52,9 @@ class Stage:
     def __enter__(self) -> "Stage":
         with self._stack as stack:
             self.home = _directory(stack)
-            store = self.home / "store"
-            store.mkdir()
-            process = stack.enter_context(rclone(store))
+            self._store = self.home / "store"
+            self._store.mkdir()
+            process = stack.enter_context(rclone(self._store))
             self.server = S3Server("rclone", process.port, verifies=True)
             self.proxy = self.way("demo")
             self.environ = {
@@ -92,6 +92,9 @@ class Stage:
         """Make buckets in the store."""
         for name in names:
             self.server.make_bucket(name)
+            # As `servers.PREFIXES` are: what goes there comes several files at a time.
+            for day in ("day 1", "day 2"):
+                (self._store / name / "2026" / day).mkdir(parents=True)
 
     def write(self, *names: str, size: int = 7) -> None:
         """Make files below the directory in which commands are run."""
