@@ -201,7 +201,7 @@ _TABLE: Final = (
     Option(
         "multipart_part_size",
         sizes(5 * _MIB, 5 * _GIB),  # Amazon S3 "Multipart upload limits"
-        "16MiB",
+        "8MiB",
         "size of one part, no more than the threshold",
         metavar="SIZE",
     ),

@@ -134,7 +134,7 @@ class Handle:
         body = self.exchange.body
         self.easy.setopt(pycurl.FRESH_CONNECT, int(self.exchange.twice))
         if body is not None and not isinstance(body, bytes):
-            body.seek(0)
+            body.rewind()
         self._clear()
         self.begin(self.exchange)
 
@@ -271,5 +271,7 @@ class _Reader:
             return int(pycurl.READFUNC_ABORT)
 
     def seek(self, offset: int, whence: int) -> int:
-        self._body.seek(offset, whence)
+        if offset or whence != os.SEEK_SET:
+            return int(pycurl.SEEKFUNC_FAIL)  # libcurl only ever begins anew
+        self._body.rewind()
         return int(pycurl.SEEKFUNC_OK)

@@ -2,14 +2,15 @@
 
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from mmap import mmap
 from typing import Final
 
 from workers.curl_connections import Connections
 from workers.curl_delivery import refused, stored
 from workers.curl_exchange import Exchange
+from workers.curl_memory import Memory
 from workers.curl_payload import Loader, Payload
 from workers.curl_store import Store
 from workers.failures import nonsense
@@ -20,10 +21,6 @@ from workers.transfer import Interrupted, PartEnded
 # Threads that read and digest parts while others are sent.
 _READERS: Final = 2
 
-# Bytes of parts that are held in memory, so that they are read but once; those that find no room
-# there are read once more while they are sent. On a fast network few parts are under way.
-_IN_MEMORY: Final = 32 * 1024**2
-
 _TICK: Final = 0.1
 # How soon a part that was read is noticed while nothing happens in the network.
 _READING_TICK: Final = 0.002
@@ -33,7 +30,6 @@ _READING_TICK: Final = 0.002
 class _Part:
     number: int
     payload: Payload
-    buffer: mmap | None
     patience: Patience
     due: float = 0.0
     moved: bool = False
@@ -51,7 +47,7 @@ class Parts:
         self._upload_id = upload_id
         signed = store.is_signed(large.upload.bucket)
         self._loader = Loader("crc32" if store.has_sums else None, signed)
-        self._buffers = _buffers(large.part_size, large.upload.size)
+        self._memory = Memory(large.part_size, large.upload.size)
         self._running: dict[Exchange, tuple[_Part, PartEnded]] = {}
         self._resting: list[_Part] = []
 
@@ -64,10 +60,9 @@ class Parts:
         with Lanes[int, _Part](_READERS, "flood-part") as lanes:
             try:
                 while True:
-                    while waiting and self._has_room(lanes):
-                        buffer = self._buffers.pop() if self._buffers else None
+                    while waiting and self._has_room(lanes, waiting[0][0]):
                         number, offset = waiting.popleft()
-                        lanes.start(number, partial(self._load, number, offset, buffer))
+                        lanes.start(number, self._loading(number, offset))
                     if not (waiting or lanes.busy or self._alive()):
                         return sorted(parts, key=lambda part: part.number)
                     self._start_what_is_read(lanes)
@@ -85,23 +80,32 @@ class Parts:
                 large.source.close()
                 self._connections.drop()
 
-    def _has_room(self, lanes: Lanes[int, _Part]) -> bool:
-        """Whether one more part is to be read: the next ones to be sent, or what keeps the readers
+    def _has_room(self, lanes: Lanes[int, _Part], number: int) -> bool:
+        """Whether this part is to be read: one of the next to be sent, or what keeps the readers
         busy meanwhile."""
         most = min(self._connections.wanted, self._large.at_most())
-        return lanes.busy < _READERS and lanes.busy + self._alive() < most
+        if lanes.busy >= _READERS or lanes.busy + self._alive() >= most:
+            return False
+        size = self._large.length(number)
+        return self._memory.has_room(size) or not self._memory.holds
 
     def _alive(self) -> int:
         return len(self._running) + len(self._resting)
 
-    def _load(self, number: int, offset: int, buffer: mmap | None) -> _Part:
+    def _loading(self, number: int, offset: int) -> Callable[[], _Part]:
+        size = self._large.length(number)
+        blocks = self._memory.take(size) if self._memory.holds else None
+        return partial(self._load, number, offset, blocks)
+
+    def _load(self, number: int, offset: int, blocks: Sequence[memoryview] | None) -> _Part:
         large = self._large
         size = large.length(number)
-        if buffer is None:
+        if blocks is None:
             payload = self._loader.streamed(large.source, offset, size)
         else:
-            payload = self._loader.held(large.source, offset, size, memoryview(buffer))
-        return _Part(number, payload, buffer, Patience(large.pauses))
+            give_back = self._memory.give_back
+            payload = self._loader.held(large.source, offset, size, blocks, give_back)
+        return _Part(number, payload, Patience(large.pauses))
 
     def _start_what_is_read(self, lanes: Lanes[int, _Part]) -> None:
         while lanes.busy and (finished := lanes.next(0.0)) is not None:
@@ -130,11 +134,10 @@ class Parts:
         part, tell = self._running.pop(exchange)
         etag = exchange.answer_header("etag") if stored(exchange) else None
         if etag:
+            part.payload.let_go()
             tell(None, under_way)
             shown = exchange.answer_header("x-amz-checksum-crc32")
             crc32 = shown if self._store.has_sums else None
-            if part.buffer is not None:
-                self._buffers.append(part.buffer)
             return Part(part.number, etag, crc32, part.payload.digest())
         bucket = self._large.upload.bucket
         if exchange.failure is None and not part.moved and self._store.moved(bucket, exchange):
@@ -157,9 +160,3 @@ def _refused(exchange: Exchange) -> Exception:
     if stored(exchange):
         return nonsense(exchange.host, "UploadPart: the answer has no ETag")
     return refused(exchange)
-
-
-def _buffers(part_size: int, size: int) -> list[mmap]:
-    # Memory of their own, which goes back to the system with them: what malloc gets back of such
-    # sizes it keeps.
-    return [mmap(-1, part_size) for _ in range(min(_IN_MEMORY, size) // part_size)]

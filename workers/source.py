@@ -131,9 +131,9 @@ class Body:
     """
 
     def __init__(self, source: Source, offset: int, size: int, algorithm: Algorithm | None) -> None:
+        self.size = size
         self._source = source
         self._offset = offset
-        self._size = size
         self._algorithm = algorithm
         self._position = 0
         self._start_digest()
@@ -143,28 +143,43 @@ class Body:
         self._crc = 0
 
     def digest(self) -> bytes:
-        """Return the digest of what was read since the last seek to the start."""
+        """Return the digest of what was read since the last seek to the start; none without an
+        algorithm."""
+        if self._algorithm is None:
+            return b""
         return self._md5.digest() if self._algorithm == "md5" else self._crc.to_bytes(4, "big")
 
     def read(self, amount: int | None = -1) -> bytes:
-        left = self._size - self._position
+        left = self.size - self._position
         count = left if amount is None or amount < 0 else min(amount, left)
         if count <= 0:
             return b""
         data = self._source.read(count, self._offset + self._position)
+        self._take(data)
+        return data
+
+    def fill(self, buffer: memoryview) -> None:
+        """Read on until the buffer is full; raises what the source raises."""
+        self._source.fill(buffer, self._offset + self._position)
+        self._take(buffer)
+
+    def _take(self, data: bytes | memoryview) -> None:
         self._position += len(data)
         if self._algorithm == "md5":
             self._md5.update(data)
         elif self._algorithm == "crc32":
             self._crc = zlib.crc32(data, self._crc)
-        return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         self._position = max(0, base + offset)
         if self._position == 0:
             self._start_digest()
         return self._position
+
+    def rewind(self) -> None:
+        """Go back to the start."""
+        self.seek(0)
 
     def tell(self) -> int:
         return self._position

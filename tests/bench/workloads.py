@@ -83,6 +83,7 @@ def _workloads() -> dict[str, Workload]:
         w2,
         replace(w2, name="w2-50ms", latency=50.0),
         w3,
+        replace(w3, name="w3-50ms", latency=50.0, usual=False),
         replace(w3, name="w3x4", count=4, usual=False),
         replace(w1, name="w1-backlog", finished=1_000_000, waiting=100_000, usual=False),
         Workload("idle", 100, 4 * KIB, idle=True),

@@ -8,12 +8,15 @@ import resource
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pycurl
 import pytest
@@ -28,6 +31,7 @@ from hypothesis import strategies as st
 from flood.errors import ConfigError
 from flood.states import PERMANENT, TRANSIENT
 from tests.faults import Answer, Fault, Pass, Raw, Request, Stall, Unending, s3_error
+from tests.faults import Exchange as ProxiedExchange
 from tests.proxy import FaultProxy
 from tests.servers import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server
 from tests.spooling import in_child, leave_descriptors
@@ -175,6 +179,62 @@ def test_large_files_take_no_boto3(proxy: FaultProxy, bucket: str, tmp_path: Pat
     assert "workers.curl_requests" in loaded
     assert not {"boto3", "botocore", "urllib3"} & set(loaded)
     assert [proxy.count(*each) for each in (("POST",), ("HEAD",), ("DELETE",))] == [4, 2, 1]
+
+
+class Reads:
+    """How many bytes of files uploaders have read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bytes = 0
+        self._lock = threading.Lock()
+        for name in ("pread", "preadv"):
+            monkeypatch.setattr(os, name, partial(self._read, getattr(os, name)))
+
+    def _read(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        got = call(*arguments)
+        with self._lock:
+            self.bytes += got if isinstance(got, int) else len(got)
+        return got
+
+
+@dataclass
+class Far(Fault):
+    """A store whose answers take long; `most` tells for how many it was waited at once."""
+
+    most: int = 0
+    _present: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def play(self, exchange: ProxiedExchange) -> None:
+        answer = exchange.forward()
+        with self._lock:
+            self._present += 1
+            self.most = max(self.most, self._present)
+        exchange.closing.wait(0.5)
+        with self._lock:
+            self._present -= 1
+        exchange.reply(*answer)
+
+
+@pytest.mark.parametrize("provider", ["s3", "cloudflare"])
+def test_a_large_file_is_read_once(
+    proxy: FaultProxy,
+    bucket: str,
+    opened: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: str,
+) -> None:
+    """Whoever waits for answers holds no memory, so that more parts are under way than are held."""
+    size = 60 * MIB
+    read = Reads(monkeypatch)
+    far = Far()
+    proxy.inject(far, "PUT", "partNumber", times=None)
+    upload = Upload(1, bucket, "key", opened(os.urandom(MIB) * 60), size)
+    with closing(curl_uploader(profile(proxy.url, provider), concurrency=16)) as uploader:
+        assert isinstance(send(uploader, upload), Receipt)
+    assert proxy.count("PUT", "partNumber") == 12
+    assert read.bytes == size
+    assert far.most > 8
 
 
 def test_what_the_store_has_makes_room_before_it_is_proven(sink: FaultProxy) -> None:
@@ -409,7 +469,7 @@ class Zeros:
         self._left -= len(block)
         return block
 
-    def seek(self, _offset: int, _whence: int = os.SEEK_SET) -> int:
+    def rewind(self) -> None:
         raise AssertionError("it is sent once")
 
     def digest(self) -> bytes:

@@ -61,7 +61,7 @@ def test_defaults(environ: dict[str, str], tmp_path: Path) -> None:
         min_free=64 * 1024**2,
         ignore=IGNORE,
         multipart_threshold=64 * MIB,
-        multipart_part_size=16 * MIB,
+        multipart_part_size=8 * MIB,
         connect_timeout=None,
         read_timeout=None,
         bucket_cache_seconds=300.0,
@@ -259,7 +259,7 @@ def test_all_problems_are_told_at_once(
     del environ["FLOOD_SERVER_DIRECTORY"]
     environ |= {"FLOOD_CREDENTIALS_FIRST": "perhaps", "FLOOD_READ_TIMEOUT": "1e3"}
     environ |= {"FLOOD_SERVER_DIR": "/x"}
-    lines = refusal(capsys, environ, "--retry-jitter=nan", "--multipart-threshold=8M")
+    lines = refusal(capsys, environ, "--retry-jitter=nan", "--multipart-threshold=7M")
     assert all(line.startswith("flood-watch: error: ") for line in lines)
     for said in (
         "./flood.conf, line 2: what",
@@ -267,7 +267,7 @@ def test_all_problems_are_told_at_once(
         "FLOOD_CREDENTIALS_FIRST: 'perhaps'",
         "FLOOD_READ_TIMEOUT: '1e3'",
         "--retry-jitter: 'nan'",
-        "multipart-part-size (16MiB) is larger than multipart-threshold (8MiB)",
+        "multipart-part-size (8MiB) is larger than multipart-threshold (7MiB)",
         "server-directory is not set: give --server-directory, or set FLOOD_SERVER_DIRECTORY",
         "FLOOD_SERVER_DIR is in the environment, and is no setting; is server-directory meant?",
     ):
