@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from shlex import quote
 from typing import Final
 
-from flood import directories, users
+from flood import directories, users, writers
 
 #: What the file ends in that wakes consumers.
 BELL: Final = "-bell"
 
-_SUFFIXES: Final = ("", "-journal", "-wal", "-shm", "-writers")
+_SUFFIXES: Final = ("", "-journal", "-wal", "-shm", *writers.QUEUES)
 
 
 def files(database: str) -> list[str]:

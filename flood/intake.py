@@ -28,7 +28,7 @@ from flood.walk import Found, Oddity
 from flood.whereabouts import lies_in
 
 #: How many files one transaction admits; other writers wait meanwhile.
-BATCH: Final = 500
+BATCH: Final = 330
 
 logger = getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
 
-from flood import binding, cards, devices, models, read_only, records, schema
+from flood import binding, cards, database_files, devices, models, read_only, records, schema
 from flood.destination import Destination
 from flood.errors import FloodError, NoRoomError, SpoolError
 from flood.put_copy import Copy
@@ -64,12 +64,8 @@ def connect(spool: Spool, database: str | None, now: datetime) -> str | None:
 
 def _writable(path: str) -> bool:
     # SQLite makes files beside the database.
-    beside = (os.path.dirname(path), *filter(os.path.exists, _companions(path)))
-    return all(os.access(each, os.R_OK | os.W_OK, effective_ids=True) for each in (path, *beside))
-
-
-def _companions(path: str) -> list[str]:
-    return [f"{path}{suffix}" for suffix in ("-wal", "-shm", "-writers")]
+    needed = (os.path.dirname(path), path, *filter(os.path.exists, database_files.files(path)))
+    return all(os.access(each, os.R_OK | os.W_OK, effective_ids=True) for each in needed)
 
 
 class Rows:

@@ -15,7 +15,7 @@ from huey import Huey
 from huey.constants import WORKER_PROCESS
 from huey.consumer import Consumer, ConsumerStopped, ProcessEnvironment
 
-from flood import log, models, parent
+from flood import log, models, parent, writers
 from flood.bell import ring
 from flood.rereading import Rereading
 from flood.signals import Signals
@@ -113,6 +113,7 @@ class FloodConsumer(Consumer):
             super()._set_signal_handlers()
 
     def start(self) -> None:
+        writers.stand_behind()
         # huey sets its handlers last; until then a signal would end in a traceback.
         self._set_signal_handlers()
         self._signals.heed()

@@ -1,4 +1,4 @@
-"""The queue in which writers wait for a database, each of which then has it for a moment."""
+"""The queues in which writers wait for a database, each of which then has it for a moment."""
 
 import fcntl
 import os
@@ -6,7 +6,7 @@ import threading
 import time
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from flood import owners, syscalls
@@ -23,6 +23,13 @@ _LOOKS: Final = 4
 # The byte of what SQLite has beside a database that whoever writes has locked: WAL_WRITE_LOCK in
 # its wal.c, counted from UNIX_SHM_BASE in its os_unix.c.
 _WRITING: Final = 120
+
+#: What the files beside a database end in on which writers queue: first the workers among
+#: themselves, then the first of them with all others.
+QUEUES: Final = ("-workers", "-writers")
+
+# Whether this process is one of workers.
+_behind = False
 
 
 class Locked(Exception):
@@ -42,41 +49,64 @@ class Waiting:
 
 
 class _Place(threading.local):
-    """This thread's place in the queue of one database; of this process alone, as a descriptor that
-    came through a fork shares its lock with the parent."""
+    """This thread's places in the queues of one database; of this process alone, as a descriptor
+    that came through a fork shares its lock with the parent."""
 
-    descriptor = -1
+    descriptors: tuple[int, ...] = ()
     of = (0, "")
 
 
 _place = _Place()
 
 
+def stand_behind() -> None:
+    """This process is one of workers, which have the database nearly all of the time, each with
+    hundreds of files in hand: only the first of them is in the way of others."""
+    global _behind
+    _behind = True
+
+
 @contextmanager
 def turn(path: str, waiting: Waiting) -> Iterator[None]:
-    """Wait for this thread's turn at the database; raises Locked, or the OSError of the lock file.
+    """Wait for this thread's turn at the database; raises Locked, or the OSError of a lock file.
 
     SQLite's writers poll with growing pauses, so that a busy process starves the others. A kernel
-    lock, flock(2), lets them in one after the other.
+    lock, flock(2), lets them in one after the other; who is woken when it is free is a matter of
+    luck, though, so that one of many has to wait for most of them now and then.
     """
-    if _place.of != (os.getpid(), path) or not os.fstat(_place.descriptor).st_nlink:
+    if _place.of != (os.getpid(), path) or not all(map(_is_there, _place.descriptors)):
         leave()
-        _place.descriptor = owners.beside(path, "-writers")
+        for suffix in QUEUES:
+            _place.descriptors += (owners.beside(path, suffix),)
         _place.of = (os.getpid(), path)
-    try:
-        fcntl.flock(_place.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _wait(_Waiter(_place.descriptor), waiting)
-    try:
+    with ExitStack() as stack:
+        for descriptor in _place.descriptors[0 if _behind else 1 :]:
+            stack.callback(_unlock, descriptor)  # beforehand: an interrupt may come at any time
+            _queue(descriptor, waiting)
         yield
-    finally:
-        fcntl.flock(_place.descriptor, fcntl.LOCK_UN)
+
+
+def _is_there(descriptor: int) -> bool:
+    return os.fstat(descriptor).st_nlink > 0
+
+
+def _queue(descriptor: int, waiting: Waiting) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _wait(_Waiter(descriptor), descriptor, waiting)
+
+
+def _unlock(descriptor: int) -> None:
+    if descriptor in _place.descriptors:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def stopped(path: str) -> int | None:
     """The process that has its turn at the database, if somebody has stopped it, as with SIGSTOP;
     None if none has, or nobody can tell."""
-    return syscalls.stopped_holder(f"{path}-writers")
+    holders = (syscalls.stopped_holder(f"{path}{suffix}") for suffix in QUEUES)
+    return next((holder for holder in holders if holder is not None), None)
 
 
 def foreign(path: str) -> int | None:
@@ -117,13 +147,13 @@ def _remedy(halted: int | None, alien: int | None) -> str | None:
 
 
 def leave() -> None:
-    """Give this thread's descriptor back."""
-    if _place.descriptor >= 0:
-        os.close(_place.descriptor)
-    _place.descriptor, _place.of = -1, (0, "")
+    """Give this thread's descriptors back."""
+    for descriptor in _place.descriptors:
+        os.close(descriptor)
+    _place.descriptors, _place.of = (), (0, "")
 
 
-def _wait(waiter: "_Waiter", waiting: Waiting) -> None:
+def _wait(waiter: "_Waiter", descriptor: int, waiting: Waiting) -> None:
     try:
         waiter.start()
         while not waiter.came(_LOOK):
@@ -131,9 +161,8 @@ def _wait(waiter: "_Waiter", waiting: Waiting) -> None:
                 raise Locked
     except BaseException:  # an interrupt, too: nobody must hold a turn that he does not take
         if waiter.abandon():
-            _place.descriptor, _place.of = -1, (0, "")
-        else:
-            fcntl.flock(_place.descriptor, fcntl.LOCK_UN)
+            kept = tuple(each for each in _place.descriptors if each != descriptor)
+            _place.descriptors, _place.of = kept, (0, "")
         raise
 
 

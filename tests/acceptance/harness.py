@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import pytest
 
+from flood.writers import QUEUES
 from tests.servers import S3Server, credentials_section
 
 CHECKOUT = Path(__file__).parents[2]
@@ -340,14 +341,11 @@ class Flood:
         for pid in pids:  # a signal takes its time
             while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "T":
                 time.sleep(_POLL)
-        with open(f"{self.database}-writers", "rb") as turn:
-            try:
-                fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                for pid in pids:
-                    os.kill(pid, signal.SIGCONT)
-                return False
-        return True
+        if all(_is_free(f"{self.database}{queue}") for queue in QUEUES):
+            return True
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        return False
 
     def wait_settled(self, count: int, seconds: float = PATIENCE) -> None:
         """Wait until exactly so many records are settled."""
@@ -379,6 +377,16 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:
         return True
+
+
+def _is_free(path: str) -> bool:
+    """Whether nobody holds the lock."""
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _ends(lines: list[str], most: int = 60) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flood import users
+from flood import users, writers
 from flood.check_rights import denied
 from flood.layout import CARD
 from flood.locks import COMMANDS_LOCK
@@ -187,7 +187,10 @@ def test_what_keeps_a_file_in_processing_is_named(
 
 def test_the_owner_of_the_spool_is_told_to_take_its_database(theirs: Flood) -> None:
     """No one else is the user that flood is to run as."""
-    made = [theirs.database, *(Path(f"{theirs.database}{end}") for end in ("-writers", "-bell"))]
+    made = [
+        theirs.database,
+        *(Path(f"{theirs.database}{end}") for end in (*writers.QUEUES, "-bell")),
+    ]
     for path in made:
         path.touch()
         path.chmod(0o600)
@@ -296,7 +299,7 @@ def test_a_database_that_root_makes_is_the_spools_owners(
     flood.run("-m", *f"flood.commands.{command}".split())
     # Its companions go with the last who has it open, but for these.
     made = {path.name: path.stat() for path in flood.directory.glob("flood.db*")}
-    assert {"flood.db", "flood.db-writers"} <= set(made)
+    assert {"flood.db", *(f"flood.db{queue}" for queue in writers.QUEUES)} <= set(made)
     assert {(x.st_uid, x.st_gid, stat.S_IMODE(x.st_mode)) for x in made.values()} == {
         (OTHER, OTHER, 0o600)
     }

@@ -26,6 +26,7 @@ from flood.locks import CONSUMERS_LOCK, WATCH_LOCK, FileLock
 from flood.purge import purge
 from flood.put_plan import Refusal, Source, batches
 from flood.spool import Spool
+from flood.writers import QUEUES
 from tests.mounts import mounting
 from tests.servers import S3Server, credentials_section
 
@@ -585,7 +586,7 @@ def put_without_privileges(place: Place, *arguments: str) -> "subprocess.Complet
     )
 
 
-@pytest.mark.parametrize("forbidden", ["flood.db", "flood.db-writers", "."])
+@pytest.mark.parametrize("forbidden", ["flood.db", *(f"flood.db{queue}" for queue in QUEUES), "."])
 def test_without_write_access_to_the_database(place: Place, forbidden: str) -> None:
     place.write("a")
     for lock in (place.root / ".flood").glob("*.lock"):

@@ -139,7 +139,7 @@ def test_what_root_makes_beside_the_database_is_the_databases_owners(owned: Path
     with writers.turn(str(database), writers.Waiting(lambda: False)):
         pass
     writers.leave()
-    for suffix in ("-bell", "-writers"):
+    for suffix in ("-bell", *writers.QUEUES):
         made = Path(f"{database}{suffix}").stat()
         assert (made.st_uid, made.st_gid, stat.S_IMODE(made.st_mode)) == (OTHER, OTHER, 0o600)
 

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flood import models, schema, users
+from flood import models, schema, users, writers
 from flood.columns import name_from, name_value, utc_moment, utc_text
 from flood.errors import NoRoomError, SpoolError
 from flood.layout import CARD
@@ -505,10 +505,11 @@ def test_who_owns_the_spool_takes_a_database_of_roots(public: Path) -> None:
     (public / ".flood").mkdir()
     (public / CARD).touch()
     os.chown(public / CARD, 65534, -1)
-    Path(f"{path}-writers").chmod(0o666)
+    for queue in writers.QUEUES:
+        Path(f"{path}{queue}").chmod(0o666)
     Path(path).chmod(0o444)
     told = {
-        own: f"sudo chown {users.name(65534)}: {path} {path}-writers",
+        own: f"sudo chown {users.name(65534)}: {path} {path}-workers {path}-writers",
         f"{own}/none": "give this user write access to the database",
         None: "give this user write access to the database",
     }
@@ -550,7 +551,8 @@ def test_a_database_that_may_be_written_to_again_is(public: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("takes root to become somebody else")
     Path(path).chmod(0o444)
-    Path(f"{path}-writers").chmod(0o666)
+    for queue in writers.QUEUES:
+        Path(f"{path}{queue}").chmod(0o666)
     answers, answer = os.pipe()
     asked, asks = os.pipe()
 
@@ -579,6 +581,7 @@ def test_a_database_that_may_be_written_to_again_is(public: Path) -> None:
         ("house/flood.db", 0o600),
         ("house/flood.db-wal", 0o600),
         ("house/flood.db-writers", 0o600),
+        ("house/flood.db-workers", 0o600),
     ],
 )
 def test_what_this_user_may_not_use_is_named(
@@ -604,7 +607,7 @@ def test_what_this_user_may_not_use_is_named(
         words = f"the database {path}: Permission denied: .* access to {public / locked}"
         with pytest.raises(SpoolError, match=f"cannot use {words}$"):
             schema.migrate(path, create=create)
-        if not locked.endswith("-writers"):  # which whoever only reads does without
+        if not locked.endswith(writers.QUEUES):  # which whoever only reads does without
             with pytest.raises(SpoolError, match=f"cannot read {words}$"):
                 schema.open_for_reading(path)
 
@@ -638,7 +641,7 @@ def test_odd_names_of_databases(tmp_path: Path) -> None:
     assert os.path.getsize(path) > 0
     assert sorted(os.listdir(tmp_path)) == [
         os.path.basename(path),
-        f"{os.path.basename(path)}-writers",
+        *(f"{os.path.basename(path)}{queue}" for queue in writers.QUEUES),
     ]
 
 

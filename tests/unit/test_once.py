@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flood.errors import NoRoomError
+from flood.intake import BATCH
 from flood.once import Once
 from tests.spooling import House, in_child, quick_house
 
@@ -133,7 +134,7 @@ def test_a_stop_ends_it_between_two_batches(house: House) -> None:
         house.write(f"incoming/p/b/{number}")
     run = once(house, stopping=lambda: bool(house.enqueued))
     run.run()
-    assert run.taken == len(house.rows()) == 500
+    assert run.taken == len(house.rows()) == BATCH
     once(house).run()
     assert len(house.rows()) == 600
 

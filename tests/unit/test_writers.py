@@ -49,9 +49,9 @@ def path(tmp_path: Path) -> Iterator[str]:
 
 
 @contextmanager
-def held(path: str) -> Iterator[None]:
+def held(path: str, queue: str = "-writers") -> Iterator[None]:
     """As by a process that was stopped in the middle of a transaction."""
-    descriptor = os.open(f"{path}-writers", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(f"{path}{queue}", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         yield
@@ -104,6 +104,77 @@ def test_waiting_has_an_end(path: str) -> None:
     wait_until(lambda: threads() <= before)  # an earlier test's may have ended, too
     with turn(path, Enough()):
         pass
+
+
+def free(path: str, queue: str) -> bool:
+    """Whether nobody holds it."""
+    descriptor = os.open(f"{path}{queue}", os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is one of workers."""
+    monkeypatch.setattr(writers, "_behind", False)
+    writers.stand_behind()
+
+
+def test_workers_that_wait_are_in_nobodys_way(path: str) -> None:
+    with held(path, "-workers"), turn(path, Enough()):
+        assert not free(path, "-writers")
+
+
+def test_a_worker_waits_for_workers_and_for_all_others(path: str, worker: None) -> None:
+    for queue in writers.QUEUES:
+        with held(path, queue), pytest.raises(Locked):
+            turn(path, Enough()).__enter__()
+        assert all(free(path, each) for each in writers.QUEUES), "it gave up both"
+    with turn(path, Enough()):
+        assert not any(free(path, each) for each in writers.QUEUES)
+    assert all(free(path, each) for each in writers.QUEUES)
+
+
+def test_the_first_of_workers_keeps_the_others_out_while_it_waits(path: str, worker: None) -> None:
+    came = threading.Event()
+
+    def first() -> None:
+        with turn(path, Enough(10_000)):
+            came.set()
+        writers.leave()
+
+    thread = threading.Thread(target=first)
+    with held(path):
+        thread.start()
+        wait_until(lambda: os.path.exists(f"{path}-workers") and not free(path, "-workers"))
+        assert not came.is_set()
+    thread.join()
+    assert came.is_set()
+
+
+@pytest.mark.parametrize("queue", writers.QUEUES)
+def test_a_queue_that_cannot_be_opened_is_no_turn(path: str, worker: None, queue: str) -> None:
+    os.mkdir(f"{path}{queue}")
+    for _ in range(2):
+        with pytest.raises(IsADirectoryError):
+            turn(path, Enough()).__enter__()
+    os.rmdir(f"{path}{queue}")
+    with turn(path, Enough()):
+        assert not any(free(path, each) for each in writers.QUEUES)
+
+
+@pytest.mark.parametrize("queue", writers.QUEUES)
+def test_a_queue_that_was_removed_is_begun_anew(path: str, worker: None, queue: str) -> None:
+    with turn(path, Enough()):
+        pass
+    os.unlink(f"{path}{queue}")
+    with turn(path, Enough()):
+        assert not any(free(path, each) for each in writers.QUEUES)
 
 
 def test_a_stop_shortens_the_waiting() -> None:
@@ -169,11 +240,10 @@ def test_a_turn_that_is_lost_in_the_middle_of_a_start_may_be_tried_again(
 
 
 TURN = """
-import sys
-from flood.writers import Waiting, turn
-with turn(sys.argv[1], Waiting(lambda: False)):
-    print("held", flush=True)
-    sys.stdin.read()
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
 """
 
 
@@ -205,10 +275,9 @@ def test_another_programs_transaction_is_told_of(house: House, stopping: None) -
 
 def test_a_stopped_process_that_has_its_turn_is_named(house: House, stopping: None) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", TURN, house.database],
+        [sys.executable, "-c", TURN, f"{house.database}-writers"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
@@ -231,3 +300,17 @@ def test_a_stopped_process_that_has_its_turn_is_named(house: House, stopping: No
         process.send_signal(signal.SIGCONT)
         process.communicate()
     assert writers.stopped(house.database) is None
+
+
+def test_a_stopped_worker_that_is_the_first_of_them_is_named(path: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", TURN, f"{path}-workers"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: writers.stopped(path) == process.pid)
+        process.send_signal(signal.SIGCONT)
+        process.communicate()
