@@ -88,9 +88,7 @@ def migrate(
         return steps
     except Locked as error:
         who = writers.remedy(path) or "another program holds it"
-        raise TryAgainError(
-            f"cannot use the database {path}: {who} ({path}-writers is locked)"
-        ) from error
+        raise TryAgainError(f"cannot use the database {path}: {who}") from error
     except models.DatabaseError as error:
         reason = models.first_reason(error, before)
         if read_only.refused(reason, path):

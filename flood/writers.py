@@ -105,7 +105,12 @@ def _unlock(descriptor: int) -> None:
 def stopped(path: str) -> int | None:
     """The process that has its turn at the database, if somebody has stopped it, as with SIGSTOP;
     None if none has, or nobody can tell."""
-    holders = (syscalls.stopped_holder(f"{path}{suffix}") for suffix in QUEUES)
+    return syscalls.stopped_holder(f"{path}-writers")
+
+
+def first_stopped(path: str) -> int | None:
+    """As `stopped`, of the process that is the first of all workers, too, which keeps but them."""
+    holders = (syscalls.stopped_holder(f"{path}{queue}") for queue in reversed(QUEUES))
     return next((holder for holder in holders if holder is not None), None)
 
 
@@ -130,7 +135,7 @@ def staying(path: str, sleep: Callable[[float], None]) -> int | None:
 def remedy(path: str) -> str | None:
     """What has the process let go that keeps all others from writing, in words; None if nobody
     knows of one."""
-    return _remedy(stopped(path), foreign(path))
+    return _remedy(first_stopped(path), foreign(path))
 
 
 def kept(path: str, sleep: Callable[[float], None]) -> str | None:

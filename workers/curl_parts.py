@@ -47,7 +47,7 @@ class Parts:
         self._upload_id = upload_id
         signed = store.is_signed(large.upload.bucket)
         self._loader = Loader("crc32" if store.has_sums else None, signed)
-        self._memory = Memory(large.part_size, large.upload.size)
+        self._memory = Memory(large.part_size, large.upload.size, connections.most)
         self._running: dict[Exchange, tuple[_Part, PartEnded]] = {}
         self._resting: list[_Part] = []
 
@@ -79,6 +79,7 @@ class Parts:
                 # Before the lanes close: no part must be read on.
                 large.source.close()
                 self._connections.drop()
+                self._memory.close()
 
     def _has_room(self, lanes: Lanes[int, _Part], number: int) -> bool:
         """Whether this part is to be read: one of the next to be sent, or what keeps the readers

@@ -1,17 +1,18 @@
 """Bodies for libcurl: what is held in memory, and what is read again."""
 
 import hashlib
+import mmap
 import os
 import zlib
 from contextlib import closing
 from io import FileIO
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.uploading import MIB
-from workers import curl_memory
 from workers.curl_memory import BLOCK, Memory
 from workers.curl_payload import Loader, Payload
 from workers.source import Source, Watch
@@ -131,33 +132,54 @@ def test_what_was_sent_keeps_no_memory(begun: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "at_once"),
-    [(5 * MIB, 6), (8 * MIB, 4), (8 * MIB + 1, 4), (32 * MIB, 4), (32 * MIB + 1, 0)],
+    ("part", "connections", "held"),
+    [
+        (5 * MIB, 1, 6),
+        (8 * MIB, 4, 4),
+        (8 * MIB, 16, 8),
+        (8 * MIB, 64, 32),
+        (8 * MIB, 256, 32),
+        (8 * MIB + 1, 1, 4),
+        (32 * MIB, 1, 4),
+        (32 * MIB, 256, 8),
+        (32 * MIB + 1, 256, 0),
+    ],
 )
-def test_so_many_parts_find_room(part: int, at_once: int) -> None:
-    memory = Memory(part, 5 * 1024**4)
-    assert memory.holds == bool(at_once)
+def test_so_many_parts_find_room(part: int, connections: int, held: int) -> None:
+    memory = Memory(part, 5 * 1024**4, connections)
+    assert memory.holds == bool(held)
     taken = []
     while memory.has_room(part):
         taken.append(memory.take(part))
-    assert len(taken) == at_once
+    assert len(taken) == held
     assert len({id(block) for each in taken for block in each}) == sum(map(len, taken))
     for block in taken[0] if taken else ():
         memory.give_back(block)
-    assert memory.has_room(part) == bool(at_once)
+    assert memory.has_room(part) == bool(held)
 
 
-@pytest.mark.parametrize("size", [1, BLOCK, BLOCK + 1, 9 * BLOCK])
-def test_a_file_takes_no_more_memory_than_it_has(
-    size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[int] = []
+@pytest.mark.parametrize("size", [1, BLOCK, BLOCK + 1, 9 * BLOCK, 5 * 1024**4])
+def test_a_file_takes_no_more_memory_than_it_has(size: int) -> None:
+    memory = Memory(5 * MIB, size, 1)
+    taken = 0
+    while memory.has_room(1):
+        memory.take(1)
+        taken += 1
+    assert taken == min(32, -(-size // BLOCK))
 
-    def mapped(_file: int, length: int) -> bytearray:
-        made.append(length)
-        return bytearray(length)
 
-    monkeypatch.setattr(curl_memory, "mmap", mapped)
-    memory = Memory(5 * MIB, size)
-    assert made == [-(-size // BLOCK) * BLOCK]
-    assert memory.has_room(min(size, 5 * MIB))
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+def test_memory_goes_back_though_somebody_keeps_its_blocks() -> None:
+    before = resident()
+    memory = Memory(8 * MIB, 64 * MIB, 16)
+    blocks = memory.take(64 * MIB)
+    for block in blocks:
+        block[:] = bytes(BLOCK)
+    assert resident() - before > 48 * MIB
+    memory.close()
+    assert resident() - before < 16 * MIB
+    assert len(blocks) == 64
