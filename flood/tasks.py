@@ -154,7 +154,7 @@ def upload(profile: str, bucket: str, ids: list[int], ring: bool = False) -> Non
         # Nothing goes with what a lost attempt made suspect.
         alone = any(one.alone for one in claims)
         more = no_more if alone else partial(_more, agent, destination)
-        for decisions in attempt(agent, claims, more):
+        for decisions in attempt(agent, claims, more, partial(_others_wait, agent)):
             delays = settle(agent, decisions, enqueue_retry)
             delays += [one.delay for one in decisions if isinstance(one, PutOff)]
             if any(isinstance(one, PutOff) and one.ring for one in decisions):
@@ -190,6 +190,14 @@ def _more(agent: "Agent", destination: tuple[str, str], company: int) -> list[Cl
         return []
     with models.write():
         return agent.turns.more(destination, company)
+
+
+def _others_wait(agent: "Agent") -> bool:
+    """Whether this worker, which has been at work for longest, is wanted elsewhere."""
+    if not agent.turns.may_yield():
+        return False
+    with models.write():
+        return agent.turns.waits()
 
 
 def _ring_late(agent: "Agent", destination: tuple[str, str], delays: Sequence[float]) -> None:

@@ -17,6 +17,9 @@ from workers.rounds import Destination, Rounds
 #: An attempt that has lasted for so long may well last longer.
 LONG: Final = timedelta(seconds=10)
 
+#: What has been due for so long nobody was about to take.
+MOMENT: Final = timedelta(seconds=0.25)
+
 #: From this size on, in bytes, a file may keep a worker busy for long on a line that is slow.
 HEAVY: Final = 8 * 1024**2
 
@@ -124,6 +127,29 @@ class Turns:
             large=self._heavy,
             company=company,
             now=self._now(),
+        )
+
+    def may_yield(self) -> bool:
+        """Whether this thread has been at work for longest of those that can go elsewhere: they
+        are not stopped, at no heavy file, nor at work for so long that their store may hang."""
+        then = self._now() - LONG
+        light = set(self._able()) - queries.owners_of(self._heavy)
+        known = [(one.since, one.owner) for one in queries.at_work() if one.since > then]
+        first = min((one for one in known if one[1] in light), default=None)
+        return first is not None and first[1] == self._locks.own()
+
+    def waits(self) -> bool:
+        """Whether something has been due for a moment where nobody is, though it may be sent.
+
+        To be called inside `models.write()`, as `claim`.
+        """
+        busy = queries.at_work()
+        present = {(one.profile, one.bucket) for one in busy}
+        able = self._profiles()
+        known = [each for each in due_queries.profiles() if each in able]
+        return any(
+            not (each in present or self._paused(each) or self._is_crowded(each, busy))
+            for each in self._rounds.due(known, self._now() - MOMENT)
         )
 
     def refused(self) -> bool:

@@ -33,6 +33,11 @@ GROUPING: Final = 0.1
 #: nothing is due there, or others come first.
 More = Callable[[int], Sequence[Claimed]]
 
+# After so many seconds an attempt begins to look whether others wait, and looks again so often: a
+# store that takes a second for each answer would keep every worker for as long as it may take.
+_YIELDING: Final = 2.0
+_LOOK: Final = 0.5
+
 _ASKED: Final = Reason(
     INTERRUPTED,
     "asked_to_wait",
@@ -54,6 +59,11 @@ _CORRECT: Final = (
 def no_more(_under_way: int) -> Sequence[Claimed]:
     """The attempt ends with what it was given."""
     return ()
+
+
+def nobody_waits() -> bool:
+    """The attempt ends in its own time."""
+    return False
 
 
 class _Group:
@@ -84,17 +94,26 @@ class _Group:
 
 class _Flow:
     """The uploads of an attempt, as they are asked for: of what was claimed, then of what `more`
-    claims. On what cannot be opened the group decides."""
+    claims, until this worker has been at it for long, or others are waited for. On what cannot be
+    opened the group decides."""
 
     def __init__(
-        self, agent: Agent, profile: Profile, files: Files, more: More, group: _Group
+        self,
+        agent: Agent,
+        profile: Profile,
+        files: Files,
+        more: More,
+        group: _Group,
+        others_wait: Callable[[], bool],
     ) -> None:
         self._agent = agent
         self._profile = profile
         self._files = files
         self._more = more
         self._group = group
+        self._others_wait = others_wait
         self._end = agent.clock() + LONG.total_seconds()
+        self._next_look = agent.clock() + _YIELDING
         self._waiting = _in_turn(files.every())
 
     def __iter__(self) -> Iterator[Upload]:
@@ -115,16 +134,21 @@ class _Flow:
             scarce = any(isinstance(one, PutOff) for one in decided)
 
     def _is_over(self) -> bool:
-        return self._agent.clock() > self._end or self._agent.stopping()
+        now = self._agent.clock()
+        if self._next_look <= now < self._end:
+            self._next_look = now + _LOOK
+            if self._others_wait():
+                self._end = now
+        return now >= self._end or self._agent.stopping()
 
     def next_size(self) -> int | None:
         """Return how many bytes the next one has; None while more are yet to be claimed."""
         return self._waiting[0].upload.size if self._waiting else None
 
     def give_back(self, *, over: bool, pause: float) -> list[Decision]:
-        """Return what has not begun once this worker has been at it for long: others may have it,
-        and it thinks of others itself. So it does where the store wants a `pause` of so many
-        seconds, or where no more is begun as it is `over`."""
+        """Return what has not begun once this worker has been at it for long, or others are waited
+        for: somebody else may have it, and it thinks of others itself. So it does where the store
+        wants a `pause` of so many seconds, or where no more is begun as it is `over`."""
         if not self._waiting or not (pause or over or self._is_over()):
             return []
         left, self._waiting = self._waiting, deque()
@@ -141,10 +165,14 @@ def _in_turn(added: Sequence[Opened]) -> deque[Opened]:
 
 
 def attempt(
-    agent: Agent, claims: Sequence[Claimed], more: More = no_more
+    agent: Agent,
+    claims: Sequence[Claimed],
+    more: More = no_more,
+    others_wait: Callable[[], bool] = nobody_waits,
 ) -> Iterator[list[Decision]]:
     """Upload these records, all of one profile with one bucket; yield decisions in groups. As soon
-    as the last of them has begun, so do those that `more` claims.
+    as the last of them has begun, so do those that `more` claims. `others_wait` tells whether this
+    worker is wanted elsewhere: then nothing more begins.
 
     Files stay open until the group that decides on them has been settled, which is when the next
     one is asked for.
@@ -166,7 +194,7 @@ def attempt(
             # Nothing reads from the files any more once the transfers are closed.
             with (
                 agent.uploader(profile) as uploader,
-                closing(_transfer(agent, profile, uploader, files, more)) as groups,
+                closing(_transfer(agent, profile, uploader, files, more, others_wait)) as groups,
             ):
                 for decisions in groups:
                     yield decisions
@@ -177,7 +205,12 @@ def attempt(
 
 
 def _transfer(
-    agent: Agent, profile: Profile, uploader: Uploader, files: Files, more: More
+    agent: Agent,
+    profile: Profile,
+    uploader: Uploader,
+    files: Files,
+    more: More,
+    others_wait: Callable[[], bool],
 ) -> Generator[list[Decision], None, None]:
     every = files.every()
     pace = agent.pace(profile)
@@ -203,7 +236,7 @@ def _transfer(
         return
     group = _Group(agent.clock)
     got_through = False
-    flow = _Flow(agent, profile, files, more, group)
+    flow = _Flow(agent, profile, files, more, group, others_wait)
     steps = Steps(
         pace,
         agent.settings.multipart_threshold,

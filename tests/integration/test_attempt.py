@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from socket import create_server
 from types import SimpleNamespace
@@ -41,7 +41,7 @@ from workers.decisions import Decision, GiveUp, LetGo, Missing, Prove, PutOff, T
 from workers.settle import settle
 from workers.transfer import Hooks, Outcome, Receipt, Upload, Uploader
 from workers.turns import LONG
-from workers.upload import attempt
+from workers.upload import attempt, no_more
 
 
 @pytest.fixture
@@ -302,6 +302,33 @@ def test_an_attempt_does_not_go_on_for_ever(
     begun = {"long": 1, "credentials": 3}[how]
     assert sum(row["current_state"] == "completed" for row in house.rows()) == begun
     # What was claimed too late has lost nothing.
+    assert {row["retry_count"] for row in house.rows()} == {0}
+    assert not house.claimed()
+
+
+def test_an_attempt_ends_where_others_wait(house: House, uploader: Uploader, bucket: str) -> None:
+    """A store that is slow, but answers, would keep every worker from them."""
+    claims = claimed(house, bucket, {str(number): b"x" for number in range(40)})
+    asked: list[float] = []
+
+    def clock() -> float:
+        # Each look at it takes a while.
+        passed.append(passed[-1] + 0.05)
+        return passed[-1]
+
+    def others_wait() -> bool:
+        asked.append(passed[-1])
+        return len(asked) == 3
+
+    passed = [0.0]
+    given_back = []
+    for decisions in attempt(house.agent(uploader, clock=clock), claims, no_more, others_wait):
+        given_back += [one for one in decisions if isinstance(one, PutOff) and one.ring]
+        house.settle(*decisions)
+    assert len(asked) == 3, "nothing begins after that"
+    assert asked[0] >= 2.0
+    assert min(after - before for before, after in pairwise(asked)) >= 0.5
+    assert 0 < len(given_back) < 40
     assert {row["retry_count"] for row in house.rows()} == {0}
     assert not house.claimed()
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -347,6 +348,73 @@ def test_a_store_that_hangs_leaves_a_worker_for_others(house: House) -> None:
         finish(house, hanging)
         assert first.passed_over(hanging) == [BURST]
         assert claim(first, BURST)[1]
+
+
+def waits(worker: Turns) -> bool:
+    with models.write():
+        return worker.waits()
+
+
+def test_whoever_is_at_work_for_longest_goes_where_others_wait(house: House) -> None:
+    """One is enough."""
+    arrive(house, BURST, 4 * TASK_FILES)
+    with workers(house, 3) as [first, second, third]:
+        assert not first.may_yield(), "it is at nothing"
+        for worker in (second, first):
+            claim(worker, BURST)
+            house.clock.advance(1.0)
+        assert [each.may_yield() for each in (first, second, third)] == [False, True, False]
+        house.clock.advance(LONG.total_seconds() - 1.5)
+        assert [each.may_yield() for each in (first, second, third)] == [True, False, False]
+
+
+def test_nobody_counts_on_a_worker_that_cannot_go_elsewhere(house: House) -> None:
+    arrive(house, BURST, data=b"x" * LARGE)
+    arrive(house, BURST, 2 * TASK_FILES)
+    with workers(house, 3, stopped=1) as [stopped, heavy, light]:
+        with models.write():
+            stopped.claim([2], BURST)
+        claims = claim(heavy, BURST)[1]
+        assert [one.identity.size for one in claims] == [LARGE]
+        house.clock.advance(1.0)
+        claim(light, BURST)
+        assert [each.may_yield() for each in (stopped, heavy, light)] == [False, False, True]
+
+
+@pytest.mark.parametrize("other", [("q", "other"), ("p", "bucket of the same store")])
+def test_what_waits_where_nobody_is_is_waited_for(
+    house: House, worker: Turns, other: Destination
+) -> None:
+    arrive(house, BURST, 2 * TASK_FILES)
+    claim(worker, BURST)
+    house.clock.advance(1.0)
+    assert not waits(worker), "more of the same is no reason"
+    arrive(house, other)
+    assert not waits(worker), "somebody may be about to take it"
+    house.clock.advance(1.0)
+    assert waits(worker)
+
+
+def test_nobody_is_waited_for_where_somebody_is(house: House, worker: Turns) -> None:
+    arrive(house, BURST)
+    arrive(house, ("q", "other"), 2 * TASK_FILES)
+    claim(worker, BURST)
+    with workers(house) as [another]:
+        assert claim(another, ("q", "other"))[1]
+        house.clock.advance(1.0)
+        assert not waits(worker)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"paused": [("q", "other")]}, {"profiles": "p"}], ids=["paused", "unknown"]
+)
+def test_nobody_is_waited_for_by_what_cannot_go(house: House, changes: dict[str, Any]) -> None:
+    arrive(house, BURST)
+    arrive(house, ("q", "other"))
+    with workers(house, **changes) as [worker]:
+        claim(worker, BURST)
+        house.clock.advance(1.0)
+        assert not waits(worker)
 
 
 def test_several_stores_that_hang_leave_a_worker_for_others(house: House) -> None:
