@@ -52,6 +52,7 @@ class Heard:
         self._turns(self._first, 1, most // 2, taken)
         self._turns(self._further, SHARE, most, taken)
         self._turns(self._first, 1, most, taken)
+        self._turns(self._further, SHARE, most, taken)
         return taken
 
     def _turns(

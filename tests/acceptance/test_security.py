@@ -126,7 +126,7 @@ def test_everything_that_is_made_has_its_mode_whatever_the_umask(
         assert stat.S_IMODE(path.stat().st_mode) == wanted & ~mask, path
     assert most == {}
     beside = list(flood.directory.glob("flood.db*"))
-    assert len(beside) == 5
+    assert len(beside) == 6  # -bell, -shm, -wal, -workers, -writers
     assert {stat.S_IMODE(path.stat().st_mode) for path in beside} == {0o600}
 
 

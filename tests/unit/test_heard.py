@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flood.heard import SHARE, Heard
@@ -115,6 +115,7 @@ def test_what_lies_in_no_bucket_goes_as_well(path: str) -> None:
     assert heard.take(BATCH) == {path: True}
 
 
+@example([[(0, 0), (1, 0), (2, 0), (2, 1), (3, 0)], 5])
 @given(
     st.lists(
         st.one_of(

@@ -134,7 +134,7 @@ def test_a_worker_waits_for_workers_and_for_all_others(path: str, worker: None) 
     for queue in writers.QUEUES:
         with held(path, queue), pytest.raises(Locked):
             turn(path, Enough()).__enter__()
-        assert all(free(path, each) for each in writers.QUEUES), "it gave up both"
+        wait_until(lambda: all(free(path, each) for each in writers.QUEUES))  # it gave up both
     with turn(path, Enough()):
         assert not any(free(path, each) for each in writers.QUEUES)
     assert all(free(path, each) for each in writers.QUEUES)
