@@ -40,6 +40,7 @@ from workers.classify import classify
 from workers.curl_connections import Connections
 from workers.curl_errors import NOT_CONNECTED, REASONS
 from workers.curl_exchange import Exchange
+from workers.curl_memory import Memory
 from workers.curl_store import REMEMBERED, Store
 from workers.failures import BucketMissing, TransportFailed
 from workers.transfer import Receipt, Upload
@@ -235,6 +236,31 @@ def test_a_large_file_is_read_once(
     assert proxy.count("PUT", "partNumber") == 12
     assert read.bytes == size
     assert far.most > 8
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_memory_of_a_large_file_goes_back_with_its_attempt(
+    proxy: FaultProxy,
+    bucket: str,
+    opened: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: bool,
+) -> None:
+    """An error keeps the frames that it came through, and what they know of."""
+    closed: list[Memory] = []
+    close = Memory.close
+
+    def noted(memory: Memory) -> None:
+        close(memory)
+        closed.append(memory)
+
+    monkeypatch.setattr(Memory, "close", noted)
+    if refused:
+        proxy.inject(s3_error(403, "AccessDenied"), "PUT", "partNumber", times=None)
+    upload = Upload(1, bucket, "key", opened(bytes(LARGE)), LARGE)
+    with closing(curl_uploader(profile(proxy.url))) as uploader:
+        assert isinstance(send(uploader, upload), ClientError if refused else Receipt)
+    assert len(closed) == 1
 
 
 def test_what_the_store_has_makes_room_before_it_is_proven(sink: FaultProxy) -> None:
