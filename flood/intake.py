@@ -27,8 +27,8 @@ from flood.tree import Vanished
 from flood.walk import Found, Oddity
 from flood.whereabouts import lies_in
 
-#: How many files one transaction admits; other writers wait meanwhile.
-BATCH: Final = 330
+#: How many files one transaction admits; other writers wait meanwhile, as do files that come then.
+BATCH: Final = TASK_FILES
 
 logger = getLogger(__name__)
 
