@@ -133,7 +133,7 @@ class Turns:
         """Whether this thread has been at work for longest of those that can go elsewhere: they
         are not stopped, at no heavy file, nor at work for so long that their store may hang."""
         then = self._now() - LONG
-        light = set(self._able()) - queries.owners_of(self._heavy)
+        light = self._light()
         known = [(one.since, one.owner) for one in queries.at_work() if one.since > then]
         first = min((one for one in known if one[1] in light), default=None)
         return first is not None and first[1] == self._locks.own()
@@ -261,7 +261,7 @@ class Turns:
             return False  # what nobody knows anything of is tried
         # What is heavy holds up nobody, as it has its limit; nor is anybody who was stopped waited
         # for, nor is there one to be kept for others where there is but one.
-        light = set(self._able()) - queries.owners_of(self._heavy)
+        light = self._light()
         at_work = [one for one in busy if one.owner in light]
         enough = len(light) - 1
         if enough < 1 or len(at_work) < enough:
@@ -281,6 +281,10 @@ class Turns:
         unproven = len(held) >= enough
         self._memory.refused = self._memory.refused or unproven
         return unproven
+
+    def _light(self) -> set[str]:
+        """The workers that are at no heavy file, and not stopped."""
+        return set(self._able()) - queries.owners_of(self._heavy)
 
     def _has_room(self) -> bool:
         """Whether one more worker may take what is heavy: of two or more one is left for the

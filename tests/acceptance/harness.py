@@ -1,6 +1,5 @@
 """A spool with flood's real processes on it."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Any, Literal
 
 import pytest
 
+from flood.locks import held
 from flood.writers import QUEUES
 from tests.servers import S3Server, credentials_section
 
@@ -341,7 +341,7 @@ class Flood:
         for pid in pids:  # a signal takes its time
             while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "T":
                 time.sleep(_POLL)
-        if all(_is_free(f"{self.database}{queue}") for queue in QUEUES):
+        if not any(held(f"{self.database}{queue}") for queue in QUEUES):
             return True
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
@@ -377,16 +377,6 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:
         return True
-
-
-def _is_free(path: str) -> bool:
-    """Whether nobody holds the lock."""
-    with open(path, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
 
 
 def _ends(lines: list[str], most: int = 60) -> list[str]:

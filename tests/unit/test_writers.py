@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from flood import check_database, models, schema, writers
+from flood import check_database, locks, models, schema, writers
 from flood.errors import TryAgainError
 from flood.writers import BRIEF, PATIENCE, Locked, Waiting, turn
 from tests.spooling import House
@@ -108,14 +108,7 @@ def test_waiting_has_an_end(path: str) -> None:
 
 def free(path: str, queue: str) -> bool:
     """Whether nobody holds it."""
-    descriptor = os.open(f"{path}{queue}", os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+    return not locks.held(f"{path}{queue}")
 
 
 @pytest.fixture
@@ -247,6 +240,21 @@ sys.stdin.read()
 """
 
 
+@contextmanager
+def held_elsewhere(path: str, queue: str) -> Iterator[subprocess.Popen[bytes]]:
+    """As `held`, by another process, which may be stopped."""
+    with subprocess.Popen(
+        [sys.executable, "-c", TURN, f"{path}{queue}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.send_signal(signal.SIGCONT)
+        process.communicate()
+
+
 def test_another_programs_transaction_is_told_of(house: House, stopping: None) -> None:
     """As of a shell of SQLite's that somebody has left open."""
     assert writers.foreign(house.database) is None
@@ -274,13 +282,7 @@ def test_another_programs_transaction_is_told_of(house: House, stopping: None) -
 
 
 def test_a_stopped_process_that_has_its_turn_is_named(house: House, stopping: None) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", TURN, f"{house.database}-writers"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n"
+    with held_elsewhere(house.database, "-writers") as process:
         assert writers.stopped(house.database) is None
         process.send_signal(signal.SIGSTOP)
         wait_until(lambda: writers.stopped(house.database) == process.pid)
@@ -297,21 +299,11 @@ def test_a_stopped_process_that_has_its_turn_is_named(house: House, stopping: No
         with pytest.raises(TryAgainError, match=re.escape(remedy)) as refused:
             schema.migrate(house.database, create=False)
         assert models.explain(refused.value) == str(refused.value), "once is enough"
-        process.send_signal(signal.SIGCONT)
-        process.communicate()
     assert writers.stopped(house.database) is None
 
 
 def test_a_stopped_worker_that_is_the_first_of_them_is_named(path: str) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", TURN, f"{path}-workers"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n"
+    with held_elsewhere(path, "-workers") as process:
         process.send_signal(signal.SIGSTOP)
         wait_until(lambda: f"kill -CONT {process.pid}" in (writers.remedy(path) or ""))
         assert writers.stopped(path) is None, "others can write"
-        process.send_signal(signal.SIGCONT)
-        process.communicate()
