@@ -614,7 +614,8 @@ def test_nothing_waits_until_all_of_processing_was_looked_through(house: House) 
     arrived = threading.Event()
 
     def enqueue(*task: Any) -> None:
-        if len(house.enqueued) > 2 and not arrived.is_set():
+        # In the second batch of the look: what waits, and each batch, is a task.
+        if len(house.enqueued) > 1 and not arrived.is_set():
             house.write("incoming/p/b/new-0")
             arrived.set()
         house.enqueued.append(task)
